@@ -1,0 +1,81 @@
+"""`roadfuse NAME ...`: finds the command in the entry-point table and turns its errors into one line.
+
+Exit codes: 0 fine, 1 a problem was found, 2 misuse or unusable input.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint, entry_points
+
+from edge.errors import RoadfuseError
+
+GROUP = "roadfuse.commands"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: words after `roadfuse`; None takes the process's own.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    commands = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_usage(commands))
+        return 0 if argv else 2
+    name, *rest = argv
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(f"roadfuse {version('roadfuse')}")
+        return 0
+    if name not in commands:
+        print(f"roadfuse: unknown command {name!r}, expected one of {', '.join(sorted(commands))}", file=sys.stderr)
+        return 2
+    return _run(commands[name], rest)
+
+
+def _run(entry: EntryPoint, argv: list[str]) -> int:
+    try:
+        code = entry.load()(argv)
+        sys.stdout.flush()
+        return int(code)
+    except RoadfuseError as error:
+        return _fail(entry.name, str(error), 2)
+    except ModuleNotFoundError as error:
+        return _fail(entry.name, f"needs the Python package {error.name!r}, which is not installed", 2)
+    except FileNotFoundError as error:
+        return _fail(entry.name, f"no such file: {error.filename}", 2)
+    except BrokenPipeError:  # the reader of our output went away: nobody is left to tell
+        sys.stderr.close()
+        return 1
+    except OSError as error:
+        return _fail(entry.name, f"{error.filename or 'system'}: {error.strerror or error}", 2)
+    except KeyboardInterrupt:
+        return _fail(entry.name, "interrupted", 130)
+
+
+def _fail(name: str, message: str, code: int) -> int:
+    print(f"roadfuse {name}: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _usage(commands: dict[str, EntryPoint]) -> str:
+    lines = ["usage: roadfuse COMMAND [options]", "", "commands:"]
+    for name, entry in sorted(commands.items()):
+        lines.append(f"  {name:<14} {_SUMMARIES.get(name, entry.value)}")
+    return "\n".join([*lines, "", "`roadfuse COMMAND --help` says more."])
+
+
+_SUMMARIES = {
+    "import": "turn a foreign recording into a drive",
+    "info": "what is in a drive: streams, rates, gaps, clocks",
+    "import-model": "make a bundle of a foreign ONNX model",
+    "replay": "run a drive through the loop, bit for bit",
+    "run": "run the loop live, paced by a real clock, and record what happened",
+    "report": "write one HTML page about a run",
+    "view": "open a drive and its decisions in Rerun",
+    "simulate": "render a drive of the procedural world",
+    "train": "train the reference bundle on the procedural world",
+}

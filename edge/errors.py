@@ -1,0 +1,55 @@
+"""What can go wrong on the edge, as one tree.
+
+    RoadfuseError                 anything a command reports in one line
+    ├── ConfigError               unknown key, wrong type, out of range (file and line named)
+    ├── DriveError                a drive can't be used
+    │   ├── DriveFormatError      not a drive, or a stream of it is not what it says
+    │   └── DriveDamaged          the bytes break off or contradict themselves at `offset`
+    ├── SourceError               a foreign recording can't be imported
+    ├── BundleError               a bundle is missing, incomplete, altered or does not fit
+    └── ReplayDiverged            a recomputed decision differs from the recorded one
+
+A message says what, expected and got.
+"""
+
+from __future__ import annotations
+
+
+class RoadfuseError(Exception):
+    """Base of all errors that are reported to a person in one line."""
+
+
+class ConfigError(RoadfuseError):
+    """A configuration value is unknown, of the wrong type or out of range."""
+
+
+class DriveError(RoadfuseError):
+    """A drive can't be used."""
+
+
+class DriveFormatError(DriveError):
+    """The file is no MCAP drive, or a stream's content is not what its schema says."""
+
+
+class DriveDamaged(DriveError):
+    """The file breaks off or contradicts itself.
+
+    Attributes:
+        offset: byte offset of the first record that can't be trusted.
+    """
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class SourceError(RoadfuseError):
+    """A foreign recording can't be imported."""
+
+
+class BundleError(RoadfuseError):
+    """A bundle is missing, incomplete, altered, or does not fit this vehicle."""
+
+
+class ReplayDiverged(RoadfuseError):
+    """A recomputed decision differs from the recorded one."""

@@ -1,0 +1,1 @@
+"""From a definition in PyTorch to an int8 bundle, and the procedural world that it is trained on."""

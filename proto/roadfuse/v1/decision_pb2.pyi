@@ -1,0 +1,147 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class EmitReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EMIT_REASON_UNSPECIFIED: _ClassVar[EmitReason]
+    EMIT_REASON_SETTLED: _ClassVar[EmitReason]
+    EMIT_REASON_DEADLINE: _ClassVar[EmitReason]
+    EMIT_REASON_VALUE: _ClassVar[EmitReason]
+    EMIT_REASON_FLUSH: _ClassVar[EmitReason]
+
+class SceneState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SCENE_STATE_UNSPECIFIED: _ClassVar[SceneState]
+    SCENE_STATE_QUIET: _ClassVar[SceneState]
+    SCENE_STATE_OPENED: _ClassVar[SceneState]
+    SCENE_STATE_OPEN: _ClassVar[SceneState]
+    SCENE_STATE_QUEUED: _ClassVar[SceneState]
+    SCENE_STATE_REFUSED: _ClassVar[SceneState]
+EMIT_REASON_UNSPECIFIED: EmitReason
+EMIT_REASON_SETTLED: EmitReason
+EMIT_REASON_DEADLINE: EmitReason
+EMIT_REASON_VALUE: EmitReason
+EMIT_REASON_FLUSH: EmitReason
+SCENE_STATE_UNSPECIFIED: SceneState
+SCENE_STATE_QUIET: SceneState
+SCENE_STATE_OPENED: SceneState
+SCENE_STATE_OPEN: SceneState
+SCENE_STATE_QUEUED: SceneState
+SCENE_STATE_REFUSED: SceneState
+
+class ModalityState(_message.Message):
+    __slots__ = ("stream", "present", "age_ns", "samples", "absence")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    PRESENT_FIELD_NUMBER: _ClassVar[int]
+    AGE_NS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    ABSENCE_FIELD_NUMBER: _ClassVar[int]
+    stream: str
+    present: bool
+    age_ns: int
+    samples: int
+    absence: str
+    def __init__(self, stream: _Optional[str] = ..., present: _Optional[bool] = ..., age_ns: _Optional[int] = ..., samples: _Optional[int] = ..., absence: _Optional[str] = ...) -> None: ...
+
+class Score(_message.Message):
+    __slots__ = ("name", "value", "weight")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: float
+    weight: float
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ..., weight: _Optional[float] = ...) -> None: ...
+
+class Tag(_message.Message):
+    __slots__ = ("name", "probability")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    probability: float
+    def __init__(self, name: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
+
+class DetectedObject(_message.Message):
+    __slots__ = ("name", "probability", "left_px", "top_px", "width_px", "height_px")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    LEFT_PX_FIELD_NUMBER: _ClassVar[int]
+    TOP_PX_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_PX_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_PX_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    probability: float
+    left_px: float
+    top_px: float
+    width_px: float
+    height_px: float
+    def __init__(self, name: _Optional[str] = ..., probability: _Optional[float] = ..., left_px: _Optional[float] = ..., top_px: _Optional[float] = ..., width_px: _Optional[float] = ..., height_px: _Optional[float] = ...) -> None: ...
+
+class StageDigest(_message.Message):
+    __slots__ = ("stage", "tensor", "crc32")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    CRC32_FIELD_NUMBER: _ClassVar[int]
+    stage: str
+    tensor: str
+    crc32: int
+    def __init__(self, stage: _Optional[str] = ..., tensor: _Optional[str] = ..., crc32: _Optional[int] = ...) -> None: ...
+
+class StageTiming(_message.Message):
+    __slots__ = ("stage", "elapsed_ns")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    ELAPSED_NS_FIELD_NUMBER: _ClassVar[int]
+    stage: str
+    elapsed_ns: int
+    def __init__(self, stage: _Optional[str] = ..., elapsed_ns: _Optional[int] = ...) -> None: ...
+
+class Decision(_message.Message):
+    __slots__ = ("timestamp", "frame_sequence", "index", "emitted_ns", "emit_reason", "modalities", "overload_level", "hardness", "scores", "scene_tags", "sound_events", "objects", "embedding", "scene_state", "scene", "scene_refusal", "digests", "bundle_id", "timings")
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    FRAME_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    EMITTED_NS_FIELD_NUMBER: _ClassVar[int]
+    EMIT_REASON_FIELD_NUMBER: _ClassVar[int]
+    MODALITIES_FIELD_NUMBER: _ClassVar[int]
+    OVERLOAD_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    HARDNESS_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    SCENE_TAGS_FIELD_NUMBER: _ClassVar[int]
+    SOUND_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    SCENE_STATE_FIELD_NUMBER: _ClassVar[int]
+    SCENE_FIELD_NUMBER: _ClassVar[int]
+    SCENE_REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    timestamp: _timestamp_pb2.Timestamp
+    frame_sequence: int
+    index: int
+    emitted_ns: int
+    emit_reason: EmitReason
+    modalities: _containers.RepeatedCompositeFieldContainer[ModalityState]
+    overload_level: int
+    hardness: float
+    scores: _containers.RepeatedCompositeFieldContainer[Score]
+    scene_tags: _containers.RepeatedCompositeFieldContainer[Tag]
+    sound_events: _containers.RepeatedCompositeFieldContainer[Tag]
+    objects: _containers.RepeatedCompositeFieldContainer[DetectedObject]
+    embedding: _containers.RepeatedScalarFieldContainer[float]
+    scene_state: SceneState
+    scene: int
+    scene_refusal: str
+    digests: _containers.RepeatedCompositeFieldContainer[StageDigest]
+    bundle_id: str
+    timings: _containers.RepeatedCompositeFieldContainer[StageTiming]
+    def __init__(self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., frame_sequence: _Optional[int] = ..., index: _Optional[int] = ..., emitted_ns: _Optional[int] = ..., emit_reason: _Optional[_Union[EmitReason, str]] = ..., modalities: _Optional[_Iterable[_Union[ModalityState, _Mapping]]] = ..., overload_level: _Optional[int] = ..., hardness: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., scene_tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., sound_events: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., objects: _Optional[_Iterable[_Union[DetectedObject, _Mapping]]] = ..., embedding: _Optional[_Iterable[float]] = ..., scene_state: _Optional[_Union[SceneState, str]] = ..., scene: _Optional[int] = ..., scene_refusal: _Optional[str] = ..., digests: _Optional[_Iterable[_Union[StageDigest, _Mapping]]] = ..., bundle_id: _Optional[str] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ...) -> None: ...
