@@ -1,6 +1,6 @@
 """Samples to protobuf messages and back: the one place where the loop's types meet the disk's.
 
-Encoding gives the message of `topics.SCHEMAS`; decoding checks what the loop relies on and refuses the rest in one line.
+Encoding gives the message of `topics.SCHEMAS`; decoding checks what the loop relies on and refuses the rest.
 """
 
 from __future__ import annotations
@@ -143,9 +143,7 @@ def _encode_imu(sample: ImuSample) -> Message:
 
 def _decode_imu(message: Any, seq: int) -> ImuSample:
     accel, gyro = message.linear_acceleration_mps2, message.angular_velocity_radps
-    sample = ImuSample(
-        timestamp_ns(message.timestamp), seq, (accel.x, accel.y, accel.z), (gyro.x, gyro.y, gyro.z)
-    )
+    sample = ImuSample(timestamp_ns(message.timestamp), seq, (accel.x, accel.y, accel.z), (gyro.x, gyro.y, gyro.z))
     _require_finite(topics.IMU, *sample.accel_mps2, *sample.gyro_radps)
     return sample
 
@@ -188,9 +186,7 @@ def _encode_can(frame: CanFrame) -> Message:
 
 
 def _decode_can(message: Any, seq: int) -> CanFrame:
-    return CanFrame(
-        timestamp_ns(message.timestamp), seq, message.bus, message.id, message.payload, message.is_extended
-    )
+    return CanFrame(timestamp_ns(message.timestamp), seq, message.bus, message.id, message.payload, message.is_extended)
 
 
 _OPTIONAL_VEHICLE_FIELDS = (
@@ -226,13 +222,13 @@ def _decode_vehicle(message: Any, seq: int) -> VehicleState:
     has = message.HasField
     wheels = message.wheel_speeds if has("wheel_speeds") else None
     _require_finite(topics.VEHICLE, message.speed_mps)
-    optional = [getattr(message, name) if has(name) else None for name in _OPTIONAL_VEHICLE_FIELDS]
-    _require_finite(topics.VEHICLE, *[value for value in optional if value is not None])
+    optional: dict[str, Any] = {name: getattr(message, name) for name in _OPTIONAL_VEHICLE_FIELDS if has(name)}
+    _require_finite(topics.VEHICLE, *optional.values())
     return VehicleState(
         timestamp_ns(message.timestamp),
         seq,
         message.speed_mps,
-        *optional,
+        **optional,
         wheel_speeds_mps=None
         if wheels is None
         else (wheels.front_left_mps, wheels.front_right_mps, wheels.rear_left_mps, wheels.rear_right_mps),
