@@ -1,0 +1,106 @@
+"""GoPro MP4: pictures, sound, and the telemetry's ACCL + GYRO to /imu and GPS5 or GPS9 to /gnss, on one media clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.drive import topics
+from edge.errors import SourceError
+from edge.importers import gpmf, media, video
+from edge.importers.recording import Options, Recording, Skipped, events
+from edge.samples import GnssFix, ImuSample
+
+HANDLER: Final = "GoPro MET"
+# The better of the position streams first; newer cameras write both.
+_POSITIONS: Final = (b"GPS9", b"GPS5")
+_NO_FIX: Final = 0  # GPSF, and the last channel of GPS9
+
+
+def telemetry_track(container: Any) -> int | None:
+    """Index of the GPMF track in an open container, None if there is none."""
+    for stream in container.streams:
+        if HANDLER in stream.metadata.get("handler_name", ""):
+            return int(stream.index)
+    return None
+
+
+def open_recording(source: Path, options: Options) -> Recording:
+    """Opens a GoPro file.
+
+    Raises:
+        SourceError: it is no media file, it is cut off, or its telemetry is missing or damaged.
+    """
+    del options
+    with media.opened(source) as container:
+        track = telemetry_track(container)
+        if track is None:
+            raise SourceError(f"{source}: expected a {HANDLER!r} track, got a video without one")
+        payloads = list(_payloads(container, track))
+    try:
+        tracks = gpmf.tracks([gpmf.Payload(start, length, gpmf.parse(payload)) for start, length, payload in payloads])
+        recording = video.pictures_and_sound(source, "gopro", claimed=track)
+        used = _add_sensors(recording, tracks)
+    except SourceError as error:
+        raise SourceError(f"{source}: {error}" if str(source) not in str(error) else str(error)) from None
+    for key, found in tracks.items():
+        if key not in used:
+            recording.skipped.stream(f"GPMF {key.decode('latin-1')} ({found.name})", "a drive has no topic for it")
+    return recording
+
+
+def _payloads(container: Any, track: int) -> Iterator[tuple[int, int, bytes]]:
+    """Instant, duration (ns of media time) and bytes of each telemetry packet."""
+    stream = container.streams[track]
+    for packet in container.demux(stream):
+        if packet.size and packet.pts is not None:
+            base = packet.time_base
+            yield media.span_ns(packet.pts, base), media.span_ns(packet.duration or 0, base), bytes(packet)
+
+
+def _add_sensors(recording: Recording, tracks: dict[bytes, gpmf.Track]) -> set[bytes]:
+    """Adds /imu and /gnss where the telemetry has them; the keys that went in."""
+    used: set[bytes] = set()
+    if b"ACCL" in tracks and b"GYRO" in tracks:
+        used |= {b"ACCL", b"GYRO"}
+        recording.streams.append(events(topics.IMU, _imu(tracks[b"ACCL"], tracks[b"GYRO"], recording)))
+    position = next((tracks[key] for key in _POSITIONS if key in tracks), None)
+    if position is not None:
+        used.add(position.key)
+        recording.streams.append(events(topics.GNSS, _gnss(position, recording.skipped)))
+    return used
+
+
+def _imu(accel: gpmf.Track, gyro: gpmf.Track, recording: Recording) -> Iterator[ImuSample]:
+    """Accelerometer samples in order of time, each with the gyro at its instant."""
+    accel_mps2, gyro_radps = gpmf.forward_left_up(accel), gpmf.forward_left_up(gyro)
+    stamps_ns = accel.stamps_ns
+    if not np.array_equal(stamps_ns, gyro.stamps_ns):
+        recording.metadata["imu"] = "gyro interpolated at the accelerometer's instants"
+        order = np.argsort(gyro.stamps_ns, kind="stable")
+        gyro_radps = np.stack(
+            [np.interp(stamps_ns, gyro.stamps_ns[order], gyro_radps[order, axis]) for axis in range(3)], axis=1
+        )
+    order = np.argsort(stamps_ns, kind="stable")
+    finite = np.isfinite(accel_mps2).all(axis=1) & np.isfinite(gyro_radps).all(axis=1)
+    recording.skipped.count("GPMF ACCL and GYRO", "a value is not finite", int((~finite).sum()))
+    order = order[finite[order]]
+    rows = zip(stamps_ns[order].tolist(), accel_mps2[order].tolist(), gyro_radps[order].tolist())
+    for seq, (stamp_ns, a, g) in enumerate(rows):
+        yield ImuSample(media.ORIGIN_NS + stamp_ns, seq, (a[0], a[1], a[2]), (g[0], g[1], g[2]))
+
+
+def _gnss(track: gpmf.Track, skipped: Skipped) -> Iterator[GnssFix]:
+    """Positions with a lock; GoPro gives speed but no course, so no velocity."""
+    name = f"GPMF {track.key.decode('latin-1')}"
+    fixes: NDArray[Any] = track.values[:, -1] if track.key == b"GPS9" else track.fixes
+    locked: NDArray[np.bool_] = np.not_equal(fixes, _NO_FIX) & np.isfinite(track.values[:, :3]).all(axis=1)
+    skipped.count(name, "position without a lock", int((~locked).sum()))
+    order = np.argsort(track.stamps_ns, kind="stable")
+    order = order[locked[order]]
+    for seq, (stamp_ns, row) in enumerate(zip(track.stamps_ns[order].tolist(), track.values[order].tolist())):
+        yield GnssFix(media.ORIGIN_NS + stamp_ns, seq, row[0], row[1], row[2])
