@@ -16,7 +16,6 @@ class EmitReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EMIT_REASON_SETTLED: _ClassVar[EmitReason]
     EMIT_REASON_DEADLINE: _ClassVar[EmitReason]
     EMIT_REASON_VALUE: _ClassVar[EmitReason]
-    EMIT_REASON_FLUSH: _ClassVar[EmitReason]
 
 class SceneState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -30,7 +29,6 @@ EMIT_REASON_UNSPECIFIED: EmitReason
 EMIT_REASON_SETTLED: EmitReason
 EMIT_REASON_DEADLINE: EmitReason
 EMIT_REASON_VALUE: EmitReason
-EMIT_REASON_FLUSH: EmitReason
 SCENE_STATE_UNSPECIFIED: SceneState
 SCENE_STATE_QUIET: SceneState
 SCENE_STATE_OPENED: SceneState
