@@ -1,0 +1,142 @@
+"""Engines: a model that runs on static buffers, so that a call allocates nothing and copies nothing it need not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from edge.errors import BundleError
+
+Tensor = NDArray[Any]
+PROVIDERS: Final = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_DTYPES: Final[dict[str, Any]] = {
+    "tensor(float)": np.float32,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+}
+
+
+class Engine(Protocol):
+    """A loaded model.
+
+    Attributes:
+        inputs: by name; write into them, then `run`.
+        outputs: by name; valid until the next `run`.
+    """
+
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+
+    def run(self) -> None:
+        """Compute the outputs of the inputs."""
+
+
+class OrtEngine:
+    """An ONNX model in ONNX Runtime with inputs and outputs bound once.
+
+    Args:
+        path: the ONNX file; every shape in it must be static (a leading batch dimension is taken as 1).
+        threads: of the call; 1 does not spin, and is what a busy vehicle wants.
+        provider: cpu, cuda or tensorrt.
+        buffers: input name -> array to read from, such as another engine's output; others are allocated here.
+        state: input -> output that is copied into it by `advance`.
+
+    Raises:
+        BundleError: the file is no such model, or the provider is not there.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        provider: str = "cpu",
+        buffers: Mapping[str, Tensor] | None = None,
+        state: Mapping[str, str] | None = None,
+    ) -> None:
+        self._session = _session(path, threads, provider)
+        self._binding = self._session.io_binding()
+        buffers = buffers or {}
+        self.inputs: dict[str, Tensor] = {}
+        self.outputs: dict[str, Tensor] = {}
+        for node in self._session.get_inputs():
+            array = buffers.get(node.name)
+            fresh = _allocate(path, node)
+            if array is None:
+                array = fresh
+            elif (array.shape, array.dtype) != (fresh.shape, fresh.dtype):
+                raise BundleError(
+                    f"{path}: expected input {node.name} {fresh.dtype}{fresh.shape}, got {array.dtype}{array.shape}"
+                )
+            self._binding.bind_input(node.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            self.inputs[node.name] = array
+        for node in self._session.get_outputs():
+            array = _allocate(path, node)
+            self._binding.bind_output(node.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            self.outputs[node.name] = array
+        try:
+            self._state = [(self.inputs[into], self.outputs[out]) for into, out in (state or {}).items()]
+        except KeyError as error:
+            raise BundleError(f"{path}: expected the state tensor {error}, got none") from None
+
+    def run(self) -> None:
+        """Compute the outputs of the inputs."""
+        self._session.run_with_iobinding(self._binding)
+
+    def advance(self) -> None:
+        """Let the recurrent outputs become the next step's inputs."""
+        for into, out in self._state:
+            np.copyto(into, out)
+
+    def freeze(self) -> list[bytes]:
+        """The recurrent state."""
+        return [into.tobytes() for into, _ in self._state]
+
+    def thaw(self, state: list[bytes]) -> None:
+        """Take a frozen recurrent state."""
+        for (into, _), frozen in zip(self._state, state):
+            into[...] = np.frombuffer(frozen, dtype=into.dtype).reshape(into.shape)
+
+
+def _session(path: Path, threads: int, provider: str) -> Any:
+    name = PROVIDERS.get(provider)
+    if name is None or name not in ort.get_available_providers():
+        raise BundleError(
+            f"provider: expected one of {', '.join(k for k, v in PROVIDERS.items() if v in ort.get_available_providers())}"
+            f", got {provider!r}"
+        )
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if provider != "cpu":  # else a missing library would quietly put the model on the CPU
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        return ort.InferenceSession(path.read_bytes(), options, providers=[name])
+    except Exception as error:  # ONNX Runtime's errors share no base class but this
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BundleError(f"{path}: expected a model that ONNX Runtime loads, got: {reason}") from None
+
+
+def _allocate(path: Path, node: Any) -> Tensor:
+    if node.type not in _DTYPES:
+        raise BundleError(f"{path}: expected tensors of {', '.join(_DTYPES)}, got {node.name} {node.type}")
+    shape = [1 if i == 0 and not isinstance(size, int) else size for i, size in enumerate(node.shape)]
+    if not all(isinstance(size, int) and size > 0 for size in shape):
+        raise BundleError(f"{path}: expected static shapes, got {node.name} {node.shape}")
+    array: Tensor = np.zeros(shape, dtype=_DTYPES[node.type])
+    return array

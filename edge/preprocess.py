@@ -1,0 +1,125 @@
+"""FrameSets into tensors: the same code on the vehicle, in replay and in training.
+
+Each function writes into a buffer that it is given and allocates no array that outlives the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.samples import AudioChunk, GnssFix, ImuSample, VehicleState
+from edge.streams import SECOND
+
+MOTION_CHANNELS: Final = 12
+_GRAVITY_MPS2: Final = 9.81
+_SPEED_MPS: Final = 30.0
+_FULL_SCALE: Final = np.float32(1 / 32768)
+
+
+def image_into(out: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
+    """Resize a (height, width, 3) BGR picture into `out`, averaging where the ratio is whole.
+
+    Boxes in fractions of the picture hold for both.
+    """
+    height, width = out.shape[:2]
+    whole = image.shape[0] % height == 0 and image.shape[1] % width == 0
+    cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_AREA if whole else cv2.INTER_LINEAR)
+
+
+def pcm_into(out: NDArray[np.float32], chunks: Sequence[AudioChunk], frame_ns: int, rate_hz: int) -> None:
+    """The sound up to the frame instant, right-aligned, -1..1; silence where there is none.
+
+    Args:
+        out: (samples,) at `rate_hz`.
+        chunks: by stamp; their rate may differ from `rate_hz` (area resampling).
+    """
+    source_hz = chunks[-1].rate_hz
+    if chunks[-1].seq - chunks[0].seq == len(chunks) - 1 and chunks[0].rate_hz == source_hz:
+        pcm = np.concatenate([chunk.pcm for chunk in chunks])
+    else:
+        pcm = _placed(chunks, source_hz)
+    end_ns = chunks[-1].stamp_ns + len(chunks[-1].pcm) * SECOND // source_hz
+    after = max((end_ns - frame_ns) * source_hz // SECOND, 0)
+    wanted = len(out) * source_hz // rate_hz
+    pcm = pcm[max(len(pcm) - after - wanted, 0) : len(pcm) - after]
+    if source_hz != rate_hz and len(pcm):
+        size = max(len(pcm) * rate_hz // source_hz, 1)
+        kind = cv2.INTER_AREA if source_hz > rate_hz else cv2.INTER_LINEAR
+        pcm = cv2.resize(pcm.astype(np.float32)[None], (size, 1), interpolation=kind)[0]
+    pcm = pcm[-len(out) :]
+    at = len(out) - len(pcm)
+    out[:at] = 0.0
+    np.multiply(pcm, _FULL_SCALE, out=out[at:], casting="unsafe")
+
+
+def motion_into(
+    out: NDArray[np.float32],
+    frame_ns: int,
+    window_ns: int,
+    imu: Sequence[ImuSample],
+    vehicle: Sequence[VehicleState],
+    gnss: Sequence[GnssFix],
+) -> None:
+    """The last moments of motion on a regular grid that ends at the frame instant.
+
+    Args:
+        out: (12, steps): accel x, y, z / 9.81; gyro x, y, z rad/s; speed / 30; steering wheel angle / pi; brake;
+            GNSS speed / 30; IMU valid; vehicle valid. Absent is 0.
+    """
+    out.fill(0.0)
+    steps = out.shape[1]
+    step_ns = window_ns // steps
+    if imu:
+        _imu_into(out, frame_ns, step_ns, imu)
+    if vehicle:
+        out[6] = _interpolated(vehicle, frame_ns, "speed_mps") / _SPEED_MPS
+        out[7] = _interpolated(vehicle, frame_ns, "steering_wheel_angle_rad") / np.pi
+        out[8] = _interpolated(vehicle, frame_ns, "brake")
+        out[11] = 1.0
+    if gnss and gnss[-1].velocity_enu_mps is not None:
+        east, north, _ = gnss[-1].velocity_enu_mps
+        out[9] = (east * east + north * north) ** 0.5 / _SPEED_MPS
+
+
+def _imu_into(out: NDArray[np.float32], frame_ns: int, step_ns: int, imu: Sequence[ImuSample]) -> None:
+    steps = out.shape[1]
+    stamps = np.array([sample.stamp_ns for sample in imu], dtype=np.int64)
+    grid = frame_ns - step_ns * np.arange(steps - 1, -1, -1, dtype=np.int64)
+    at = np.searchsorted(stamps, grid + step_ns // 2, side="right") - 1  # the last within half a step
+    valid = (at >= 0) & (np.abs(stamps[at] - grid) <= step_ns)
+    picked = [imu[i] for i in at]
+    rows = np.array([sample.accel_mps2 + sample.gyro_radps for sample in picked], dtype=np.float32)
+    rows[:, :3] /= _GRAVITY_MPS2
+    rows[~valid] = 0.0
+    out[:6] = rows.T
+    out[10] = valid
+
+
+def _interpolated(states: Sequence[Any], frame_ns: int, name: str) -> float:
+    """The field at the frame instant between two samples; of the only one; 0 where the bus does not say."""
+    first, last = states[0], states[-1]
+    value: float | None = getattr(first, name)
+    other: float | None = getattr(last, name)
+    if value is None or other is None:
+        return value or other or 0.0
+    span_ns = last.stamp_ns - first.stamp_ns
+    return value if span_ns <= 0 else value + (other - value) * ((frame_ns - first.stamp_ns) / span_ns)
+
+
+def _placed(chunks: Sequence[AudioChunk], rate_hz: int) -> NDArray[np.int16]:
+    """Chunks laid out by their stamps, with silence where some are missing."""
+    start_ns = chunks[0].stamp_ns
+    end = (chunks[-1].stamp_ns - start_ns) * rate_hz // SECOND + len(chunks[-1].pcm)
+    pcm = np.zeros(end, dtype=np.int16)
+    for chunk in chunks:
+        if chunk.rate_hz != rate_hz:
+            continue
+        at = (chunk.stamp_ns - start_ns) * rate_hz // SECOND
+        part = chunk.pcm[: end - at]
+        pcm[at : at + len(part)] = part
+    return pcm
