@@ -143,7 +143,7 @@ def _write(recording: Recording, source: Path, part: Path, out: Path, cut: Cut, 
                     event.topic, event.content, capture_ns=event.capture_ns, arrival_ns=event.arrival_ns, sequence=count
                 )
             else:
-                sample = event.content if event.content.seq == count else replace(event.content, seq=count)
+                sample = event.content
                 if isinstance(sample, Frame) and not sample.jpeg and sample.image is not None:
                     sample = replace(sample, image=None, jpeg=codec.encode_jpeg(sample.image, JPEG_QUALITY))
                 drive.write(event.topic, sample, arrival_ns=event.arrival_ns)

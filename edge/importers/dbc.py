@@ -30,6 +30,7 @@ UNITS: Final = {
 # A vehicle value older than this no longer rides along; GNSS receivers send once a second.
 HOLD_NS: Final = NS_PER_S // 2
 GNSS_HOLD_NS: Final = 2 * NS_PER_S
+ALTITUDE_HOLD_NS: Final = 60 * NS_PER_S
 _XYZ: Final = ("X", "Y", "Z")
 
 
@@ -151,7 +152,7 @@ class Decoder:
         for known in SIGNALS[message.name]:
             if known.valid and not values.get(known.valid, 1):
                 self._skipped.count(f"CAN {message.name}", f"{known.valid} is 0")
-                continue
+                break
             try:
                 numbers = [float(values[name]) * self._factor(message, name, known) for name in known.signals]
             except KeyError as error:
@@ -198,7 +199,7 @@ class Decoder:
 
     def _gnss(self, stamp_ns: int) -> GnssFix:
         latitude_deg, longitude_deg = self._last["position"][1]
-        altitude_m = self._held("altitude", stamp_ns, GNSS_HOLD_NS)
+        altitude_m = self._held("altitude", stamp_ns, ALTITUDE_HOLD_NS)
         if altitude_m is None:
             self._skipped.count("CAN gnss_altitude", "no altitude with the position, 0 m written")
         speed_mps = self._held("gnss_speed", stamp_ns, GNSS_HOLD_NS)

@@ -86,7 +86,7 @@ def _imu(accel: gpmf.Track, gyro: gpmf.Track, recording: Recording) -> Iterator[
             [np.interp(stamps_ns, gyro.stamps_ns[order], gyro_radps[order, axis]) for axis in range(3)], axis=1
         )
     order = np.argsort(stamps_ns, kind="stable")
-    finite = np.isfinite(accel_mps2).all(axis=1) & np.isfinite(gyro_radps).all(axis=1)
+    finite = np.asarray(np.isfinite(np.hstack([accel_mps2, gyro_radps])).all(axis=1), np.bool_)
     recording.skipped.count("GPMF ACCL and GYRO", "a value is not finite", int((~finite).sum()))
     order = order[finite[order]]
     rows = zip(stamps_ns[order].tolist(), accel_mps2[order].tolist(), gyro_radps[order].tolist())
@@ -98,7 +98,8 @@ def _gnss(track: gpmf.Track, skipped: Skipped) -> Iterator[GnssFix]:
     """Positions with a lock; GoPro gives speed but no course, so no velocity."""
     name = f"GPMF {track.key.decode('latin-1')}"
     fixes: NDArray[Any] = track.values[:, -1] if track.key == b"GPS9" else track.fixes
-    locked: NDArray[np.bool_] = np.not_equal(fixes, _NO_FIX) & np.isfinite(track.values[:, :3]).all(axis=1)
+    finite = np.isfinite(track.values[:, :3]).all(axis=1)
+    locked = np.asarray(np.not_equal(fixes, _NO_FIX) & finite, np.bool_)
     skipped.count(name, "position without a lock", int((~locked).sum()))
     order = np.argsort(track.stamps_ns, kind="stable")
     order = order[locked[order]]
