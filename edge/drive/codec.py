@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import simplejpeg
@@ -15,6 +15,8 @@ from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 from foxglove_schemas_protobuf.LocationFix_pb2 import LocationFix
 from foxglove_schemas_protobuf.PackedElementField_pb2 import PackedElementField
 from foxglove_schemas_protobuf.PointCloud_pb2 import PointCloud
+from foxglove_schemas_protobuf.Pose_pb2 import Pose
+from foxglove_schemas_protobuf.Quaternion_pb2 import Quaternion
 from foxglove_schemas_protobuf.RawAudio_pb2 import RawAudio
 from foxglove_schemas_protobuf.Vector3_pb2 import Vector3
 from google.protobuf.message import DecodeError, Message
@@ -27,19 +29,41 @@ from edge.samples import AudioChunk, CanFrame, Frame, GnssFix, ImuSample, Sample
 from roadfuse.v1 import sensors_pb2
 
 JPEG_QUALITY = 90
-# A picture or a sweep beyond these is a damaged or hostile message, not a sensor.
-MAX_IMAGE_PX = 64_000_000
-MAX_POINTS = 4_000_000
+# A message beyond these is damaged or hostile, not a sensor's.
+MAX_IMAGE_PX: Final = 64_000_000
+MAX_JPEG_SCANS: Final = 64  # each costs a pass over the whole picture; progressive encoders write about ten
+MAX_POINTS: Final = 2_000_000
+MAX_AUDIO_CHANNELS: Final = 64
+MAX_CAN_ID: Final = (1 << 29) - 1
+MAX_CAN_BYTES: Final = 64
+# No quantity of a vehicle is larger in SI units, and float32 has room for it.
+MAX_MAGNITUDE: Final = 1e6
+# Bytes of a message before it is parsed: parsing can take 50 times as much.
+_MAX_MESSAGE_BYTES: Final = {topics.CAMERA: 64 << 20, topics.AUDIO: 16 << 20, topics.LIDAR: 64 << 20}
+_MAX_SMALL_MESSAGE_BYTES: Final = 64 << 10
 
 
 def timestamp(ns: int) -> Timestamp:
-    """A protobuf timestamp of an instant in ns."""
+    """A protobuf timestamp of an instant in ns.
+
+    Raises:
+        ValueError: the instant lies outside 0..2^63-1 ns, where no reader would take it.
+    """
+    if not 0 <= ns < 1 << 63:
+        raise ValueError(f"expected an instant of 0..2^63-1 ns, got {ns}")
     return Timestamp(seconds=ns // 1_000_000_000, nanos=ns % 1_000_000_000)
 
 
 def timestamp_ns(stamp: Timestamp) -> int:
-    """The instant in ns of a protobuf timestamp."""
-    return int(stamp.seconds) * 1_000_000_000 + int(stamp.nanos)
+    """The instant in ns of a protobuf timestamp.
+
+    Raises:
+        DriveFormatError: it lies outside 0..2^63-1 ns, or its nanoseconds make more than a second.
+    """
+    ns: int = stamp.seconds * 1_000_000_000 + stamp.nanos
+    if not 0 <= stamp.nanos < 1_000_000_000 or not 0 <= ns < 1 << 63:
+        raise DriveFormatError(f"expected a timestamp of 0..2^63-1 ns, got {stamp.seconds} s and {stamp.nanos} ns")
+    return ns
 
 
 def encode_jpeg(image: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
@@ -55,6 +79,8 @@ def decode_jpeg(jpeg: bytes) -> NDArray[np.uint8]:
         DriveFormatError: the bytes are no JPEG, or claim an absurd size.
     """
     try:
+        if (scans := jpeg.count(b"\xff\xda")) > MAX_JPEG_SCANS:
+            raise DriveFormatError(f"camera picture: expected at most {MAX_JPEG_SCANS} scans, got {scans}")
         height, width, _, _ = simplejpeg.decode_jpeg_header(jpeg)
         if height * width > MAX_IMAGE_PX:
             raise DriveFormatError(f"camera picture: expected at most {MAX_IMAGE_PX} pixels, got {width}x{height}")
@@ -78,14 +104,22 @@ def decode(topic: str, payload: bytes, seq: int, *, pictures: bool = True) -> Sa
     Raises:
         DriveFormatError: the payload is not what the topic's schema says, or a value in it can't be.
     """
-    message = topics.SCHEMAS[topic]()
+    if topic not in _DECODERS:
+        raise DriveFormatError(f"{topic}: expected one of the sensor topics {', '.join(_DECODERS)}")
+    limit = _MAX_MESSAGE_BYTES.get(topic, _MAX_SMALL_MESSAGE_BYTES)
+    if len(payload) > limit:
+        raise DriveFormatError(f"{topic}: expected at most {limit} bytes, got {len(payload)}")
+    message: Any = topics.SCHEMAS[topic]()
     try:
         message.ParseFromString(payload)
     except DecodeError as error:
         raise DriveFormatError(f"{topic}: expected a {message.DESCRIPTOR.full_name} message, got {error}") from None
+    if not message.HasField("timestamp"):
+        raise DriveFormatError(f"{topic}: expected a timestamp, got none")
+    stamp_ns = timestamp_ns(message.timestamp)
     if topic == topics.CAMERA:
-        return _decode_frame(message, seq, pictures)
-    return _DECODERS[topic](message, seq)
+        return _decode_frame(message, stamp_ns, seq, pictures=pictures)
+    return _DECODERS[topic](message, stamp_ns, seq)
 
 
 def _encode_frame(frame: Frame) -> Message:
@@ -97,11 +131,11 @@ def _encode_frame(frame: Frame) -> Message:
     return CompressedImage(timestamp=timestamp(frame.stamp_ns), frame_id="camera", data=jpeg, format="jpeg")
 
 
-def _decode_frame(message: Any, seq: int, pictures: bool) -> Frame:
+def _decode_frame(message: Any, stamp_ns: int, seq: int, *, pictures: bool = True) -> Frame:
     if message.format not in ("jpeg", "jpg"):
         raise DriveFormatError(f"{topics.CAMERA}: expected format jpeg, got {message.format!r}")
     image = decode_jpeg(message.data) if pictures else None
-    return Frame(timestamp_ns(message.timestamp), seq, image, message.data)
+    return Frame(stamp_ns, seq, image, message.data)
 
 
 def _encode_audio(chunk: AudioChunk) -> Message:
@@ -114,20 +148,21 @@ def _encode_audio(chunk: AudioChunk) -> Message:
     )
 
 
-def _decode_audio(message: Any, seq: int) -> AudioChunk:
+def _decode_audio(message: Any, stamp_ns: int, seq: int) -> AudioChunk:
     if message.format != "pcm-s16":
         raise DriveFormatError(f"{topics.AUDIO}: expected format pcm-s16, got {message.format!r}")
     channels = message.number_of_channels
-    if channels < 1 or len(message.data) % (2 * channels):
+    if not 1 <= channels <= MAX_AUDIO_CHANNELS or len(message.data) % (2 * channels):
         raise DriveFormatError(
-            f"{topics.AUDIO}: expected whole samples of {channels} channels, got {len(message.data)} bytes"
+            f"{topics.AUDIO}: expected whole samples of 1..{MAX_AUDIO_CHANNELS} channels, "
+            f"got {len(message.data)} bytes of {channels} channels"
         )
     if not 1_000 <= message.sample_rate <= 384_000:
         raise DriveFormatError(f"{topics.AUDIO}: expected a rate of 1..384 kHz, got {message.sample_rate} Hz")
     pcm = np.frombuffer(message.data, dtype="<i2")
-    if channels > 1:  # mean of the channels, rounded towards zero, in integers so that every machine agrees
+    if channels > 1:  # mean of the channels, rounded down, in integers so that every machine agrees
         pcm = (pcm.reshape(-1, channels).astype(np.int32).sum(axis=1) // channels).astype(np.int16)
-    return AudioChunk(timestamp_ns(message.timestamp), seq, message.sample_rate, pcm)
+    return AudioChunk(stamp_ns, seq, message.sample_rate, pcm)
 
 
 def _encode_imu(sample: ImuSample) -> Message:
@@ -141,10 +176,10 @@ def _encode_imu(sample: ImuSample) -> Message:
     )
 
 
-def _decode_imu(message: Any, seq: int) -> ImuSample:
+def _decode_imu(message: Any, stamp_ns: int, seq: int) -> ImuSample:
     accel, gyro = message.linear_acceleration_mps2, message.angular_velocity_radps
-    sample = ImuSample(timestamp_ns(message.timestamp), seq, (accel.x, accel.y, accel.z), (gyro.x, gyro.y, gyro.z))
-    _require_finite(topics.IMU, *sample.accel_mps2, *sample.gyro_radps)
+    sample = ImuSample(stamp_ns, seq, (accel.x, accel.y, accel.z), (gyro.x, gyro.y, gyro.z))
+    _require_sane(topics.IMU, *sample.accel_mps2, *sample.gyro_radps)
     return sample
 
 
@@ -164,15 +199,16 @@ def _encode_gnss(fix: GnssFix) -> Message:
     return message
 
 
-def _decode_gnss(message: Any, seq: int) -> GnssFix:
+def _decode_gnss(message: Any, stamp_ns: int, seq: int) -> GnssFix:
     velocity = None
     if message.HasField("velocity"):
         velocity = (message.velocity.x, message.velocity.y, message.velocity.z)
-        _require_finite(topics.GNSS, *velocity)
-    _require_finite(topics.GNSS, message.latitude, message.longitude, message.altitude)
-    return GnssFix(
-        timestamp_ns(message.timestamp), seq, message.latitude, message.longitude, message.altitude, velocity
-    )
+        _require_sane(topics.GNSS, *velocity)
+    latitude_deg, longitude_deg, altitude_m = message.latitude, message.longitude, message.altitude
+    _require_sane(topics.GNSS, altitude_m)
+    if not (abs(latitude_deg) <= 90 and abs(longitude_deg) <= 180):
+        raise DriveFormatError(f"{topics.GNSS}: expected a place on Earth, got {latitude_deg}, {longitude_deg} degrees")
+    return GnssFix(stamp_ns, seq, latitude_deg, longitude_deg, altitude_m, velocity)
 
 
 def _encode_can(frame: CanFrame) -> Message:
@@ -185,8 +221,13 @@ def _encode_can(frame: CanFrame) -> Message:
     )
 
 
-def _decode_can(message: Any, seq: int) -> CanFrame:
-    return CanFrame(timestamp_ns(message.timestamp), seq, message.bus, message.id, message.payload, message.is_extended)
+def _decode_can(message: Any, stamp_ns: int, seq: int) -> CanFrame:
+    if message.bus > 255 or message.id > MAX_CAN_ID or len(message.payload) > MAX_CAN_BYTES:
+        raise DriveFormatError(
+            f"{topics.CAN}: expected bus 0..255, an id of 29 bits and at most {MAX_CAN_BYTES} bytes, "
+            f"got bus {message.bus}, id {message.id:#x}, {len(message.payload)} bytes"
+        )
+    return CanFrame(stamp_ns, seq, message.bus, message.id, message.payload, message.is_extended)
 
 
 _OPTIONAL_VEHICLE_FIELDS = (
@@ -218,21 +259,16 @@ def _encode_vehicle(state: VehicleState) -> Message:
     return message
 
 
-def _decode_vehicle(message: Any, seq: int) -> VehicleState:
+def _decode_vehicle(message: Any, stamp_ns: int, seq: int) -> VehicleState:
     has = message.HasField
-    wheels = message.wheel_speeds if has("wheel_speeds") else None
-    _require_finite(topics.VEHICLE, message.speed_mps)
     optional: dict[str, Any] = {name: getattr(message, name) for name in _OPTIONAL_VEHICLE_FIELDS if has(name)}
-    _require_finite(topics.VEHICLE, *optional.values())
-    return VehicleState(
-        timestamp_ns(message.timestamp),
-        seq,
-        message.speed_mps,
-        **optional,
-        wheel_speeds_mps=None
-        if wheels is None
-        else (wheels.front_left_mps, wheels.front_right_mps, wheels.rear_left_mps, wheels.rear_right_mps),
-    )
+    _require_sane(topics.VEHICLE, message.speed_mps, *optional.values())
+    if has("wheel_speeds"):
+        wheels = message.wheel_speeds
+        speeds = (wheels.front_left_mps, wheels.front_right_mps, wheels.rear_left_mps, wheels.rear_right_mps)
+        _require_sane(topics.VEHICLE, *speeds)
+        optional["wheel_speeds_mps"] = speeds
+    return VehicleState(stamp_ns, seq, message.speed_mps, **optional)
 
 
 _POINT_FIELDS = ("x", "y", "z", "intensity")
@@ -242,6 +278,7 @@ def _encode_sweep(sweep: Sweep) -> Message:
     return PointCloud(
         timestamp=timestamp(sweep.stamp_ns),
         frame_id="lidar",
+        pose=Pose(orientation=Quaternion(w=1.0)),
         point_stride=16,
         fields=[
             PackedElementField(name=name, offset=4 * i, type=PackedElementField.FLOAT32)
@@ -251,14 +288,14 @@ def _encode_sweep(sweep: Sweep) -> Message:
     )
 
 
-def _decode_sweep(message: Any, seq: int) -> Sweep:
+def _decode_sweep(message: Any, stamp_ns: int, seq: int) -> Sweep:
     stride = message.point_stride
     offsets = {field.name: field.offset for field in message.fields if field.type == PackedElementField.FLOAT32}
-    missing = [name for name in _POINT_FIELDS[:3] if name not in offsets]
-    if missing or stride < 12 or len(message.data) % stride or any(o + 4 > stride for o in offsets.values()):
+    fit = all(offset + 4 <= stride for offset in offsets.values())
+    if not offsets.keys() >= {"x", "y", "z"} or not fit or len(message.data) % stride:
         raise DriveFormatError(
             f"{topics.LIDAR}: expected float32 x, y, z in a whole number of points, "
-            f"got stride {stride}, fields {sorted(offsets)}, {len(message.data)} bytes"
+            f"got stride {stride}, fields {sorted(offsets)[:8]}, {len(message.data)} bytes"
         )
     count = len(message.data) // stride
     if count > MAX_POINTS:
@@ -272,13 +309,15 @@ def _decode_sweep(message: Any, seq: int) -> Sweep:
             if name in offsets:
                 at = offsets[name]
                 points[:, column] = raw[:, at : at + 4].copy().view("<f4")[:, 0]
-    return Sweep(timestamp_ns(message.timestamp), seq, points)
+    if count and not np.abs(points).max() <= MAX_MAGNITUDE:  # NaN is not <= either
+        raise DriveFormatError(f"{topics.LIDAR}: expected finite points within {MAX_MAGNITUDE:g} m, got others")
+    return Sweep(stamp_ns, seq, points)
 
 
-def _require_finite(topic: str, *values: float) -> None:
+def _require_sane(topic: str, *values: float) -> None:
     for value in values:
-        if not math.isfinite(value):
-            raise DriveFormatError(f"{topic}: expected finite values, got {value}")
+        if not abs(value) <= MAX_MAGNITUDE:  # NaN is not <= either
+            raise DriveFormatError(f"{topic}: expected values within +-{MAX_MAGNITUDE:g}, got {value}")
 
 
 _ENCODERS: dict[type, Callable[[Any], Message]] = {
@@ -290,7 +329,8 @@ _ENCODERS: dict[type, Callable[[Any], Message]] = {
     VehicleState: _encode_vehicle,
     Sweep: _encode_sweep,
 }
-_DECODERS: dict[str, Callable[[Any, int], Sample]] = {
+_DECODERS: dict[str, Callable[[Any, int, int], Sample]] = {
+    topics.CAMERA: _decode_frame,
     topics.AUDIO: _decode_audio,
     topics.IMU: _decode_imu,
     topics.GNSS: _decode_gnss,

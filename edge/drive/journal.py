@@ -7,14 +7,15 @@ opcode (readers must skip those) over a hole that takes no disk:
     magic | header | records ... | FILL (hole) | data end | footer | magic
 
 Appending writes the new records' bytes and the next fill behind the current fill's header, and only then turns that
-header into the first new record's: 9 bytes within one page, the only step that changes what a reader sees. Closing
-writes the summary the same way and cuts the rest off.
+header into the first new record's: 9 bytes within one disk sector, the only step that changes what a reader sees.
+Closing writes the summary the same way and cuts the rest off. The file appears under its name with its first footer.
 
 Spec: https://mcap.dev/spec (private records: opcode >= 0x80).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from pathlib import Path
@@ -29,7 +30,8 @@ FILL_OPCODE: Final = 0x80
 RECORD_HEADER_BYTES: Final = 9
 # How far the hole reaches ahead. It takes no disk, but a reader of an unfinished file reads it as zeros.
 EXTENT_BYTES: Final = 16 << 20
-_PAGE_BYTES: Final = 4096
+# Neither a kill nor a power cut leaves a write within one sector half done; no header and no tail straddles two.
+SECTOR_BYTES: Final = 512
 
 
 class Journal:
@@ -37,24 +39,37 @@ class Journal:
 
     Args:
         path: the file; replaced if it exists.
-        durable: wait for the disk before each step, so that a power cut loses no more than a kill does.
+        durable: wait for the disk before and after each step, so that a power cut loses no more than a kill does.
+
+    Raises:
+        OSError: the file can't be created here.
     """
 
     def __init__(self, path: Path, *, durable: bool = False) -> None:
         header = RecordBuilder()
         Header(profile="", library=LIBRARY).write(header)
-        self._durable = durable
-        self._tail = _tail(0, 0, 0)
-        self._position = 0  # of the fill record's header
-        self._end = EXTENT_BYTES  # of the fill record
         head = MAGIC + header.end()
-        self._position = len(head)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._durable = durable
+        self._tail = _tail()
+        self._position = len(head)  # of the fill record's header
+        self._end = _extent_end(len(head) + RECORD_HEADER_BYTES)  # of the fill record
+        target = path.resolve()
+        if target.exists() and not target.is_file():
+            raise OSError(errno.EINVAL, "expected a file to replace", str(path))
+        fresh = target.with_name(target.name + ".new")
+        try:
+            self._file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
         try:
             self._write(head + self._fill_header(len(head), self._end), 0)
             self._write(self._tail, self._end)
+            self._sync()
+            fresh.replace(target)
+            self._sync_folder(target.parent)
         except OSError:
-            os.close(self._file)
+            self.abandon()
+            fresh.unlink(missing_ok=True)
             raise
 
     @property
@@ -66,9 +81,9 @@ class Journal:
         """Append whole records (each with its 9-byte header).
 
         Raises:
-            OSError: the disk refused; what was appended before stands.
+            OSError: the disk refused; what was appended before stands, and appending may be tried again.
         """
-        records += self._page_padding(self._position + len(records))
+        records += self._padding(self._position + len(records))
         self._reserve(len(records))
         position = self._position + len(records)
         self._replace_fill(records + self._fill_header(position, self._end))
@@ -79,7 +94,7 @@ class Journal:
         builder = RecordBuilder()
         DataEnd(0).write(builder)
         data_end = builder.end()
-        Footer(self._position + len(data_end) if summary else 0, summary_offset_start, summary_crc).write(builder)
+        Footer(self._position + len(data_end), summary_offset_start, summary_crc).write(builder)
         closing = data_end + summary + builder.end() + MAGIC
         self._reserve(len(closing))
         self._replace_fill(closing)
@@ -97,16 +112,22 @@ class Journal:
         self._write(records[RECORD_HEADER_BYTES:], self._position + RECORD_HEADER_BYTES)
         self._sync()
         self._write(records[:RECORD_HEADER_BYTES], self._position)
+        self._sync()
 
     def _reserve(self, size: int) -> None:
         """Move the end of the fill so that `size` bytes and another fill header find room before it."""
         needed = self._position + size + RECORD_HEADER_BYTES
         if needed <= self._end:
             return
-        end = needed + EXTENT_BYTES
-        self._write(self._tail, end)
+        end = _extent_end(needed)
+        try:
+            self._write(self._tail, end)
+        except OSError:
+            os.ftruncate(self._file, self._end + len(self._tail))  # half a tail would hide the one before it
+            raise
         self._sync()
         self._write(self._fill_header(self._position, end), self._position)
+        self._sync()
         self._end = end
 
     @staticmethod
@@ -114,9 +135,9 @@ class Journal:
         return struct.pack("<BQ", FILL_OPCODE, end - position - RECORD_HEADER_BYTES)
 
     @staticmethod
-    def _page_padding(position: int) -> bytes:
-        """A fill record that keeps the next header from straddling two pages (a kill can fall between them)."""
-        room = _PAGE_BYTES - position % _PAGE_BYTES
+    def _padding(position: int) -> bytes:
+        """A fill record that keeps the next header from straddling two sectors."""
+        room = SECTOR_BYTES - position % SECTOR_BYTES
         if room >= RECORD_HEADER_BYTES:
             return b""
         return struct.pack("<BQ", FILL_OPCODE, room) + bytes(room)
@@ -128,13 +149,31 @@ class Journal:
             view, offset = view[written:], offset + written
 
     def _sync(self) -> None:
-        if self._durable:
+        if not self._durable:
+            return
+        try:
             os.fdatasync(self._file)
+        except OSError:
+            self.abandon()  # nobody knows what reached the disk, so nothing more may be built on it
+            raise
+
+    def _sync_folder(self, folder: Path) -> None:
+        if self._durable:
+            handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
-def _tail(summary_start: int, summary_offset_start: int, summary_crc: int) -> bytes:
+def _extent_end(needed: int) -> int:
+    """Where a fill ends that leaves an extent behind `needed`: on a sector, so that the tail lies within one."""
+    return -(-(needed + EXTENT_BYTES) // SECTOR_BYTES) * SECTOR_BYTES
+
+
+def _tail() -> bytes:
     builder = RecordBuilder()
     DataEnd(0).write(builder)
-    Footer(summary_start, summary_offset_start, summary_crc).write(builder)
+    Footer(0, 0, 0).write(builder)
     tail: bytes = builder.end()
     return tail + MAGIC

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -18,17 +18,30 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import Message
 from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
-from mcap.records import Channel, ChunkIndex, Metadata, MetadataIndex, Schema, Statistics, SummaryOffset
+from mcap.records import (
+    Channel,
+    ChunkIndex,
+    McapRecord,
+    Metadata,
+    MetadataIndex,
+    Schema,
+    Statistics,
+    SummaryOffset,
+)
 
 from edge.drive import codec, topics
+from edge.drive.chunks import MAX_RECORD_BYTES
 from edge.drive.journal import RECORD_HEADER_BYTES, Journal
 from edge.samples import Sample
 
 CHUNK_BYTES: Final = 1 << 20
 CHUNK_NS: Final = 500_000_000
+# Half of what a reader takes as a record: a chunk holds one message at least, and incompressible ones grow.
+MAX_PAYLOAD_BYTES: Final = MAX_RECORD_BYTES // 2
 DRIVE_METADATA: Final = "roadfuse.drive"
 _MESSAGE = struct.Struct("<BQHIQQ")
 _MESSAGE_FIELDS_BYTES = 22
+_END_OF_TIME_NS = 1 << 63
 
 
 class DriveWriter:
@@ -40,59 +53,67 @@ class DriveWriter:
         path: the file; replaced if it exists.
         metadata: facts about the drive (source, clocks), into the metadata record `roadfuse.drive`.
         durable: wait for the disk at each chunk (scenes in the spool; a power cut loses no more than a kill).
+
+    Raises:
+        OSError: the file can't be created here.
     """
 
     def __init__(self, path: Path | str, metadata: Mapping[str, str] | None = None, *, durable: bool = False) -> None:
         self.path = Path(path)
         self._journal = Journal(self.path, durable=durable)
         self._compressor = zstandard.ZstdCompressor(level=1)
-        self._channels: dict[str, int] = {}
-        self._schemas: dict[str, int] = {}
-        self._repeated = RecordBuilder(), RecordBuilder()  # schemas and channels, once more for the summary
+        self._closed = False
+        self._channels: dict[str, Channel] = {}
+        self._schemas: dict[str, Schema] = {}
+        self._message_counts: dict[int, int] = {}
         self._chunk_indexes: list[ChunkIndex] = []
         self._metadata_indexes: list[MetadataIndex] = []
-        self._statistics = Statistics(0, 0, {}, 0, 0, 0, 0, 0, 0)
-        self._chunk_start_ns = self._chunk_end_ns = 0
+        self._chunk_start_ns: int = 0
+        self._chunk_end_ns: int = 0
         self._start_chunk()
         self.add_metadata(DRIVE_METADATA, metadata or {})
 
     def write(self, topic: str, sample: Sample, *, arrival_ns: int) -> None:
         """Write a sample, encoded by its type's schema."""
-        self.write_payload(
-            topic,
-            codec.encode(sample).SerializeToString(deterministic=True),
-            capture_ns=sample.stamp_ns,
-            arrival_ns=arrival_ns,
-            sequence=sample.seq,
-        )
+        message = codec.encode(sample)
+        self.write_message(topic, message, capture_ns=sample.stamp_ns, arrival_ns=arrival_ns, sequence=sample.seq)
 
     def write_message(self, topic: str, message: Message, *, capture_ns: int, arrival_ns: int, sequence: int) -> None:
         """Write a protobuf message of the topic's schema."""
+        if type(message) is not topics.SCHEMAS.get(topic):
+            raise ValueError(f"{topic}: expected a message of this topic's schema, got {message.DESCRIPTOR.full_name}")
         payload = message.SerializeToString(deterministic=True)
         self.write_payload(topic, payload, capture_ns=capture_ns, arrival_ns=arrival_ns, sequence=sequence)
 
     def write_payload(self, topic: str, payload: bytes, *, capture_ns: int, arrival_ns: int, sequence: int) -> None:
-        """Write a message that is serialised already."""
-        channel = self._channels.get(topic)
-        if channel is None:
-            channel = self._register(topic)
-        if self._chunk and (
-            self._chunk_bytes + len(payload) > CHUNK_BYTES or arrival_ns - self._chunk_start_ns >= CHUNK_NS
-        ):
-            self.flush()
-        if not self._chunk:
-            self._chunk_start_ns = self._chunk_end_ns = arrival_ns
-        self._chunk_start_ns = min(self._chunk_start_ns, arrival_ns)
-        self._chunk_end_ns = max(self._chunk_end_ns, arrival_ns)
+        """Write a message that is serialised already.
+
+        Raises:
+            ValueError: no such topic, an instant outside 0..2^63-1, or a payload that no reader would take.
+            OSError: the disk refused; what was flushed before stands, this message is not in the file.
+        """
+        instants_fit = 0 <= arrival_ns < _END_OF_TIME_NS and 0 <= capture_ns < _END_OF_TIME_NS
+        if not instants_fit or len(payload) > MAX_PAYLOAD_BYTES:
+            raise ValueError(
+                f"{topic}: expected instants from 0 to 2^63-1 and at most {MAX_PAYLOAD_BYTES} bytes, "
+                f"got arrival {arrival_ns}, capture {capture_ns}, {len(payload)} bytes"
+            )
+        channel = self._channels.get(topic) or self._register(topic)
         header = _MESSAGE.pack(
             Opcode.MESSAGE,
             _MESSAGE_FIELDS_BYTES + len(payload),
-            channel,
+            channel.id,
             sequence & 0xFFFFFFFF,
             arrival_ns,
             capture_ns,
         )
-        self._chunk_index.setdefault(channel, []).append((arrival_ns, self._chunk_bytes))
+        start_ns, end_ns = min(self._chunk_start_ns, arrival_ns), max(self._chunk_end_ns, arrival_ns)
+        if self._chunk and (self._chunk_bytes + len(payload) > CHUNK_BYTES or end_ns - start_ns >= CHUNK_NS):
+            self.flush()
+        if not self._chunk:
+            start_ns = end_ns = arrival_ns
+        self._chunk_start_ns, self._chunk_end_ns = start_ns, end_ns
+        self._chunk_index.setdefault(channel.id, []).append((arrival_ns, self._chunk_bytes))
         self._chunk += (header, payload)
         self._chunk_bytes += len(header) + len(payload)
 
@@ -101,12 +122,18 @@ class DriveWriter:
         builder = RecordBuilder()
         Metadata(name=name, metadata=dict(metadata)).write(builder)
         record = builder.end()
-        self._metadata_indexes.append(MetadataIndex(self._journal.position, len(record), name))
-        self._statistics.metadata_count += 1
+        index = MetadataIndex(self._journal.position, len(record), name)
         self._journal.append(record)
+        self._metadata_indexes.append(index)
 
     def flush(self) -> None:
-        """Close the chunk, so that all that was written so far survives a kill."""
+        """Close the chunk, so that all that was written so far survives a kill.
+
+        Writing does this by itself as arrivals go on; a recorder whose streams all fall silent does it by its clock.
+
+        Raises:
+            OSError: the disk refused; the chunk is kept, and flushing may be tried again.
+        """
         if not self._chunk:
             return
         records = b"".join(self._chunk)
@@ -115,7 +142,7 @@ class DriveWriter:
         builder.start_record(Opcode.CHUNK)
         builder.write(struct.pack("<QQQI", self._chunk_start_ns, self._chunk_end_ns, len(records), zlib.crc32(records)))
         builder.write_prefixed_string("zstd")
-        builder.write(struct.pack("<Q", len(data)))
+        builder.write8(len(data))
         builder.write(data)
         builder.finish_record()
         chunk_length = builder.count
@@ -124,31 +151,40 @@ class DriveWriter:
         for channel, entries in sorted(self._chunk_index.items()):
             offsets[channel] = start + builder.count
             _write_message_index(builder, channel, entries)
-        self._chunk_indexes.append(
-            ChunkIndex(
-                chunk_length=chunk_length,
-                chunk_start_offset=start,
-                compression="zstd",
-                compressed_size=len(data),
-                message_end_time=self._chunk_end_ns,
-                message_index_length=builder.count - chunk_length,
-                message_index_offsets=offsets,
-                message_start_time=self._chunk_start_ns,
-                uncompressed_size=len(records),
-            )
+        index = ChunkIndex(
+            chunk_length=chunk_length,
+            chunk_start_offset=start,
+            compression="zstd",
+            compressed_size=len(data),
+            message_end_time=self._chunk_end_ns,
+            message_index_length=builder.count - chunk_length,
+            message_index_offsets=offsets,
+            message_start_time=self._chunk_start_ns,
+            uncompressed_size=len(records),
         )
         self._journal.append(builder.end())
-        self._count_chunk()
+        self._chunk_indexes.append(index)
+        for channel, entries in self._chunk_index.items():
+            self._message_counts[channel] = self._message_counts.get(channel, 0) + len(entries)
         self._start_chunk()
 
     def close(self) -> None:
-        """Write the summary and finish the file."""
-        self.flush()
-        data_end_bytes = RECORD_HEADER_BYTES + 4
-        summary, offset_start = self._summary(self._journal.position + data_end_bytes)
-        start = self._journal.position + data_end_bytes
-        crc = zlib.crc32(summary + struct.pack("<BQQQ", Opcode.FOOTER, 20, start, offset_start))
-        self._journal.close(summary, offset_start, crc)
+        """Write the summary and finish the file; a second time, nothing happens.
+
+        Raises:
+            OSError: the disk refused; the file stays as a kill would leave it.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self.flush()
+            start = self._journal.position + RECORD_HEADER_BYTES + 4  # behind DataEnd
+            summary, offset_start = self._summary(start)
+            crc = zlib.crc32(summary + struct.pack("<BQQQ", Opcode.FOOTER, 20, start, offset_start))
+            self._journal.close(summary, offset_start, crc)
+        finally:
+            self._journal.abandon()
 
     def __enter__(self) -> DriveWriter:
         return self
@@ -161,64 +197,61 @@ class DriveWriter:
         else:
             self._journal.abandon()
 
-    def _register(self, topic: str) -> int:
-        schema = topics.SCHEMAS[topic].DESCRIPTOR
+    def _register(self, topic: str) -> Channel:
+        if topic not in topics.SCHEMAS:
+            raise ValueError(f"expected one of the topics {', '.join(topics.SCHEMAS)}, got {topic!r}")
+        descriptor = topics.SCHEMAS[topic].DESCRIPTOR
         builder = RecordBuilder()
-        schema_id = self._schemas.get(schema.full_name)
-        if schema_id is None:
-            schema_id = self._schemas[schema.full_name] = len(self._schemas) + 1
-            record = Schema(
-                id=schema_id, name=schema.full_name, encoding="protobuf", data=_file_descriptor_set(schema.file)
-            )
-            record.write(builder)
-            record.write(self._repeated[0])
-            self._statistics.schema_count += 1
-        channel_id = self._channels[topic] = len(self._channels) + 1
-        channel = Channel(id=channel_id, topic=topic, message_encoding="protobuf", metadata={}, schema_id=schema_id)
+        schema = self._schemas.get(descriptor.full_name)
+        if schema is None:
+            files = _file_descriptor_set(descriptor.file)
+            schema = Schema(id=len(self._schemas) + 1, name=descriptor.full_name, encoding="protobuf", data=files)
+            schema.write(builder)
+        channel = Channel(len(self._channels) + 1, topic, "protobuf", {}, schema.id)
         channel.write(builder)
-        channel.write(self._repeated[1])
-        self._statistics.channel_count += 1
         self._journal.append(builder.end())
-        return channel_id
+        self._schemas[schema.name] = schema
+        self._channels[topic] = channel
+        return channel
 
     def _start_chunk(self) -> None:
         self._chunk: list[bytes] = []
         self._chunk_bytes = 0
         self._chunk_index: dict[int, list[tuple[int, int]]] = {}
+        self._chunk_start_ns = self._chunk_end_ns = 0
 
-    def _count_chunk(self) -> None:
-        statistics = self._statistics
-        if statistics.message_count == 0:
-            statistics.message_start_time = self._chunk_start_ns
-        statistics.message_start_time = min(statistics.message_start_time, self._chunk_start_ns)
-        statistics.message_end_time = max(statistics.message_end_time, self._chunk_end_ns)
-        statistics.chunk_count += 1
-        for channel, entries in self._chunk_index.items():
-            counts = statistics.channel_message_counts
-            counts[channel] = counts.get(channel, 0) + len(entries)
-            statistics.message_count += len(entries)
+    def _statistics(self) -> Statistics:
+        chunks = self._chunk_indexes
+        return Statistics(
+            attachment_count=0,
+            channel_count=len(self._channels),
+            channel_message_counts=dict(sorted(self._message_counts.items())),
+            chunk_count=len(chunks),
+            message_count=sum(self._message_counts.values()),
+            message_end_time=max((chunk.message_end_time for chunk in chunks), default=0),
+            message_start_time=min((chunk.message_start_time for chunk in chunks), default=0),
+            metadata_count=len(self._metadata_indexes),
+            schema_count=len(self._schemas),
+        )
 
     def _summary(self, start: int) -> tuple[bytes, int]:
         """The summary section that will stand at `start`, and the offset of its offsets."""
-        statistics, chunks, metadata = RecordBuilder(), RecordBuilder(), RecordBuilder()
-        self._statistics.write(statistics)
-        for chunk in self._chunk_indexes:
-            chunk.write(chunks)
-        for entry in self._metadata_indexes:
-            entry.write(metadata)
-        groups = (
-            (Opcode.SCHEMA, self._repeated[0].end()),
-            (Opcode.CHANNEL, self._repeated[1].end()),
-            (Opcode.STATISTICS, statistics.end()),
-            (Opcode.CHUNK_INDEX, chunks.end()),
-            (Opcode.METADATA_INDEX, metadata.end()),
+        groups: tuple[tuple[Opcode, Sequence[McapRecord]], ...] = (
+            (Opcode.SCHEMA, list(self._schemas.values())),
+            (Opcode.CHANNEL, list(self._channels.values())),
+            (Opcode.STATISTICS, [self._statistics()]),
+            (Opcode.CHUNK_INDEX, self._chunk_indexes),
+            (Opcode.METADATA_INDEX, self._metadata_indexes),
         )
-        section, offsets = b"", RecordBuilder()
+        section, offsets = RecordBuilder(), RecordBuilder()
         for opcode, records in groups:
+            group_start = section.count
+            for record in records:
+                record.write(section)
             if records:
-                SummaryOffset(opcode, start + len(section), len(records)).write(offsets)
-            section += records
-        return section + offsets.end(), start + len(section)
+                SummaryOffset(opcode, start + group_start, section.count - group_start).write(offsets)
+        offset_start = start + section.count
+        return section.end() + offsets.end(), offset_start
 
 
 def _write_message_index(builder: RecordBuilder, channel: int, entries: list[tuple[int, int]]) -> None:
