@@ -45,11 +45,6 @@ _REASONS: Final = {
 }
 
 
-def looks_like(source: Path) -> bool:
-    """Whether the folder has a segment's layout."""
-    return (source / CAN / "t").is_file() or (source / ACCEL / "t").is_file()
-
-
 def open_recording(source: Path, options: Options) -> Recording:
     """Opens a segment folder.
 

@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import cantools
-from cantools.errors import Error as CantoolsError
-
 from edge.drive import topics
 from edge.errors import SourceError
 from edge.importers.recording import NS_PER_S, Event, Skipped
@@ -75,6 +72,9 @@ def load(paths: Iterable[Path]) -> list[Any]:
     Raises:
         SourceError: a file is missing or no DBC.
     """
+    from cantools.database import load_file  # brings half of asammdf along: 2 s that other sources need not wait
+    from cantools.errors import Error as CantoolsError
+
     messages: list[Any] = []
     for path in paths:
         if not path.is_file():
@@ -83,7 +83,7 @@ def load(paths: Iterable[Path]) -> list[Any]:
         level = logger.level
         try:
             logger.setLevel(logging.ERROR)  # messages of one name at two ids are fine here
-            database: Any = cantools.database.load_file(str(path), database_format="dbc", strict=False)
+            database: Any = load_file(str(path), database_format="dbc", strict=False)
             messages += database.messages
         except (CantoolsError, ValueError, KeyError, IndexError, TypeError) as error:
             raise SourceError(f"{path}: expected a DBC file, got: {str(error)[:120]}") from None
@@ -143,11 +143,10 @@ class Decoder:
 
     def _decode(self, message: Any, stamp_ns: int, payload: bytes) -> set[str]:
         """Takes the message's known quantities; which of them are fresh now."""
-        try:
-            values = message.decode(payload, decode_choices=False, allow_truncated=False)
-        except (CantoolsError, ValueError, KeyError) as error:
-            self._skipped.count(f"CAN {message.name}", f"not decodable: {error}")
+        if len(payload) < message.length:
+            self._skipped.count(f"CAN {message.name}", f"shorter than the {message.length} bytes of the DBC")
             return set()
+        values = message.decode(payload, decode_choices=False)
         fresh = set()
         for known in SIGNALS[message.name]:
             if known.valid and not values.get(known.valid, 1):

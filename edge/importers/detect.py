@@ -37,11 +37,9 @@ def detect(source: Path) -> str:
 
 
 def _folder(source: Path) -> str | None:
-    from edge.importers import comma2k19, kitti
-
-    if comma2k19.looks_like(source):
+    if (source / "processed_log").is_dir():
         return "comma2k19"
-    if kitti.looks_like(source):
+    if (source / "image_02" / "data").is_dir() or (source / "velodyne_points" / "data").is_dir():
         return "kitti"
     if (source / "metadata.yaml").is_file():
         return "rosbag2"

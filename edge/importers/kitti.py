@@ -67,11 +67,6 @@ def open_recording(source: Path, options: Options) -> Recording:
     return Recording("kitti", streams, skipped, {"clock": clock, "arrival": "capture"})
 
 
-def looks_like(source: Path) -> bool:
-    """Whether the folder has KITTI raw's layout."""
-    return (source / CAMERA / "data").is_dir() or (source / VELODYNE / "data").is_dir()
-
-
 def _files(source: Path, stream: str, suffix: str) -> list[Path]:
     folder = source / stream / "data"
     return sorted(folder.glob(f"*{suffix}")) if folder.is_dir() else []

@@ -1,8 +1,8 @@
 """ROS recordings: rosbag1 files, rosbag2 folders, and single sqlite3 or MCAP files of a rosbag2, through `rosbags`.
 
 The message types of `rosmsg.TOPICS` have a topic in a drive; of several topics of one kind the fullest is taken, and
-all others are named. Capture is the header's stamp, arrival the record's time; both are the recorder's ROS time. Sequence
-numbers follow the capture stamps, so that messages recorded out of order show as such.
+all others are named. Capture is the header's stamp, arrival the record's time; both are the recorder's ROS time.
+Sequence numbers follow the capture stamps, so that messages recorded out of order show as such.
 """
 
 from __future__ import annotations
