@@ -1,0 +1,1 @@
+"""The procedural world: one seeded 3-D road scene, rendered consistently into every sensor stream."""

@@ -1,0 +1,207 @@
+"""The painter: shapes far to near, culled, lit, faded by the air; and the box of each in the picture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from export.world.camera.lens import NEAR_M, Lens, clip_near
+from export.world.camera.light import air_colour, brightness
+from export.world.camera.model import CORNERS, Lamp, Model
+from export.world.camera.signs import draw_plate, plate_corners
+from export.world.weather import Atmosphere
+
+F64 = NDArray[np.float64]
+U8 = NDArray[np.uint8]
+
+SHIFT = 4
+MASK_SCALE = 4  # the mask of what hides what is this much smaller than the picture
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A model at a place of the levelled ego frame. id < 0: scenery without truth. lit: names of lamps that burn."""
+
+    id: int
+    model: Model
+    x_m: float
+    y_m: float
+    turn_rad: float
+    lit: tuple[str, ...] = ()
+    plate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Where a placed shape is in the picture: box (left, top, right, bottom; px, clipped) and visible share."""
+
+    id: int
+    box_px: tuple[float, float, float, float]
+    visibility: float
+
+
+class Painter:
+    """Draws placed shapes; owns the hidden-share mask."""
+
+    def __init__(self, lens: Lens) -> None:
+        self.lens = lens
+        self._glows: dict[tuple[int, tuple[float, float, float]], U8] = {}
+
+    def paint(
+        self, picture: U8, placed: list[Placed], pitch_rad: float, air: Atmosphere,
+        sun_ego: tuple[float, float, float], lamps_ego: F64,
+    ) -> list[Seen]:  # fmt: skip
+        """Draws everything and says where it is."""
+        placed = [p for p in placed if len(p.model.faces)]
+        if not placed:
+            return []
+        placed.sort(key=lambda p: (-math.hypot(p.x_m - self.lens.forward_m, p.y_m), p.id))
+        ego, starts = self._assemble(placed)
+        faces = np.concatenate([p.model.faces + starts[i] for i, p in enumerate(placed)])
+        owner_first = np.concatenate([[0], np.cumsum([len(p.model.faces) for p in placed])])
+        camera = self.lens.to_camera(ego, pitch_rad)
+        pixels, alive = self._clipped(camera, faces)
+        colours = self._colours(placed, ego, faces, air, sun_ego, lamps_ego)
+        two_sided = np.concatenate([p.model.two_sided for p in placed])
+        visible = alive & (two_sided | (_areas(pixels) < 0.0))
+        seen = self._look(placed, pixels, alive, visible, owner_first)
+        fixed = np.round(np.clip(pixels, -4000, 5000) * (1 << SHIFT)).astype(np.int32)
+        shades = colours.tolist()
+        for i, p in enumerate(placed):
+            for f in range(owner_first[i], owner_first[i + 1]):
+                if visible[f]:
+                    cv2.fillConvexPoly(picture, fixed[f], shades[f], cv2.LINE_AA, SHIFT)
+            if p.plate:
+                self._plate(picture, p, pitch_rad, air)
+            for lamp in p.model.lamps:
+                if lamp.kind in p.lit:
+                    self._lamp(picture, p, lamp, pitch_rad, air)
+        return seen
+
+    def _assemble(self, placed: list[Placed]) -> tuple[F64, NDArray[np.int64]]:
+        counts = [len(p.model.vertices_m) for p in placed]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        vertices = np.concatenate([p.model.vertices_m for p in placed])
+        turn = np.repeat([p.turn_rad for p in placed], counts)
+        x0, y0 = np.repeat([p.x_m for p in placed], counts), np.repeat([p.y_m for p in placed], counts)
+        c, s = np.cos(turn), np.sin(turn)
+        x, y = vertices[:, 0], vertices[:, 1]
+        return np.stack([x0 + x * c - y * s, y0 + x * s + y * c, vertices[:, 2]], axis=1), starts[:-1]
+
+    def _clipped(self, camera: F64, faces: NDArray[np.int64]) -> tuple[F64, NDArray[np.bool_]]:
+        """Pixels (f, 8, 2) of the faces, cut at the near plane, and which remain."""
+        depth = camera[:, 2][faces]
+        pixels = self.lens.to_pixels(camera)[faces]
+        behind = depth < NEAR_M
+        alive = ~behind.all(axis=1)
+        for f in np.flatnonzero(alive & behind.any(axis=1)):
+            index = faces[f]
+            cut = clip_near(camera[index[np.concatenate([[True], index[1:] != index[:-1]])]])
+            if not 3 <= len(cut) <= CORNERS:
+                alive[f] = False
+                continue
+            corner = self.lens.to_pixels(cut)
+            pixels[f, : len(cut)] = corner
+            pixels[f, len(cut) :] = corner[-1]
+        low, high = pixels.min(axis=1), pixels.max(axis=1)
+        size = (self.lens.width_px, self.lens.height_px)
+        return pixels, alive & (high > 0.0).all(axis=1) & (low < size).all(axis=1)
+
+    def _colours(
+        self, placed: list[Placed], ego: F64, faces: NDArray[np.int64], air: Atmosphere,
+        sun_ego: tuple[float, float, float], lamps_ego: F64,
+    ) -> F64:  # fmt: skip
+        a, b, c = ego[faces[:, 0]], ego[faces[:, 1]], ego[faces[:, 2]]
+        normals = np.cross(b - a, c - a)
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+        middle = 0.5 * (a + c)
+        two_sided = np.concatenate([p.model.two_sided for p in placed])
+        normals[two_sided & ((normals * middle).sum(axis=1) > 0.0)] *= -1.0
+        light = brightness(middle, normals, air, sun_ego, lamps_ego)
+        glow = np.concatenate([p.model.glow for p in placed])
+        own = np.where(glow < 0.9, glow * 2.6, glow * air.lamps)
+        light = np.maximum(light, own)[:, None]
+        colours = np.concatenate([p.model.colours for p in placed]) * light
+        kept = np.exp(-air.extinction_per_m * np.linalg.norm(middle, axis=1))[:, None]
+        return np.asarray(np.clip(colours * kept + (1.0 - kept) * air_colour(air), 0.0, 255.0))
+
+    def _look(
+        self, placed: list[Placed], pixels: F64, alive: NDArray[np.bool_], visible: NDArray[np.bool_],
+        first: NDArray[np.int64],
+    ) -> list[Seen]:  # fmt: skip
+        """Boxes, and near to far what each box loses to nearer shapes."""
+        width, height = self.lens.width_px, self.lens.height_px
+        mask = np.zeros((height // MASK_SCALE, width // MASK_SCALE), np.uint8)
+        seen: list[Seen] = []
+        for i in range(len(placed) - 1, -1, -1):
+            of = slice(first[i], first[i + 1])
+            if not alive[of].any():
+                continue
+            corners = pixels[of][alive[of]].reshape(-1, 2)
+            low = np.maximum(corners.min(axis=0), 0.0)
+            high = np.minimum(corners.max(axis=0), (width, height))
+            if placed[i].id >= 0:
+                l, t = int(low[0] / MASK_SCALE), int(low[1] / MASK_SCALE)
+                r, m = max(math.ceil(high[0] / MASK_SCALE), l + 1), max(math.ceil(high[1] / MASK_SCALE), t + 1)
+                window = mask[t:m, l:r]
+                share = 1.0 - float(window.mean()) if window.size else 0.0
+                seen.append(Seen(placed[i].id, (float(low[0]), float(low[1]), float(high[0]), float(high[1])), share))
+            if (high - low).min() < 3.0:
+                continue
+            small = np.round(np.clip(pixels[of][visible[of]], -4000, 5000) * ((1 << SHIFT) / MASK_SCALE)).astype(
+                np.int32
+            )
+            for face in small:
+                cv2.fillConvexPoly(mask, face, 1, cv2.LINE_8, SHIFT)
+        return seen
+
+    def _lamp(self, picture: U8, p: Placed, lamp: Lamp, pitch_rad: float, air: Atmosphere) -> None:
+        c, s = math.cos(p.turn_rad), math.sin(p.turn_rad)
+        x, y, z = lamp.at_m
+        at = np.array([p.x_m + x * c - y * s, p.y_m + x * s + y * c, z])
+        if lamp.facing and lamp.facing * (c * at[0] + s * at[1]) > 0.0:
+            return
+        pixel, depth = self.lens.project(at, pitch_rad)
+        if depth < 1.0:
+            return
+        kept = math.exp(-air.extinction_per_m * float(depth))
+        power = (0.35 + 0.65 * air.lamps) * (0.25 + 0.75 * kept)
+        radius = min(max(lamp.radius_m * self.lens.focal_px / float(depth), 2.5), 70.0)
+        self._add_glow(picture, pixel, radius, lamp.colour, power)
+
+    def _add_glow(
+        self, picture: U8, pixel: F64, radius: float, colour: tuple[float, float, float], power: float
+    ) -> None:
+        size = max(round(radius), 2)
+        key = (size, colour)
+        if key not in self._glows:
+            y, x = np.mgrid[-size : size + 1, -size : size + 1] / size
+            fall = np.clip(1.0 - np.hypot(x, y), 0.0, 1.0)
+            shape = 0.55 * fall**2.2 + 1.2 * np.exp(-((x**2 + y**2) / 0.03))
+            self._glows[key] = np.clip(shape[..., None] * np.array(colour), 0, 255).astype(np.uint8)
+        sprite = self._glows[key]
+        left, top = round(float(pixel[0])) - size, round(float(pixel[1])) - size
+        l, t = max(left, 0), max(top, 0)
+        r, m = min(left + 2 * size + 1, picture.shape[1]), min(top + 2 * size + 1, picture.shape[0])
+        if l >= r or t >= m:
+            return
+        patch = picture[t:m, l:r]
+        part = sprite[t - top : m - top, l - left : r - left]
+        picture[t:m, l:r] = cv2.addWeighted(patch, 1.0, part, power, 0.0)
+
+    def _plate(self, picture: U8, p: Placed, pitch_rad: float, air: Atmosphere) -> None:
+        c, s = math.cos(p.turn_rad), math.sin(p.turn_rad)
+        corners = plate_corners(p.plate, float(p.model.vertices_m[:, 2].max()) + 0.1)
+        x, y = corners[:, 0].copy(), corners[:, 1].copy()
+        corners[:, 0], corners[:, 1] = p.x_m + x * c - y * s, p.y_m + x * s + y * c
+        draw_plate(picture, self.lens, corners, p.plate, pitch_rad, air)
+
+
+def _areas(pixels: F64) -> F64:
+    """Signed areas (f,) of polygons in the picture; negative = counter-clockwise as seen by a person."""
+    x, y = pixels[..., 0], pixels[..., 1]
+    return 0.5 * np.asarray((x * np.roll(y, -1, axis=1) - np.roll(x, -1, axis=1) * y).sum(axis=1))

@@ -1,0 +1,187 @@
+"""Fixed things as models in their own frame: x along their heading, y left, z up, origin on the ground."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from export.world.camera.bodywork import vehicle
+from export.world.camera.model import Builder, Colour, Lamp, Model, shade
+from export.world.scenery import Thing
+
+WALLS: tuple[Colour, ...] = (
+    (170, 190, 205), (140, 165, 190), (120, 130, 160), (185, 190, 190), (110, 120, 140), (90, 110, 160), (150, 160, 150),
+)  # fmt: skip
+ROOFS: tuple[Colour, ...] = ((55, 65, 110), (60, 60, 70), (70, 85, 130), (80, 80, 85))
+STEEL: Colour = (165, 162, 158)
+CONCRETE: Colour = (150, 155, 155)
+LAMP_LIGHT: Colour = (140.0, 205.0, 255.0)
+
+
+def structure(thing: Thing) -> Model:
+    """The model of a fixed thing (trees and sign plates are drawn otherwise)."""
+    rng = np.random.Generator(np.random.PCG64(thing.look))
+    builder = Builder()
+    if thing.kind == "parked":
+        return vehicle(thing.variant, thing.look, thing.size_m)
+    if thing.kind == "building":
+        _building(builder, thing, rng)
+    elif thing.kind == "rail":
+        _rail(builder, thing)
+    elif thing.kind == "wall":
+        _tunnel_wall(builder, thing)
+    elif thing.kind == "portal":
+        _portal(builder, thing)
+    elif thing.kind == "lamp":
+        _street_lamp(builder, thing)
+    elif thing.kind == "sign":
+        _sign_post(builder, thing)
+    return builder.build()
+
+
+def _building(b: Builder, thing: Thing, rng: np.random.Generator) -> None:
+    length, depth, height = thing.size_m
+    x, y = 0.5 * length, 0.5 * depth
+    wall = WALLS[int(rng.integers(len(WALLS)))]
+    wall = shade(wall, float(rng.uniform(0.75, 1.15)))
+    b.prism((-x, -y, 0.0), (x, y, height), wall, roof=shade(wall, 0.6))
+    storey = float(rng.uniform(2.7, 3.4))
+    bays = max(int(length / float(rng.uniform(2.4, 3.6))), 2)
+    lit = float(rng.uniform(0.15, 0.5))
+    # the road is on the left (+y) of a thing on the right side; things across the road are turned round
+    for floor in range(max(int(height / storey), 1)):
+        z0 = floor * storey + 0.9
+        z1 = min(z0 + 1.45, height - 0.3)
+        if floor == 0 and thing.variant == "block" and rng.random() < 0.6:
+            z0, z1 = 0.35, 2.6
+        for bay in range(bays):
+            u0 = -x + (bay + 0.22) * length / bays
+            u1 = -x + (bay + 0.78) * length / bays
+            glow = 0.9 if rng.random() < lit else 0.0
+            colour: Colour = (95, 80, 68) if not glow else (90, 175, 235)
+            b.face([(u1, y + 0.02, z0), (u0, y + 0.02, z0), (u0, y + 0.02, z1), (u1, y + 0.02, z1)], colour, glow)
+        for end in (-1, 1):
+            strip = [(end * (x + 0.02), -end * y * 0.8, z0), (end * (x + 0.02), end * y * 0.8, z0),
+                     (end * (x + 0.02), end * y * 0.8, z1), (end * (x + 0.02), -end * y * 0.8, z1)]  # fmt: skip
+            b.face(strip, shade(wall, 0.72))
+    if thing.variant == "house":
+        roof = ROOFS[int(rng.integers(len(ROOFS)))]
+        ridge = height + 0.38 * depth
+        b.face(
+            [
+                (x + 0.3, y + 0.4, height - 0.1),
+                (-x - 0.3, y + 0.4, height - 0.1),
+                (-x - 0.3, 0, ridge),
+                (x + 0.3, 0, ridge),
+            ],
+            roof,
+        )
+        b.face(
+            [
+                (-x - 0.3, -y - 0.4, height - 0.1),
+                (x + 0.3, -y - 0.4, height - 0.1),
+                (x + 0.3, 0, ridge),
+                (-x - 0.3, 0, ridge),
+            ],
+            roof,
+        )
+        b.face([(-x, y, height), (-x, -y, height), (-x, 0, ridge)], wall)
+        b.face([(x, -y, height), (x, y, height), (x, 0, ridge)], wall)
+
+
+def _rail(b: Builder, thing: Thing) -> None:
+    x, top = 0.5 * thing.size_m[0], thing.size_m[2]
+    for z0, z1, tone in ((top - 0.34, top - 0.2, 0.8), (top - 0.2, top, 1.0)):
+        b.face([(x, 0.0, z0), (-x, 0.0, z0), (-x, 0.0, z1), (x, 0.0, z1)], shade(STEEL, tone), two_sided=True)
+    for at in (-2.0, 2.0):
+        b.face([(at + 0.06, 0.02, 0.0), (at - 0.06, 0.02, 0.0), (at - 0.06, 0.02, top - 0.2), (at + 0.06, 0.02, top - 0.2)],
+               shade(STEEL, 0.6), two_sided=True)  # fmt: skip
+
+
+def _tunnel_wall(b: Builder, thing: Thing) -> None:
+    x, top = 0.5 * thing.size_m[0], thing.size_m[2]
+    reach = abs(thing.d_m)
+    inward = -1.0 if thing.d_m > 0 else 1.0
+    odd = int(thing.s_m / 6.0) % 2
+    tone = 1.0 if odd else 0.93
+    wall = [(x, 0.0, 0.0), (-x, 0.0, 0.0), (-x, 0.0, 2.6), (x, 0.0, 2.6)]
+    b.face(wall, shade((165, 185, 195), tone), 0.25, two_sided=True)
+    upper = [(x, 0.0, 2.6), (-x, 0.0, 2.6), (-x, inward * 0.8, top), (x, inward * 0.8, top)]
+    b.face(upper, shade((95, 105, 112), tone), 0.16, two_sided=True)
+    roof = [
+        (x, inward * 0.8, top),
+        (-x, inward * 0.8, top),
+        (-x, inward * reach, top + 0.15),
+        (x, inward * reach, top + 0.15),
+    ]
+    b.face(roof, shade((70, 78, 84), tone), 0.14, two_sided=True)
+    if odd:
+        v0, v1 = inward * 1.5, inward * 1.9
+        b.face([(1.3, v0, top - 0.1), (-1.3, v0, top - 0.1), (-1.3, v1, top - 0.1), (1.3, v1, top - 0.1)],
+               (190, 235, 255), 1.0, two_sided=True)  # fmt: skip
+
+
+def _portal(b: Builder, thing: Thing) -> None:
+    y, top = 0.5 * thing.size_m[1], thing.size_m[2]
+    opening = 5.6
+    for low, high in ((-y - 14.0, -y), (y, y + 14.0)):
+        b.face([(0, high, 0), (0, low, 0), (0, low, top), (0, high, top)], CONCRETE, two_sided=True)
+    b.face([(0, y, opening), (0, -y, opening), (0, -y, top), (0, y, top)], shade(CONCRETE, 0.93), two_sided=True)
+
+
+def _street_lamp(b: Builder, thing: Thing) -> None:
+    top = thing.size_m[2]
+    pole: Colour = (110, 112, 110)
+    b.prism((-0.08, -0.08, 0.0), (0.08, 0.08, top), pole, (0.03, 0.03, 0.03))
+    b.prism((-0.05, -0.05, top - 0.1), (1.9, 0.05, top + 0.05), pole)
+    b.face([(1.1, -0.13, top - 0.12), (1.9, -0.13, top - 0.12), (1.9, 0.13, top - 0.12), (1.1, 0.13, top - 0.12)],
+           (200, 235, 250), 0.6, two_sided=True)  # fmt: skip
+    b.lamps.append(Lamp((1.5, 0.0, top - 0.15), LAMP_LIGHT, 0.9, 0, "street"))
+
+
+def _sign_post(b: Builder, thing: Thing) -> None:
+    top = thing.size_m[2]
+    if thing.variant == "guide":
+        for side in (-0.9, 0.9):
+            b.prism((-0.06, side - 0.06, 0.0), (0.06, side + 0.06, top - 0.2), (120, 122, 120))
+        return
+    b.prism((-0.035, -0.035, 0.0), (0.035, 0.035, top - 0.1), (140, 142, 140))
+
+
+def canopy(thing: Thing, view_rad: float) -> Model:
+    """A tree as seen from a direction: trunk and leaves as discs across the view, in the levelled ego's axes."""
+    rng = np.random.Generator(np.random.PCG64(thing.look))
+    height = thing.size_m[2]
+    across = (math.sin(view_rad), -math.cos(view_rad))
+    b = Builder()
+
+    def at(u: float, z: float) -> tuple[float, float, float]:
+        return (across[0] * u, across[1] * u, z)
+
+    w = 0.035 * height
+    b.face(
+        [at(-w, 0.0), at(w, 0.0), at(0.7 * w, 0.5 * height), at(-0.7 * w, 0.5 * height)], (45, 62, 80), two_sided=True
+    )
+    green = np.array([40.0, 95.0, 62.0]) * rng.uniform(0.65, 1.15) + rng.uniform(-12, 22, 3) * np.array([0.5, 0.6, 1.2])
+    if thing.variant == "conifer":
+        for k in range(4):
+            z0, z1, r = height * (0.16 + 0.19 * k), height * (0.5 + 0.17 * k), height * (0.24 - 0.05 * k)
+            c = green * (0.62 + 0.1 * k)
+            b.face(
+                [at(-r, z0), at(r, z0), at(0.02, min(z1, height)), at(-0.02, min(z1, height))], _c(c), two_sided=True
+            )
+        return b.build()
+    for k in range(6):
+        u = float(rng.uniform(-0.16, 0.16)) * height
+        z = height * (0.5 + 0.07 * k + float(rng.uniform(-0.02, 0.02)))
+        r = height * float(rng.uniform(0.15, 0.23)) * (1.0 - 0.08 * k)
+        ring = [at(u + r * float(f) * math.cos(a), z + 0.85 * r * float(f) * math.sin(a))
+                for a, f in zip(np.arange(8) * math.pi / 4, rng.uniform(0.82, 1.1, 8))]  # fmt: skip
+        b.face(ring, _c(green * (0.6 + 0.1 * k)), two_sided=True)
+    return b.build()
+
+
+def _c(colour: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Colour:
+    b, g, r = np.clip(colour, 5, 250)
+    return (float(b), float(g), float(r))

@@ -1,0 +1,1 @@
+"""The microphone of the world: sources, propagation and mixing."""

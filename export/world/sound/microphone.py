@@ -1,0 +1,282 @@
+"""The microphone: every source of a journey mixed second by second, and the level of each as it was mixed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.world.journey import Journey
+from export.world.motion import Motion
+from export.world.seeds import generator
+from export.world.sound import noise
+from export.world.sound.engine import Engine
+from export.world.sound.path import SourcePath
+from export.world.sound.sirens import HORN_DBFS_10M, SIREN_DBFS_10M, SirenTone, horn
+from export.world.sound.voice import Voice
+from export.world.track import Track
+from export.world.weather import Weather
+
+F64 = NDArray[np.float64]
+
+RATE_HZ = 16_000
+BIN_HZ = 100  # levels are kept in bins of 10 ms
+AUDIBLE_DBFS = -45.0
+MASKED_DB = 22.0  # a source this far below everything else is not heard
+SLOW = ("footsteps", "speech")  # come in bursts: judged over a longer time
+ECHOES = ((0.043, 0.45), (0.071, 0.36), (0.113, 0.28), (0.167, 0.2), (0.239, 0.14))
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One audible source at one instant."""
+
+    name: str
+    level_dbfs: float
+    bearing_rad: float | None
+
+
+@dataclass(slots=True)
+class _Heard:
+    """Power per bin of one source in one second, and its bearing at the bins."""
+
+    name: str
+    power: F64
+    bearing_rad: F64 | None
+
+
+class Microphone:
+    """Sound of one journey at 16 kHz, full scale 1."""
+
+    def __init__(self, seed: int, journey: Journey, weather: Weather, motion: Motion) -> None:
+        rng = generator(seed, "sound")
+        self._seed, self._journey, self._weather, self._motion = seed, journey, weather, motion
+        self._engine = Engine(seed, journey.ego)
+        self._loops = {
+            "tyres": noise.loop(rng, 7.3, RATE_HZ, noise.TYRES),
+            "wind": noise.loop(rng, 9.1, RATE_HZ, noise.WIND),
+            "rain": noise.loop(rng, 6.7, RATE_HZ, noise.RAIN),
+            "hiss": noise.loop(rng, 5.9, RATE_HZ, noise.HISS),
+        }
+        self._tyre_db = float(rng.uniform(-34.0, -28.0))
+        self._rain_db = float(rng.uniform(-34.0, -26.0))
+        self._passenger = Voice(seed, 1, RATE_HZ) if rng.random() < 0.3 else None
+        self._passenger_db = float(rng.uniform(-30.0, -24.0))
+        self._tracks = {track.id: track for track in (*journey.vehicles, *journey.pedestrians)}
+        self._paths: dict[int, SourcePath] = {}
+        self._voices: dict[int, Voice] = {}
+        self._seconds: dict[int, tuple[NDArray[np.int16], list[_Heard], F64]] = {}
+        self._echo_tail = np.zeros(int(0.25 * RATE_HZ))
+        self._next = 0
+
+    def pcm(self, first: int, count: int) -> NDArray[np.int16]:
+        """Samples of the drive from a running index; indices must not fall more than two seconds back."""
+        parts = []
+        while count > 0:
+            second, at = divmod(first, RATE_HZ)
+            take = min(count, RATE_HZ - at)
+            parts.append(self._second(second)[0][at : at + take])
+            first, count = first + take, count - take
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def levels(self, time_s: float) -> list[Level]:
+        """The sources that can be heard about an instant, loudest first."""
+        found: dict[str, tuple[float, float | None]] = {}
+        total = 0.0
+        for name, power, bearing in self._powers(time_s):
+            total += power
+            before = found.get(name, (0.0, None))
+            found[name] = (before[0] + power, bearing if power > 0.5 * before[0] else before[1])
+        total += self._noise_power(time_s)
+        levels = []
+        for name, (power, bearing) in found.items():
+            level = 10.0 * math.log10(max(power, 1e-12))
+            rest = 10.0 * math.log10(max(total - power, 1e-12))
+            if level > AUDIBLE_DBFS and level > rest - MASKED_DB:
+                levels.append(Level(name, level, bearing))
+        return sorted(levels, key=lambda level: (-level.level_dbfs, level.name))
+
+    def _powers(self, time_s: float) -> list[tuple[str, float, float | None]]:
+        """Mean power of every source around an instant."""
+        sums: list[tuple[str, float, float | None]] = []
+        middle = int(time_s)
+        for second in range(max(middle - 1, 0), middle + 2):
+            for heard in self._second(second)[1]:
+                half = 0.3 if heard.name in SLOW else 0.05
+                low = max(math.floor((time_s - half - second) * BIN_HZ), 0)
+                high = min(math.ceil((time_s + half - second) * BIN_HZ), BIN_HZ)
+                if low >= high:
+                    continue
+                power = float(heard.power[low:high].sum()) / (2 * half * BIN_HZ)
+                at = min(max(int((time_s - second) * BIN_HZ), 0), BIN_HZ - 1)
+                bearing = None if heard.bearing_rad is None else _wrapped(float(heard.bearing_rad[at]))
+                sums.append((heard.name, power, bearing))
+        return sums
+
+    def _noise_power(self, time_s: float) -> float:
+        second = int(time_s)
+        bins = self._second(second)[2]
+        return float(bins[min(int((time_s - second) * BIN_HZ), BIN_HZ - 1)])
+
+    def _second(self, index: int) -> tuple[NDArray[np.int16], list[_Heard], F64]:
+        while self._next <= index:
+            self._seconds[self._next] = self._mix(self._next)
+            self._seconds.pop(self._next - 5, None)
+            self._next += 1
+        return self._seconds[index]
+
+    def _mix(self, second: int) -> tuple[NDArray[np.int16], list[_Heard], F64]:
+        time_s = second + np.arange(RATE_HZ) / RATE_HZ
+        heard: list[_Heard] = []
+        total = np.zeros(RATE_HZ)
+
+        def add(name: str, wave: F64, bearing: F64 | None = None) -> None:
+            power = (wave**2).reshape(BIN_HZ, -1).mean(axis=1)
+            if power.max() > 1e-7:
+                nonlocal total
+                total = total + wave
+                heard.append(_Heard(name, power, None if bearing is None else bearing[:: RATE_HZ // BIN_HZ]))
+
+        add("engine", self._engine.sound(time_s))
+        self._add_sirens(time_s, add)
+        self._add_horns(time_s, add)
+        self._add_people(second, time_s, add)
+        if self._weather.rain:
+            dry = self._sheltered(time_s)
+            wave = noise.window(self._loops["rain"], second * RATE_HZ, RATE_HZ)
+            wave = wave + 0.9 * noise.drops(
+                generator(self._seed, "drops", second), RATE_HZ, RATE_HZ, 90 * self._weather.rain
+            )
+            add("rain", wave * dry * 10.0 ** ((self._rain_db + 6.0 * (self._weather.rain - 1.0)) / 20.0))
+        rolling = self._rolling(second, time_s)
+        mixed = self._echoed(total + rolling, 1.0 - self._sheltered(time_s))
+        mixed += noise.window(self._loops["hiss"], second * RATE_HZ, RATE_HZ) * 10.0 ** (-68.0 / 20.0)
+        pcm = np.round(np.tanh(mixed) * 32767.0).astype(np.int16)
+        return pcm, heard, (rolling**2).reshape(BIN_HZ, -1).mean(axis=1)
+
+    def _add_sirens(self, time_s: F64, add: _Add) -> None:
+        for siren in self._journey.sirens:
+            track = self._tracks.get(siren.vehicle_id)
+            if track is None or not track.start_s - 1.0 < time_s[-1] or time_s[0] > track.end_s + 2.0:
+                continue
+            path = self._path(track).heard(self._motion, time_s)
+            fade = np.clip((path.emitted_s - track.start_s) / 1.5, 0, 1) * np.clip(
+                (track.end_s - path.emitted_s) / 1.0, 0, 1
+            )
+            wave = SirenTone(siren.kind, track.look).sound(path.emitted_s) * _far(path.distance_m, SIREN_DBFS_10M)
+            add("siren", wave * fade, path.bearing_rad)
+
+    def _add_horns(self, time_s: F64, add: _Add) -> None:
+        for blow in self._journey.horns:
+            if not blow.start_s - 0.1 < time_s[-1] or time_s[0] > blow.start_s + blow.seconds + 1.0:
+                continue
+            track = self._tracks.get(blow.vehicle_id)
+            if track is None:
+                continue
+            path = self._path(track).heard(self._motion, time_s)
+            since = path.emitted_s - blow.start_s
+            gate = np.clip(since / 0.02, 0, 1) * np.clip((blow.seconds - since) / 0.04, 0, 1)
+            add(
+                "horn", horn(path.emitted_s, track.look) * gate * _far(path.distance_m, HORN_DBFS_10M), path.bearing_rad
+            )
+
+    def _add_people(self, second: int, time_s: F64, add: _Add) -> None:
+        ego_s, _ = self._motion.station_m(second + 0.5)
+        for track in self._journey.pedestrians:
+            near = abs(track.sample(track.s_m, second + 0.5) - ego_s) < 26.0
+            if not near or not track.alive(second + 0.5):
+                continue
+            path = self._path(track).heard(self._motion, time_s)
+            if path.distance_m.min() > 22.0:
+                continue
+            add("footsteps", self._footsteps(track, time_s) * _far(path.distance_m, -38.0), path.bearing_rad)
+            if track.look % 10 < 4:
+                voice = self._voices.setdefault(track.id, Voice(self._seed, track.id, RATE_HZ))
+                add("speech", voice.second(second) * _far(path.distance_m, -36.0), path.bearing_rad)
+        if self._passenger is not None:
+            add("speech", self._passenger.second(second) * 10.0 ** (self._passenger_db / 20.0))
+
+    def _footsteps(self, track: Track, time_s: F64) -> F64:
+        """Footfalls wherever the stride count passes a whole number; unit peak before distance."""
+        wave = np.zeros(len(time_s))
+        low = max(int(time_s[0] / 0.05) - 4 - track.first_step, 0)
+        high = min(int(time_s[-1] / 0.05) + 3 - track.first_step, len(track.s_m))
+        if high - low < 2:
+            return wave
+        times = track.times_s()[low:high]
+        walked = np.abs(track.s_m[low:high] - track.s_m[0]) + np.abs(track.d_m[low:high] - track.d_m[0])
+        steps = walked / (0.42 * track.size_m[2])
+        rng = np.random.Generator(np.random.PCG64(track.look))
+        fall = noise.footfall(rng, RATE_HZ) * 6.0
+        for n in range(math.ceil(steps[0]), math.floor(steps[-1]) + 1):
+            at = float(np.interp(n, steps, times))
+            first = round((at - time_s[0]) * RATE_HZ)
+            low_i, high_i = max(first, 0), min(first + len(fall), len(wave))
+            if low_i < high_i and steps[-1] > steps[0]:
+                wave[low_i:high_i] += fall[low_i - first : high_i - first]
+        return wave
+
+    def _rolling(self, second: int, time_s: F64) -> F64:
+        """Tyres and wind of the ego, and the rush of vehicles that pass; never listed as sounds."""
+        speed = np.interp(time_s, self._motion.time_s, self._motion.speed_mps)
+        wet = 1.6 if self._weather.rain else 1.0
+        tyres = noise.window(self._loops["tyres"], second * RATE_HZ, RATE_HZ)
+        wave = tyres * (speed / 20.0) ** 1.3 * (wet * 10.0 ** (self._tyre_db / 20.0))
+        wave = wave + noise.window(self._loops["wind"], second * RATE_HZ, RATE_HZ) * (speed / 30.0) ** 2.2 * 0.03
+        rush = np.zeros(len(time_s))
+        for track in self._journey.vehicles:
+            if track.alive(second + 0.5) and track.variant != "emergency":
+                ego_s, _ = self._motion.station_m(second + 0.5)
+                if abs(track.sample(track.s_m, second + 0.5) - ego_s) < 60.0:
+                    path = self._path(track).heard(self._motion, time_s[:: RATE_HZ // BIN_HZ])
+                    distance = np.interp(time_s, time_s[:: RATE_HZ // BIN_HZ], path.distance_m)
+                    moving = track.sample(track.speed_mps, second + 0.5) / 20.0
+                    rush += moving**1.3 * (4.0 / np.maximum(distance, 2.5)) ** 2
+        far = noise.window(self._loops["tyres"], second * RATE_HZ + 40_000, RATE_HZ)
+        return np.asarray(wave + far * np.sqrt(rush) * 10.0 ** ((self._tyre_db - 1.0) / 20.0))
+
+    def _sheltered(self, time_s: F64) -> F64:
+        """1 in the open, 0 inside a tunnel, per sample."""
+        knots = np.linspace(time_s[0], time_s[-1], 21)
+        inside = [
+            0.0 if self._journey.road.section(self._motion.station_m(float(t))[0]).place.name == "tunnel" else 1.0
+            for t in knots
+        ]
+        return np.interp(time_s, knots, inside)
+
+    def _echoed(self, dry: F64, wet: F64) -> F64:
+        """Early reflections of a tunnel."""
+        joined = np.concatenate([self._echo_tail, dry])
+        self._echo_tail = dry[-len(self._echo_tail) :].copy()
+        if wet.max() <= 0.0:
+            return dry
+        echo = np.zeros_like(dry)
+        start = len(joined) - len(dry)
+        for delay_s, gain in ECHOES:
+            shift = int(delay_s * RATE_HZ)
+            echo += gain * joined[start - shift : len(joined) - shift]
+        return np.asarray(dry + wet * echo)
+
+    def _path(self, track: Track) -> SourcePath:
+        if track.id not in self._paths:
+            self._paths[track.id] = SourcePath(self._journey.road, track)
+        return self._paths[track.id]
+
+
+class _Add(Protocol):
+    """How a source joins the mix: name, sound, and where it comes from (typing only)."""
+
+    def __call__(self, name: str, wave: F64, bearing: F64 | None = None) -> None: ...
+
+
+def _far(distance_m: F64, dbfs_10m: float) -> F64:
+    """Amplitude over distance: 1/r from 2 m on, and the air's absorption."""
+    level = dbfs_10m - 20.0 * np.log10(np.maximum(distance_m, 2.0) / 10.0) - 0.01 * distance_m
+    return np.asarray(10.0 ** (level / 20.0))
+
+
+def _wrapped(angle: float) -> float:
+    return math.atan2(math.sin(angle), math.cos(angle))
