@@ -1,0 +1,131 @@
+"""From PyTorch modules to float ONNX graphs: batch 1, static shapes, named ports, nothing that differs between runs.
+
+Batch norm is folded first. Doc strings and metadata (they carry paths of the exporting machine) are stripped.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import warnings
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from export.encoders import AudioEncoder, CameraEncoder, MotionEncoder, decode_objects
+from export.fusion import FuseNet, FuseStep
+
+OPSET = 17
+
+
+class CameraEngine(nn.Module):
+    """uint8 NHWC picture in; unit embedding and the top objects out."""
+
+    def __init__(self, encoder: CameraEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """image: (1, 192, 320, 3) uint8 BGR."""
+        embedding, maps = self.encoder(image.permute(0, 3, 1, 2).to(torch.float32) * (1.0 / 255.0))
+        return embedding, decode_objects(maps)
+
+
+def lower_all(
+    camera: CameraEncoder, audio: AudioEncoder, motion: MotionEncoder, fuse: FuseNet
+) -> dict[str, onnx.ModelProto]:
+    """The four float graphs by engine name."""
+    zeros = torch.zeros(1, 128)
+    fuse_inputs = (zeros, zeros, zeros, torch.ones(1, 3), zeros)
+    fuse_ports = ["camera", "audio", "motion", "presence", "state"]
+    fuse_outputs = ["embedding", "scene_tags", "sound_events", "scores", "state_next"]
+    picture = torch.zeros(1, 192, 320, 3, dtype=torch.uint8)
+    return {
+        "camera": lower(CameraEngine(camera), (picture,), ["image"], ["embedding", "objects"]),
+        "audio": lower(audio, (torch.zeros(1, 16000),), ["pcm"], ["embedding"]),
+        "motion": lower(motion, (torch.zeros(1, 12, 50),), ["motion"], ["embedding"]),
+        "fuse": lower(FuseStep(fuse), fuse_inputs, fuse_ports, fuse_outputs),
+    }
+
+
+def lower(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str]) -> onnx.ModelProto:
+    """One module as a checked ONNX graph with these port names."""
+    plain = fold_batch_norm(copy.deepcopy(module).float().eval())
+    sink = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            plain, inputs, sink, input_names=names, output_names=outputs, opset_version=OPSET, dynamo=False
+        )
+    return stripped(unshared(onnx.load_from_string(sink.getvalue())))
+
+
+def fold_batch_norm(module: nn.Module) -> nn.Module:
+    """Folds each (conv, batch norm) pair of every Sequential, in place."""
+    for child in module.modules():
+        if not isinstance(child, nn.Sequential):
+            continue
+        for i in range(len(child) - 1):
+            first, second = child[i], child[i + 1]
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                child[i] = fuse_conv_bn_eval(first, second)
+                child[i + 1] = nn.Identity()
+    return module
+
+
+def unshared(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Makes every constant an initializer with one user.
+
+    The exporter merges equal weights through Identity nodes and writes buffers as Constant nodes.
+    """
+    for node in [node for node in model.graph.node if node.op_type == "Constant"]:
+        own = model.graph.initializer.add()
+        own.CopyFrom(node.attribute[0].t)
+        own.name = node.output[0]
+        model.graph.node.remove(node)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in [node for node in model.graph.node if node.op_type == "Identity" and node.input[0] in weights]:
+        own = model.graph.initializer.add()
+        own.CopyFrom(weights[node.input[0]])
+        own.name = node.output[0]
+        model.graph.node.remove(node)
+    return model
+
+
+def stripped(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without doc strings, metadata and value infos; checked."""
+    model.producer_name, model.producer_version, model.doc_string = "roadfuse", "", ""
+    del model.metadata_props[:]
+    del model.graph.value_info[:]
+    model.graph.doc_string = ""
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def store_half(model: onnx.ModelProto, at_least: int = 1024) -> onnx.ModelProto:
+    """Stores large float weights as float16 with a Cast to float32 behind each: half the size, float arithmetic.
+
+    Runtimes fold the Casts when they load the model.
+    """
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    casts = []
+    for tensor in half.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < at_least:
+            continue
+        values = numpy_helper.to_array(tensor).astype(np.float16)
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values, f"{name}.half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], f"{name}.cast", to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *half.graph.node]
+    del half.graph.node[:]
+    half.graph.node.extend(nodes)
+    onnx.checker.check_model(half, full_check=True)
+    return half
