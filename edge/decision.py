@@ -1,0 +1,165 @@
+"""A decision: what the loop says of one camera frame, and its form on disk.
+
+Measured timings are recorded with a decision but are no part of it: two runs agree when `canonical` bytes agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+
+from edge.drive.codec import timestamp, timestamp_ns
+from edge.frameset import EmitReason
+from roadfuse.v1 import decision_pb2
+
+
+class SceneState(IntEnum):
+    """Where a frame stands in a hard scene; the numbers of roadfuse.v1.SceneState."""
+
+    QUIET = 1
+    OPENED = 2
+    OPEN = 3
+    QUEUED = 4
+    REFUSED = 5
+
+
+class ModalityState(NamedTuple):
+    """One stream's part in a decision; `absence` is "" when present."""
+
+    stream: str
+    present: bool
+    age_ns: int
+    samples: int
+    absence: str
+
+
+class Score(NamedTuple):
+    """A part of the hardness: its value and how much it counts, both 0..1."""
+
+    name: str
+    value: float
+    weight: float
+
+
+class Tag(NamedTuple):
+    """A label and its probability."""
+
+    name: str
+    probability: float
+
+
+class DetectedObject(NamedTuple):
+    """A box in pixels of the recorded picture."""
+
+    name: str
+    probability: float
+    left_px: float
+    top_px: float
+    width_px: float
+    height_px: float
+
+
+class StageDigest(NamedTuple):
+    """CRC-32 of one tensor of one stage."""
+
+    stage: str
+    tensor: str
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """See roadfuse.v1.Decision; instants in ns."""
+
+    stamp_ns: int
+    frame_seq: int
+    index: int
+    emitted_ns: int
+    reason: EmitReason
+    modalities: tuple[ModalityState, ...]
+    overload_level: int
+    hardness: float
+    scores: tuple[Score, ...]
+    scene_tags: tuple[Tag, ...]
+    sound_events: tuple[Tag, ...]
+    objects: tuple[DetectedObject, ...]
+    embedding: bytes
+    scene_state: SceneState
+    scene: int
+    scene_refusal: str
+    digests: tuple[StageDigest, ...]
+    bundle_id: str
+    degraded: bool
+    timings_ns: dict[str, int] = field(default_factory=dict, compare=False)
+
+    def to_message(self, *, timings: bool = True) -> decision_pb2.Decision:
+        """The protobuf message; without timings it holds only what a replay reproduces."""
+        message = decision_pb2.Decision(
+            timestamp=timestamp(self.stamp_ns),
+            frame_sequence=self.frame_seq & 0xFFFFFFFF,
+            index=self.index,
+            emitted_ns=self.emitted_ns,
+            emit_reason=int(self.reason),  # type: ignore[arg-type]
+            overload_level=self.overload_level,
+            hardness=self.hardness,
+            scene_state=int(self.scene_state),  # type: ignore[arg-type]
+            scene=self.scene,
+            scene_refusal=self.scene_refusal,
+            bundle_id=self.bundle_id,
+            degraded=self.degraded,
+        )
+        message.embedding.extend(np.frombuffer(self.embedding, dtype="<f4"))
+        for stream, present, age_ns, samples, absence in self.modalities:
+            message.modalities.add(stream=stream, present=present, age_ns=age_ns, samples=samples, absence=absence)
+        for name, value, weight in self.scores:
+            message.scores.add(name=name, value=value, weight=weight)
+        for name, probability in self.scene_tags:
+            message.scene_tags.add(name=name, probability=probability)
+        for name, probability in self.sound_events:
+            message.sound_events.add(name=name, probability=probability)
+        for found in self.objects:
+            message.objects.add(**found._asdict())
+        for stage, tensor, crc32 in self.digests:
+            message.digests.add(stage=stage, tensor=tensor, crc32=crc32)
+        if timings:
+            for stage, elapsed_ns in self.timings_ns.items():
+                message.timings.add(stage=stage, elapsed_ns=elapsed_ns)
+        return message
+
+    def canonical(self) -> bytes:
+        """The bytes that two equal decisions share."""
+        return self.to_message(timings=False).SerializeToString(deterministic=True)
+
+    @staticmethod
+    def from_message(message: decision_pb2.Decision) -> Decision:
+        """The decision in a recorded message."""
+        return Decision(
+            stamp_ns=timestamp_ns(message.timestamp),
+            frame_seq=message.frame_sequence,
+            index=message.index,
+            emitted_ns=message.emitted_ns,
+            reason=EmitReason(message.emit_reason),
+            modalities=tuple(
+                ModalityState(m.stream, m.present, m.age_ns, m.samples, m.absence) for m in message.modalities
+            ),
+            overload_level=message.overload_level,
+            hardness=message.hardness,
+            scores=tuple(Score(s.name, s.value, s.weight) for s in message.scores),
+            scene_tags=tuple(Tag(t.name, t.probability) for t in message.scene_tags),
+            sound_events=tuple(Tag(t.name, t.probability) for t in message.sound_events),
+            objects=tuple(
+                DetectedObject(o.name, o.probability, o.left_px, o.top_px, o.width_px, o.height_px)
+                for o in message.objects
+            ),
+            embedding=np.array(message.embedding, dtype="<f4").tobytes(),
+            scene_state=SceneState(message.scene_state),
+            scene=message.scene,
+            scene_refusal=message.scene_refusal,
+            digests=tuple(StageDigest(d.stage, d.tensor, d.crc32) for d in message.digests),
+            bundle_id=message.bundle_id,
+            degraded=message.degraded,
+            timings_ns={timing.stage: timing.elapsed_ns for timing in message.timings},
+        )

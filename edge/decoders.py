@@ -1,0 +1,71 @@
+"""Decoders: how a detector's outputs become rows of (class, probability, left, top, width, height).
+
+Boxes are in fractions of the picture. A reference bundle's graph does this itself; foreign models name one of these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = list[list[float]]
+_IOU_OF_ONE_OBJECT: Final = 0.45
+_MIN_PROBABILITY: Final = 0.05
+_MAX_OBJECTS: Final = 64
+
+
+def in_graph(outputs: Mapping[str, NDArray[Any]], roles: Mapping[str, str]) -> Rows:
+    """The graph gives the rows."""
+    if "objects" not in roles:
+        return []
+    rows: Rows = outputs[roles["objects"]][0].tolist()
+    return rows
+
+
+def fastestdet(outputs: Mapping[str, NDArray[Any]], roles: Mapping[str, str]) -> Rows:
+    """FastestDet: one grid of (objectness, x, y, w, h offsets, class probabilities).
+
+    Ref: https://github.com/dog-qiuqiu/FastestDet (its C++ example decodes the same way).
+    """
+    grid = outputs[roles["objects"]][0]  # (5 + classes, rows, columns)
+    _, height, width = grid.shape
+    kinds = grid[5:].argmax(axis=0)
+    scores = grid[0] ** 0.6 * grid[5:].max(axis=0) ** 0.4
+    rows: Rows = []
+    for y, x in zip(*np.nonzero(scores > _MIN_PROBABILITY)):
+        dx, dy, w, h = (float(value) for value in grid[1:5, y, x])
+        box_width, box_height = 1 / (1 + math.exp(-w)), 1 / (1 + math.exp(-h))
+        left = (x + math.tanh(dx)) / width - box_width / 2
+        top = (y + math.tanh(dy)) / height - box_height / 2
+        rows.append([float(kinds[y, x]), float(scores[y, x]), left, top, box_width, box_height])
+    return suppressed(rows)
+
+
+def suppressed(rows: Rows) -> Rows:
+    """The best row of each object: no two of one class overlap by more than 0.45."""
+    kept: Rows = []
+    for row in sorted(rows, key=lambda row: -row[1]):
+        if all(row[0] != other[0] or _iou(row, other) < _IOU_OF_ONE_OBJECT for other in kept):
+            kept.append(row)
+            if len(kept) == _MAX_OBJECTS:
+                break
+    return kept
+
+
+def _iou(a: list[float], b: list[float]) -> float:
+    width = min(a[2] + a[4], b[2] + b[4]) - max(a[2], b[2])
+    height = min(a[3] + a[5], b[3] + b[5]) - max(a[3], b[3])
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = width * height
+    return both / (a[4] * a[5] + b[4] * b[5] - both)
+
+
+DECODERS: Final[dict[str, Callable[[Mapping[str, NDArray[Any]], Mapping[str, str]], Rows]]] = {
+    "": in_graph,
+    "fastestdet": fastestdet,
+}

@@ -1,0 +1,128 @@
+"""How hard a frame is, and why: a noisy-or over scores that each say one thing.
+
+    uncertainty   the heads are undecided
+    disagreement  the modalities' embeddings point apart
+    novelty       unlike what the bundle was trained on
+    flicker       the tags changed much since the last frame
+    braking       the vehicle brakes hard
+    takeover      the driver took over from assistance
+    alarm         a siren or a horn is heard
+    degraded      an expected sensor is missing
+
+hardness = 1 - product(1 - weight * score). Every score is in the decision with its weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from edge.decision import Score, Tag
+from edge.samples import VehicleState
+
+ALARMS: Final = frozenset({"siren", "horn"})
+# Comfortable braking ends at about 2 m/s2; 6 is an emergency.
+_BRAKE_FROM_MPS2: Final = 2.0
+_BRAKE_FULL_MPS2: Final = 6.0
+# After a takeover the scene that caused it is still on.
+_TAKEOVER_NS: Final = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeWeights:
+    """How much each score counts in the hardness, 0..1."""
+
+    uncertainty: float = 0.55
+    disagreement: float = 0.25
+    novelty: float = 0.35
+    flicker: float = 0.35
+    braking: float = 0.7
+    takeover: float = 0.9
+    alarm: float = 0.6
+    degraded: float = 0.4
+
+
+class Judge:
+    """Scores frames; remembers the last frame's tags and who drove."""
+
+    def __init__(self, weights: JudgeWeights | None = None) -> None:
+        self._weights = weights or JudgeWeights()
+        self._last_tags: tuple[float, ...] = ()
+        self._driver_in_control: bool | None = None
+        self._takeover_ns: int | None = None
+
+    def __call__(
+        self,
+        stamp_ns: int,
+        model_scores: Sequence[float],
+        scene_tags: Sequence[Tag],
+        sound_events: Sequence[Tag],
+        vehicle: Sequence[VehicleState],
+        degraded_share: float,
+    ) -> tuple[float, tuple[Score, ...]]:
+        """The hardness, 0..1, and the scores that make it, largest part first.
+
+        Args:
+            model_scores: uncertainty, disagreement, novelty.
+            vehicle: the vehicle's pick; may be empty.
+            degraded_share: share of the expected streams that are absent.
+        """
+        weights = self._weights
+        uncertainty, disagreement, novelty = model_scores
+        state = vehicle[-1] if vehicle else None
+        scores = [
+            Score("uncertainty", uncertainty, weights.uncertainty),
+            Score("disagreement", disagreement, weights.disagreement),
+            Score("novelty", novelty, weights.novelty),
+            Score("flicker", self._flicker(scene_tags), weights.flicker),
+            Score("braking", _braking(state), weights.braking),
+            Score("takeover", self._takeover(state, stamp_ns), weights.takeover),
+            Score("alarm", _alarm(sound_events), weights.alarm),
+            Score("degraded", degraded_share, weights.degraded),
+        ]
+        ease = 1.0
+        for _, value, weight in scores:
+            ease *= 1.0 - weight * value
+        scores.sort(key=_part, reverse=True)
+        return 1.0 - ease, tuple(scores)
+
+    def freeze(self) -> dict[str, Any]:
+        """All that one frame leaves for the next."""
+        return {"tags": self._last_tags, "driver": self._driver_in_control, "takeover": self._takeover_ns}
+
+    def thaw(self, frozen: dict[str, Any]) -> None:
+        """Take a frozen state."""
+        self._last_tags = frozen["tags"]
+        self._driver_in_control = frozen["driver"]
+        self._takeover_ns = frozen["takeover"]
+
+    def _flicker(self, scene_tags: Sequence[Tag]) -> float:
+        last, values = self._last_tags, tuple([tag.probability for tag in scene_tags])
+        self._last_tags = values
+        if len(last) != len(values):
+            return 0.0
+        return min(max([abs(value - before) for value, before in zip(values, last)], default=0.0), 1.0)
+
+    def _takeover(self, state: VehicleState | None, stamp_ns: int) -> float:
+        if state is not None and state.driver_in_control is not None:
+            if state.driver_in_control and self._driver_in_control is False:
+                self._takeover_ns = stamp_ns
+            self._driver_in_control = state.driver_in_control
+        if self._takeover_ns is None or stamp_ns - self._takeover_ns > _TAKEOVER_NS:
+            return 0.0
+        return 1.0
+
+
+def _part(score: Score) -> float:
+    return score.value * score.weight
+
+
+def _braking(state: VehicleState | None) -> float:
+    if state is None or state.acceleration_mps2 is None:
+        return 0.0
+    return min(max((-state.acceleration_mps2 - _BRAKE_FROM_MPS2) / (_BRAKE_FULL_MPS2 - _BRAKE_FROM_MPS2), 0.0), 1.0)
+
+
+def _alarm(sound_events: Sequence[Tag]) -> float:
+    return max([tag.probability for tag in sound_events if tag.name in ALARMS], default=0.0)

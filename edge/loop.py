@@ -1,0 +1,285 @@
+"""The loop: samples in, one decision a camera frame out.
+
+`step` is a pure function of the loop's state, the event and `now_ns`: no clock is read here and no I/O waited for, so
+that whoever feeds the same events gets the same decisions. The state can be frozen between any two steps.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from edge.bundle import Bundle
+from edge.decision import Decision, DetectedObject, ModalityState, StageDigest
+from edge.frameset import FrameSet
+from edge.judge import Judge, JudgeWeights
+from edge.overload import OverloadLadder
+from edge.perception import Perception
+from edge.scenes import Scene, SceneConfig, SceneCutter
+from edge.streams import DEADLINE_NS, SECOND, STREAMS, Stream
+from edge.sync import Sync
+
+NOT_FUSED: Final = -1
+_DEFAULT_PERIOD_NS: Final = SECOND // 20
+_STREAM_OF: Final = {"camera": "camera", "audio": "audio", "motion": "imu"}
+
+
+class Event(NamedTuple):
+    """Something arrived.
+
+    Attributes:
+        now_ns: when, on the vehicle's monotonic clock.
+        row: of the stream table; NOT_FUSED for what is only recorded.
+        sample: None where its content could not be decoded.
+        size_bytes: of the recorded message.
+    """
+
+    now_ns: int
+    row: int
+    sample: Any
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoopConfig:
+    """How the loop runs; the defaults need no file."""
+
+    deadline_ns: int = DEADLINE_NS
+    streams: tuple[Stream, ...] = STREAMS
+    weights: JudgeWeights = field(default_factory=JudgeWeights)
+    scenes: SceneConfig = field(default_factory=SceneConfig)
+
+
+class Loop:
+    """One vehicle's loop.
+
+    Args:
+        bundle: verified.
+        config: stream table, deadline, judging and scenes.
+        provider: of ONNX Runtime: cpu, cuda, tensorrt.
+        clock: for stage timings alone, which no decision depends on; None measures nothing.
+
+    Attributes:
+        due_ns: when `step` wants to be called even if nothing arrives.
+        scenes: hard scenes that ended in the last step.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        config: LoopConfig | None = None,
+        provider: str = "cpu",
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self.bundle = bundle
+        self.config = config or LoopConfig()
+        self.perception = Perception(bundle, self.config.streams, provider)
+        self._clock = clock or _no_clock
+        self.ladder = OverloadLadder()
+        self._judge = Judge(self.config.weights)
+        self.cutter = SceneCutter(self.config.scenes)
+        self.scenes: list[Scene] = []
+        self._names = [stream.name for stream in self.config.streams]
+        self._required = [stream.required for stream in self.config.streams]
+        self._seen = [False] * len(self._names)
+        self._objects: tuple[DetectedObject, ...] = ()
+        self._index = 0
+        self._bytes = 0  # that arrived since the last frame
+        self._last_stamp_ns = 0
+        self._take_sync(Sync(self.config.streams, self.config.deadline_ns))
+
+    @property
+    def due_ns(self) -> int:
+        """The next instant at which a frame may leave without anything arriving."""
+        return self.sync.due_ns
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a camera frame waits for its decision."""
+        return bool(self.sync.camera.stamps)
+
+    def step(self, event: Event | None, now_ns: int) -> list[Decision]:
+        """Take what arrived (None: time passed) and give the decisions that are due.
+
+        Args:
+            now_ns: never less than at the last step.
+        """
+        decisions: list[Decision] = []
+        if now_ns >= self.sync.due_ns:
+            self._drain(now_ns, decisions)
+        if event is None:
+            return decisions
+        row = event.row
+        self._bytes += event.size_bytes
+        if row < 0:
+            return decisions
+        if event.sample is None:
+            self.sync.refuse(row, "corrupt")
+        elif self._pushes[row](event.sample, now_ns):
+            self._drain(now_ns, decisions)
+        return decisions
+
+    def finished(self, decision: Decision, done_ns: int) -> None:
+        """Tell the overload ladder when a decision was done (replay: when it was, by the recording)."""
+        period_ns = self.sync.metronome.period_ns or _DEFAULT_PERIOD_NS
+        late_ns = max(decision.emitted_ns - decision.stamp_ns - self.config.deadline_ns, 0)
+        self.ladder.observe(done_ns - decision.emitted_ns, late_ns, period_ns)
+
+    def accounts(self) -> dict[str, dict[str, int]]:
+        """By stream: used, buffered, and dropped by reason."""
+        return self.sync.accounts()
+
+    def freeze(self) -> bytes:
+        """The whole state; `thaw` it into a loop of the same bundle and configuration."""
+        state = {
+            "sync": self.sync,
+            "perception": self.perception.freeze(),
+            "ladder": self.ladder,
+            "judge": self._judge.freeze(),
+            "cutter": self.cutter.freeze(),
+            "loop": (self._seen, self._objects, self._index, self._bytes, self._last_stamp_ns),
+            "bundle": self.bundle.id,
+        }
+        return pickle.dumps(state, protocol=5)
+
+    def thaw(self, frozen: bytes) -> None:
+        """Take a frozen state (of our own making: it is a pickle, so never one from elsewhere).
+
+        Raises:
+            ValueError: it belongs to another bundle.
+        """
+        state = pickle.loads(frozen)
+        if state["bundle"] != self.bundle.id:
+            raise ValueError(f"state of bundle {state['bundle'][:12]}, expected {self.bundle.id[:12]}")
+        self.perception.thaw(state["perception"])
+        self.ladder = state["ladder"]
+        self._judge.thaw(state["judge"])
+        self.cutter.thaw(state["cutter"])
+        self._seen, self._objects, self._index, self._bytes, self._last_stamp_ns = state["loop"]
+        self._take_sync(state["sync"])
+
+    def _take_sync(self, sync: Sync) -> None:
+        self.sync = sync
+        self._pushes = sync.pushes
+
+    def _drain(self, now_ns: int, decisions: list[Decision]) -> None:
+        self.scenes.clear()
+        while (frames := self.sync.pop(now_ns)) is not None:
+            decisions.append(self._decide(frames))
+
+    def _decide(self, frames: FrameSet) -> Decision:
+        """One tick: a synchronised FrameSet in, a decision out."""
+        started_ns = self._clock()
+        perception = self.perception
+        modalities, degraded_share = self._modalities(frames)
+        present, shed = self._encode(frames)
+        encoded_ns = self._clock()
+        perception.fuse(present)
+        fused_ns = self._clock()
+        scene_tags, sound_events = perception.tags("scene_tags"), perception.tags("sound_events")
+        if "camera" in perception.names and not shed & {perception.names.index("camera")}:
+            self._objects = perception.objects(frames)
+        vehicle = frames.picks[self._names.index("vehicle") - 1].samples if "vehicle" in self._names else ()
+        hardness, scores = self._judge(
+            frames.stamp_ns, perception.scores(), scene_tags, sound_events, vehicle, degraded_share
+        )
+        fused = perception.embedding()
+        embedding = b"" if fused is None else fused.tobytes()
+        scene_state, scene, refusal = self.cutter(frames.stamp_ns, hardness, embedding, self._bytes)
+        if self.cutter.ended is not None:
+            self.scenes.append(self.cutter.ended)
+        self._bytes = 0
+        judged_ns = self._clock()
+        decision = Decision(
+            stamp_ns=frames.stamp_ns,
+            frame_seq=frames.seq,
+            index=self._index,
+            emitted_ns=frames.emitted_ns,
+            reason=frames.reason,
+            modalities=self._mark_shed(modalities, shed, present),
+            overload_level=self.ladder.level,
+            hardness=hardness,
+            scores=scores,
+            scene_tags=scene_tags,
+            sound_events=sound_events,
+            objects=self._objects,
+            embedding=embedding,
+            scene_state=scene_state,
+            scene=scene,
+            scene_refusal=refusal,
+            digests=self._digests(frames, present, embedding),
+            bundle_id=self.bundle.id,
+            degraded=degraded_share > 0,
+            timings_ns={
+                "encode": encoded_ns - started_ns,
+                "fuse": fused_ns - encoded_ns,
+                "judge": judged_ns - fused_ns,
+            },
+        )
+        self._index += 1
+        return decision
+
+    def _modalities(self, frames: FrameSet) -> tuple[list[ModalityState], float]:
+        """Each stream's part, in the table's order, and the share of expected streams that are absent."""
+        frame = frames.frame
+        camera_absence = frames.camera_absence
+        if frame is not None and frame.image is None:
+            camera_absence = "corrupt"
+        states = [ModalityState(self._names[0], not camera_absence, 0, int(not camera_absence), camera_absence)]
+        for name, pick in zip(self._names[1:], frames.picks):
+            states.append(ModalityState(name, not pick.absence, pick.age_ns, len(pick.samples), pick.absence))
+        seen = self._seen
+        expected = missing = 0
+        for i, state in enumerate(states):
+            if state.present:
+                seen[i] = True
+                expected += 1
+            elif seen[i] or self._required[i]:
+                expected += 1
+                missing += 1
+        return states, missing / expected if expected else 0.0
+
+    def _encode(self, frames: FrameSet) -> tuple[list[bool], frozenset[int]]:
+        """Run the encoders that have something and are not shed; which modalities fusion may use, which were shed."""
+        perception = self.perception
+        present = [perception.present(name, frames) for name in perception.names]
+        shed: frozenset[int] = frozenset()
+        if self.ladder.level:
+            shed = self.ladder.shed(perception.ages, self._index)
+        for i, name in enumerate(perception.names):
+            if not present[i]:
+                continue
+            if i in shed:
+                perception.ages[i] += 1
+            else:
+                perception.encode(name, frames)
+                perception.ages[i] = 0
+        return present, shed
+
+    def _mark_shed(
+        self, states: list[ModalityState], shed: frozenset[int], present: list[bool]
+    ) -> tuple[ModalityState, ...]:
+        for i in shed:
+            if present[i]:
+                row = self._names.index(_STREAM_OF[self.perception.names[i]])
+                states[row] = states[row]._replace(absence="shed")
+        return tuple(states)
+
+    def _digests(self, frames: FrameSet, present: list[bool], embedding: bytes) -> tuple[StageDigest, ...]:
+        """What each stage gave, so that a divergence is named where it starts."""
+        digests = [StageDigest("sync", "frameset", zlib.crc32(frames.key()))]
+        perception = self.perception
+        for i, name in enumerate(perception.names):
+            if present[i]:
+                for tensor, values in perception.encoders[name].outputs.items():
+                    digests.append(StageDigest("encode", f"{name}.{tensor}", zlib.crc32(values)))
+        if embedding:
+            digests.append(StageDigest("fuse", "embedding", zlib.crc32(embedding)))
+        return tuple(digests)
+
+
+def _no_clock() -> int:
+    return 0
