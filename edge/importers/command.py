@@ -108,13 +108,16 @@ def import_recording(
     Raises:
         SourceError: the source can't be imported; no drive is left behind.
     """
-    if not source.exists():
-        raise SourceError(f"{source}: expected a recording, got nothing of that name")
+    if not source.is_file() and not source.is_dir():
+        got = "something else" if source.exists() else "nothing of that name"
+        raise SourceError(f"{source}: expected a file or a folder, got {got}")
+    if not out.parent.is_dir() or out.is_dir():
+        raise SourceError(f"{out}: expected a file name in an existing folder, got none")
+    if out.exists() and out.samefile(source):
+        raise SourceError(f"{out}: expected a drive other than the source, got the source itself")
     name = format_name or detect.detect(source)
     recording = detect.opener(name)(source, options or Options())
     part = out.with_name(f"{out.name}.part")
-    if not out.parent.is_dir() or out.is_dir():
-        raise SourceError(f"{out}: expected a file name in an existing folder, got none")
     try:
         summary = _write(recording, source, part, out, cut or Cut(), progress and sys.stderr.isatty())
         part.replace(out)

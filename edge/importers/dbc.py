@@ -121,7 +121,7 @@ class Decoder:
         self.quantities = {known.quantity for m in self._messages.values() for known in SIGNALS[m.name]}
         if messages and not self.quantities:
             skipped.stream("DBC", "none of its messages is on the bus and known; the frames are in /can")
-        self._pace = next((speed for speed in _SPEEDS if speed in self.quantities), "")
+        self.pace = next((speed for speed in _SPEEDS if speed in self.quantities), "")
         self._last: dict[str, tuple[int, list[float]]] = {}
         self._counts = dict.fromkeys((topics.CAN, topics.VEHICLE, topics.IMU, topics.GNSS), 0)
 
@@ -134,7 +134,7 @@ class Decoder:
         if message is None:
             return
         fresh = self._decode(message, stamp_ns, payload)
-        if self._pace in fresh:
+        if self.pace in fresh:
             yield self._event(topics.VEHICLE, self._vehicle(stamp_ns))
         if "accel" in fresh and "gyro" in fresh:
             yield self._event(topics.IMU, self._imu(stamp_ns))
@@ -182,14 +182,14 @@ class Decoder:
         return Event(topic, sample.stamp_ns, sample.stamp_ns, sample)
 
     def _vehicle(self, stamp_ns: int) -> VehicleState:
-        speeds = self._last[self._pace][1]
+        speeds = self._last[self.pace][1]
         return VehicleState(
             stamp_ns,
             self._next(topics.VEHICLE),
             sum(speeds) / len(speeds),
             steering_wheel_angle_rad=self._held("steering", stamp_ns, HOLD_NS),
             yaw_rate_radps=self._held("yaw_rate", stamp_ns, HOLD_NS),
-            wheel_speeds_mps=(speeds[0], speeds[1], speeds[2], speeds[3]) if self._pace == "wheels" else None,
+            wheel_speeds_mps=(speeds[0], speeds[1], speeds[2], speeds[3]) if self.pace == "wheels" else None,
         )
 
     def _imu(self, stamp_ns: int) -> ImuSample:

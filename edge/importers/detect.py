@@ -14,6 +14,7 @@ FORMATS: Final = ("comma2k19", "gopro", "kitti", "mf4", "rosbag1", "rosbag2", "v
 _ROSBAG1: Final = b"#ROSBAG V"
 _SQLITE: Final = b"SQLite format 3\0"
 _MCAP: Final = b"\x89MCAP0\r\n"
+_MP4_BOXES: Final = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 _MF4: Final = (b"MDF     ", b"UnFinMF ")
 
 
@@ -57,17 +58,16 @@ def _file(source: Path) -> str | None:
         return "mf4"
     if not head:
         return None
-    return _media(source)
+    return _media(source, head)
 
 
-def _media(source: Path) -> str | None:
+def _media(source: Path, head: bytes) -> str | None:
     from edge.importers import gopro, media
 
     try:
-        with media.opened(source) as container:
-            return "video" if gopro.telemetry_track(container) is None else "gopro"
+        return "video" if gopro.telemetry_track(source) is None else "gopro"
     except SourceError:
-        if source.open("rb").read(12)[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide"):
+        if head[4:8] in _MP4_BOXES:
             media.check_whole(source)  # an MP4 that was cut off says so itself
         return None
 

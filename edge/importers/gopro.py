@@ -15,17 +15,27 @@ from edge.importers import gpmf, media, video
 from edge.importers.recording import Options, Recording, Skipped, events
 from edge.samples import GnssFix, ImuSample
 
-HANDLER: Final = "GoPro MET"
+_FIRST_KEY: Final = b"DEVC"  # what every GPMF packet begins with
 # The better of the position streams first; newer cameras write both.
 _POSITIONS: Final = (b"GPS9", b"GPS5")
+_NO_TOPIC: Final = "a drive has no topic for it"
+_REASONS: Final = {
+    b"ACCL": "no gyro comes with it",
+    b"GYRO": "no accelerometer comes with it",
+    b"GPS5": "the same positions as GPS9",
+}
 _NO_FIX: Final = 0  # GPSF, and the last channel of GPS9
 
 
-def telemetry_track(container: Any) -> int | None:
-    """Index of the GPMF track in an open container, None if there is none."""
-    for stream in container.streams:
-        if HANDLER in stream.metadata.get("handler_name", ""):
-            return int(stream.index)
+def telemetry_track(source: Path) -> int | None:
+    """Index of the GPMF track of a media file, None if there is none."""
+    with media.opened(source) as container:
+        candidates = [stream.index for stream in container.streams if stream.type == "data"]
+    for index in candidates:
+        with media.opened(source) as container:
+            packet = next(iter(container.demux(container.streams[index])), None)
+            if packet is not None and bytes(packet)[:4] == _FIRST_KEY:
+                return int(index)
     return None
 
 
@@ -36,10 +46,10 @@ def open_recording(source: Path, options: Options) -> Recording:
         SourceError: it is no media file, it is cut off, or its telemetry is missing or damaged.
     """
     del options
+    track = telemetry_track(source)
+    if track is None:
+        raise SourceError(f"{source}: expected a GoPro telemetry (GPMF) track, got a media file without one")
     with media.opened(source) as container:
-        track = telemetry_track(container)
-        if track is None:
-            raise SourceError(f"{source}: expected a {HANDLER!r} track, got a video without one")
         payloads = list(_payloads(container, track))
     try:
         tracks = gpmf.tracks([gpmf.Payload(start, length, gpmf.parse(payload)) for start, length, payload in payloads])
@@ -49,7 +59,7 @@ def open_recording(source: Path, options: Options) -> Recording:
         raise SourceError(f"{source}: {error}" if str(source) not in str(error) else str(error)) from None
     for key, found in tracks.items():
         if key not in used:
-            recording.skipped.stream(f"GPMF {key.decode('latin-1')} ({found.name})", "a drive has no topic for it")
+            recording.skipped.stream(f"GPMF {key.decode('latin-1')} ({found.name})", _REASONS.get(key, _NO_TOPIC))
     return recording
 
 

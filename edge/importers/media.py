@@ -24,9 +24,20 @@ from edge.samples import AudioChunk, Frame
 
 ORIGIN_NS: Final = NS_PER_S
 BLOCK_S: Final = 0.02
-# Below this a block's stamp follows the sample count (containers round their stamps); beyond it the sound has a hole.
-HOLE_NS: Final = 5_000_000
+# Within the first, stamps follow the sample count (containers round theirs). Beyond the second the sound has a hole at
+# once, between them only if it stays so: Vorbis stamps are off by up to 45 ms around a block switch.
+JITTER_NS: Final = 5_000_000
+HOLE_NS: Final = 100_000_000
+HOLE_BLOCKS: Final = 8
+# A track that ends this much before its header says is named; containers round and decoders drop a few samples.
+END_NS: Final = NS_PER_S
 MAX_PIXELS: Final = 64_000_000
+# Media containers that are found by content. FFmpeg would take text files for terminal art, and playlists for an order
+# to open other files and hosts.
+_CONTAINERS: Final = (
+    "mov,matroska,avi,mpeg,mpegts,mpegvideo,flv,asf,mxf,ivf,m4v,h264,hevc,mjpeg,ogg,wav,w64,aiff,caf,flac,mp3,aac"
+)
+_OPTIONS: Final = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
 
 
 @contextmanager
@@ -37,7 +48,7 @@ def opened(path: Path) -> Iterator[Any]:
         SourceError: no media file, or one that breaks off.
     """
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(str(path), options=_OPTIONS, metadata_errors="replace") as container:
             yield container
     except (av.error.FFmpegError, ValueError, IndexError, OverflowError, MemoryError) as error:
         detail = getattr(error, "strerror", None) or str(error)
@@ -73,6 +84,16 @@ def span_ns(start: int, time_base: Fraction) -> int:
     return round(start * Fraction(time_base) * NS_PER_S)
 
 
+def check_end(stream: Any, last_ns: int, skipped: Skipped, name: str) -> None:
+    """Names the end of a track that its header promises and that could not be read."""
+    if stream.duration and stream.time_base:
+        promised_ns = ORIGIN_NS + span_ns((stream.start_time or 0) + stream.duration, stream.time_base)
+        if promised_ns - last_ns > END_NS:
+            skipped.stream(
+                name, f"the last {(promised_ns - last_ns) / NS_PER_S:.1f} s that its header promises are absent"
+            )
+
+
 def frames(path: Path, stream_index: int, skipped: Skipped, name: str) -> Iterator[Frame]:
     """The pictures of one stream, BGR, in the order of their instants; JPEG is left to the writer."""
     last_ns, seq = -1, 0
@@ -92,9 +113,10 @@ def frames(path: Path, stream_index: int, skipped: Skipped, name: str) -> Iterat
             last_ns = stamp_ns
             yield Frame(stamp_ns, seq, picture.to_ndarray(format="bgr24"))
             seq += 1
+        check_end(stream, last_ns, skipped, name)
 
 
-def sound(path: Path, stream_index: int) -> Iterator[AudioChunk]:
+def sound(path: Path, stream_index: int, skipped: Skipped, name: str) -> Iterator[AudioChunk]:
     """The sound of one stream as 16-bit mono blocks; channels are averaged in integers."""
     blocks = _Blocks()
     with opened(path) as container:
@@ -110,6 +132,7 @@ def sound(path: Path, stream_index: int) -> Iterator[AudioChunk]:
                 yield from blocks.add(stamp_ns, converted.sample_rate, mono(converted))
                 stamp_ns = None
         yield from blocks.flush()
+        check_end(stream, blocks.end_ns, skipped, name)
 
 
 def mono(block: Any) -> NDArray[np.int16]:
@@ -130,14 +153,16 @@ class _Blocks:
         self._taken = 0  # samples of the run that left in blocks
         self._rate_hz = 0
         self._seq = 0
+        self._off = 0  # decoded blocks in a row whose stamp was off
         self._waiting: NDArray[np.int16] = np.zeros(0, np.int16)
 
     def add(self, stamp_ns: int | None, rate_hz: int, pcm: NDArray[np.int16]) -> Iterator[AudioChunk]:
         """Takes decoded samples; stamp_ns None continues the run."""
         expected_ns = self._instant(self._taken + len(self._waiting))
-        if stamp_ns is not None and (
-            self._run_ns is None or rate_hz != self._rate_hz or abs(stamp_ns - expected_ns) > HOLE_NS
-        ):
+        off_ns = 0 if stamp_ns is None else abs(stamp_ns - expected_ns)
+        self._off = self._off + 1 if off_ns > JITTER_NS else 0
+        hole = off_ns > HOLE_NS or self._off >= HOLE_BLOCKS
+        if stamp_ns is not None and (self._run_ns is None or rate_hz != self._rate_hz or hole):
             yield from self.flush()
             self._run_ns, self._taken, self._rate_hz = max(stamp_ns, expected_ns), 0, rate_hz
         elif self._run_ns is None:
@@ -151,6 +176,11 @@ class _Blocks:
         """What is left, as one short block."""
         if len(self._waiting):
             yield self._take(len(self._waiting))
+
+    @property
+    def end_ns(self) -> int:
+        """The end of what left."""
+        return self._instant(self._taken)
 
     def _take(self, size: int) -> AudioChunk:
         chunk = AudioChunk(self._instant(self._taken), self._seq, self._rate_hz, self._waiting[:size])

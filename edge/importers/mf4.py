@@ -53,6 +53,8 @@ def open_recording(source: Path, options: Options) -> Recording:
     present = [(bus, can_id, bool(extended)) for bus, can_id, extended in np.unique(keys, axis=1).T.tolist()]
     decoder = dbc.Decoder(messages, present, skipped)
     metadata = {"clock": "UTC of the log's start + its seconds", "arrival": "capture", "mdf_version": version}
+    if decoder.pace:
+        metadata["vehicle"] = f"speed from {decoder.pace}"
     if "accel" in decoder.quantities:
         metadata["imu"] = "axes of the logger as it is mounted, not turned to the vehicle's"
     return Recording("mf4", [_read(frames, payloads, start_ns, decoder)], skipped, metadata)

@@ -47,7 +47,7 @@ def pictures_and_sound(source: Path, name: str, claimed: int | None = None) -> R
     if video is not None:
         streams.append(events(topics.CAMERA, media.frames(source, video, skipped, names[video])))
     if audio is not None:
-        streams.append(events(topics.AUDIO, media.sound(source, audio)))
+        streams.append(events(topics.AUDIO, media.sound(source, audio, skipped, names[audio])))
     return Recording(name, streams, skipped, metadata)
 
 
