@@ -113,16 +113,19 @@ def _lanes(scene: Scene, road: Road, lens: Lens) -> list[TrueLane]:
     for boundary in range(count + 1):
         kind = _kind(section.place, boundary, count)
         i = np.clip(stations.astype(np.int64), 0, len(road.lanes) - 1)
-        if boundary == count:
-            d = -(road.half_median_m[i] + road.lanes[i] * road.lane_width_m[i])
-            if kind == "edge":
-                d = d - road.shoulder_m[i]
+        outer = road.half_median_m[i] + road.lanes[i] * road.lane_width_m[i]
+        if kind == "edge":
+            d = (outer + road.shoulder_m[i]) * (1.0 if boundary == 0 else -1.0)
+        elif boundary == count:
+            d = -outer
         else:
             d = -(road.half_median_m[i] + boundary * road.lane_width_m[i])
         x, y = scene.pose.to_ego(*road.position(stations, d)[:2])
         pixels, depth = lens.project(np.stack([x, y, np.zeros_like(x)], axis=-1), scene.pose.pitch_rad)
         inside = (depth > 1.0) & (pixels[:, 0] >= 0) & (pixels[:, 0] < lens.width_px)
         inside &= (pixels[:, 1] >= 0) & (pixels[:, 1] < lens.height_px)
+        if kind == "dashed":  # not painted where the lane tapers off
+            inside &= road.lanes[i] > boundary + 0.85
         inside &= np.exp(-scene.air.extinction_per_m * depth) > CONTRAST_LIMIT
         if inside.sum() >= 2:
             points = pixels[inside]

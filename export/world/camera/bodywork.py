@@ -4,50 +4,62 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.world.camera.model import Builder, Colour, Lamp, Model, shade
+from export.world.camera.model import Builder, Colour, Model, shade
+from export.world.camera.trim import (
+    GLASS,
+    front_panel,
+    front_trim,
+    light_bar,
+    rear_panel,
+    rear_trim,
+    side_panel,
+    treads,
+    wheels,
+)
 
 PAINTS: tuple[Colour, ...] = (
-    (235, 235, 235), (40, 38, 36), (150, 148, 145), (95, 92, 90), (120, 60, 25), (30, 30, 165), (70, 40, 20),
-    (45, 95, 45), (60, 130, 190), (170, 190, 205), (25, 70, 120), (105, 75, 60),
+    (235, 235, 235), (46, 44, 42), (165, 163, 160), (105, 102, 100), (130, 65, 28), (32, 32, 170), (80, 46, 24),
+    (50, 100, 50), (60, 130, 190), (170, 190, 205), (28, 75, 130), (115, 82, 65),
 )  # fmt: skip
-GLASS: Colour = (72, 60, 50)
-RUBBER: Colour = (28, 28, 28)
-RED, WHITE, AMBER, BLUE = (40.0, 30.0, 255.0), (225.0, 245.0, 255.0), (40.0, 150.0, 255.0), (255.0, 90.0, 30.0)
+Size = tuple[float, float, float]
 
 
-def vehicle(variant: str, look: int, size_m: tuple[float, float, float]) -> Model:
+def vehicle(variant: str, look: int, size_m: Size) -> Model:
     """The model of a vehicle; `look` picks paint and shape."""
     rng = np.random.Generator(np.random.PCG64(look))
     paint = PAINTS[int(rng.integers(len(PAINTS)))]
     builder = Builder()
-    if variant in ("truck", "bus"):
-        _heavy(builder, variant, paint, size_m, rng)
+    if variant == "truck":
+        _truck(builder, paint, size_m, rng)
+    elif variant == "bus":
+        _bus(builder, paint, size_m)
     elif variant in ("van", "emergency"):
-        _van(builder, variant, paint, size_m, rng)
+        _van(builder, variant == "emergency", paint, size_m, rng)
     else:
         _car(builder, paint, size_m, rng)
     return builder.build()
 
 
-def _car(b: Builder, paint: Colour, size: tuple[float, float, float], rng: np.random.Generator) -> None:
+def _car(b: Builder, paint: Colour, size: Size, rng: np.random.Generator) -> None:
     length, width, height = size
     x, y = 0.5 * length, 0.5 * width
-    belt = height * float(rng.uniform(0.56, 0.62))
+    belt = height * float(rng.uniform(0.57, 0.63))
     hatch = rng.random() < 0.55
-    rear = float(rng.uniform(0.02, 0.12)) * length if hatch else float(rng.uniform(0.16, 0.22)) * length
-    front = float(rng.uniform(0.25, 0.31)) * length
-    _wheels(b, x - 0.82, y, 0.32)
-    b.prism((-x, -y, 0.24), (x, y, belt), paint, (0.04, 0.10, 0.05), shade(paint, 1.08))
+    rear = length * float(rng.uniform(0.02, 0.10) if hatch else rng.uniform(0.16, 0.22))
+    front = length * float(rng.uniform(0.25, 0.31))
+    axles = (x - 0.85, -x + 0.85)
+    treads(b, axles, y, 0.32)
+    b.prism((-x, -y, 0.22), (x, y, belt), paint, (0.04, 0.12, 0.05), shade(paint, 1.06))
+    wheels(b, axles, y, 0.32)
     cabin = ((-x + rear, -y + 0.06, belt), (x - front, y - 0.06, height))
-    lean_rear, lean_front, lean_side = (0.35 if hatch else 0.55), 0.70, 0.17
-    b.prism(*cabin, shade(paint, 0.97), (lean_rear, lean_front, lean_side))
-    _cabin_glass(b, cabin, (lean_rear, lean_front, lean_side))
-    _rear_details(b, x, y, belt, paint, 0.30)
-    _front_details(b, x, y, belt, 0.32)
+    lean = (0.35 if hatch else 0.6, 0.75, 0.2)
+    b.prism(*cabin, shade(paint, 0.97), lean)
+    _cabin_glass(b, cabin, lean)
+    rear_trim(b, x, y, (0.34, belt), paint)
+    front_trim(b, x, y, (0.34, belt))
 
 
-def _cabin_glass(b: Builder, cabin: tuple[tuple[float, float, float], tuple[float, float, float]],
-                 lean: tuple[float, float, float]) -> None:  # fmt: skip
+def _cabin_glass(b: Builder, cabin: tuple[Size, Size], lean: Size) -> None:
     (x0, y0, z0), (x1, y1, z1) = cabin
     rear, front, side = lean
 
@@ -64,111 +76,75 @@ def _cabin_glass(b: Builder, cabin: tuple[tuple[float, float, float], tuple[floa
         b.face([at(u0, 0, 0.12), at(u1, 0, 0.12), at(u1, 0, 0.88), at(u0, 0, 0.88)], GLASS)
 
 
-def _van(b: Builder, variant: str, paint: Colour, size: tuple[float, float, float], rng: np.random.Generator) -> None:
+def _van(b: Builder, emergency: bool, paint: Colour, size: Size, rng: np.random.Generator) -> None:
+    """A box with a short nose; with `emergency` painted, striped and with light bars."""
     length, width, height = size
     x, y = 0.5 * length, 0.5 * width
-    emergency = variant == "emergency"
     if emergency:
         paint = (240, 240, 240) if rng.random() < 0.6 else (40, 40, 200)
         height -= 0.22
-    _wheels(b, x - 1.0, y, 0.36)
-    nose = 0.95
-    b.prism((x - nose - 0.3, -y, 0.3), (x, y, 1.25), paint, (0.0, 0.12, 0.05))
-    b.prism((-x, -y, 0.3), (x - nose, y, height), paint, (0.03, 0.55, 0.08), shade(paint, 1.05))
-    b.face([(x - nose + 0.0, -y + 0.12, 1.3), (x - nose + 0.0, y - 0.12, 1.3),
-            (x - nose - 0.42, y - 0.2, height - 0.25), (x - nose - 0.42, -y + 0.2, height - 0.25)], GLASS)  # fmt: skip
+    nose = x - 0.95
+    axles = (x - 1.0, -x + 1.0)
+    treads(b, axles, y, 0.36)
+    b.part(-0.5)
+    b.prism((-x, -y, 0.28), (nose, y, height), paint, (0.03, 0.5, 0.1), shade(paint, 1.04))
+    slope = 0.5 / (height - 0.28)
+    front_panel(b, nose + 0.01 - slope * 1.0, (-y + 0.16, y - 0.16), (1.28, height - 0.22), GLASS, slope * (height - 1.5))
+    rear_panel(b, -x - 0.004, (-y + 0.25, y - 0.25), (1.35, height - 0.3), GLASS, 0.02)
     for side in (1, -1):
-        glass = [(x - nose - 0.4, side * (y - 0.045), 1.35), (x - nose - 1.3, side * (y - 0.045), 1.35),
-                 (x - nose - 1.3, side * (y - 0.07), 1.95), (x - nose - 0.6, side * (y - 0.07), 1.95)]  # fmt: skip
-        b.face(glass if side > 0 else glass[::-1], GLASS)
+        side_panel(b, side, y - 0.03, (nose - 1.45, nose - 0.62), (1.3, min(2.0, height - 0.3)), GLASS, 0.03)
         if emergency:
-            stripe = [(x - nose, side * (y + 0.005), 0.85), (-x + 0.05, side * (y + 0.005), 0.85),
-                      (-x + 0.05, side * (y - 0.01), 1.2), (x - nose, side * (y - 0.01), 1.2)]  # fmt: skip
-            b.face(stripe if side > 0 else stripe[::-1], (40, 40, 210) if paint[0] > 200 else (245, 245, 245))
-    glass = [(-x + 0.0, y - 0.2, 1.35), (-x + 0.0, -y + 0.2, 1.35), (-x + 0.03, -y + 0.25, height - 0.3),
-             (-x + 0.03, y - 0.25, height - 0.3)]  # fmt: skip
-    b.face(glass, GLASS)
-    _rear_details(b, x, y, 1.35, paint, 0.45)
-    _front_details(b, x, y, 1.15, 0.4)
+            stripe = (40, 40, 210) if paint[0] > 200 else (245, 245, 245)
+            side_panel(b, side, y + 0.002, (-x + 0.05, nose - 0.1), (0.85, 1.2), stripe, 0.02)
+    wheels(b, axles[1:], y, 0.36)
+    rear_trim(b, x, y, (0.45, 1.45), paint)
     if emergency:
-        _light_bar(b, -x + 0.25, y, height)
-        _light_bar(b, x - nose - 0.9, y, height)
+        light_bar(b, -x + 0.25, y, height)
+        light_bar(b, nose - 0.8, y, height)
+    b.part(nose + 0.5)
+    b.prism((nose - 0.25, -y, 0.28), (x, y, 1.2), paint, (0.0, 0.14, 0.05))
+    wheels(b, axles[:1], y, 0.36)
+    front_trim(b, x, y, (0.4, 1.15))
 
 
-def _light_bar(b: Builder, x: float, y: float, z: float) -> None:
-    b.prism((x - 0.15, -y + 0.3, z), (x + 0.15, y - 0.3, z + 0.2), (200, 110, 50))
-    for i, side in enumerate((1, -1)):
-        b.lamps.append(Lamp((x, side * (y - 0.45), z + 0.12), BLUE, 1.3, 0, f"blue{i}"))
-
-
-def _heavy(b: Builder, variant: str, paint: Colour, size: tuple[float, float, float], rng: np.random.Generator) -> None:
+def _truck(b: Builder, paint: Colour, size: Size, rng: np.random.Generator) -> None:
     length, width, height = size
     x, y = 0.5 * length, 0.5 * width
-    for at in (-x + 1.2, -x + 2.3, x - 1.2):
-        _wheels(b, at, y, 0.5, pair=False)
-    if variant == "bus":
-        b.prism((-x, -y, 0.35), (x, y, height), paint, (0.05, 0.15, 0.05), shade(paint, 1.1))
-        for side in (1, -1):
-            for k in range(6):
-                u = -x + 0.5 + k * (length - 1.2) / 6.0
-                glass = [(u + (length - 1.2) / 6.0 - 0.15, side * (y - 0.02), 1.4), (u, side * (y - 0.02), 1.4),
-                         (u, side * (y - 0.03), height - 0.5), (u + (length - 1.2) / 6.0 - 0.15, side * (y - 0.03), height - 0.5)]  # fmt: skip
-                b.face(glass if side > 0 else glass[::-1], GLASS)
-        b.face([(-x + 0.01, y - 0.3, 1.6), (-x + 0.01, -y + 0.3, 1.6), (-x + 0.03, -y + 0.3, height - 0.5),
-                (-x + 0.03, y - 0.3, height - 0.5)], GLASS)  # fmt: skip
-        b.face([(x - 0.03, -y + 0.15, 1.1), (x - 0.03, y - 0.15, 1.1), (x - 0.12, y - 0.2, height - 0.4),
-                (x - 0.12, -y + 0.2, height - 0.4)], GLASS)  # fmt: skip
-    else:
-        box: Colour = tuple(float(c) for c in rng.uniform(90, 240, 3))  # type: ignore[assignment]
-        b.prism((-x, -y, 0.95), (x - 2.3, y, height), box, (0.0, 0.0, 0.0), shade(box, 1.1))
-        b.prism((x - 2.1, -y + 0.05, 0.5), (x, y - 0.05, min(height - 0.4, 2.9)), paint, (0.0, 0.25, 0.05))
-        b.face([(x - 0.05, -y + 0.2, 1.5), (x - 0.05, y - 0.2, 1.5), (x - 0.22, y - 0.25, 2.4), (x - 0.22, -y + 0.25, 2.4)],
-               GLASS)  # fmt: skip
-        b.face([(-x, y - 0.1, 0.45), (-x, -y + 0.1, 0.45), (-x, -y + 0.1, 0.6), (-x, y - 0.1, 0.6)], (60, 60, 200))
-    _rear_details(b, x, y, 1.15, paint, 0.35)
-    _front_details(b, x, y, 1.0, 0.35)
-
-
-def _wheels(b: Builder, x: float, y: float, radius: float, pair: bool = True) -> None:
-    angles = np.arange(8) * (np.pi / 4) + np.pi / 8
-    for at in (x, -x) if pair else (x,):
-        for side in (1, -1):
-            rim = [
-                (at + radius * float(np.cos(a)), side * (y + 0.01), radius + radius * float(np.sin(a))) for a in angles
-            ]
-            b.face(rim[::-1] if side > 0 else rim, RUBBER)
-            b.prism(
-                (at - 0.8 * radius, side * (y - 0.1) - 0.1, 0.0),
-                (at + 0.8 * radius, side * (y - 0.1) + 0.1, radius),
-                RUBBER,
-            )
-
-
-def _rear_details(b: Builder, x: float, y: float, top: float, paint: Colour, low: float) -> None:
-    z0, z1 = low + 0.45 * (top - low), low + 0.75 * (top - low)
+    load: Colour = tuple(float(c) for c in rng.uniform(90, 240, 3))  # type: ignore[assignment]
+    axles = (x - 1.2, -x + 2.6, -x + 1.3)
+    b.part(-1.5)
+    treads(b, axles[1:], y, 0.5)
+    b.prism((-x + 0.1, -y + 0.3, 0.6), (x - 2.2, y - 0.3, 1.0), (50, 50, 52))
+    b.prism((-x, -y, 1.0), (x - 2.3, y, height), load, roof=shade(load, 1.1))
+    rear_panel(b, -x - 0.004, (-0.02, 0.02), (1.05, height - 0.1), shade(load, 0.6))
+    rear_panel(b, -x, (-y + 0.1, y - 0.1), (0.45, 0.6), (60, 60, 200))
+    wheels(b, axles[1:], y - 0.02, 0.5)
+    rear_trim(b, x, y, (0.5, 1.25), (60, 60, 60))
+    b.part(x - 1.0)
+    treads(b, axles[:1], y, 0.5)
+    top = min(height - 0.3, 3.0)
+    b.prism((x - 2.1, -y + 0.05, 0.45), (x, y - 0.05, top), paint, (0.0, 0.2, 0.05))
+    front_panel(b, x - 0.06, (-y + 0.22, y - 0.22), (1.55, top - 0.35), GLASS, 0.11)
     for side in (1, -1):
-        y0, y1 = side * (y - 0.32), side * (y - 0.06)
-        lamp = [
-            (-x - 0.005, max(y0, y1), z0),
-            (-x - 0.005, min(y0, y1), z0),
-            (-x, min(y0, y1), z1),
-            (-x, max(y0, y1), z1),
-        ]
-        b.face(lamp, (35, 25, 150))
-        b.lamps.append(Lamp((-x - 0.02, side * (y - 0.18), 0.5 * (z0 + z1)), RED, 0.28, -1, "tail"))
-    b.face([(-x - 0.01, 0.26, low + 0.12), (-x - 0.01, -0.26, low + 0.12), (-x - 0.01, -0.26, low + 0.24),
-            (-x - 0.01, 0.26, low + 0.24)], (225, 230, 230))  # fmt: skip
-    b.face([(-x - 0.006, y - 0.02, low - 0.06), (-x - 0.006, -y + 0.02, low - 0.06), (-x - 0.006, -y + 0.02, low + 0.06),
-            (-x - 0.006, y - 0.02, low + 0.06)], shade(paint, 0.45))  # fmt: skip
+        side_panel(b, side, y - 0.06, (x - 1.3, x - 0.3), (1.6, 2.4), GLASS, 0.02)
+    wheels(b, axles[:1], y - 0.04, 0.5)
+    front_trim(b, x, y, (0.45, 1.2))
 
 
-def _front_details(b: Builder, x: float, y: float, top: float, low: float) -> None:
-    z0, z1 = low + 0.45 * (top - low), low + 0.72 * (top - low)
+def _bus(b: Builder, paint: Colour, size: Size) -> None:
+    length, width, height = size
+    x, y = 0.5 * length, 0.5 * width
+    axles = (x - 2.4, -x + 2.6)
+    treads(b, axles, y, 0.48)
+    b.prism((-x, -y, 0.32), (x, y, height), paint, (0.05, 0.15, 0.05), shade(paint, 1.1))
+    bay = (length - 1.0) / 6.0
     for side in (1, -1):
-        y0, y1 = sorted((side * (y - 0.42), side * (y - 0.08)))
-        b.face([(x + 0.005, y0, z0), (x + 0.005, y1, z0), (x - 0.04, y1, z1), (x - 0.04, y0, z1)], (215, 220, 220))
-        b.lamps.append(Lamp((x + 0.02, side * (y - 0.25), 0.5 * (z0 + z1)), WHITE, 0.55, 1, "head"))
-    b.face([(x + 0.006, -0.5, z0 - 0.08), (x + 0.006, 0.5, z0 - 0.08), (x - 0.02, 0.45, z1 - 0.05), (x - 0.02, -0.45, z1 - 0.05)],
-           (35, 35, 35))  # fmt: skip
-    b.face([(x + 0.01, -0.26, low + 0.05), (x + 0.01, 0.26, low + 0.05), (x + 0.01, 0.26, low + 0.16), (x + 0.01, -0.26, low + 0.16)],
-           (225, 230, 230))  # fmt: skip
+        for k in range(6):
+            first = -x + 0.5 + k * bay
+            side_panel(b, side, y - 0.015, (first, first + bay - 0.12), (1.35, height - 0.5), GLASS, 0.03)
+    rear_panel(b, -x + 0.012, (-y + 0.25, y - 0.25), (1.6, height - 0.45), GLASS, 0.03)
+    front_panel(b, x - 0.03, (-y + 0.12, y - 0.12), (1.05, height - 0.5), GLASS, 0.1)
+    front_panel(b, x - 0.12, (-y + 0.4, y - 0.4), (height - 0.42, height - 0.15), (60, 190, 240), 0.02)
+    wheels(b, axles, y, 0.48)
+    rear_trim(b, x, y, (0.4, 1.3), paint)
+    front_trim(b, x, y, (0.4, 1.05))

@@ -15,6 +15,7 @@ from export.world.camera.lens import Lens
 from export.world.camera.light import sun_direction
 from export.world.camera.model import Model
 from export.world.camera.painter import Painter, Placed, Seen
+from export.world.camera.shadow import cast_shadows
 from export.world.camera.sky import Sky
 from export.world.camera.structures import canopy, structure
 from export.world.journey import Journey
@@ -45,6 +46,7 @@ class Camera:
         self._sky.draw(picture, air, pose.heading_rad, self.lens.horizon_px(pose.pitch_rad))
         self._ground.draw(picture, pose, scene.station_m, air, lamps)
         sun = sun_direction(self._weather.sun_azimuth_rad, self._weather.sun_elevation_rad, pose.heading_rad)
+        cast_shadows(picture, scene, self.lens, sun)
         placed = [*self._fixtures(scene), *(self._body(body, scene) for body in scene.bodies if self._ahead(body))]
         seen = self._painter.paint(picture, placed, pose.pitch_rad, air, sun, lamps)
         self._film.finish(picture, frame, air, covered)

@@ -64,7 +64,7 @@ class Ground:
         verge = self._verges[
             "paving" if section.place.name == "urban" else "gravel" if section.place.name == "tunnel" else "grass"
         ]
-        top = min(max(int(self.lens.horizon_px(pose.pitch_rad)), 0), picture.shape[0] - 1)
+        top = min(max(int(self.lens.horizon_px(pose.pitch_rad)) + 1, 0), picture.shape[0] - 2)
         picture[top:] = np.clip(verge, 0, 255).astype(np.uint8)
         at = np.clip(int(station_m) + STATIONS, 0, len(self.road.x_m) - 1)
         lines = self._project(self._edges.x_m[:, at], self._edges.y_m[:, at], pose)

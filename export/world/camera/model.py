@@ -26,14 +26,19 @@ class Lamp:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """vertices_m: (v, 3). faces: (f, 8) indices. colours: (f, 3) BGR. glow: (f,) 0..1, own light. two_sided: (f,)."""
+    """vertices_m: (v, 3). faces: (f, 8) indices. colours: (f, 3) BGR. glow: (f,) 0..1, own light. two_sided: (f,). windows: (f,), lit from within when lamps are on.
+
+    parts: (first face, middle x) of pieces that lie behind one another along x; empty for a single piece.
+    """
 
     vertices_m: F64
     faces: NDArray[np.int64]
     colours: F64
     glow: F64
     two_sided: NDArray[np.bool_]
+    windows: NDArray[np.bool_]
     lamps: tuple[Lamp, ...] = ()
+    parts: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(slots=True)
@@ -45,10 +50,13 @@ class Builder:
     colours: list[Colour] = field(default_factory=list)
     glows: list[float] = field(default_factory=list)
     sides: list[bool] = field(default_factory=list)
+    windows: list[bool] = field(default_factory=list)
     lamps: list[Lamp] = field(default_factory=list)
+    parts: list[tuple[int, float]] = field(default_factory=list)
 
     def face(
-        self, corners: list[tuple[float, float, float]], colour: Colour, glow: float = 0.0, two_sided: bool = False
+        self, corners: list[tuple[float, float, float]], colour: Colour, glow: float = 0.0, two_sided: bool = False,
+        window: bool = False,
     ) -> None:
         """One convex face of 3 to 8 corners."""
         first = len(self.vertices)
@@ -58,6 +66,11 @@ class Builder:
         self.colours.append(colour)
         self.glows.append(glow)
         self.sides.append(two_sided)
+        self.windows.append(window)
+
+    def part(self, middle_x_m: float) -> None:
+        """The faces from here on belong to a piece of its own along x."""
+        self.parts.append((len(self.faces) if self.parts else 0, middle_x_m))
 
     def prism(
         self, low: tuple[float, float, float], high: tuple[float, float, float], colour: Colour,
@@ -81,7 +94,9 @@ class Builder:
             np.array(self.colours, dtype=np.float64).reshape(-1, 3),
             np.array(self.glows, dtype=np.float64),
             np.array(self.sides, dtype=np.bool_),
+            np.array(self.windows, dtype=np.bool_),
             tuple(self.lamps),
+            tuple(self.parts),
         )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -19,6 +21,7 @@ F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
 SHIFT = 4
+INDOORS = (95.0, 175.0, 228.0)  # colour of a lit room
 MASK_SCALE = 4  # the mask of what hides what is this much smaller than the picture
 
 
@@ -68,19 +71,29 @@ class Painter:
         colours = self._colours(placed, ego, faces, air, sun_ego, lamps_ego)
         two_sided = np.concatenate([p.model.two_sided for p in placed])
         visible = alive & (two_sided | (_areas(pixels) < 0.0))
-        seen = self._look(placed, pixels, alive, visible, owner_first)
+        seen = self._look(placed, pixels, alive, visible, owner_first, pitch_rad)
         fixed = np.round(np.clip(pixels, -4000, 5000) * (1 << SHIFT)).astype(np.int32)
         shades = colours.tolist()
         for i, p in enumerate(placed):
-            for f in range(owner_first[i], owner_first[i + 1]):
+            for f in self._order(p, int(owner_first[i]), int(owner_first[i + 1])):
                 if visible[f]:
                     cv2.fillConvexPoly(picture, fixed[f], shades[f], cv2.LINE_AA, SHIFT)
             if p.plate:
-                self._plate(picture, p, pitch_rad, air)
+                draw_plate(picture, self.lens, self._plate_ego(p), p.plate, pitch_rad, air)
             for lamp in p.model.lamps:
                 if lamp.kind in p.lit:
                     self._lamp(picture, p, lamp, pitch_rad, air)
         return seen
+
+    def _order(self, p: Placed, first: int, last: int) -> Iterable[int]:
+        """Face numbers in drawing order: the pieces of a long shape go far to near."""
+        if len(p.model.parts) < 2:
+            return range(first, last)
+        ahead = math.cos(p.turn_rad) * (self.lens.forward_m - p.x_m) - math.sin(p.turn_rad) * p.y_m
+        starts = [*(start for start, _ in p.model.parts), last - first]
+        pieces = [(middle, range(first + a, first + b)) for (_, middle), a, b in zip(p.model.parts, starts, starts[1:])]
+        pieces.sort(key=lambda piece: piece[0], reverse=ahead < 0.0)
+        return chain.from_iterable(piece for _, piece in pieces)
 
     def _assemble(self, placed: list[Placed]) -> tuple[F64, NDArray[np.int64]]:
         counts = [len(p.model.vertices_m) for p in placed]
@@ -123,15 +136,15 @@ class Painter:
         normals[two_sided & ((normals * middle).sum(axis=1) > 0.0)] *= -1.0
         light = brightness(middle, normals, air, sun_ego, lamps_ego)
         glow = np.concatenate([p.model.glow for p in placed])
-        own = np.where(glow < 0.9, glow * 2.6, glow * air.lamps)
-        light = np.maximum(light, own)[:, None]
-        colours = np.concatenate([p.model.colours for p in placed]) * light
+        colours = np.concatenate([p.model.colours for p in placed]) * np.maximum(light, glow)[:, None]
+        lit = np.concatenate([p.model.windows for p in placed])
+        colours[lit] += (np.array(INDOORS) - colours[lit]) * (0.9 * air.lamps)
         kept = np.exp(-air.extinction_per_m * np.linalg.norm(middle, axis=1))[:, None]
         return np.asarray(np.clip(colours * kept + (1.0 - kept) * air_colour(air), 0.0, 255.0))
 
     def _look(
         self, placed: list[Placed], pixels: F64, alive: NDArray[np.bool_], visible: NDArray[np.bool_],
-        first: NDArray[np.int64],
+        first: NDArray[np.int64], pitch_rad: float,
     ) -> list[Seen]:  # fmt: skip
         """Boxes, and near to far what each box loses to nearer shapes."""
         width, height = self.lens.width_px, self.lens.height_px
@@ -142,9 +155,13 @@ class Painter:
             if not alive[of].any():
                 continue
             corners = pixels[of][alive[of]].reshape(-1, 2)
+            if placed[i].plate:
+                corners, depth = self.lens.project(self._plate_ego(placed[i]), pitch_rad)
+                if depth.min() < 1.0:
+                    continue
             low = np.maximum(corners.min(axis=0), 0.0)
             high = np.minimum(corners.max(axis=0), (width, height))
-            if placed[i].id >= 0:
+            if placed[i].id >= 0 and (high > low).all():
                 l, t = int(low[0] / MASK_SCALE), int(low[1] / MASK_SCALE)
                 r, m = max(math.ceil(high[0] / MASK_SCALE), l + 1), max(math.ceil(high[1] / MASK_SCALE), t + 1)
                 window = mask[t:m, l:r]
@@ -193,12 +210,13 @@ class Painter:
         part = sprite[t - top : m - top, l - left : r - left]
         picture[t:m, l:r] = cv2.addWeighted(patch, 1.0, part, power, 0.0)
 
-    def _plate(self, picture: U8, p: Placed, pitch_rad: float, air: Atmosphere) -> None:
+    def _plate_ego(self, p: Placed) -> F64:
+        """(4, 3) corners of a sign's plate in the ego frame."""
         c, s = math.cos(p.turn_rad), math.sin(p.turn_rad)
         corners = plate_corners(p.plate, float(p.model.vertices_m[:, 2].max()) + 0.1)
         x, y = corners[:, 0].copy(), corners[:, 1].copy()
         corners[:, 0], corners[:, 1] = p.x_m + x * c - y * s, p.y_m + x * s + y * c
-        draw_plate(picture, self.lens, corners, p.plate, pitch_rad, air)
+        return corners
 
 
 def _areas(pixels: F64) -> F64:

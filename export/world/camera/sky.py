@@ -31,7 +31,7 @@ class Sky:
 
     def draw(self, picture: U8, air: Atmosphere, heading_rad: float, horizon_px: float) -> None:
         """Fills the picture down to a little below the horizon."""
-        bottom = min(max(int(horizon_px) + 2, 1), picture.shape[0])
+        bottom = min(max(int(horizon_px) + 1, 1), picture.shape[0])
         rows = min(bottom, self._rows)
         middle = self._columns * ((-heading_rad / (2 * math.pi)) % 1.0)
         first = int(middle - 0.5 * self._width_px) % self._columns

@@ -8,6 +8,7 @@ import numpy as np
 
 from export.world.camera.bodywork import vehicle
 from export.world.camera.model import Builder, Colour, Lamp, Model, shade
+from export.world.camera.trim import front_panel, rear_panel, side_panel
 from export.world.scenery import Thing
 
 WALLS: tuple[Colour, ...] = (
@@ -15,6 +16,7 @@ WALLS: tuple[Colour, ...] = (
 )  # fmt: skip
 ROOFS: tuple[Colour, ...] = ((55, 65, 110), (60, 60, 70), (70, 85, 130), (80, 80, 85))
 STEEL: Colour = (165, 162, 158)
+PANE: Colour = (88, 76, 66)
 CONCRETE: Colour = (150, 155, 155)
 LAMP_LIGHT: Colour = (140.0, 205.0, 255.0)
 
@@ -41,53 +43,37 @@ def structure(thing: Thing) -> Model:
 
 
 def _building(b: Builder, thing: Thing, rng: np.random.Generator) -> None:
+    """The side with +y faces the road: things across the road are turned round."""
     length, depth, height = thing.size_m
     x, y = 0.5 * length, 0.5 * depth
-    wall = WALLS[int(rng.integers(len(WALLS)))]
-    wall = shade(wall, float(rng.uniform(0.75, 1.15)))
+    wall = shade(WALLS[int(rng.integers(len(WALLS)))], float(rng.uniform(0.75, 1.15)))
     b.prism((-x, -y, 0.0), (x, y, height), wall, roof=shade(wall, 0.6))
     storey = float(rng.uniform(2.7, 3.4))
     bays = max(int(length / float(rng.uniform(2.4, 3.6))), 2)
-    lit = float(rng.uniform(0.15, 0.5))
-    # the road is on the left (+y) of a thing on the right side; things across the road are turned round
+    lit, width = float(rng.uniform(0.15, 0.5)), float(rng.uniform(0.4, 0.7))
+    shop = thing.variant == "block" and rng.random() < 0.6
+    if shop:
+        side_panel(b, 1, y + 0.015, (-x, x), (2.75, 3.05), shade(wall, 0.7))
     for floor in range(max(int(height / storey), 1)):
-        z0 = floor * storey + 0.9
-        z1 = min(z0 + 1.45, height - 0.3)
-        if floor == 0 and thing.variant == "block" and rng.random() < 0.6:
-            z0, z1 = 0.35, 2.6
+        low = floor * storey + 0.9
+        span = (low, min(low + 1.45, height - 0.3)) if floor or not shop else (0.35, 2.6)
         for bay in range(bays):
-            u0 = -x + (bay + 0.22) * length / bays
-            u1 = -x + (bay + 0.78) * length / bays
-            glow = 0.9 if rng.random() < lit else 0.0
-            colour: Colour = (95, 80, 68) if not glow else (90, 175, 235)
-            b.face([(u1, y + 0.02, z0), (u0, y + 0.02, z0), (u0, y + 0.02, z1), (u1, y + 0.02, z1)], colour, glow)
-        for end in (-1, 1):
-            strip = [(end * (x + 0.02), -end * y * 0.8, z0), (end * (x + 0.02), end * y * 0.8, z0),
-                     (end * (x + 0.02), end * y * 0.8, z1), (end * (x + 0.02), -end * y * 0.8, z1)]  # fmt: skip
-            b.face(strip, shade(wall, 0.72))
+            middle = -x + (bay + 0.5) * length / bays
+            half = 0.5 * (width if floor or not shop else 0.85) * length / bays
+            side_panel(b, 1, y + 0.02, (middle - half, middle + half), span, PANE, window=bool(rng.random() < lit))
+        rear_panel(b, -x - 0.02, (-0.8 * y, 0.8 * y), span, shade(wall, 0.72))
+        front_panel(b, x + 0.02, (-0.8 * y, 0.8 * y), span, shade(wall, 0.72))
     if thing.variant == "house":
-        roof = ROOFS[int(rng.integers(len(ROOFS)))]
-        ridge = height + 0.38 * depth
-        b.face(
-            [
-                (x + 0.3, y + 0.4, height - 0.1),
-                (-x - 0.3, y + 0.4, height - 0.1),
-                (-x - 0.3, 0, ridge),
-                (x + 0.3, 0, ridge),
-            ],
-            roof,
-        )
-        b.face(
-            [
-                (-x - 0.3, -y - 0.4, height - 0.1),
-                (x + 0.3, -y - 0.4, height - 0.1),
-                (x + 0.3, 0, ridge),
-                (-x - 0.3, 0, ridge),
-            ],
-            roof,
-        )
-        b.face([(-x, y, height), (-x, -y, height), (-x, 0, ridge)], wall)
-        b.face([(x, -y, height), (x, y, height), (x, 0, ridge)], wall)
+        _gable_roof(b, x, y, height, wall, ROOFS[int(rng.integers(len(ROOFS)))])
+
+
+def _gable_roof(b: Builder, x: float, y: float, height: float, wall: Colour, roof: Colour) -> None:
+    """Two slopes with the ridge along x."""
+    ridge, eaves, over = height + 0.76 * y, height - 0.1, x + 0.3
+    b.face([(over, y + 0.4, eaves), (-over, y + 0.4, eaves), (-over, 0, ridge), (over, 0, ridge)], roof)
+    b.face([(-over, -y - 0.4, eaves), (over, -y - 0.4, eaves), (over, 0, ridge), (-over, 0, ridge)], roof)
+    b.face([(-x, y, height), (-x, -y, height), (-x, 0, ridge)], wall)
+    b.face([(x, -y, height), (x, y, height), (x, 0, ridge)], wall)
 
 
 def _rail(b: Builder, thing: Thing) -> None:
@@ -106,16 +92,16 @@ def _tunnel_wall(b: Builder, thing: Thing) -> None:
     odd = int(thing.s_m / 6.0) % 2
     tone = 1.0 if odd else 0.93
     wall = [(x, 0.0, 0.0), (-x, 0.0, 0.0), (-x, 0.0, 2.6), (x, 0.0, 2.6)]
-    b.face(wall, shade((165, 185, 195), tone), 0.25, two_sided=True)
+    b.face(wall, shade((165, 185, 195), tone), 0.62, two_sided=True)
     upper = [(x, 0.0, 2.6), (-x, 0.0, 2.6), (-x, inward * 0.8, top), (x, inward * 0.8, top)]
-    b.face(upper, shade((95, 105, 112), tone), 0.16, two_sided=True)
+    b.face(upper, shade((95, 105, 112), tone), 0.42, two_sided=True)
     roof = [
         (x, inward * 0.8, top),
         (-x, inward * 0.8, top),
         (-x, inward * reach, top + 0.15),
         (x, inward * reach, top + 0.15),
     ]
-    b.face(roof, shade((70, 78, 84), tone), 0.14, two_sided=True)
+    b.face(roof, shade((70, 78, 84), tone), 0.36, two_sided=True)
     if odd:
         v0, v1 = inward * 1.5, inward * 1.9
         b.face([(1.3, v0, top - 0.1), (-1.3, v0, top - 0.1), (-1.3, v1, top - 0.1), (1.3, v1, top - 0.1)],
@@ -136,7 +122,7 @@ def _street_lamp(b: Builder, thing: Thing) -> None:
     b.prism((-0.08, -0.08, 0.0), (0.08, 0.08, top), pole, (0.03, 0.03, 0.03))
     b.prism((-0.05, -0.05, top - 0.1), (1.9, 0.05, top + 0.05), pole)
     b.face([(1.1, -0.13, top - 0.12), (1.9, -0.13, top - 0.12), (1.9, 0.13, top - 0.12), (1.1, 0.13, top - 0.12)],
-           (200, 235, 250), 0.6, two_sided=True)  # fmt: skip
+           (200, 235, 250), 0.9, two_sided=True)  # fmt: skip
     b.lamps.append(Lamp((1.5, 0.0, top - 0.15), LAMP_LIGHT, 0.9, 0, "street"))
 
 
