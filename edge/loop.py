@@ -275,7 +275,7 @@ class Loop:
         for i, name in enumerate(perception.names):
             if present[i]:
                 for tensor, values in perception.encoders[name].outputs.items():
-                    digests.append(StageDigest("encode", f"{name}.{tensor}", zlib.crc32(values)))
+                    digests.append(StageDigest("encode", f"{name}.{tensor}", zlib.crc32(values.data)))
         if embedding:
             digests.append(StageDigest("fuse", "embedding", zlib.crc32(embedding)))
         return tuple(digests)

@@ -1,0 +1,228 @@
+"""Replay: a recorded drive through the very same loop.
+
+Two ways. *As designed* recomputes: time is the drive's own, a frame leaves at the instant when it is due, nothing is
+ever overloaded. *As it happened* repeats a recorded run: each step at the instant at which it was taken, with the time
+that it took, so that lateness and overload come out as they did. Neither depends on the speed of this machine.
+
+    from edge.replay import replay
+    for decision in replay("drive.mcap"):
+        print(decision.stamp_ns, decision.hardness)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from edge import bundle as bundles
+from edge.bundle import Bundle
+from edge.decision import Decision
+from edge.drive import topics
+from edge.drive.reader import DriveReader
+from edge.errors import DriveDamaged, DriveFormatError
+from edge.feed import Fed, ReadAhead, events
+from edge.loop import Loop, LoopConfig
+from edge.recorder import Recorder
+from edge.statistics import RunStatistics
+from roadfuse.v1 import decision_pb2
+
+Mode = Literal["designed", "happened"]
+STEP_TIMING = "step"
+
+
+def replay(
+    drive: Path | str, bundle: Bundle | Path | str | None = None, *, mode: Mode = "designed", speed: float | None = None
+) -> Iterator[Decision]:
+    """The decisions of a drive, one a camera frame, in order.
+
+    Args:
+        drive: an MCAP drive.
+        bundle: a bundle, its folder, or None for the reference bundle.
+        mode: "designed" recomputes; "happened" repeats the run whose decisions the drive carries.
+        speed: multiple of real time; None as fast as it goes. Changes no decision.
+
+    Raises:
+        DriveError, BundleError: the drive or the bundle can't be used.
+    """
+    with Replay(drive, bundle, mode=mode, speed=speed) as run:
+        yield from run
+
+
+class Replay:
+    """One replay of one drive; iterate over it for the decisions, then read `statistics`.
+
+    Args:
+        drive, bundle, mode, speed: as in `replay`.
+        config: of the loop.
+        recorder: gets all that passes; None records nothing.
+        provider: of ONNX Runtime.
+        on_damage: called with a damage in the drive, which is then skipped; None raises it after the last frame before.
+        clock: for timings and pacing, ns.
+
+    Attributes:
+        statistics: of the run so far.
+    """
+
+    def __init__(
+        self,
+        drive: Path | str,
+        bundle: Bundle | Path | str | None = None,
+        *,
+        mode: Mode = "designed",
+        speed: float | None = None,
+        config: LoopConfig | None = None,
+        recorder: Recorder | None = None,
+        provider: str = "cpu",
+        on_damage: Callable[[DriveDamaged], None] | None = None,
+        clock: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else bundles.load(bundle)
+        self._clock = clock
+        self._speed = speed
+        self._recorder = recorder
+        self.drive = DriveReader(drive, on_damage)
+        try:
+            self.loop = Loop(self.bundle, config, provider, clock)
+            self._happened = Happened(self.drive, self.bundle) if mode == "happened" else None
+            fused = {stream.topic for stream in self.loop.config.streams}
+            if not fused & self.drive.topics:
+                raise DriveFormatError(
+                    f"{self.drive.path}: expected a stream of {', '.join(sorted(fused))}, "
+                    f"got {', '.join(sorted(self.drive.topics)) or 'no stream at all'}"
+                )
+        except BaseException:
+            self.drive.close()
+            raise
+        self.statistics = RunStatistics(self.loop.config.deadline_ns)
+        self._batch: list[Fed] = []  # since the last decision, for the recorder
+
+    def __enter__(self) -> Replay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.drive.close()
+        if self._recorder is not None:
+            self._recorder.close(complete=kind is None)
+
+    def __iter__(self) -> Iterator[Decision]:
+        self.statistics.start(self._clock())
+        damage: DriveDamaged | None = None
+        with ReadAhead(events(self.drive, self.loop.config.streams)) as feed:
+            try:
+                for fed in feed:
+                    now_ns = fed.event.now_ns
+                    if self._speed is not None:
+                        self._pace(now_ns)
+                    yield from self._until(now_ns)
+                    self.statistics.now(now_ns)
+                    if self._recorder is not None:
+                        self._batch.append(fed)
+                    decisions = self.loop.step(fed.event, now_ns)
+                    if decisions:
+                        yield from self._finish(decisions)
+            except DriveDamaged as error:  # what came before it gets its decisions first
+                damage = error
+        yield from self._drain()
+        self._end()
+        if damage is not None:
+            raise damage
+
+    def _until(self, now_ns: int) -> Iterator[Decision]:
+        """The steps that time alone brings before `now_ns`."""
+        loop = self.loop
+        if self._happened is not None:
+            for tick_ns in self._happened.ticks_before(now_ns):
+                yield from self._finish(loop.step(None, tick_ns))
+            return
+        while loop.due_ns < now_ns and self.statistics.last_now_ns:
+            yield from self._finish(loop.step(None, max(loop.due_ns, self.statistics.last_now_ns)))
+
+    def _drain(self) -> Iterator[Decision]:
+        """The frames that still wait when the drive is over, each when it is due."""
+        loop = self.loop
+        if self._happened is not None:
+            yield from self._until(1 << 62)
+            return
+        while loop.waiting:
+            yield from self._finish(loop.step(None, max(loop.due_ns, self.statistics.last_now_ns)))
+
+    def _finish(self, decisions: list[Decision]) -> list[Decision]:
+        for decision in decisions:
+            elapsed_ns = 0 if self._happened is None else self._happened.elapsed_ns(decision.index)
+            self.loop.finished(decision, decision.emitted_ns + elapsed_ns)
+            self.statistics.add(decision)
+        if self._recorder is not None:
+            self._recorder.offer(self._batch, decisions, self.loop.scenes)
+            self._batch = []
+        return decisions
+
+    def _end(self) -> None:
+        scene = self.loop.cutter.finish()
+        if self._recorder is not None:
+            self._recorder.offer(self._batch, [], [scene] if scene else [])
+            self._batch = []
+        self.statistics.end(self._clock(), self.loop.accounts(), scene)
+
+    def _pace(self, now_ns: int) -> None:
+        assert self._speed is not None
+        statistics = self.statistics
+        if not statistics.first_now_ns:
+            return
+        wanted_ns = statistics.started_ns + (now_ns - statistics.first_now_ns) / self._speed
+        ahead_s = (wanted_ns - self._clock()) / 1e9
+        if ahead_s > 0.0005:
+            time.sleep(ahead_s)
+
+
+class Happened:
+    """The steps of a recorded run that time alone brought, and how long each decision took.
+
+    Raises:
+        DriveFormatError: the drive carries no decisions, or another bundle's.
+    """
+
+    def __init__(self, drive: DriveReader, bundle: Bundle) -> None:
+        if topics.DECISION not in drive.topics:
+            raise DriveFormatError(f"{drive.path}: expected recorded decisions ({topics.DECISION}), got none")
+        self._ticks: list[int] = []
+        self._elapsed_ns: dict[int, int] = {}
+        self._last_event_ns = -1
+        self.recorded: dict[int, bytes] = {}
+        for message in drive.messages(topics=[topics.DECISION]):
+            decision = decision_pb2.Decision.FromString(message.payload)
+            if decision.bundle_id != bundle.id:
+                raise DriveFormatError(
+                    f"{drive.path}: expected decisions of bundle {bundle.id[:12]}, got {decision.bundle_id[:12]}"
+                )
+            self._ticks.append(decision.emitted_ns)
+            self._elapsed_ns[decision.index] = sum(t.elapsed_ns for t in decision.timings if t.stage == STEP_TIMING)
+            self.recorded[decision.index] = message.payload
+        self._ticks.reverse()
+
+    def ticks_before(self, now_ns: int) -> Iterator[int]:
+        """Steps between the last event and the one at `now_ns` (whose own instants are theirs)."""
+        ticks = self._ticks
+        while ticks and ticks[-1] < now_ns:
+            tick_ns = ticks.pop()
+            if tick_ns > self._last_event_ns:
+                self._last_event_ns = tick_ns
+                yield tick_ns
+        self._last_event_ns = max(self._last_event_ns, now_ns)
+
+    def elapsed_ns(self, index: int) -> int:
+        """How long the decision took when it was made."""
+        return self._elapsed_ns.get(index, 0)
+
+
+def decisions_sha256(decisions: Iterator[Decision]) -> str:
+    """SHA-256 over the canonical bytes of decisions."""
+    digest = hashlib.sha256()
+    for decision in decisions:
+        digest.update(decision.canonical())
+    return digest.hexdigest()
