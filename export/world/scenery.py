@@ -19,7 +19,7 @@ SPEED_SIGNS = {"highway": "speed_120", "urban": "speed_50", "residential": "spee
 class Thing:
     """One fixed thing.
 
-    kind: building, tree, pole, lamp, rail, wall, parked, sign or portal. s_m, d_m: station and offset of its middle;
+    kind: building, tree, post, lamp, rail, wall, parked, sign or portal. s_m, d_m: station and offset of its middle;
     x_m, y_m, heading_rad: the same in the world. size_m: length (along its heading), width, height.
     """
 
@@ -84,6 +84,9 @@ class _Builder:
             if place.rail:
                 for s in np.arange(start + 4.0, end - 4.0, 8.0):
                     self.add("rail", "steel", float(s), side * (self._edge(s) + 0.5), (8.0, 0.12, 0.78))
+            if place.name == "highway":
+                for s in np.arange(start + 20.0, end - 4.0, 50.0):
+                    self.add("post", "delineator", float(s), side * (self._edge(s) + 0.9), (0.08, 0.14, 1.0))
             self._scatter("tree", place.trees_per_100m, start, end, side)
             self._buildings(place.buildings_per_100m, start, end, side)
             self._parked(place.parked_per_100m, start, end, side)

@@ -11,7 +11,7 @@ from export.world.scenario import Scenario
 from export.world.seeds import generator
 
 DIMMING_S = 5.0  # one light passes into the next over this time
-LEVELS = {"day": 1.0, "dusk": 0.36, "night": 0.07}
+LEVELS = {"day": 1.0, "dusk": 0.40, "night": 0.11}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Weather:
                    "fog": np.exp(rng.uniform(np.log(45.0), np.log(140.0)))}[scenario.weather]  # fmt: skip
         self.extinction_per_m = 3.0 / float(sight_m)
         self.sun_azimuth_rad = float(rng.uniform(-math.pi, math.pi))
-        self.sun_elevation_rad = float(rng.uniform(0.35, 1.0))
+        self.sun_elevation_rad = float(rng.uniform(0.22, 1.0))
         self.cloudiness = {"clear": float(rng.uniform(0.1, 0.6)), "rain": 0.95, "fog": 1.0}[scenario.weather]
         self.rain = float(rng.uniform(0.4, 1.0)) if scenario.weather == "rain" else 0.0
 

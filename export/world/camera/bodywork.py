@@ -89,7 +89,9 @@ def _van(b: Builder, emergency: bool, paint: Colour, size: Size, rng: np.random.
     b.part(-0.5)
     b.prism((-x, -y, 0.28), (nose, y, height), paint, (0.03, 0.5, 0.1), shade(paint, 1.04))
     slope = 0.5 / (height - 0.28)
-    front_panel(b, nose + 0.01 - slope * 1.0, (-y + 0.16, y - 0.16), (1.28, height - 0.22), GLASS, slope * (height - 1.5))
+    front_panel(
+        b, nose + 0.01 - slope * 1.0, (-y + 0.16, y - 0.16), (1.28, height - 0.22), GLASS, slope * (height - 1.5)
+    )
     rear_panel(b, -x - 0.004, (-y + 0.25, y - 0.25), (1.35, height - 0.3), GLASS, 0.02)
     for side in (1, -1):
         side_panel(b, side, y - 0.03, (nose - 1.45, nose - 0.62), (1.3, min(2.0, height - 0.3)), GLASS, 0.03)

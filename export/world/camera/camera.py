@@ -69,7 +69,7 @@ class Camera:
                 view = math.atan2(fixture.y_m, fixture.x_m - self.lens.forward_m)
                 placed.append(Placed(-thing.id, self._tree(fixture), fixture.x_m, fixture.y_m, view))
                 continue
-            if thing.kind in ("rail", "lamp", "sign") and fixture.x_m > SMALL_SIGHT_M:
+            if thing.kind in ("rail", "lamp", "sign", "post") and fixture.x_m > SMALL_SIGHT_M:
                 continue
             lit = ("street",) if scene.air.lamps > 0.3 else ()
             plate = thing.variant if thing.kind == "sign" else ""

@@ -26,13 +26,13 @@ class Film:
         y, x = np.mgrid[0:height_px, 0:width_px].astype(np.float32)
         r2 = ((x - width_px / 2) ** 2 + (y - height_px / 2) ** 2) / (0.25 * (width_px**2 + height_px**2))
         fall = np.clip(1.0 - float(rng.uniform(0.12, 0.3)) * r2, 0, 1)
-        self._vignette = cv2.merge([(255 * fall).astype(np.uint8)] * 3)
+        tint = rng.uniform(0.93, 1.0, 3)
+        self._vignette = cv2.merge([(255 * fall * float(t)).astype(np.uint8) for t in tint])
         size = (height_px + 32, width_px + 32, 3)
         self._noises = [np.clip(rng.normal(128.0, 24.0, size), 0, 255).astype(np.uint8) for _ in range(NOISES)]
         self._gain = float(rng.uniform(0.06, 0.13))
         self._streaks = [self._streak_field(rng, width_px, height_px) for _ in range(STREAKS)] if rain else []
         self._drops = self._drop_field(rng, width_px, height_px) if rain else []
-        self._tint = rng.uniform(0.96, 1.0, 3)
 
     def finish(self, picture: U8, frame: int, air: Atmosphere, covered: bool) -> None:
         """Adds everything in place; `covered` keeps rain out (tunnels)."""
@@ -45,7 +45,8 @@ class Film:
             cv2.addWeighted(picture, 1.0, rolled, level, 0.0, dst=picture)
         if self._rain:
             self._wet_glass(picture, frame)
-        cv2.multiply(picture, self._vignette, dst=picture, scale=1 / 255.0)
+        exposure = 1.0 + 0.15 * air.shares[1] + 0.6 * air.shares[2]  # the sensor opens up in the dark
+        cv2.multiply(picture, self._vignette, dst=picture, scale=exposure / 255.0)
         noise = self._noises[int(rng.integers(NOISES))]
         y, x = int(rng.integers(32)), int(rng.integers(32))
         part = noise[y : y + picture.shape[0], x : x + picture.shape[1]]

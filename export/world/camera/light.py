@@ -30,7 +30,7 @@ def pools(x_m: F64, y_m: F64, z_m: F64, lamps_ego: F64) -> F64:
     for lamp_x, lamp_y in lamps_ego:
         distance2 = (x_m - lamp_x) ** 2 + (y_m - lamp_y) ** 2
         total += np.exp(-distance2 / (0.8 * LAMP_REACH_M) ** 2)
-    return np.minimum(total * np.where(z_m > 7.5, 0.15, 0.6), 0.9)
+    return np.minimum(total * np.where(z_m > 7.5, 0.15, 0.75), 0.9)
 
 
 def brightness(
@@ -47,7 +47,7 @@ def brightness(
     if air.lamps > 0.3:
         x, y, z = points_ego[:, 0], points_ego[:, 1], points_ego[:, 2]
         facing = 0.35 + 0.65 * np.maximum(-normals[:, 0], 0.0)
-        light = light + air.lamps * (0.95 * beam(x, y, z) * facing + pools(x, y, z, lamps_ego))
+        light = light + air.lamps * (1.25 * beam(x, y, z) * facing + pools(x, y, z, lamps_ego))
     return np.asarray(np.minimum(light, 1.1))
 
 

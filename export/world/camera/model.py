@@ -55,7 +55,11 @@ class Builder:
     parts: list[tuple[int, float]] = field(default_factory=list)
 
     def face(
-        self, corners: list[tuple[float, float, float]], colour: Colour, glow: float = 0.0, two_sided: bool = False,
+        self,
+        corners: list[tuple[float, float, float]],
+        colour: Colour,
+        glow: float = 0.0,
+        two_sided: bool = False,
         window: bool = False,
     ) -> None:
         """One convex face of 3 to 8 corners."""

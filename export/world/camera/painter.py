@@ -189,6 +189,11 @@ class Painter:
         power = (0.35 + 0.65 * air.lamps) * (0.25 + 0.75 * kept)
         radius = min(max(lamp.radius_m * self.lens.focal_px / float(depth), 2.5), 70.0)
         self._add_glow(picture, pixel, radius, lamp.colour, power)
+        if air.weather == "rain" and air.lamps > 0.3:  # the wet road mirrors it, drawn out towards us
+            mirrored, _ = self.lens.project(at * (1.0, 1.0, -1.0), pitch_rad)
+            for share in (0.6, 1.0, 1.5):
+                drawn_out = pixel + (mirrored - pixel) * share
+                self._add_glow(picture, drawn_out, 0.8 * radius, lamp.colour, 0.35 * power)
 
     def _add_glow(
         self, picture: U8, pixel: F64, radius: float, colour: tuple[float, float, float], power: float

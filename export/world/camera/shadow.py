@@ -45,7 +45,11 @@ def _casters(scene: Scene) -> list[tuple[float, float, float, tuple[float, float
         thing = fixture.thing
         if fixture.x_m > 90.0 or thing.kind not in ("building", "tree", "rail"):
             continue
-        size = thing.size_m if thing.kind != "tree" else (0.45 * thing.size_m[2], 0.45 * thing.size_m[2], 0.8 * thing.size_m[2])
+        size = (
+            thing.size_m
+            if thing.kind != "tree"
+            else (0.45 * thing.size_m[2], 0.45 * thing.size_m[2], 0.8 * thing.size_m[2])
+        )
         casters.append((fixture.x_m, fixture.y_m, fixture.turn_rad, size))
     return casters
 

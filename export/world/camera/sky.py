@@ -56,6 +56,8 @@ class Sky:
         if light == 2 and self._weather.kind == "clear":
             stars = self._rng.random((self._rows, self._columns)) > 0.9993
             picture[stars] = 150.0
+        if light == 0 and self._weather.kind == "clear":
+            self._add_sun(picture)
         shares = tuple(1.0 if i == light else 0.0 for i in range(3))
         air = Atmosphere(self._weather.kind, "", 0.0, 0.0, 0.0, shares)  # type: ignore[arg-type]
         ridge = air_colour(air) * (0.55 if light != 2 else 0.7) + np.array([18.0, 30.0, 12.0]) * (0.6, 0.2, 0.05)[light]
@@ -67,6 +69,16 @@ class Sky:
         if self._weather.kind == "fog":
             picture[:] = air_colour(air)
         return np.clip(picture, 0, 255).astype(np.uint8)
+
+    def _add_sun(self, picture: F32) -> None:
+        column = self._columns * ((-self._weather.sun_azimuth_rad / (2 * math.pi)) % 1.0)
+        row = self._rows - self._weather.sun_elevation_rad * self._focal_px
+        y, x = np.mgrid[0 : self._rows, 0 : self._columns].astype(np.float32)
+        across = np.abs(x - column)
+        across = np.minimum(across, self._columns - across)
+        distance2 = across**2 + (y - row) ** 2
+        glow = 0.75 * np.exp(-distance2 / 9000.0) + 0.9 * np.exp(-distance2 / 500.0)
+        picture += (255.0 - picture) * np.clip(glow, 0.0, 1.0)[..., None]
 
     def _clouds(self) -> F32:
         total = np.zeros((self._rows, self._columns), np.float32)

@@ -37,6 +37,9 @@ def structure(thing: Thing) -> Model:
         _portal(builder, thing)
     elif thing.kind == "lamp":
         _street_lamp(builder, thing)
+    elif thing.kind == "post":
+        builder.prism((-0.04, -0.07, 0.0), (0.04, 0.07, 1.0), (225, 228, 228))
+        rear_panel(builder, -0.045, (-0.075, 0.075), (0.68, 0.86), (40, 40, 40))
     elif thing.kind == "sign":
         _sign_post(builder, thing)
     return builder.build()
@@ -158,13 +161,20 @@ def canopy(thing: Thing, view_rad: float) -> Model:
                 [at(-r, z0), at(r, z0), at(0.02, min(z1, height)), at(-0.02, min(z1, height))], _c(c), two_sided=True
             )
         return b.build()
-    for k in range(6):
-        u = float(rng.uniform(-0.16, 0.16)) * height
-        z = height * (0.5 + 0.07 * k + float(rng.uniform(-0.02, 0.02)))
-        r = height * float(rng.uniform(0.15, 0.23)) * (1.0 - 0.08 * k)
-        ring = [at(u + r * float(f) * math.cos(a), z + 0.85 * r * float(f) * math.sin(a))
-                for a, f in zip(np.arange(8) * math.pi / 4, rng.uniform(0.82, 1.1, 8))]  # fmt: skip
-        b.face(ring, _c(green * (0.6 + 0.1 * k)), two_sided=True)
+    for k in range(9):
+        u = float(rng.uniform(-0.2, 0.2)) * height
+        z = height * (0.46 + 0.045 * k + float(rng.uniform(-0.03, 0.03)))
+        r = height * float(rng.uniform(0.14, 0.21)) * (1.0 - 0.05 * k)
+        for tone, lift, share in ((0.62 + 0.06 * k, 0.0, 1.0), (0.78 + 0.07 * k, 0.25, 0.6)):
+            angles, ragged = np.arange(8) * math.pi / 4 + float(rng.uniform(0, 0.8)), rng.uniform(0.8, 1.12, 8)
+            ring = [
+                at(
+                    u + lift * 0.4 * r + share * r * float(f) * math.cos(a),
+                    z + lift * r + 0.85 * share * r * float(f) * math.sin(a),
+                )
+                for a, f in zip(angles.tolist(), ragged)
+            ]
+            b.face(ring, _c(green * tone), two_sided=True)
     return b.build()
 
 
