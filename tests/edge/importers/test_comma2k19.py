@@ -1,0 +1,178 @@
+"""comma2k19 segments: CAN through the DBC gives the set's own decoded rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.drive import topics
+from edge.errors import SourceError
+from edge.importers.command import import_recording
+from edge.importers.recording import Options
+
+SEGMENT = "drives/comma2k19-rav4-2018-08-02"
+DBC = """VERSION ""
+BO_ 170 WHEEL_SPEEDS: 8 XXX
+ SG_ WHEEL_SPEED_FR : 6|15@0+ (0.01,-67.67) [0|0] "km/h" XXX
+ SG_ WHEEL_SPEED_FL : 22|15@0+ (0.01,-67.67) [0|0] "km/h" XXX
+ SG_ WHEEL_SPEED_RR : 38|15@0+ (0.01,-67.67) [0|0] "km/h" XXX
+ SG_ WHEEL_SPEED_RL : 54|15@0+ (0.01,-67.67) [0|0] "km/h" XXX
+BO_ 37 STEER_ANGLE_SENSOR: 8 XXX
+ SG_ STEER_ANGLE : 3|12@0- (1.5,0) [-500|500] "deg" XXX
+ SG_ STEER_FRACTION : 39|4@0- (0.1,0) [-0.7|0.7] "deg" XXX
+"""
+
+
+@pytest.fixture(scope="session")
+def segment(recordings: Path, importing: Callable[..., Any]) -> Any:
+    return importing(recordings / SEGMENT, recordings / SEGMENT / "dbc/_toyota_2017.dbc")
+
+
+@pytest.fixture
+def log(recordings: Path) -> Callable[[str], Any]:
+    return lambda name: np.load(recordings / SEGMENT / "processed_log" / name)
+
+
+def instants(seconds: Any) -> list[int]:
+    return [round(stamp * 1e9) for stamp in seconds.tolist()]
+
+
+def test_wheel_speeds_equal_the_sets_own_rows(segment: Any, log: Callable[[str], Any]) -> None:
+    vehicle = segment.streams[topics.VEHICLE]
+    assert [message.capture_ns for message in vehicle] == instants(log("CAN/wheel_speed/t"))
+    wheels = np.array([message.content.wheel_speeds_mps for message in vehicle])
+    expected = log("CAN/wheel_speed/value")
+    assert wheels.shape == expected.shape == (4974, 4)
+    assert np.abs(wheels - expected).max() < 1e-14
+    speeds = np.array([message.content.speed_mps for message in vehicle])
+    assert np.abs(speeds - log("CAN/speed/value")[:, 0]).max() < 1e-14
+
+
+def test_the_steering_angle_is_the_last_of_the_sets_own(segment: Any, log: Callable[[str], Any]) -> None:
+    stamps, degrees = log("CAN/steering_angle/t"), log("CAN/steering_angle/value")
+    compared = 0
+    for message in segment.streams[topics.VEHICLE]:
+        angle_rad = message.content.steering_wheel_angle_rad
+        at = int(np.searchsorted(stamps, message.capture_ns / 1e9 + 1e-12)) - 1
+        # Frames of one instant stand in the order of the bus: the angle of that instant may come just after.
+        candidates = degrees[max(at - 1, 0) : at + 1]
+        if angle_rad is not None:
+            assert np.abs(np.degrees(angle_rad) - candidates).min() < 1e-9
+            compared += 1
+    assert compared > 4960
+
+
+def test_raw_frames_are_as_the_set_has_them(segment: Any, log: Callable[[str], Any]) -> None:
+    frames = segment.streams[topics.CAN]
+    assert len(frames) == 135_468
+    ids, buses, payloads = (log(f"CAN/raw_can/{name}") for name in ("address", "src", "data"))
+    for at in range(0, len(frames), 997):
+        frame = frames[at].content
+        assert (frame.id, frame.bus) == (ids[at], buses[at])
+        assert frame.payload.rstrip(b"\0") == bytes(payloads[at]).rstrip(b"\0")
+        assert len(frame.payload) == 8
+
+
+def test_imu_is_turned_to_forward_left_up(segment: Any, log: Callable[[str], Any]) -> None:
+    imu = segment.streams[topics.IMU]
+    accel = np.array([message.content.accel_mps2 for message in imu])
+    assert np.array_equal(accel, log("IMU/accelerometer/value") * [1, -1, -1])
+    gyro = np.array([message.content.gyro_radps for message in imu])
+    assert np.array_equal(gyro, log("IMU/gyro/value") * [1, -1, -1])
+    assert 9.5 < accel[:, 2].mean() < 9.9
+
+
+def test_gnss_has_position_and_velocity(segment: Any, log: Callable[[str], Any]) -> None:
+    rows = log("GNSS/live_gnss_ublox/value")
+    fixes = [message.content for message in segment.streams[topics.GNSS]]
+    assert len(fixes) == 579
+    assert [fix.latitude_deg for fix in fixes] == rows[:, 0].tolist()
+    assert [fix.altitude_m for fix in fixes] == rows[:, 4].tolist()
+    speeds = np.hypot(*np.array([fix.velocity_enu_mps[:2] for fix in fixes]).T)
+    assert np.abs(speeds - rows[:, 2]).max() < 1e-9
+
+
+def test_the_camera_without_pictures_is_named(segment: Any) -> None:
+    reasons = {entry["name"]: entry["reason"] for entry in segment.summary.skipped}
+    assert topics.CAMERA not in segment.streams
+    assert reasons["camera"].endswith("global_pose has the instants of 1200 pictures")
+    assert {"global_pose", "processed_log/CAN/radar", "processed_log/GNSS/live_gnss_qcom"} <= reasons.keys()
+
+
+def save(folder: Path, **arrays: Any) -> None:
+    folder.mkdir(parents=True)
+    for name, values in arrays.items():
+        with (folder / name).open("wb") as file:
+            np.save(file, values)
+
+
+def wheels(*raw: int) -> bytes:
+    return b"".join((6767 + value).to_bytes(2, "big") for value in raw)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Two wheel frames around a steering frame; one IMU row that is not finite."""
+    folder = tmp_path / "segment"
+    data = np.array([wheels(3600, 1800, 0, 0), b"\0\x02\0\0\x30", wheels(3600, 3600, 3600, 3600)], "S8")
+    ids = np.array([170, 37, 170])
+    save(
+        folder / "processed_log/CAN/raw_can",
+        t=np.array([1.0, 1.01, 1.02]),
+        src=np.zeros(3, int),
+        address=ids,
+        data=data,
+    )
+    stamps = np.array([1.0, 1.01, 1.02])
+    save(
+        folder / "processed_log/IMU/accelerometer",
+        t=stamps,
+        value=np.array([[1, 2, -9.8], [np.nan, 0, 0], [1, 2, -9.8]]),
+    )
+    save(folder / "processed_log/IMU/gyro", t=stamps[[0, 2]], value=np.zeros((2, 3)))
+    (tmp_path / "car.dbc").write_text(DBC)
+    return folder
+
+
+def test_a_segment_of_our_own(small: Path, importing: Callable[..., Any]) -> None:
+    found = importing(small, small.parent / "car.dbc")
+    first, last = (message.content for message in found.streams[topics.VEHICLE])
+    assert first.wheel_speeds_mps == pytest.approx((5, 10, 0, 0))  # front left is the second in the frame
+    assert first.steering_wheel_angle_rad is None  # not heard yet
+    assert last.speed_mps == pytest.approx(10)
+    assert last.steering_wheel_angle_rad == pytest.approx(np.radians(3.3))
+    assert len(found.streams[topics.IMU]) == 2
+    assert {"name": "processed_log/IMU/accelerometer", "reason": "1 messages: a value is not finite"} in (
+        found.summary.skipped
+    )
+
+
+def test_without_a_dbc_the_can_log_is_refused(small: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="expected a DBC"):
+        import_recording(small, tmp_path / "out.mcap")
+    with pytest.raises(SourceError, match="expected a DBC file, got none"):
+        import_recording(small, tmp_path / "out.mcap", Options((tmp_path / "absent.dbc",)))
+    (tmp_path / "broken.dbc").write_text("BO_ nonsense")
+    with pytest.raises(SourceError, match="expected a DBC file, got"):
+        import_recording(small, tmp_path / "out.mcap", Options((tmp_path / "broken.dbc",)))
+
+
+@pytest.mark.parametrize("name", ["CAN/raw_can/t", "CAN/raw_can/data", "IMU/accelerometer/value", "IMU/gyro/t"])
+@pytest.mark.parametrize("keep", [0, 60, 130])
+def test_a_damaged_array_is_refused(small: Path, tmp_path: Path, name: str, keep: int) -> None:
+    path = small / "processed_log" / name
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(SourceError, match="expected") as caught:
+        import_recording(small, tmp_path / "out.mcap", Options((tmp_path / "car.dbc",)))
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_missing_array_is_refused(small: Path, tmp_path: Path) -> None:
+    (small / "processed_log/CAN/raw_can/src").unlink()
+    with pytest.raises(SourceError, match="src: expected a NumPy array"):
+        import_recording(small, tmp_path / "out.mcap", Options((tmp_path / "car.dbc",)))

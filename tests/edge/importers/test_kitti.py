@@ -1,0 +1,137 @@
+"""KITTI folders: pictures, sweeps, and a calibration that projects the one onto the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from foxglove_schemas_protobuf.CameraCalibration_pb2 import CameraCalibration
+from foxglove_schemas_protobuf.FrameTransform_pb2 import FrameTransform
+
+from edge.drive import topics
+from edge.errors import SourceError
+from edge.importers.command import import_recording
+
+DRIVE = "noncommercial/kitti-2011_09_26"
+CALIBRATION = """# made up
+P_rect_00: 50 0 32 0 0 50 24 0 0 0 1 0
+R_rect_00: 1 0 0 0 1 0 0 0 1
+R: 0 -1 0 0 0 -1 1 0 0
+T: 0.1 -0.2 -0.3
+calib_time: 09-Jan-2012
+"""
+
+
+def projection(streams: Any) -> Any:
+    """Points in the LiDAR frame to pixels, by what the drive says."""
+    calibration, transform = CameraCalibration(), FrameTransform()
+    calibration.ParseFromString(streams[topics.CALIBRATION][0].content)
+    transform.ParseFromString(streams[topics.TRANSFORM][0].content)
+    assert (transform.parent_frame_id, transform.child_frame_id) == ("camera", "lidar")
+    q, t = transform.rotation, transform.translation
+    rotation = np.array(
+        [
+            [1 - 2 * (q.y**2 + q.z**2), 2 * (q.x * q.y - q.z * q.w), 2 * (q.x * q.z + q.y * q.w)],
+            [2 * (q.x * q.y + q.z * q.w), 1 - 2 * (q.x**2 + q.z**2), 2 * (q.y * q.z - q.x * q.w)],
+            [2 * (q.x * q.z - q.y * q.w), 2 * (q.y * q.z + q.x * q.w), 1 - 2 * (q.x**2 + q.y**2)],
+        ]
+    )
+    pose = np.column_stack([rotation, [t.x, t.y, t.z]])
+    return calibration, np.array(calibration.P).reshape(3, 4) @ np.vstack([pose, [0, 0, 0, 1]])
+
+
+def test_points_project_as_the_sets_own_calibration_says(recordings: Path, importing: Callable[..., Any]) -> None:
+    found = importing(recordings / DRIVE)
+    assert len(found.streams[topics.CAMERA]) == 5
+    assert len(found.streams[topics.LIDAR]) == 3
+    calibration, pixels_from_lidar = projection(found.streams)
+    assert (calibration.width, calibration.height) == (1242, 375)
+    numbers = {
+        line.split(":")[0]: np.array([float(word) for word in line.split(":")[1].split()])
+        for line in (recordings / DRIVE / "calib.txt").read_text().splitlines()
+        if not line.startswith("#")
+    }
+    rectified = np.eye(4)
+    rectified[:3, :3] = numbers["R_rect_00"].reshape(3, 3)
+    pose = np.eye(4)
+    pose[:3] = np.column_stack([numbers["R"].reshape(3, 3), numbers["T"]])
+    expected = numbers["P_rect_00"].reshape(3, 4) @ rectified @ pose
+    points = found.streams[topics.LIDAR][0].content.points_lidar
+    ahead = np.column_stack([points[points[:, 0] > 5][:, :3], np.ones((points[:, 0] > 5).sum())])
+    ours, theirs = ahead @ pixels_from_lidar.T, ahead @ expected.T
+    ours, theirs = ours[:, :2] / ours[:, 2:], theirs[:, :2] / theirs[:, 2:]
+    inside = (np.abs(theirs - [621, 187]) < [621, 187]).all(axis=1)
+    assert inside.sum() > 14_000
+    assert np.abs(ours - theirs)[inside].max() < 0.05  # pixels; the set's R is orthonormal to 1e-6
+
+
+def test_stamps_are_10_hz_without_a_timestamps_file(recordings: Path, importing: Callable[..., Any]) -> None:
+    found = importing(recordings / DRIVE)
+    stamps = [message.capture_ns for message in found.streams[topics.CAMERA]]
+    assert np.diff(stamps).tolist() == [100_000_000] * 4
+    assert found.streams[topics.LIDAR][0].capture_ns == stamps[0]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    folder = tmp_path / "drive"
+    for name in ("image_02", "velodyne_points"):
+        (folder / name / "data").mkdir(parents=True)
+    for number in (0, 1, 3):  # 2 is missing
+        cv2.imwrite(str(folder / f"image_02/data/{number:010}.png"), np.full((48, 64, 3), 40 * number, np.uint8))
+    np.array([[5, 1, 0, 0.5], [np.nan, 0, 0, 0]], "<f4").tofile(folder / "velodyne_points/data/0000000001.bin")
+    (folder / "oxts").mkdir()
+    (folder / "calib.txt").write_text(CALIBRATION)
+    return folder
+
+
+def test_a_folder_of_our_own(small: Path, importing: Callable[..., Any]) -> None:
+    found = importing(small)
+    stamps = [message.capture_ns for message in found.streams[topics.CAMERA]]
+    assert np.diff(stamps).tolist() == [100_000_000, 200_000_000]  # the missing picture leaves its gap
+    (sweep,) = (message.content for message in found.streams[topics.LIDAR])
+    assert sweep.points_lidar.tolist() == [[5, 1, 0, 0.5]]
+    _, pixels_from_lidar = projection(found.streams)
+    u, v, w = pixels_from_lidar @ [5, 1, 0, 1]  # camera: right = -y + 0.1, down = -z - 0.2, ahead = x - 0.3
+    assert (u / w, v / w) == pytest.approx((32 - 50 * 0.9 / 4.7, 24 - 50 * 0.2 / 4.7))
+    names = [entry["name"] for entry in found.summary.skipped]
+    assert names == ["oxts", "velodyne_points"]
+
+
+def test_timestamps_files_give_the_clock(small: Path, importing: Callable[..., Any]) -> None:
+    lines = [f"2011-09-26 13:02:25.{number}00000000" for number in range(4)]
+    for name in ("image_02", "velodyne_points"):
+        (small / name / "timestamps.txt").write_text("\n".join(lines) + "\n")
+    found = importing(small)
+    assert [message.capture_ns for message in found.streams[topics.CAMERA]] == [
+        1317042145_000000000,
+        1317042145_100000000,
+        1317042145_300000000,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("image_02/data/0000000001.png", b"no picture", "expected a PNG"),
+        ("image_02/data/0000000001.png", b"", "expected a PNG"),
+        ("velodyne_points/data/0000000001.bin", b"123", "points of 16 bytes"),
+        ("calib.txt", b"P_rect_00: 1 2 3", "expected 12 numbers of P_rect_00"),
+    ],
+)
+def test_damaged_files_are_refused(small: Path, tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    (small / name).write_bytes(content)
+    with pytest.raises(SourceError, match=reason):
+        import_recording(small, tmp_path / "out.mcap")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_timestamps_that_do_not_match_are_refused(small: Path, tmp_path: Path) -> None:
+    for name, content in (("image_02", "2011-09-26 13:02:25.0"), ("velodyne_points", "yesterday\nnow")):
+        (small / name / "timestamps.txt").write_text(content)
+    with pytest.raises(SourceError, match="expected 4 lines"):
+        import_recording(small, tmp_path / "out.mcap")
