@@ -11,7 +11,6 @@ that it took, so that lateness and overload come out as they did. Neither depend
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,6 +98,22 @@ class Replay:
             raise
         self.statistics = RunStatistics(self.loop.config.deadline_ns)
         self._batch: list[Fed] = []  # since the last decision, for the recorder
+
+    def record(self, recorder: Recorder) -> None:
+        """Record the run; to be said before it begins."""
+        self._recorder = recorder
+
+    def recorded(self, index: int) -> bytes | None:
+        """The recorded decision (serialised) that decision `index` repeats; None if there was none."""
+        return None if self._happened is None else self._happened.recorded.get(index)
+
+    def unrepeated(self) -> int:
+        """Recorded decisions that this run did not come to."""
+        return 0 if self._happened is None else max(len(self._happened.recorded) - self.statistics.frames, 0)
+
+    def clips(self) -> list[str]:
+        """Clips that were written to the spool."""
+        return [] if self._recorder is None else [str(clip) for clip in self._recorder.clips]
 
     def __enter__(self) -> Replay:
         return self
@@ -218,11 +233,3 @@ class Happened:
     def elapsed_ns(self, index: int) -> int:
         """How long the decision took when it was made."""
         return self._elapsed_ns.get(index, 0)
-
-
-def decisions_sha256(decisions: Iterator[Decision]) -> str:
-    """SHA-256 over the canonical bytes of decisions."""
-    digest = hashlib.sha256()
-    for decision in decisions:
-        digest.update(decision.canonical())
-    return digest.hexdigest()

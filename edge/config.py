@@ -1,0 +1,121 @@
+"""Settings of the loop from a TOML file; unknown keys and wrong types are refused with their line.
+
+    [loop]
+    deadline_ms = 100
+    [weights]            # how much each score counts in the hardness
+    alarm = 0.6
+    [scenes]             # when a hard scene opens, and what it may cost
+    open_at = 0.6
+    [streams.lidar]      # a row of the stream table
+    worth = 2.0
+
+Times end in _ns, or in _ms or _s for convenience. Without a file the defaults hold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from edge.errors import ConfigError
+from edge.judge import JudgeWeights
+from edge.loop import LoopConfig
+from edge.scenes import SceneConfig
+from edge.streams import STREAMS, Stream
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_NS = {"_ms": 1_000_000, "_s": 1_000_000_000}
+_FIXED = ("name", "topic", "policy")
+
+
+def load(path: Path | str | None) -> LoopConfig:
+    """The loop's settings.
+
+    Raises:
+        ConfigError: the file is missing, is no TOML, or holds an unknown key or a wrong type.
+    """
+    if path is None:
+        return LoopConfig()
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: expected a TOML file, got nothing") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected TOML, got {error}") from None
+    source = _Source(path, text)
+    source.only(table, ("loop", "weights", "scenes", "streams"), "a table")
+    deadline = source.fields(table.get("loop", {}), {"deadline_ns": int})
+    return LoopConfig(
+        **deadline,
+        weights=JudgeWeights(**source.fields(table.get("weights", {}), _numeric(JudgeWeights))),
+        scenes=SceneConfig(**source.fields(table.get("scenes", {}), _numeric(SceneConfig))),
+        streams=source.streams(table.get("streams", {})),
+    )
+
+
+class _Source:
+    """A file whose lines can be named."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._lines = text.splitlines()
+
+    def fields(self, table: Any, kinds: dict[str, type]) -> dict[str, Any]:
+        """The table's values by the dataclass's field, times in ns."""
+        if not isinstance(table, dict):
+            raise ConfigError(f"{self._path}: expected a table, got {table!r}")
+        values: dict[str, Any] = {}
+        for key, value in table.items():
+            name, factor = _field(key, kinds)
+            if name is None:
+                raise ConfigError(f"{self._where(key)}: expected a key of {', '.join(sorted(kinds))}, got {key!r}")
+            wanted = kinds[name]
+            if isinstance(value, bool) != (wanted is bool) or not isinstance(value, (int, float)):
+                raise ConfigError(f"{self._where(key)}: expected {key} as {wanted.__name__}, got {value!r}")
+            scaled = value * factor
+            values[name] = wanted(scaled) if wanted is not int else round(scaled)
+        return values
+
+    def streams(self, table: Any) -> tuple[Stream, ...]:
+        """The stream table with the file's changes."""
+        names = [stream.name for stream in STREAMS]
+        self.only(table, names, "a stream")
+        kinds = {name: kind for name, kind in _numeric(Stream).items() if name not in _FIXED}
+        return tuple(
+            dataclasses.replace(stream, **self.fields(table.get(stream.name, {}), kinds)) for stream in STREAMS
+        )
+
+    def only(self, table: Any, known: Any, what: str) -> None:
+        """Refuse keys that are not known."""
+        for key in table:
+            if key not in known:
+                raise ConfigError(f"{self._where(key)}: expected {what} of {', '.join(known)}, got {key!r}")
+
+    def _where(self, key: str) -> str:
+        for number, line in enumerate(self._lines, 1):
+            if key in line.split("#")[0]:
+                return f"{self._path}:{number}"
+        return str(self._path)
+
+
+def _numeric(cls: Any) -> dict[str, type]:
+    kinds = {"int": int, "float": float, "bool": bool}
+    return {f.name: kinds[str(f.type)] for f in dataclasses.fields(cls) if str(f.type) in kinds}
+
+
+def _field(key: str, kinds: dict[str, type]) -> tuple[str | None, float]:
+    if key in kinds:
+        return key, 1
+    for suffix, factor in _NS.items():
+        name = key.removesuffix(suffix) + "_ns"
+        if key.endswith(suffix) and name in kinds:
+            return name, factor
+    return None, 1

@@ -1,0 +1,212 @@
+"""`roadfuse run DRIVE --out RECORDED.mcap`: the loop live, against a real clock, with a drive in the sensors' place.
+
+The drive's messages arrive when they did, paced by the monotonic clock; the loop takes them as fast as it can. What it
+took, when, and what it decided, overload included, is recorded: `roadfuse replay --verify` reproduces it bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from edge import bundle as bundles
+from edge import config as configs
+from edge.decision import Decision
+from edge.drive.reader import DriveReader
+from edge.feed import Fed, ReadAhead, events
+from edge.loop import Loop
+from edge.realtime import realtime
+from edge.recorder import Recorder
+from edge.replay import STEP_TIMING
+from edge.statistics import RunStatistics
+from edge.streams import SECOND
+
+# Half a second of everything a vehicle sends.
+INBOX: Final = 2048
+_HURRY_NS: Final = 1_000_000
+
+
+class Inbox:
+    """Between the sensors' threads and the loop: bounded; when full the oldest goes, and is counted by topic."""
+
+    def __init__(self, size: int = INBOX) -> None:
+        self._size = size
+        self._items: deque[Fed] = deque()
+        self._ready = threading.Condition()
+        self._closed = False
+        self.overflow: Counter[str] = Counter()
+
+    def put(self, item: Fed) -> None:
+        """Never blocks."""
+        with self._ready:
+            if len(self._items) >= self._size:
+                self.overflow[self._items.popleft().message.topic] += 1
+            self._items.append(item)
+            self._ready.notify()
+
+    def get(self, timeout_s: float) -> Fed | None:
+        """The oldest item; None when none came in time."""
+        with self._ready:
+            if not self._items and not self._closed and timeout_s > 0:
+                self._ready.wait(timeout_s)
+            return self._items.popleft() if self._items else None
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify()
+
+    @property
+    def over(self) -> bool:
+        """Whether all was taken and nothing more comes."""
+        with self._ready:
+            return self._closed and not self._items
+
+
+class DriveClock:
+    """The vehicle's monotonic clock while a drive plays: starts at the drive's first arrival, runs `speed` times."""
+
+    def __init__(self, first_ns: int, speed: float) -> None:
+        self._first_ns = first_ns
+        self._speed = speed
+        self._started_ns = time.monotonic_ns()
+
+    def __call__(self) -> int:
+        """Now, ns."""
+        return self._first_ns + int((time.monotonic_ns() - self._started_ns) * self._speed)
+
+    def sleep_until(self, instant_ns: int) -> None:
+        """Sleep until the instant."""
+        ahead_s = self.seconds_until(instant_ns)
+        if ahead_s > 0:
+            time.sleep(ahead_s)
+
+    def seconds_until(self, instant_ns: int) -> float:
+        """Real seconds until the instant."""
+        return (instant_ns - self()) / SECOND / self._speed
+
+
+def live(
+    loop: Loop, drive: DriveReader, recorder: Recorder | None, statistics: RunStatistics, speed: float, inbox: Inbox
+) -> Iterator[Decision]:
+    """Run the loop in real time over a drive's messages; yields each decision when it is made."""
+    with ReadAhead(events(drive, loop.config.streams)) as feed:
+        first = next(feed, None)
+        if first is None:
+            return
+        clock = DriveClock(first.event.now_ns, speed)
+        inbox.put(first)
+        source = threading.Thread(target=_play, args=(feed, inbox, clock), name="sensors", daemon=True)
+        source.start()
+        statistics.start(time.perf_counter_ns())
+        batch: list[Fed] = []
+        last_ns = 0
+        while not (inbox.over and not loop.waiting):
+            fed = inbox.get(clock.seconds_until(loop.due_ns) if last_ns else 1.0)
+            now_ns = max(clock(), last_ns + 1)  # each step has an instant of its own
+            if fed is None and now_ns < loop.due_ns:
+                continue
+            last_ns = now_ns
+            statistics.now(now_ns)
+            if fed is not None:
+                fed = Fed(fed.event._replace(now_ns=now_ns), fed.message._replace(arrival_ns=now_ns))
+                batch.append(fed)
+            decisions = loop.step(None if fed is None else fed.event, now_ns)
+            if not decisions:
+                continue
+            done_ns = clock()
+            for decision in decisions:
+                decision.timings_ns[STEP_TIMING] = done_ns - decision.emitted_ns
+                loop.finished(decision, done_ns)
+                statistics.add(decision)
+            if recorder is not None:
+                recorder.offer(batch, decisions, loop.scenes)
+            batch = []
+            yield from decisions
+        source.join()
+    scene = loop.cutter.finish()
+    if recorder is not None:
+        recorder.offer(batch, [], [scene] if scene else [])
+    statistics.end(time.perf_counter_ns(), loop.accounts(), scene)
+
+
+def _play(feed: Iterator[Fed], inbox: Inbox, clock: DriveClock) -> None:
+    """The sensors: each message arrives when it did."""
+    try:
+        for fed in feed:
+            if fed.event.now_ns - clock() > _HURRY_NS:
+                clock.sleep_until(fed.event.now_ns)
+            inbox.put(fed)
+    finally:
+        inbox.close()
+
+
+def main(argv: list[str]) -> int:
+    """The command."""
+    options = _parser().parse_args(argv)
+    bundle = bundles.load(options.bundle)
+    settings = configs.load(options.config)
+    if options.speed <= 0:
+        _parser().error(f"--speed: expected a positive number, got {options.speed:g}")
+    statistics = RunStatistics(settings.deadline_ns)
+    inbox = Inbox()
+    with DriveReader(options.drive) as drive:
+        loop = Loop(bundle, settings, options.provider, time.perf_counter_ns)
+        facts = {"source": str(options.drive.name), "bundle": bundle.id, "mode": "live", "speed": f"{options.speed:g}"}
+        recorder = Recorder(options.out, options.spool, settings.scenes, facts, lossless=False)
+        measures = realtime() if options.realtime else []
+        complete = False
+        try:
+            for _ in live(loop, drive, recorder, statistics, options.speed, inbox):
+                pass
+            complete = True
+        finally:
+            recorder.close(complete=complete)
+    result = {
+        **statistics.as_dict(),
+        "inbox_overflow": dict(inbox.overflow),
+        "recorder_dropped": recorder.dropped_batches,
+        "clips": [str(clip) for clip in recorder.clips],
+        "realtime": [dataclasses.asdict(measure) for measure in measures],
+    }
+    if options.json:
+        print(json.dumps(result))
+    else:
+        _print(result, options.out)
+    return 0
+
+
+def _print(result: dict[str, object], out: Path | None) -> None:
+    for measure in result["realtime"]:  # type: ignore[attr-defined]
+        print(f"{measure['name']}: {measure['refusal'] or 'granted'}", file=sys.stderr)
+    for name in ("frames", "coverage", "degraded_frames", "overloaded_frames", "scenes", "latency_ms", "sha256"):
+        print(f"{name:<18} {result[name]}")
+    if out is not None:
+        print(f"recorded           {out}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="roadfuse run",
+        description="Run the loop live, paced by a real clock, with a drive in the sensors' place, and record "
+        "what happened; `roadfuse replay RECORDED --verify` reproduces it bit for bit.",
+    )
+    parser.add_argument("drive", type=Path, help="drive to play")
+    parser.add_argument("--out", type=Path, help="drive to record, with the decisions")
+    parser.add_argument("--spool", type=Path, help="folder for the clips of hard scenes")
+    parser.add_argument("--bundle", type=Path, help="bundle folder (default: the reference bundle)")
+    parser.add_argument("--config", type=Path, help="TOML settings of the loop")
+    parser.add_argument("--provider", default="cpu", help="ONNX Runtime provider: cpu, cuda, tensorrt")
+    parser.add_argument("--speed", type=float, default=1.0, help="multiple of real time (default 1)")
+    parser.add_argument("--realtime", action="store_true", help="FIFO scheduling, a core of its own, frozen garbage")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
