@@ -156,12 +156,23 @@ class _Undertaking:
         section = road.section(s)
         if section.place.name not in ("urban", "residential"):
             s = min(s, section.start_m - 45.0)
+        s = self._straightest(s, ego.s_m + 30.0)
         if s < ego.s_m + 25.0 or s > road.length_m - 50.0:
             return
-        others = ["stays"] * int(self.rng.integers(0, 2)) + ["yield"] * int(self.rng.integers(0, 2))
+        others = ["stays"] * int(self.rng.integers(0, 2))
+        if kind == "yield":
+            others += ["yield"] * int(self.rng.integers(0, 2))
         self.crossings = [c for c in self.crossings if abs(c - s) > 18.0]
         self.halts = [h for h in self.halts if abs(h - s) > 40.0]
         self._crossing(s, [kind, *others], step)
+
+    def _straightest(self, s_m: float, nearest_m: float) -> float:
+        """The station within 25 m with the least bend before it: crossings are seen from afar."""
+        options = np.arange(max(s_m - 25.0, nearest_m), s_m + 26.0, 5.0)
+        if not len(options):
+            return s_m
+        bends = [np.abs(self.road.curvature_radpm[max(int(o) - 30, 0) : int(o) + 8]).max(initial=0.0) for o in options]
+        return float(options[int(np.argmin(np.array(bends) + 1e-5 * np.abs(options - s_m)))])
 
     def _prompt(self, crosser: Crosser, manner: str, time_s: float) -> None:
         """Decides when someone sets out; "crossing" leaves the ego just room for a hard brake."""
@@ -171,11 +182,10 @@ class _Undertaking:
         gap = crosser.s_m - STOP_LINE_M - ego.s_m
         if not 0.0 < gap < 60.0:
             return
-        reach = abs(crosser.d_m - ego.offset_m)
         if manner == "crossing":
-            if gap < max(ego.speed_mps**2 / (2.0 * 4.8) + ego.speed_mps * 0.7, 7.0):
-                # near side steps out at once; from the far side one is on the road a little earlier
-                crosser.sets_out_s = time_s + (0.4 if reach < 5.0 else 0.0)
+            crosser.notice_s = 0.0
+            if gap < max(ego.speed_mps**2 / (2.0 * 5.2) + ego.speed_mps * 0.35, 4.0):
+                crosser.sets_out_s = time_s
         elif gap < ego.speed_mps**2 / (2.0 * 1.8) + 8.0:
             crosser.sets_out_s = time_s + 1.0
 
@@ -194,7 +204,10 @@ class _Undertaking:
         offset = -road.lane_m(ego.s_m, self._lane(ego)) + self._wander_m(time_s)
         siren = next((d for d in self.traffic.drivers if d.variant == "emergency"), None)
         if siren is not None and -90.0 < siren.s_m - ego.s_m < 60.0:
-            offset -= 0.65
+            if road.at(road.lanes, ego.s_m) > 1.6:
+                ego.lane = max(ego.lane, 1.0 if siren.direction > 0 else ego.lane)
+            else:
+                offset -= 0.8
             limit *= 0.8
         wanted = ego.follow(limit, *self.traffic.gap_ahead(ego, []))
         wanted = min(wanted, self._for_crossings(used), self._for_halts(time_s))

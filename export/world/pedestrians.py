@@ -20,7 +20,7 @@ KERB_M = 0.45  # where one waits, beyond the paved edge
 
 @dataclass(slots=True)
 class Crosser:
-    """Someone at a crossing who sets out when told to."""
+    """Someone at a crossing who sets out when told to; drivers can tell `notice_s` earlier."""
 
     id: int
     s_m: float
@@ -32,6 +32,7 @@ class Crosser:
     goal_m: float
     d_m: float
     sets_out_s: float | None = None
+    notice_s: float = 1.0
     path: list[float] = field(default_factory=list)
 
     def step(self, time_s: float) -> None:
@@ -49,7 +50,7 @@ class Crosser:
 
     def leaving_kerb(self, time_s: float, edge_m: float) -> bool:
         """Whether a driver can see that this person is on the way across or about to be."""
-        about = self.sets_out_s is not None and time_s >= self.sets_out_s - 1.0
+        about = self.sets_out_s is not None and time_s >= self.sets_out_s - self.notice_s
         return about and not self.done(edge_m)
 
 

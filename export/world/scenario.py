@@ -67,7 +67,7 @@ def compose(seed: int, name: str, seconds: float, weather: str | None, light: st
     drawn_weather = str(rng.choice(WEATHERS, p=[0.6, 0.25, 0.15]))
     drawn_light = str(rng.choice(LIGHTS, p=[0.6, 0.15, 0.25]))
     if name == "demo":
-        scenario = _demo(rng, seconds)
+        scenario = _demo(seconds)
     else:
         stretches, incidents = _course(rng, name, seconds)
         if name == "night":
@@ -147,13 +147,11 @@ def _everyday(rng: np.random.Generator, place: str, seconds: float) -> tuple[Inc
     return tuple(sorted(incidents, key=lambda incident: (incident.at_s, incident.kind)))
 
 
-def _demo(rng: np.random.Generator, seconds: float) -> Scenario:
+def _demo(seconds: float) -> Scenario:
     """The show drive: siren passage, crossing pedestrian, camera fault, night stretch, scaled to its length."""
-    place = str(rng.choice(["highway", "urban"]))
     return Scenario(
         "demo",
-        (Stretch("urban", 0.40 * seconds), Stretch("residential" if place == "urban" else "urban", 0.25 * seconds),
-         Stretch("highway", seconds)),
+        (Stretch("urban", 0.58 * seconds), Stretch("highway", seconds)),
         (Incident("siren", 0.20 * seconds), Incident("crossing", 0.47 * seconds), Incident("horn", 0.51 * seconds)),
         "clear",
         ((0.0, "day"), (0.56 * seconds, "dusk"), (0.66 * seconds, "night")),

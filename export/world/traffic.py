@@ -40,21 +40,32 @@ class Traffic:
         self._renew(step)
         siren = next((d for d in self.drivers if d.variant == "emergency"), None)
         for driver in self.drivers:
-            limit = min(driver.desired_mps, bend_limit_mps(self._road, driver.s_m, driver.direction))
+            emergency = driver.variant == "emergency"
+            bend = bend_limit_mps(self._road, driver.s_m, driver.direction)
+            limit = min(driver.desired_mps, bend)
             if driver.brake_until_s > time_s:
                 limit *= 0.35
             offset = driver.direction * -self._road.lane_m(driver.s_m, self._lane(driver))
-            if driver.variant == "emergency":
-                wanted = 3.0 * (limit - driver.speed_mps)
+            if emergency:
+                behind = driver.direction > 0 and driver.s_m < self._ego.s_m + 5.0
+                pace = max(driver.desired_mps, self._ego.speed_mps + 8.0) if behind else driver.desired_mps
+                wanted = 2.0 * (min(pace, 1.5 * bend) - driver.speed_mps)
             else:
                 gap, speed = self.gap_ahead(driver, obstacles)
                 wanted = driver.follow(limit, gap, speed)
                 if driver.brake_until_s > time_s and driver.speed_mps > limit:
                     wanted = -5.5
-                if siren is not None and abs(siren.s_m - driver.s_m) < 60.0:
-                    offset -= driver.direction * 0.7
+                if siren is not None and abs(siren.s_m - driver.s_m) < 80.0:
+                    offset = self._make_way(driver, siren, offset)
             driver.advance(wanted, offset)
             driver.remember()
+
+    def _make_way(self, driver: Driver, siren: Driver, offset_m: float) -> float:
+        """Where a vehicle goes while an emergency vehicle is near: out of its lane, or to the right."""
+        if siren.direction == driver.direction and self._road.at(self._road.lanes, driver.s_m) > 1.6:
+            driver.lane = max(driver.lane, 1.0)
+            return offset_m
+        return offset_m - driver.direction * 1.0
 
     def gap_ahead(self, driver: Driver, obstacles: list[float]) -> tuple[float, float]:
         """Distance to what is next in the driver's lane (inf if nothing is) and its speed."""
@@ -84,7 +95,8 @@ class Traffic:
             s, direction = ego.s_m - lead_s * max(speed - 0.9 * limit, 6.0), 1
         s = min(max(s, 5.0), road.length_m - 5.0)
         one_lane = road.at(road.lanes, s) < 1.6
-        driver = self._make("emergency", direction, -0.55 if one_lane else 0.0, s, step)
+        lane = (-0.7 if direction > 0 else -0.3) if one_lane else 0.0  # along the middle of a narrow road
+        driver = self._make("emergency", direction, lane, s, step)
         driver.speed_mps = driver.desired_mps = speed
         return self._admit(driver)
 
