@@ -153,8 +153,8 @@ def _from_summary(file: McapBytes) -> Contents | None:
         raise file.damaged(start, f"expected summary CRC {footer.summary_crc:#010x}, got {crc:#010x}")
     try:
         return _from_section(file, section, start)
-    except _MALFORMED as error:
-        raise file.damaged(start, f"expected a whole summary, got {_said(error)}") from None
+    except (DriveDamaged, *_MALFORMED) as error:
+        raise file.damaged(start, f"expected a summary that holds, got {_said(error)}") from None
 
 
 def _from_section(file: McapBytes, section: bytes, start: int) -> Contents | None:
@@ -182,18 +182,18 @@ def _from_section(file: McapBytes, section: bytes, start: int) -> Contents | Non
     stated = statistics.chunk_count, statistics.channel_count, statistics.metadata_count
     if stated != (len(contents.places), len(contents._unlinked), len(facts)):
         return None
-    _require_apart(file, [*facts, *((place.offset, place.length) for place in contents.places)], start)
+    _require_apart([*facts, *((place.offset, place.length) for place in contents.places)], start)
     for offset, length in facts:
         contents.define(Opcode.METADATA, file.read_record(offset, Opcode.METADATA, length))
     return contents
 
 
-def _require_apart(file: McapBytes, records: list[tuple[int, int]], end: int) -> None:
+def _require_apart(records: list[tuple[int, int]], end: int) -> None:
     """Refuse an index whose records overlap or lie outside the data: reading it could take for ever."""
     before = len(MAGIC)
     for offset, length in sorted(records):
         if offset < before or length < RECORD_HEADER_BYTES or offset + length > end:
-            raise file.damaged(end, f"expected an indexed record within bytes {before}..{end}, got {offset}+{length}")
+            raise McapError(f"an indexed record at {offset}+{length}, outside of {before}..{end}")
         before = offset + length
 
 
@@ -263,7 +263,9 @@ def _take_message(places: list[Place], at: int, length: int, arrival_ns: int) ->
 
 
 def _said(error: Exception) -> str:
-    return "its end too early" if isinstance(error, EndOfFile) else str(error) or type(error).__name__
+    if isinstance(error, EndOfFile):
+        return "its end too early"
+    return str(error).rsplit(": ", 1)[-1] if isinstance(error, DriveDamaged) else str(error)
 
 
 class _ExactBytes(BytesIO):

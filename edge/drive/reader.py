@@ -33,8 +33,8 @@ class DriveReader:
 
     Args:
         path: the file.
-        on_damage: called with each damage found while reading, which then goes on behind it; None raises instead,
-            after all that stands before the damage was delivered.
+        on_damage: called with each damage found while reading, which then goes on behind it; None raises the first in
+            the file instead, after all that stands before it was delivered.
 
     Raises:
         DriveFormatError: the file is empty or no MCAP.
@@ -115,10 +115,12 @@ class DriveReader:
         low = 0 if start_ns is None else start_ns
         high = _AFTER_ALL_NS if end_ns is None else end_ns
         unwanted = set() if topics is None else self._channels_without(set(topics))
-        stop = self._damages[0].offset if self._damages and self._on_damage is None else self.size_bytes
+        first = self._damages[0] if self._damages else None
         merge = Merge()
         for place in self._places:
-            if place.start_ns >= high or place.end_ns < low or place.offset >= stop:
+            if place.start_ns >= high or place.end_ns < low:
+                continue
+            if self._on_damage is None and first is not None and place.offset >= first.offset:
                 continue
             yield from merge.before(place.start_ns)
             run: list[DriveMessage] = []
@@ -130,17 +132,17 @@ class DriveReader:
                     raise self._bytes.damaged(place.offset, limit)
             except DriveDamaged as damage:
                 if self._on_damage is None:
-                    merge.add(sorted(run))
-                    yield from merge.before(_AFTER_ALL_NS)
-                    raise
-                self._on_damage(damage)
+                    first = damage
+                else:
+                    self._on_damage(damage)
             run.sort()
             merge.add(run)
         yield from merge.before(_AFTER_ALL_NS)
-        for found in self._damages:
-            if self._on_damage is None:
-                raise found
-            self._on_damage(found)
+        if self._on_damage is not None:
+            for found in self._damages:
+                self._on_damage(found)
+        elif first is not None:
+            raise first
 
     def _channels_without(self, topics: set[str]) -> set[int]:
         return {channel.id for channel in self.channels.values() if channel.topic not in topics}
