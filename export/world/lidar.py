@@ -21,9 +21,10 @@ FORWARD_M, UP_M = 0.2, 1.85
 RANGE_M = 120.0
 NOISE_M = 0.015
 
-# reflectance per kind
-REFLECTANCE = {"vehicle": 0.55, "pedestrian": 0.35, "building": 0.4, "wall": 0.45, "rail": 0.7, "tree": 0.25, "lamp": 0.5, "post": 0.8,
-               "sign": 0.95, "portal": 0.4}  # fmt: skip
+REFLECTANCE = {
+    "vehicle": 0.55, "pedestrian": 0.35, "building": 0.4, "wall": 0.45, "rail": 0.7, "tree": 0.25, "lamp": 0.5,
+    "post": 0.8, "sign": 0.95, "portal": 0.4,
+}  # fmt: skip
 
 
 class Lidar:

@@ -143,7 +143,8 @@ def _everyday(rng: np.random.Generator, place: str, seconds: float) -> tuple[Inc
     incidents = []
     for kind, per_minute in rates.items():
         for _ in range(int(rng.poisson(per_minute * seconds / 60.0))):
-            incidents.append(Incident(kind, float(rng.uniform(0.15, 1.0) * seconds)))
+            at_s = float(rng.uniform(0.15, 1.0) * seconds)
+            incidents.append(Incident(kind, at_s))
     return tuple(sorted(incidents, key=lambda incident: (incident.at_s, incident.kind)))
 
 

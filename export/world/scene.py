@@ -102,14 +102,14 @@ class Stage:
     def _parked(self, fixture: Fixture) -> Body:
         thing = fixture.thing
         return Body(
-            thing.id, "vehicle", thing.variant, "", fixture.x_m, fixture.y_m, fixture.turn_rad, thing.size_m, 0.0, False,
-            thing.look,
+            thing.id, "vehicle", thing.variant, "", fixture.x_m, fixture.y_m, fixture.turn_rad, thing.size_m,
+            0.0, False, thing.look,
         )  # fmt: skip
 
     def _body(self, track: Track, time_s: float, s_m: float, pose: Pose) -> Body:
         wx, wy, reference = self.locate(track, time_s)
         x, y = pose.to_ego(np.array([wx]), np.array([wy]))
-        i, f = track.index(time_s)
+        i, _ = track.index(time_s)
         turn = reference + float(track.heading_rad[i]) - pose.heading_rad
         turn = math.atan2(math.sin(turn), math.cos(turn))
         speed = track.sample(track.speed_mps, time_s)

@@ -61,4 +61,4 @@ class Track:
 
     def times_s(self) -> NDArray[np.float64]:
         """Instants of the entries."""
-        return (self.first_step + np.arange(len(self.s_m))) * STEP_S
+        return np.asarray((self.first_step + np.arange(len(self.s_m))) * STEP_S, dtype=np.float64)

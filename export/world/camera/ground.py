@@ -1,31 +1,34 @@
-"""The ground plane: verge, asphalt, markings and crossings as projected strips, with a world-fixed grain."""
+"""The ground plane: verge, asphalt and markings as projected strips, section by section."""
 
 from __future__ import annotations
-
-import math
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from export.world.camera.lens import Lens
+from export.world.camera.grain import Grain
 from export.world.camera.ground_light import GroundLight
+from export.world.camera.lens import Lens
 from export.world.camera.light import air_colour
 from export.world.camera.markings import Edges, dashes, patches, zebras
 from export.world.journey import Journey
 from export.world.motion import Pose
-from export.world.road import Road
+from export.world.road import Road, Section
 from export.world.seeds import generator
 from export.world.weather import Atmosphere
 
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
+Paint = tuple[float, float, float]
 
 SIGHT_M = 190
 STATIONS = np.unique(np.round(np.concatenate([np.arange(-2, 14, 2), np.geomspace(14, SIGHT_M, 26)])).astype(np.int64))
-GRAIN_PX = 512
-GRAIN_M = 0.045  # one texel
 SHIFT = 4  # fractional bits of polygon corners
+NEAREST_M = 2.2  # ground nearer than this is below the picture
+WET_TONE = 0.72
+WHITE: Paint = (222.0, 226.0, 226.0)
+YELLOW: Paint = (70.0, 185.0, 225.0)
+VERGE_OF = {"urban": "paving", "tunnel": "gravel", "highway": "grass", "residential": "grass"}
 
 
 class Ground:
@@ -35,7 +38,8 @@ class Ground:
         rng = generator(seed, "ground")
         self.road: Road = journey.road
         self.lens = lens
-        self._grain = _grain(rng)
+        self._grain = Grain(rng, lens)
+        self._light = GroundLight(lens)
         tone = float(rng.uniform(62, 112))
         self._asphalt = np.array([tone * 1.02, tone, tone * 0.98]) + rng.uniform(-4, 4, 3)
         self._verges = {
@@ -43,69 +47,69 @@ class Ground:
             "paving": np.array([128.0, 134.0, 138.0]) * rng.uniform(0.8, 1.1),
             "gravel": np.array([88.0, 102.0, 110.0]) * rng.uniform(0.8, 1.1),
         }
-        self._yellow = rng.random() < 0.3
+        self._inner = YELLOW if rng.random() < 0.3 else WHITE
+        self._kerbs = rng.random() < 0.7
         self._edges = Edges(self.road)
         self._dashes = dashes(self.road)
         self._zebras = zebras(journey)
         self._patches = patches(rng, self.road)
-        self._light = GroundLight(lens)
-        self._curb = rng.random() < 0.7
 
     def draw(self, picture: U8, pose: Pose, station_m: float, air: Atmosphere, lamps_ego: F64) -> None:
         """Fills everything below the horizon."""
         top = min(max(int(self.lens.horizon_px(pose.pitch_rad)) + 1, 0), picture.shape[0] - 2)
-        self._strips(picture, pose, station_m)
         below = picture[top:]
-        wet = 0.72 if air.weather == "rain" else 1.0
-        self._apply_grain(below, top, pose, wet)
+        at = np.clip(int(station_m) + STATIONS, 0, len(self.road.x_m) - 1)
+        lines = self._project(self._edges.x_m[:, at], self._edges.y_m[:, at], pose)
+        spans = self._spans(at)
+        for section, first, last in reversed(spans):
+            self._verge(picture, section, pose, station_m, top)
+            self._surface(picture, {n: lines[i, first:last] for i, n in enumerate(self._edges.names)}, section)
+        self._patchwork(picture, pose, station_m)
+        for section, first, last in reversed(spans):
+            if section.place.name != "residential":
+                self._lines(picture, {n: lines[i, first:last] for i, n in enumerate(self._edges.names)})
+        self._quads(picture, pose, station_m, self._dashes, WHITE, 95.0)
+        self._quads(picture, pose, station_m, self._zebras, WHITE, 70.0)
+        self._grain.apply(below, top, pose, WET_TONE if air.weather == "rain" else 1.0)
         self._light.apply(below, top, pose.pitch_rad, air, lamps_ego)
         self._apply_air(below, top, pose, air)
 
-    def _strips(self, picture: U8, pose: Pose, station_m: float) -> None:
-        section = self.road.section(station_m + 20.0)
-        verge = self._verges[
-            "paving" if section.place.name == "urban" else "gravel" if section.place.name == "tunnel" else "grass"
-        ]
-        top = min(max(int(self.lens.horizon_px(pose.pitch_rad)) + 1, 0), picture.shape[0] - 2)
-        picture[top:] = np.clip(verge, 0, 255).astype(np.uint8)
-        at = np.clip(int(station_m) + STATIONS, 0, len(self.road.x_m) - 1)
-        lines = self._project(self._edges.x_m[:, at], self._edges.y_m[:, at], pose)
-        names = self._edges.names
-        strip = {name: lines[i] for i, name in enumerate(names)}
-        paving = tuple(float(c) for c in np.clip(self._verges["paving"], 0, 255))
-        asphalt = tuple(float(c) for c in self._asphalt)
-        kerb = tuple(float(c) for c in np.clip(self._verges["paving"] * 1.25, 0, 255))
-        _band(picture, strip["walk_left"], strip["walk_right"], paving)
-        if self._curb and section.place.sidewalk_m:
-            _band(picture, strip["kerb_left"], strip["kerb_right"], kerb)
-        _band(picture, strip["edge_left"], strip["edge_right"], asphalt)
-        if section.median_m > 0.5:
-            grass = tuple(float(c) for c in self._verges["grass"])
-            _band(picture, strip["median_left"], strip["median_right"], grass)
-        for name in ("track_a", "track_b", "track_c", "track_d"):
-            _band(picture, strip[name + "1"], strip[name + "2"], tuple(0.91 * c for c in asphalt))
-        self._patchwork(picture, pose, station_m)
-        self._marks(picture, pose, station_m, strip, section.place.name)
+    def _spans(self, at: NDArray[np.int64]) -> list[tuple[Section, int, int]]:
+        """The sections in sight, near to far, each with its range of stations (sharing the one at its end)."""
+        spans = []
+        for section in self.road.sections:
+            inside = np.flatnonzero((at >= section.start_m) & (at < section.end_m))
+            if len(inside):
+                spans.append((section, int(inside[0]), min(int(inside[-1]) + 2, len(at))))
+        return spans
 
-    def _marks(self, picture: U8, pose: Pose, station_m: float, strip: dict[str, F64], place: str) -> None:
-        white = (222.0, 226.0, 226.0)
-        yellow = (70.0, 185.0, 225.0) if self._yellow else white
-        if place != "residential":
-            for name in ("line_right", "line_left"):
-                _band(picture, strip[name + "_a"], strip[name + "_b"], white)
-            if place == "highway":
-                for name in ("inner_right", "inner_left"):
-                    _band(picture, strip[name + "_a"], strip[name + "_b"], yellow)
-            else:
-                _band(picture, strip["centre_a"], strip["centre_b"], yellow)
-        self._quads(picture, pose, station_m, self._dashes, white, 95.0)
-        self._quads(picture, pose, station_m, self._zebras, white, 70.0)
+    def _verge(self, picture: U8, section: Section, pose: Pose, station_m: float, top: int) -> None:
+        """Fills the rows down from where a section ends; nearer sections then paint over its near part."""
+        ends_m = section.end_m - station_m - self.lens.forward_m
+        depth = self.lens.ground_depth_m(pose.pitch_rad)
+        first = top if ends_m > SIGHT_M else max(int(np.argmax(depth < max(ends_m, 1.0))), top)
+        picture[first:] = np.clip(self._verges[VERGE_OF[section.place.name]], 0, 255).astype(np.uint8)
+
+    def _surface(self, picture: U8, strip: dict[str, F64], section: Section) -> None:
+        asphalt, paving = self._asphalt, np.clip(self._verges["paving"], 0, 255)
+        _band(picture, strip["walk_left"], strip["walk_right"], _paint(paving))
+        if self._kerbs and section.place.sidewalk_m:
+            _band(picture, strip["kerb_left"], strip["kerb_right"], _paint(1.25 * paving))
+        _band(picture, strip["edge_left"], strip["edge_right"], _paint(asphalt))
+        if section.median_m > 0.5:
+            _band(picture, strip["median_left"], strip["median_right"], _paint(self._verges["grass"]))
+        for track in ("track_a", "track_b", "track_c", "track_d"):
+            _band(picture, strip[track + "1"], strip[track + "2"], _paint(0.91 * asphalt))
+
+    def _lines(self, picture: U8, strip: dict[str, F64]) -> None:
+        for line in ("line_right", "line_left", "inner_right", "inner_left"):
+            _band(picture, strip[line + "_a"], strip[line + "_b"], self._inner if line[0] == "i" else WHITE)
 
     def _patchwork(self, picture: U8, pose: Pose, station_m: float) -> None:
         stations, corners, tones = self._patches
         first, last = np.searchsorted(stations, [station_m - 10.0, station_m + 60.0])
         for i in range(int(first), int(last)):
-            colour = tuple(float(c) for c in self._asphalt * tones[i])
+            colour = _paint(self._asphalt * tones[i])
             self._quads(picture, pose, station_m - 12.0, (stations[i : i + 1], corners[i : i + 1]), colour, 80.0)
 
     def _quads(
@@ -114,7 +118,7 @@ class Ground:
         pose: Pose,
         station_m: float,
         quads: tuple[F64, F64],
-        colour: tuple[float, ...],
+        colour: Paint,
         reach_m: float,
     ) -> None:
         stations, corners = quads
@@ -131,41 +135,8 @@ class Ground:
 
     def _project(self, x_m: F64, y_m: F64, pose: Pose) -> F64:
         x, y = pose.to_ego(x_m, y_m)
-        points = np.stack([np.maximum(x, 2.2), y, np.zeros_like(x)], axis=-1)
+        points = np.stack([np.maximum(x, NEAREST_M), y, np.zeros_like(x)], axis=-1)
         return self.lens.project(points, pose.pitch_rad)[0]
-
-    def _apply_grain(self, below: U8, top: int, pose: Pose, wet: float) -> None:
-        """Multiplies a world-fixed texture in; it fades with distance, where it would only flicker."""
-        lens, rows = self.lens, below.shape[0]
-        width = below.shape[1]
-        pixels = np.array([[0, rows - 1], [width - 1, rows - 1], [0, 12], [width - 1, 12]], np.float64)
-        depth = lens.ground_depth_m(pose.pitch_rad)
-        angle = lens.down_rad + pose.pitch_rad
-        corners = []
-        for u, v in pixels:
-            ahead = depth[min(top + int(v), lens.height_px - 1)]
-            along = ahead * math.cos(angle) + lens.up_m * math.sin(angle)
-            left = -(u - 0.5 * lens.width_px) / lens.focal_px * along
-            corners.append((ahead + lens.forward_m, left))
-        ground = np.array(corners)
-        c, s = math.cos(pose.heading_rad), math.sin(pose.heading_rad)
-        wx = pose.x_m % (GRAIN_PX * GRAIN_M) + ground[:, 0] * c - ground[:, 1] * s
-        wy = pose.y_m % (GRAIN_PX * GRAIN_M) + ground[:, 0] * s + ground[:, 1] * c
-        texels = np.stack([wx, wy], axis=1) / GRAIN_M
-        matrix = cv2.getPerspectiveTransform(pixels.astype(np.float32), texels.astype(np.float32))
-        grain = cv2.warpPerspective(
-            self._grain,
-            matrix,
-            (width, rows),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_WRAP,
-        )
-        distance = depth[top : top + rows]
-        weight = np.clip(1.25 - distance / 34.0, 0.0, 1.0)
-        weight[:13] = 0.0
-        key = np.repeat((weight * 255).astype(np.uint8)[:, None], width, axis=1)
-        grain = cv2.addWeighted(cv2.multiply(grain, key, scale=1 / 255.0), 1.0, cv2.bitwise_not(key), 128 / 255.0, 0.0)
-        cv2.multiply(below, cv2.merge([grain, grain, grain]), dst=below, scale=wet / 128.0)
 
     def _apply_air(self, below: U8, top: int, pose: Pose, air: Atmosphere) -> None:
         depth = self.lens.ground_depth_m(pose.pitch_rad)[top : top + below.shape[0]]
@@ -181,17 +152,12 @@ class Ground:
         cv2.add(below, np.ascontiguousarray(np.broadcast_to(fade[:, None, :], below.shape)), dst=below)
 
 
-def _band(picture: U8, left: F64, right: F64, colour: tuple[float, ...]) -> None:
+def _paint(colour: F64) -> Paint:
+    blue, green, red = (float(c) for c in np.clip(colour, 0.0, 255.0))
+    return blue, green, red
+
+
+def _band(picture: U8, left: F64, right: F64, colour: Paint) -> None:
     outline = np.concatenate([left, right[::-1]])
     fixed = np.round(np.clip(outline, -3000, 4000) * (1 << SHIFT)).astype(np.int32)
     cv2.fillPoly(picture, [fixed], colour, cv2.LINE_AA, SHIFT)
-
-
-def _grain(rng: np.random.Generator) -> U8:
-    """A wrapping texture around 128: fine chips, patches, a few cracks."""
-    total = rng.normal(0.0, 12.0, (GRAIN_PX, GRAIN_PX)).astype(np.float32)
-    for cells, weight in ((8, 6.0), (32, 4.0), (128, 7.0)):
-        grid = rng.normal(0.0, 1.0, (cells, cells)).astype(np.float32)
-        tiled = cv2.resize(np.tile(grid, (3, 3)), (3 * GRAIN_PX, 3 * GRAIN_PX), interpolation=cv2.INTER_CUBIC)
-        total += weight * tiled[GRAIN_PX : 2 * GRAIN_PX, GRAIN_PX : 2 * GRAIN_PX]
-    return np.asarray(np.clip(total + 128.0, 60, 200), dtype=np.uint8)

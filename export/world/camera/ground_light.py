@@ -42,10 +42,8 @@ class GroundLight:
         light += self._beam * (330.0 * air.lamps)
         for lamp_x, lamp_y in lamps_ego:
             self._add_pool(light, float(lamp_x), float(lamp_y), 175.0 * air.lamps)
-        full = cv2.resize(np.minimum(light, 255.0), (below.shape[1], light.shape[0] * SCALE))[
-            top : top + below.shape[0]
-        ]
-        key = np.asarray(full).astype(np.uint8)
+        full = np.asarray(cv2.resize(np.minimum(light, 255.0), (below.shape[1], len(light) * SCALE)))
+        key = full.astype(np.uint8)[top : top + below.shape[0]]
         cv2.multiply(below[: len(key)], cv2.merge([key, key, key]), dst=below[: len(key)], scale=1 / 255.0)
 
     def _add_pool(self, light: F32, x_m: float, y_m: float, level: float) -> None:

@@ -21,17 +21,18 @@ class Edges:
         paved = edge + road.shoulder_m
         walk = paved + road.sidewalk_m
         half = 0.5 * MARK_M
+        green = np.maximum(road.half_median_m - 0.5, 0.0)
         lane = road.half_median_m + 0.5 * road.lane_width_m
         outer = road.half_median_m + (road.lanes - 0.5) * road.lane_width_m
         tracks = {"track_a": -lane - 0.75, "track_b": -lane + 0.75, "track_c": -outer - 0.75, "track_d": outer + 0.75}
         offsets = {
             "walk_left": walk, "walk_right": -walk, "kerb_left": paved + 0.18, "kerb_right": -paved - 0.18,
             "edge_left": paved, "edge_right": -paved,
-            "median_left": road.half_median_m - 0.5, "median_right": -road.half_median_m + 0.5,
-            "line_right_a": -edge + half, "line_right_b": -edge - half, "line_left_a": edge + half, "line_left_b": edge - half,
+            "median_left": green, "median_right": -green,
+            "line_right_a": -edge + half, "line_right_b": -edge - half,
+            "line_left_a": edge + half, "line_left_b": edge - half,
             "inner_right_a": -road.half_median_m + half, "inner_right_b": -road.half_median_m - half,
             "inner_left_a": road.half_median_m + half, "inner_left_b": road.half_median_m - half,
-            "centre_a": np.full_like(edge, half), "centre_b": np.full_like(edge, -half),
         }  # fmt: skip
         offsets |= {name + "1": d + 0.22 for name, d in tracks.items()} | {
             name + "2": d - 0.22 for name, d in tracks.items()

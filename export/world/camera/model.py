@@ -15,7 +15,7 @@ Colour = tuple[float, float, float]  # blue, green, red, 0..255
 
 @dataclass(frozen=True, slots=True)
 class Lamp:
-    """A light that shows: where (body frame, m), colour, glow radius (m), and the way it shines (x: +1, -1, 0 = all)."""
+    """A light that shows: where (body frame, m), colour, glow radius (m), and where to (x: +1, -1, 0 = all round)."""
 
     at_m: tuple[float, float, float]
     colour: Colour
@@ -26,7 +26,8 @@ class Lamp:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """vertices_m: (v, 3). faces: (f, 8) indices. colours: (f, 3) BGR. glow: (f,) 0..1, own light. two_sided: (f,). windows: (f,), lit from within when lamps are on.
+    """vertices_m: (v, 3). faces: (f, 8) indices. colours: (f, 3) BGR. glow: (f,) 0..1, own light. two_sided: (f,).
+    windows: (f,), lit from within when lamps are on.
 
     parts: (first face, middle x) of pieces that lie behind one another along x; empty for a single piece.
     """

@@ -110,8 +110,8 @@ class Painter:
         depth = camera[:, 2][faces]
         pixels = self.lens.to_pixels(camera)[faces]
         behind = depth < NEAR_M
-        alive = ~behind.all(axis=1)
-        for f in np.flatnonzero(alive & behind.any(axis=1)):
+        alive: NDArray[np.bool_] = np.asarray(~behind.all(axis=1))
+        for f in np.flatnonzero(alive & np.asarray(behind.any(axis=1))):
             index = faces[f]
             cut = clip_near(camera[index[np.concatenate([[True], index[1:] != index[:-1]])]])
             if not 3 <= len(cut) <= CORNERS:
@@ -162,9 +162,10 @@ class Painter:
             low = np.maximum(corners.min(axis=0), 0.0)
             high = np.minimum(corners.max(axis=0), (width, height))
             if placed[i].id >= 0 and (high > low).all():
-                l, t = int(low[0] / MASK_SCALE), int(low[1] / MASK_SCALE)
-                r, m = max(math.ceil(high[0] / MASK_SCALE), l + 1), max(math.ceil(high[1] / MASK_SCALE), t + 1)
-                window = mask[t:m, l:r]
+                x0, y0 = int(low[0] / MASK_SCALE), int(low[1] / MASK_SCALE)
+                x1 = max(math.ceil(high[0] / MASK_SCALE), x0 + 1)
+                y1 = max(math.ceil(high[1] / MASK_SCALE), y0 + 1)
+                window = mask[y0:y1, x0:x1]
                 share = 1.0 - float(window.mean()) if window.size else 0.0
                 seen.append(Seen(placed[i].id, (float(low[0]), float(low[1]), float(high[0]), float(high[1])), share))
             if (high - low).min() < 3.0:
@@ -207,13 +208,13 @@ class Painter:
             self._glows[key] = np.clip(shape[..., None] * np.array(colour), 0, 255).astype(np.uint8)
         sprite = self._glows[key]
         left, top = round(float(pixel[0])) - size, round(float(pixel[1])) - size
-        l, t = max(left, 0), max(top, 0)
-        r, m = min(left + 2 * size + 1, picture.shape[1]), min(top + 2 * size + 1, picture.shape[0])
-        if l >= r or t >= m:
+        x0, y0 = max(left, 0), max(top, 0)
+        x1, y1 = min(left + 2 * size + 1, picture.shape[1]), min(top + 2 * size + 1, picture.shape[0])
+        if x0 >= x1 or y0 >= y1:
             return
-        patch = picture[t:m, l:r]
-        part = sprite[t - top : m - top, l - left : r - left]
-        picture[t:m, l:r] = cv2.addWeighted(patch, 1.0, part, power, 0.0)
+        patch = picture[y0:y1, x0:x1]
+        part = sprite[y0 - top : y1 - top, x0 - left : x1 - left]
+        picture[y0:y1, x0:x1] = cv2.addWeighted(patch, 1.0, part, power, 0.0)
 
     def _plate_ego(self, p: Placed) -> F64:
         """(4, 3) corners of a sign's plate in the ego frame."""

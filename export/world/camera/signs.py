@@ -76,7 +76,7 @@ def plate(variant: str) -> tuple[U8, U8]:
 
 
 def plate_corners(variant: str, top_m: float) -> NDArray[np.float64]:
-    """(4, 3) corners of a plate in its sign's frame: upper left, upper right, lower right, lower left, as seen from -x."""
+    """(4, 3) corners of a plate in its sign's frame, clockwise from the upper left as seen from -x."""
     width, height = SIZES_M.get(variant, (0.75, 0.75))
     low, half = top_m - height, 0.5 * width
     return np.array([[-0.06, half, top_m], [-0.06, -half, top_m], [-0.06, -half, low], [-0.06, half, low]])
@@ -90,9 +90,9 @@ def draw_plate(
     if depth.min() < 1.0:
         return
     low, high = np.floor(pixels.min(axis=0)), np.ceil(pixels.max(axis=0)) + 1
-    l, t = max(int(low[0]), 0), max(int(low[1]), 0)
-    r, m = min(int(high[0]), lens.width_px), min(int(high[1]), lens.height_px)
-    if r - l < 2 or m - t < 2:
+    left, top = max(int(low[0]), 0), max(int(low[1]), 0)
+    right, bottom = min(int(high[0]), lens.width_px), min(int(high[1]), lens.height_px)
+    if right - left < 2 or bottom - top < 2:
         return
     away = pixels[0, 0] > pixels[1, 0]
     source, mask = plate(variant)
@@ -102,8 +102,8 @@ def draw_plate(
         size = max(round(PLATE_PX * shrink * 1.5), 4)
         source, mask = _small(variant, size)
         square = square * (size / PLATE_PX)
-    matrix = cv2.getPerspectiveTransform(square, (pixels - (l, t)).astype(np.float32))
-    area = (r - l, m - t)
+    matrix = cv2.getPerspectiveTransform(square, (pixels - (left, top)).astype(np.float32))
+    area = (right - left, bottom - top)
     light = min(
         air.ambient * 0.95 + air.lamps * 1.6 * float(beam(*(corners_ego[:1, k] for k in range(3)))[0] + 0.12), 1.15
     )
@@ -115,17 +115,16 @@ def draw_plate(
     )
     alpha = cv2.warpPerspective(mask, matrix, area).astype(np.float32)[..., None] / 255.0
     face += (1.0 - kept) * air_colour(air).astype(np.float32)
-    patch = picture[t:m, l:r]
-    picture[t:m, l:r] = np.clip(patch * (1.0 - alpha) + face * alpha, 0, 255).astype(np.uint8)
+    patch = picture[top:bottom, left:right]
+    picture[top:bottom, left:right] = np.clip(patch * (1.0 - alpha) + face * alpha, 0, 255).astype(np.uint8)
 
 
 @cache
 def _small(variant: str, size: int) -> tuple[U8, U8]:
     picture, mask = plate(variant)
     shape = (size, size)
-    return cv2.resize(picture, shape, interpolation=cv2.INTER_AREA), cv2.resize(
-        mask, shape, interpolation=cv2.INTER_AREA
-    )
+    small = np.asarray(cv2.resize(picture, shape, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return small, np.asarray(cv2.resize(mask, shape, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _disc(picture: U8, mask: U8, rim: tuple[int, int, int], field: tuple[int, int, int], radius: int) -> None:

@@ -38,7 +38,8 @@ class Sky:
         parts = [(p[self._rows - rows :], w) for p, w in zip(self._panoramas, air.shares) if w > 0.0]
         band = _window(parts[0][0], first, self._width_px)
         if len(parts) > 1:
-            band = cv2.addWeighted(band, parts[0][1], _window(parts[1][0], first, self._width_px), parts[1][1], 0.0)
+            other = _window(parts[1][0], first, self._width_px)
+            band = np.asarray(cv2.addWeighted(band, parts[0][1], other, parts[1][1], 0.0), dtype=np.uint8)
         picture[bottom - rows : bottom] = band
         picture[: bottom - rows] = picture[bottom - rows]
 
@@ -68,7 +69,7 @@ class Sky:
         picture = picture * (1 - haze) + haze * air_colour(air).astype(np.float32)
         if self._weather.kind == "fog":
             picture[:] = air_colour(air)
-        return np.clip(picture, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(picture, 0, 255), dtype=np.uint8)
 
     def _add_sun(self, picture: F32) -> None:
         column = self._columns * ((-self._weather.sun_azimuth_rad / (2 * math.pi)) % 1.0)

@@ -12,7 +12,8 @@ from export.world.camera.trim import front_panel, rear_panel, side_panel
 from export.world.scenery import Thing
 
 WALLS: tuple[Colour, ...] = (
-    (170, 190, 205), (140, 165, 190), (120, 130, 160), (185, 190, 190), (110, 120, 140), (90, 110, 160), (150, 160, 150),
+    (170, 190, 205), (140, 165, 190), (120, 130, 160), (185, 190, 190), (110, 120, 140), (90, 110, 160),
+    (150, 160, 150),
 )  # fmt: skip
 ROOFS: tuple[Colour, ...] = ((55, 65, 110), (60, 60, 70), (70, 85, 130), (80, 80, 85))
 STEEL: Colour = (165, 162, 158)
@@ -84,8 +85,13 @@ def _rail(b: Builder, thing: Thing) -> None:
     for z0, z1, tone in ((top - 0.34, top - 0.2, 0.8), (top - 0.2, top, 1.0)):
         b.face([(x, 0.0, z0), (-x, 0.0, z0), (-x, 0.0, z1), (x, 0.0, z1)], shade(STEEL, tone), two_sided=True)
     for at in (-2.0, 2.0):
-        b.face([(at + 0.06, 0.02, 0.0), (at - 0.06, 0.02, 0.0), (at - 0.06, 0.02, top - 0.2), (at + 0.06, 0.02, top - 0.2)],
-               shade(STEEL, 0.6), two_sided=True)  # fmt: skip
+        post = [
+            (at + 0.06, 0.02, 0.0),
+            (at - 0.06, 0.02, 0.0),
+            (at - 0.06, 0.02, top - 0.2),
+            (at + 0.06, 0.02, top - 0.2),
+        ]
+        b.face(post, shade(STEEL, 0.6), two_sided=True)
 
 
 def _tunnel_wall(b: Builder, thing: Thing) -> None:

@@ -40,7 +40,7 @@ class SirenTone:
 
     def sound(self, emitted_s: F64) -> F64:
         """Unit-power sound at emission times."""
-        turns, rest = np.divmod(emitted_s / self.period_s, 1.0)
+        rest = np.mod(emitted_s / self.period_s, 1.0)
         cycles = np.interp(rest * (len(self._table) - 1), np.arange(len(self._table)), self._table)
         return _overtones(2 * np.pi * cycles, SIREN_OVERTONES)
 
