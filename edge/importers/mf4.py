@@ -10,6 +10,7 @@ Ref: ASAM MDF 4.1 bus logging (CAN_DataFrame); asammdf.
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 import shutil
@@ -24,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import SourceError
-from edge.importers import dbc
-from edge.importers.recording import NS_PER_S, Event, Options, Recording, Skipped
+from edge.importers import dbc, mdf_blocks
+from edge.importers.recording import NS_PER_S, Event, Options, Recording, Skipped, seconds_to_ns
 
 FRAME: Final = "CAN_DataFrame"
 ID_MASK: Final = 0x1FFFFFFF
@@ -40,13 +41,12 @@ def open_recording(source: Path, options: Options) -> Recording:
     """
     skipped = Skipped()
     messages = dbc.load(options.dbc)
+    mdf_blocks.check(source)
     start_ns, version, groups = _load(source, skipped)
     if not groups:
         raise SourceError(f"{source}: expected CAN frames in the log, got none")
     frames = {name: np.concatenate([group[name] for group in groups]) for name in groups[0] if name != "payload"}
     payloads = [payload for group in groups for payload in group["payload"]]
-    if not np.isfinite(frames["seconds"]).all():
-        raise SourceError(f"{source}: expected finite time stamps, got one that is not")
     if not messages:
         skipped.stream("CAN signals", "no --dbc FILE given; the frames are in /can")
     keys = np.stack([frames["bus"], frames["id"], frames["extended"]])
@@ -70,6 +70,7 @@ def _load(source: Path, skipped: Skipped) -> tuple[int, str, list[dict[str, Any]
                 return start_ns, str(log.version), _frame_groups(log, skipped)
         except Exception as error:  # a foreign parser raises whatever damaged bytes lead it to
             failure = f"{type(error).__name__} {str(error)[:160]}"
+        gc.collect()  # its destructor fails on a log that it could not open: now, where nobody hears it
     raise SourceError(f"{source}: expected a readable MF4 log, got: {failure}")
 
 
@@ -93,7 +94,7 @@ def _quiet() -> Iterator[None]:
     logger, hook = logging.getLogger("asammdf"), sys.unraisablehook
     level = logger.level
     logger.setLevel(logging.CRITICAL)
-    sys.unraisablehook = lambda _: None  # its destructor fails on a log that it could not open
+    sys.unraisablehook = lambda _: None
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
@@ -133,13 +134,17 @@ def _columns(log: Any, index: int) -> dict[str, Any]:
     stamps = np.asarray(log.get(f"{FRAME}.ID", group=index, raw=True).timestamps, np.float64)
     ids = column("ID").astype(np.int64)
     lengths = column("DataLength").astype(np.int64)
-    return {
+    content = column("DataBytes")
+    columns = {
         "seconds": stamps,
         "id": ids & ID_MASK,
         "bus": column("BusChannel", 0).astype(np.int64) & 0xFF,
         "extended": (column("IDE", 0) != 0) | (ids >> 31 != 0),
-        "payload": [bytes(row[:length]) for row, length in zip(column("DataBytes"), lengths.tolist())],
     }
+    shapes = {values.shape for values in (*columns.values(), lengths, content[..., 0])}
+    if shapes != {stamps.shape} or content.ndim != 2:
+        raise ValueError("columns of CAN_DataFrame that differ in length")
+    return {**columns, "payload": [bytes(row[:length]) for row, length in zip(content, lengths.tolist())]}
 
 
 def _read(
@@ -148,4 +153,4 @@ def _read(
     order = np.argsort(frames["seconds"], kind="stable")
     columns = (frames[name][order].tolist() for name in ("seconds", "bus", "id", "extended"))
     for at, stamp_s, bus, can_id, extended in zip(order.tolist(), *columns):
-        yield from decoder.feed(start_ns + round(stamp_s * NS_PER_S), (bus, can_id, bool(extended)), payloads[at])
+        yield from decoder.feed(start_ns + seconds_to_ns(stamp_s), (bus, can_id, bool(extended)), payloads[at])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from google.protobuf.message import Message
 
+from edge.errors import SourceError
 from edge.samples import AudioChunk, Sample
 
 NS_PER_S = 1_000_000_000
@@ -84,5 +85,11 @@ def events(topic: str, samples: Iterable[Sample]) -> Iterator[Event]:
 
 
 def seconds_to_ns(seconds: float) -> int:
-    """The nearest ns; exact enough for boot clocks of years."""
+    """The nearest ns; exact enough for boot clocks of years.
+
+    Raises:
+        SourceError: no clock shows that.
+    """
+    if not -MAX_STAMP_NS < seconds * NS_PER_S < MAX_STAMP_NS:  # also false for NaN
+        raise SourceError(f"expected a time stamp in seconds, got {seconds}")
     return round(seconds * NS_PER_S)

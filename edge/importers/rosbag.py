@@ -8,6 +8,7 @@ Sequence numbers follow the capture stamps, so that messages recorded out of ord
 from __future__ import annotations
 
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from edge.importers import rosmsg
 from edge.importers.recording import NS_PER_S, Event, Options, Recording, Skipped
 from edge.samples import AudioChunk, Sample
 
+_SUFFIXES: Final = {b"#ROSBAG V": ".bag", b"SQLite format 3": ".db3", b"\x89MCAP0": ".mcap"}
 _AUDIO_INFO: Final = "audio_common_msgs/msg/AudioInfo"
 _AUDIO_DATA: Final = "audio_common_msgs/msg/AudioData"
 
@@ -56,14 +58,26 @@ def open_recording(source: Path, options: Options) -> Recording:
 @contextmanager
 def _opened(source: Path) -> Iterator[AnyReader]:
     """The open bag; whatever `rosbags` raises on damaged bytes becomes one line."""
-    try:
-        with AnyReader([source], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
-            yield reader
-    except SourceError:
-        raise
-    except Exception as error:  # a foreign parser raises whatever damaged bytes lead it to
-        detail = " ".join(f"{type(error).__name__} {error}".split())[:160]
-        raise SourceError(f"{source}: expected a readable ROS bag, got: {detail}") from None
+    with tempfile.TemporaryDirectory() as folder:
+        path = _named_by_content(source, Path(folder)) if source.is_file() else source
+        try:
+            with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
+                yield reader
+        except SourceError:
+            raise
+        except Exception as error:  # a foreign parser raises whatever damaged bytes lead it to
+            detail = " ".join(f"{type(error).__name__} {error}".replace(str(path), source.name).split())[:160]
+            raise SourceError(f"{source}: expected a readable ROS bag, got: {detail}") from None
+
+
+def _named_by_content(source: Path, folder: Path) -> Path:
+    """A link to the file under the name by which `rosbags` chooses its reader."""
+    with source.open("rb") as file:
+        head = file.read(16)
+    suffix = next((suffix for magic, suffix in _SUFFIXES.items() if head.startswith(magic)), source.suffix)
+    link = folder / f"{source.stem}{suffix}"
+    link.symlink_to(source.resolve())
+    return link
 
 
 def _choose(connections: list[Connection], skipped: Skipped) -> dict[str, str]:
