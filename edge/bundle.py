@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from edge.bundle_check import check_heads, check_input
 from edge.errors import BundleError
 
 MANIFEST: Final = "manifest.json"
@@ -19,6 +20,9 @@ FORMAT: Final = 1
 REFERENCE: Final = Path(__file__).parent / "bundles" / "reference"
 MODALITIES: Final = ("camera", "audio", "motion")
 _MAX_MANIFEST_BYTES: Final = 4 << 20
+_MAX_THREADS: Final = 64
+_MAX_WARM_UP: Final = 1000
+_BLOCK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class EngineSpec:
         outputs: role -> tensor name.
         state: input tensor -> output tensor that becomes it at the next step.
         decoder: how foreign outputs become detections; "" where the graph does it.
+        constants: input tensor -> its value, which never changes.
     """
 
     path: Path
@@ -40,6 +45,7 @@ class EngineSpec:
     outputs: dict[str, str]
     state: dict[str, str] = field(default_factory=dict)
     decoder: str = ""
+    constants: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +92,10 @@ def load(path: Path | str | None = None) -> Bundle:
         raise BundleError(f"{folder}: expected a bundle folder, got {'a file' if folder.exists() else 'nothing'}")
     if not manifest_path.is_file():
         raise BundleError(f"{folder}: expected a {MANIFEST}, got none")
+    size = manifest_path.stat().st_size
+    if size > _MAX_MANIFEST_BYTES:
+        raise BundleError(f"{manifest_path}: expected at most {_MAX_MANIFEST_BYTES} bytes, got {size}")
     raw = manifest_path.read_bytes()
-    if len(raw) > _MAX_MANIFEST_BYTES:
-        raise BundleError(f"{manifest_path}: expected at most {_MAX_MANIFEST_BYTES} bytes, got {len(raw)}")
     try:
         manifest = json.loads(raw)
         if not isinstance(manifest, dict):
@@ -109,6 +116,7 @@ def _bundle(folder: Path, bundle_id: str, manifest: dict[str, Any]) -> Bundle:
     for modality, entry in manifest["encoders"].items():
         if modality not in MODALITIES:
             raise ValueError(f"expected encoders of {', '.join(MODALITIES)}, got {modality!r}")
+        check_input(modality, entry["input"])
         encoders[modality] = EngineSpec(
             path=_verified(folder, entry),
             precision=str(entry["precision"]),
@@ -116,6 +124,7 @@ def _bundle(folder: Path, bundle_id: str, manifest: dict[str, Any]) -> Bundle:
             outputs=dict(entry["outputs"]),
             state=dict(entry.get("state", {})),
             decoder=str(entry.get("decoder", "")),
+            constants=dict(entry.get("constants", {})),
         )
     if not encoders:
         raise ValueError("expected at least one encoder, got none")
@@ -133,6 +142,10 @@ def _bundle(folder: Path, bundle_id: str, manifest: dict[str, Any]) -> Bundle:
         if not set(fuse.inputs) <= set(encoders):
             raise ValueError(f"expected fuse inputs among the encoders {sorted(encoders)}, got {fuse.inputs}")
     heads = {name: tuple(map(str, labels)) for name, labels in manifest["heads"].items()}
+    thresholds = dict(manifest["thresholds"])
+    engines: dict[str, EngineSpec | FuseSpec] = {**encoders, **({"fuse": fuse} if fuse else {})}
+    roles = {role for name, spec in engines.items() for role in spec.outputs if role != "objects" or name == "camera"}
+    check_heads(heads, thresholds, roles)
     return Bundle(
         path=folder,
         id=bundle_id,
@@ -141,22 +154,37 @@ def _bundle(folder: Path, bundle_id: str, manifest: dict[str, Any]) -> Bundle:
         encoders=encoders,
         fuse=fuse,
         heads=heads,
-        thresholds=dict(manifest["thresholds"]),
-        threads=int(manifest.get("threads", 1)),
-        warm_up=int(manifest.get("warm_up", 3)),
+        thresholds=thresholds,
+        threads=_count(manifest, "threads", 1, _MAX_THREADS),
+        warm_up=_count(manifest, "warm_up", 3, _MAX_WARM_UP),
         manifest=manifest,
     )
+
+
+def _count(manifest: dict[str, Any], key: str, default: int, most: int) -> int:
+    count = manifest.get(key, default)
+    if type(count) is not int or not 1 <= count <= most:
+        raise ValueError(f"expected {key} of 1..{most}, got {str(count)[:40]}")
+    return count
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _verified(folder: Path, entry: dict[str, Any]) -> Path:
     """The entry's file, once its digest is what the manifest says."""
     name, expected = str(entry["file"]), str(entry["sha256"])
     path = folder / name
-    if Path(name).name != name:
+    if name in ("", ".", "..") or Path(name).name != name:
         raise ValueError(f"expected a file name inside the bundle, got {name!r}")
     if not path.is_file():
         raise BundleError(f"{path}: expected an engine of the bundle, got no file")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = _sha256(path)
     if digest != expected:
         raise BundleError(f"{path}: expected SHA-256 {expected[:16]}..., got {digest[:16]}...")
     return path

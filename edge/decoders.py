@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge.errors import BundleError
 
 Rows = list[list[float]]
 _IOU_OF_ONE_OBJECT: Final = 0.45
@@ -43,6 +46,23 @@ def fastestdet(outputs: Mapping[str, NDArray[Any]], roles: Mapping[str, str]) ->
         top = (y + math.tanh(dy)) / height - box_height / 2
         rows.append([float(kinds[y, x]), float(scores[y, x]), left, top, box_width, box_height])
     return suppressed(rows)
+
+
+def check_objects(path: Path, decoder: str, values: NDArray[Any], labels: int) -> None:
+    """Refuse an output that the decoder does not understand.
+
+    Raises:
+        BundleError: what, expected, got.
+    """
+    if decoder not in DECODERS:
+        raise BundleError(f"{path}: expected a decoder of {sorted(DECODERS)}, got {decoder!r}")
+    shape = values.shape
+    if decoder == "fastestdet":
+        wanted, holds = f"(1, 5 + {labels}, rows, columns)", len(shape) == 4 and shape[:2] == (1, 5 + labels)
+    else:
+        wanted, holds = "(1, objects, 6)", len(shape) == 3 and shape[::2] == (1, 6)
+    if not holds:
+        raise BundleError(f"{path}: expected objects of {wanted}, got {shape}")
 
 
 def suppressed(rows: Rows) -> Rows:

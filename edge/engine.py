@@ -51,7 +51,8 @@ class OrtEngine:
         threads: of the call; 1 does not spin, and is what a busy vehicle wants.
         provider: cpu, cuda or tensorrt.
         buffers: input name -> array to read from, such as another engine's output; others are allocated here.
-        state: input -> output that is copied into it by `advance`.
+        state: input -> output that is copied into it by `advance`; it begins as zeros.
+        constants: input -> its value, for good.
 
     Raises:
         BundleError: the file is no such model, or the provider is not there.
@@ -65,7 +66,9 @@ class OrtEngine:
         provider: str = "cpu",
         buffers: Mapping[str, Tensor] | None = None,
         state: Mapping[str, str] | None = None,
+        constants: Mapping[str, Any] | None = None,
     ) -> None:
+        self._path = path
         self._session = _session(path, threads, provider)
         self._binding = self._session.io_binding()
         buffers = buffers or {}
@@ -76,7 +79,7 @@ class OrtEngine:
             fresh = _allocate(path, node)
             if array is None:
                 array = fresh
-            elif (array.shape, array.dtype) != (fresh.shape, fresh.dtype):
+            elif (array.shape, array.dtype, array.flags.c_contiguous) != (fresh.shape, fresh.dtype, True):
                 raise BundleError(
                     f"{path}: expected input {node.name} {fresh.dtype}{fresh.shape}, got {array.dtype}{array.shape}"
                 )
@@ -86,19 +89,35 @@ class OrtEngine:
             array = _allocate(path, node)
             self._binding.bind_output(node.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
             self.outputs[node.name] = array
-        try:
-            self._state = [(self.inputs[into], self.outputs[out]) for into, out in (state or {}).items()]
-        except KeyError as error:
-            raise BundleError(f"{path}: expected the state tensor {error}, got none") from None
+        self._state = [self._pair(into, out) for into, out in (state or {}).items()]
+        for name, value in (constants or {}).items():
+            self._set(name, value)
 
     def run(self) -> None:
         """Compute the outputs of the inputs."""
         self._session.run_with_iobinding(self._binding)
 
+    def warm_up(self, runs: int) -> None:
+        """Run on what the inputs hold, without advancing the state.
+
+        Raises:
+            BundleError: the model can't run.
+        """
+        try:
+            for _ in range(runs):
+                self.run()
+        except Exception as error:  # ONNX Runtime's errors share no base class but this
+            raise BundleError(f"{self._path}: expected a model that runs, got: {_reason(error)}") from None
+
     def advance(self) -> None:
         """Let the recurrent outputs become the next step's inputs."""
         for into, out in self._state:
             np.copyto(into, out)
+
+    def reset(self) -> None:
+        """Begin anew: a recurrent state of zeros."""
+        for into, _ in self._state:
+            into.fill(0)
 
     def freeze(self) -> list[bytes]:
         """The recurrent state."""
@@ -109,14 +128,31 @@ class OrtEngine:
         for (into, _), frozen in zip(self._state, state):
             into[...] = np.frombuffer(frozen, dtype=into.dtype).reshape(into.shape)
 
+    def _pair(self, into: str, out: str) -> tuple[Tensor, Tensor]:
+        if into not in self.inputs or out not in self.outputs:
+            raise BundleError(
+                f"{self._path}: expected a state {into!r} <- {out!r} of inputs {sorted(self.inputs)} "
+                f"and outputs {sorted(self.outputs)}"
+            )
+        pair = self.inputs[into], self.outputs[out]
+        if (pair[0].shape, pair[0].dtype) != (pair[1].shape, pair[1].dtype):
+            raise BundleError(f"{self._path}: expected {out} like {into} {pair[0].shape}, got {pair[1].shape}")
+        return pair
+
+    def _set(self, name: str, value: Any) -> None:
+        if name not in self.inputs:
+            raise BundleError(f"{self._path}: expected a constant of inputs {sorted(self.inputs)}, got {name!r}")
+        try:
+            self.inputs[name][...] = value
+        except (TypeError, ValueError, OverflowError):
+            shape = self.inputs[name].shape
+            raise BundleError(f"{self._path}: expected a constant {name} of shape {shape}, got {value!r}") from None
+
 
 def _session(path: Path, threads: int, provider: str) -> Any:
-    name = PROVIDERS.get(provider)
-    if name is None or name not in ort.get_available_providers():
-        raise BundleError(
-            f"provider: expected one of {', '.join(k for k, v in PROVIDERS.items() if v in ort.get_available_providers())}"
-            f", got {provider!r}"
-        )
+    available = {short: name for short, name in PROVIDERS.items() if name in ort.get_available_providers()}
+    if provider not in available:
+        raise BundleError(f"provider: expected one of {', '.join(available)} here, got {provider!r}")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -126,10 +162,13 @@ def _session(path: Path, threads: int, provider: str) -> Any:
     if provider != "cpu":  # else a missing library would quietly put the model on the CPU
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        return ort.InferenceSession(path.read_bytes(), options, providers=[name])
+        return ort.InferenceSession(path.read_bytes(), options, providers=[available[provider]])
     except Exception as error:  # ONNX Runtime's errors share no base class but this
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BundleError(f"{path}: expected a model that ONNX Runtime loads, got: {reason}") from None
+        raise BundleError(f"{path}: expected a model that ONNX Runtime loads, got: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _allocate(path: Path, node: Any) -> Tensor:

@@ -5,23 +5,26 @@ An embedding lies in the buffer that its encoder writes and fusion reads; nothin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import Bundle
+from edge.bundle_check import TAG_HEADS, check_encoder, check_fuse, check_tags
 from edge.decision import DetectedObject, Tag
-from edge.decoders import DECODERS
+from edge.decoders import DECODERS, check_objects
 from edge.engine import OrtEngine
-from edge.errors import BundleError
 from edge.frameset import FrameSet
-from edge.preprocess import MOTION_CHANNELS, image_into, motion_into, pcm_into
+from edge.image_input import ImageInput
+from edge.preprocess import motion_into, pcm_into
+from edge.samples import AudioChunk
 from edge.streams import Stream
+from edge.windows import SoundWindows
 
 # Costliest first: the overload ladder sheds in this order where freshness is equal.
 ENCODER_ORDER: Final = ("camera", "audio", "motion")
-SCORES: Final = ("uncertainty", "disagreement", "novelty")
 
 
 class Perception:
@@ -43,7 +46,9 @@ class Perception:
         self.ages = [0] * len(self.names)
         self._row = {stream.name: row - 1 for row, stream in enumerate(streams)}  # into picks
         self.encoders = {
-            name: OrtEngine(spec.path, threads=bundle.threads, provider=provider, state=spec.state)
+            name: OrtEngine(
+                spec.path, threads=bundle.threads, provider=provider, state=spec.state, constants=spec.constants
+            )
             for name, spec in bundle.encoders.items()
         }
         self._check_inputs()
@@ -60,21 +65,27 @@ class Perception:
                 buffers=embeddings,
                 state=bundle.fuse.state,
             )
+            check_fuse(bundle.fuse, self._fuse.inputs, self._fuse.outputs)
             self._presence = self._fuse.inputs[bundle.fuse.presence]
         self.engines = {**self.encoders, **({"fuse": self._fuse} if self._fuse else {})}
-        self._found: tuple[DetectedObject, ...] = ()
+        self._present = [True] * len(self.names)  # what the last frame had
+        self._check_heads()
         for engine in self.engines.values():
-            for _ in range(bundle.warm_up):
-                engine.run()
+            engine.warm_up(bundle.warm_up)
 
     def encode(self, name: str, frames: FrameSet) -> None:
         """Run one modality's encoder on its part of the FrameSet, which must be there."""
         spec, engine = self.bundle.encoders[name].input, self.encoders[name]
         buffer = engine.inputs[spec["name"]]
         if name == "camera":
-            self._image_into(buffer, spec, frames)
+            assert frames.frame is not None and frames.frame.image is not None  # `present` said so
+            self._picture.fill(frames.frame.image)
         elif name == "audio":
-            pcm_into(buffer[0], frames.picks[self._row["audio"]].samples, frames.stamp_ns, spec["rate_hz"])
+            sound = frames.picks[self._row["audio"]].samples
+            if self._windows is not None:
+                self._step_over(self._windows, engine, sound)
+                return
+            pcm_into(buffer.reshape(-1), sound, frames.stamp_ns, spec["rate_hz"])
         else:
             imu, vehicle, gnss = (frames.picks[self._row[stream]].samples for stream in ("imu", "vehicle", "gnss"))
             motion_into(buffer[0], frames.stamp_ns, spec["window_ns"], imu, vehicle, gnss)
@@ -91,6 +102,7 @@ class Perception:
 
     def fuse(self, present: list[bool]) -> None:
         """Run fusion over the embeddings that are present (in the order of `names`)."""
+        self._present = present
         if self._fuse is None:
             return
         for i, name in enumerate(self.bundle.fuse.inputs if self.bundle.fuse else ()):
@@ -139,6 +151,7 @@ class Perception:
         return {
             "ages": list(self.ages),
             "states": {name: engine.freeze() for name, engine in self.engines.items()},
+            "windows": self._windows.freeze() if self._windows else None,
             "outputs": {
                 name: [out.tobytes() for out in engine.outputs.values()] for name, engine in self.engines.items()
             },
@@ -147,46 +160,41 @@ class Perception:
     def thaw(self, frozen: dict[str, Any]) -> None:
         """Take a frozen state of the same bundle."""
         self.ages = list(frozen["ages"])
+        if self._windows is not None:
+            self._windows.thaw(frozen["windows"])
         for name, engine in self.engines.items():
             engine.thaw(frozen["states"][name])
             for out, raw in zip(engine.outputs.values(), frozen["outputs"][name]):
                 out[...] = np.frombuffer(raw, dtype=out.dtype).reshape(out.shape)
 
-    def _image_into(self, buffer: NDArray[Any], spec: dict[str, Any], frames: FrameSet) -> None:
-        assert frames.frame is not None and frames.frame.image is not None  # `present` said so
-        if spec.get("layout", "NHWC") == "NHWC":
-            image_into(buffer[0], frames.frame.image)
-            return
-        image_into(self._staging, frames.frame.image)
-        planes = self._staging if spec.get("color", "BGR") == "BGR" else self._staging[:, :, ::-1]
-        np.multiply(planes.transpose(2, 0, 1), np.float32(spec.get("scale", 1.0)), out=buffer[0], casting="unsafe")
-        if spec.get("mean"):
-            buffer[0] -= np.asarray(spec["mean"], np.float32)[:, None, None]
-        if spec.get("std"):
-            buffer[0] /= np.asarray(spec["std"], np.float32)[:, None, None]
+    def _step_over(self, windows: SoundWindows, engine: OrtEngine, sound: Sequence[AudioChunk]) -> None:
+        """Step a model that hears a stream over all windows that became whole; its last outputs stand."""
+        if windows.take(sound):
+            engine.reset()
+        while windows.step():
+            engine.run()
+            engine.advance()
 
     def _check_inputs(self) -> None:
+        self._windows: SoundWindows | None = None
         for name, engine in self.encoders.items():
             spec = self.bundle.encoders[name]
-            buffer = engine.inputs.get(spec.input["name"])
-            if buffer is None:
-                raise BundleError(f"{spec.path}: expected an input {spec.input['name']!r}, got {sorted(engine.inputs)}")
-            missing = set(spec.outputs.values()) - set(engine.outputs)
-            if missing:
-                raise BundleError(f"{spec.path}: expected outputs {sorted(missing)}, got {sorted(engine.outputs)}")
-            if spec.decoder not in DECODERS:
-                raise BundleError(f"{spec.path}: expected a decoder of {sorted(DECODERS)}, got {spec.decoder!r}")
+            check_encoder(name, spec, engine.inputs, engine.outputs)
+            buffer = engine.inputs[spec.input["name"]]
             if name == "camera":
-                height, width = int(spec.input["height_px"]), int(spec.input["width_px"])
-                nhwc = spec.input.get("layout", "NHWC") == "NHWC"
-                wanted: tuple[int, ...] = (1, height, width, 3) if nhwc else (1, 3, height, width)
-                self._staging = np.zeros((height, width, 3), dtype=np.uint8)
-            elif name == "audio":
-                wanted = (1, int(spec.input["samples"]))
-            else:
-                wanted = (1, MOTION_CHANNELS, int(spec.input["steps"]))
-            if buffer.shape != wanted:
-                raise BundleError(f"{spec.path}: expected input {spec.input['name']} {wanted}, got {buffer.shape}")
+                self._picture = ImageInput(buffer, spec.input)
+            elif name == "audio" and "hop" in spec.input:
+                self._windows = SoundWindows(buffer.reshape(-1), spec.input["rate_hz"], spec.input["hop"])
+
+    def _check_heads(self) -> None:
+        for head, labels in self.bundle.heads.items():
+            values = self._output(head)
+            if head in TAG_HEADS and values is not None:
+                check_tags(self.bundle.path, head, labels, values)
+        camera = self.bundle.encoders.get("camera")
+        if camera is not None and "objects" in self.bundle.heads:
+            values = self.encoders["camera"].outputs[camera.outputs["objects"]]
+            check_objects(camera.path, camera.decoder, values, len(self.bundle.heads["objects"]))
 
     def _output(self, role: str) -> NDArray[Any] | None:
         fused = self._fuse_output(role)
@@ -198,9 +206,9 @@ class Perception:
         return self._fuse.outputs[self.bundle.fuse.outputs[role]]
 
     def _encoder_output(self, role: str) -> NDArray[Any] | None:
-        for name in self.names:
+        for i, name in enumerate(self.names):
             tensor = self.bundle.encoders[name].outputs.get(role)
-            if tensor is not None:
+            if tensor is not None and self._present[i]:  # what an absent modality said last is no news
                 return self.encoders[name].outputs[tensor]
         return None
 

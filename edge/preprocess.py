@@ -18,7 +18,7 @@ from edge.streams import SECOND
 MOTION_CHANNELS: Final = 12
 _GRAVITY_MPS2: Final = 9.81
 _SPEED_MPS: Final = 30.0
-_FULL_SCALE: Final = np.float32(1 / 32768)
+FULL_SCALE: Final = np.float32(1 / 32768)
 
 
 def image_into(out: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
@@ -44,17 +44,27 @@ def pcm_into(out: NDArray[np.float32], chunks: Sequence[AudioChunk], frame_ns: i
     else:
         pcm = _placed(chunks, source_hz)
     end_ns = chunks[-1].stamp_ns + len(chunks[-1].pcm) * SECOND // source_hz
-    after = max((end_ns - frame_ns) * source_hz // SECOND, 0)
-    wanted = len(out) * source_hz // rate_hz
+    after = max(nearest(end_ns - frame_ns, source_hz), 0)
+    wanted = -(-len(out) * source_hz // rate_hz)
     pcm = pcm[max(len(pcm) - after - wanted, 0) : len(pcm) - after]
     if source_hz != rate_hz and len(pcm):
-        size = max(len(pcm) * rate_hz // source_hz, 1)
-        kind = cv2.INTER_AREA if source_hz > rate_hz else cv2.INTER_LINEAR
-        pcm = cv2.resize(pcm.astype(np.float32)[None], (size, 1), interpolation=kind)[0]
+        pcm = resampled(pcm, max((len(pcm) * rate_hz + source_hz // 2) // source_hz, 1))
     pcm = pcm[-len(out) :]
     at = len(out) - len(pcm)
     out[:at] = 0.0
-    np.multiply(pcm, _FULL_SCALE, out=out[at:], casting="unsafe")
+    np.multiply(pcm, FULL_SCALE, out=out[at:], casting="unsafe")
+
+
+def resampled(pcm: NDArray[np.int16], size: int) -> NDArray[np.float32]:
+    """Sound in `size` samples: means where that is fewer, lines between samples where it is more; int16's scale."""
+    kind = cv2.INTER_AREA if size < len(pcm) else cv2.INTER_LINEAR
+    row: NDArray[np.float32] = cv2.resize(pcm.astype(np.float32)[None], (size, 1), interpolation=kind)[0]
+    return row
+
+
+def nearest(span_ns: int, rate_hz: int) -> int:
+    """Samples in a span of time, to the nearest: stamps are cut to whole nanoseconds, so a floor would slip by one."""
+    return (span_ns * rate_hz + SECOND // 2) // SECOND
 
 
 def motion_into(
@@ -90,8 +100,8 @@ def _imu_into(out: NDArray[np.float32], frame_ns: int, step_ns: int, imu: Sequen
     steps = out.shape[1]
     stamps = np.array([sample.stamp_ns for sample in imu], dtype=np.int64)
     grid = frame_ns - step_ns * np.arange(steps - 1, -1, -1, dtype=np.int64)
-    at = np.searchsorted(stamps, grid + step_ns // 2, side="right") - 1  # the last within half a step
-    valid = (at >= 0) & (np.abs(stamps[at] - grid) <= step_ns)
+    at = np.searchsorted((stamps[1:] + stamps[:-1]) // 2, grid)  # the nearest, the older of two
+    valid = np.abs(stamps[at] - grid) <= step_ns
     picked = [imu[i] for i in at]
     rows = np.array([sample.accel_mps2 + sample.gyro_radps for sample in picked], dtype=np.float32)
     rows[:, :3] /= _GRAVITY_MPS2
@@ -114,12 +124,12 @@ def _interpolated(states: Sequence[Any], frame_ns: int, name: str) -> float:
 def _placed(chunks: Sequence[AudioChunk], rate_hz: int) -> NDArray[np.int16]:
     """Chunks laid out by their stamps, with silence where some are missing."""
     start_ns = chunks[0].stamp_ns
-    end = (chunks[-1].stamp_ns - start_ns) * rate_hz // SECOND + len(chunks[-1].pcm)
+    end = nearest(chunks[-1].stamp_ns - start_ns, rate_hz) + len(chunks[-1].pcm)
     pcm = np.zeros(end, dtype=np.int16)
     for chunk in chunks:
         if chunk.rate_hz != rate_hz:
             continue
-        at = (chunk.stamp_ns - start_ns) * rate_hz // SECOND
+        at = nearest(chunk.stamp_ns - start_ns, rate_hz)
         part = chunk.pcm[: end - at]
         pcm[at : at + len(part)] = part
     return pcm

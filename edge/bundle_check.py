@@ -1,0 +1,190 @@
+"""Whether a bundle's manifest makes sense, and whether its engines are what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import BundleError
+
+if TYPE_CHECKING:
+    from edge.bundle import EngineSpec, FuseSpec
+
+TAG_HEADS: Final = ("scene_tags", "sound_events")
+HEADS: Final = (*TAG_HEADS, "objects")
+MOTION_CHANNELS: Final = 12
+SCORES: Final = ("uncertainty", "disagreement", "novelty")
+Tensors = Mapping[str, NDArray[Any]]
+_Check = tuple[str, Callable[[Any], bool]]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
+
+
+def _whole(low: int, high: int) -> _Check:
+    check = lambda value: type(value) is int and low <= value <= high  # noqa: E731
+    return f"a whole number of {low}..{high}", check
+
+
+def _one_of(*choices: str) -> _Check:
+    return f"one of {', '.join(choices)}", lambda value: value in choices
+
+
+_NAME: Final[_Check] = ("a tensor name", lambda value: isinstance(value, str) and bool(value))
+_NUMBER: Final[_Check] = ("a number", _is_number)
+_THREE: Final[_Check] = (
+    "three numbers",
+    lambda value: isinstance(value, list) and len(value) == 3 and all(map(_is_number, value)),
+)
+_THREE_POSITIVE: Final[_Check] = ("three numbers above 0", lambda value: _THREE[1](value) and min(value) > 0)
+
+# What an encoder's input may say, by modality; those of REQUIRED_KEYS must be there.
+INPUT_KEYS: Final[dict[str, dict[str, _Check]]] = {
+    "camera": {
+        "name": _NAME,
+        "dtype": _one_of("uint8", "float32"),
+        "layout": _one_of("NHWC", "NCHW"),
+        "color": _one_of("BGR", "RGB"),
+        "width_px": _whole(1, 8192),
+        "height_px": _whole(1, 8192),
+        "scale": _NUMBER,
+        "mean": _THREE,
+        "std": _THREE_POSITIVE,
+    },
+    "audio": {
+        "name": _NAME,
+        "dtype": _one_of("float32"),
+        "rate_hz": _whole(1_000, 384_000),
+        "samples": _whole(1, 10_000_000),
+        "hop": _whole(1, 10_000_000),
+    },
+    "motion": {
+        "name": _NAME,
+        "dtype": _one_of("float32"),
+        "channels": _whole(MOTION_CHANNELS, MOTION_CHANNELS),
+        "steps": _whole(1, 10_000),
+        "window_ns": _whole(1_000_000, 1_000_000_000),
+    },
+}
+REQUIRED_KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "camera": ("name", "dtype", "layout", "width_px", "height_px"),
+    "audio": ("name", "dtype", "rate_hz", "samples"),
+    "motion": ("name", "dtype", "steps", "window_ns"),
+}
+
+
+def check_input(modality: str, spec: Mapping[str, Any]) -> None:
+    """Refuse an encoder's input that leaves something out, or says what this version does not know.
+
+    Raises:
+        ValueError: what, expected, got.
+    """
+    keys = INPUT_KEYS[modality]
+    for key in REQUIRED_KEYS[modality]:
+        if key not in spec:
+            raise ValueError(f"{modality} input: expected the key {key!r}, got {', '.join(map(repr, spec)) or 'none'}")
+    for key, value in spec.items():
+        if key not in keys:
+            raise ValueError(f"{modality} input: expected keys of {', '.join(keys)}, got {key!r}")
+        wanted, holds = keys[key]
+        if not holds(value):
+            raise ValueError(f"{modality} input: expected {key} to be {wanted}, got {str(value)[:80]!r}")
+    if spec.get("dtype") == "uint8" and spec.keys() & {"scale", "mean", "std"}:
+        raise ValueError(f"{modality} input: expected no scale, mean or std with uint8, got {sorted(spec)}")
+    if spec.get("hop", 1) > spec.get("samples", 1):
+        raise ValueError(f"{modality} input: expected a hop of at most {spec['samples']} samples, got {spec['hop']}")
+
+
+def check_heads(heads: Mapping[str, tuple[str, ...]], thresholds: Mapping[str, Any], roles: set[str]) -> None:
+    """Refuse heads that nothing computes, and thresholds that fit no head.
+
+    Raises:
+        ValueError: what, expected, got.
+    """
+    for head, labels in heads.items():
+        if head not in HEADS:
+            raise ValueError(f"expected heads of {', '.join(HEADS)}, got {head!r}")
+        if head not in roles:
+            raise ValueError(f"expected an output for the head {head!r}, got outputs {', '.join(sorted(roles))}")
+        if not labels:
+            raise ValueError(f"expected labels of the head {head!r}, got none")
+    for head, threshold in thresholds.items():
+        if head not in heads:
+            raise ValueError(f"expected thresholds of {', '.join(heads)}, got {head!r}")
+        values = [threshold] if head == "objects" else threshold
+        count = 1 if head == "objects" else len(heads[head])
+        if not isinstance(values, list) or len(values) != count:
+            raise ValueError(f"thresholds of {head}: expected {count}, got {str(threshold)[:80]}")
+        if not all(_is_number(value) and 0 <= value <= 1 for value in values):
+            raise ValueError(f"thresholds of {head}: expected 0..1, got {str(threshold)[:80]}")
+
+
+def check_encoder(modality: str, spec: EngineSpec, inputs: Tensors, outputs: Tensors) -> None:
+    """Refuse an encoder whose tensors are not what its manifest says, or that has an input which nobody feeds.
+
+    Raises:
+        BundleError: what, expected, got.
+    """
+    name, dtype = spec.input["name"], spec.input["dtype"]
+    _check_names(spec.path, "inputs", [name], inputs)
+    _check_names(spec.path, "outputs", spec.outputs.values(), outputs)
+    shape = inputs[name].shape
+    wanted = _input_shape(modality, spec.input, shape)
+    if (shape, inputs[name].dtype) != (wanted, np.dtype(dtype)):
+        raise BundleError(f"{spec.path}: expected input {name} {dtype}{wanted}, got {inputs[name].dtype}{shape}")
+    _check_fed(spec.path, inputs, {name, *spec.state, *spec.constants})
+
+
+def check_fuse(spec: FuseSpec, inputs: Tensors, outputs: Tensors) -> None:
+    """Refuse a fusion engine whose tensors are not what its manifest says.
+
+    Raises:
+        BundleError: what, expected, got.
+    """
+    _check_names(spec.path, "inputs", [*spec.inputs, spec.presence], inputs)
+    _check_names(spec.path, "outputs", spec.outputs.values(), outputs)
+    wanted = (1, len(spec.inputs))
+    if inputs[spec.presence].shape != wanted:
+        raise BundleError(f"{spec.path}: expected {spec.presence} {wanted}, got {inputs[spec.presence].shape}")
+    if "scores" in spec.outputs and outputs[spec.outputs["scores"]].size != len(SCORES):
+        raise BundleError(f"{spec.path}: expected scores {SCORES}, got {outputs[spec.outputs['scores']].shape}")
+    _check_fed(spec.path, inputs, {*spec.inputs, spec.presence, *spec.state})
+
+
+def check_tags(path: Path, head: str, labels: tuple[str, ...], values: NDArray[Any]) -> None:
+    """Refuse a head whose output has not one probability a label.
+
+    Raises:
+        BundleError: what, expected, got.
+    """
+    if values.size != len(labels):
+        raise BundleError(f"{path}: expected {len(labels)} values of {head}, one a label, got shape {values.shape}")
+
+
+def _check_names(path: Path, what: str, wanted: Iterable[str], tensors: Tensors) -> None:
+    missing = sorted(set(wanted) - set(tensors))
+    if missing:
+        raise BundleError(f"{path}: expected {what} {', '.join(missing)}, got {', '.join(tensors)}")
+
+
+def _check_fed(path: Path, inputs: Tensors, fed: set[str]) -> None:
+    unfed = sorted(set(inputs) - fed)
+    if unfed:
+        raise BundleError(
+            f"{path}: expected each input to be fed (state, constants), got nothing for {', '.join(unfed)}"
+        )
+
+
+def _input_shape(modality: str, spec: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that an input of this description has; for sound any that holds its samples in one row."""
+    if modality == "camera":
+        height, width = spec["height_px"], spec["width_px"]
+        return (1, height, width, 3) if spec["layout"] == "NHWC" else (1, 3, height, width)
+    if modality == "audio":
+        return shape if max(shape, default=0) == np.prod(shape) == spec["samples"] else (1, spec["samples"])
+    return (1, MOTION_CHANNELS, spec["steps"])
