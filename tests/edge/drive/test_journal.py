@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import resource
@@ -160,18 +161,21 @@ def test_a_kill_at_any_byte_of_any_write_leaves_a_whole_file(
     assert states > 800
 
 
-def test_headers_never_straddle_sectors_however_long_the_records(
+def test_headers_and_tails_never_straddle_sectors_however_long_the_records(
     tmp_path: Path, steps: list[Step], agreed_payloads: Payloads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "EXTENT_BYTES", 900)
-    for size in range(SECTOR_BYTES):  # each puts the next header somewhere else
+    monkeypatch.setattr(journal, "EXTENT_BYTES", 60)
+    for size in range(SECTOR_BYTES):  # each puts the next header and the next tail somewhere else
         steps.clear()
-        appended = append_chunks(tmp_path / "a.mcap", steps, [size // 2, size - size // 2])
-        assert agreed_payloads(tmp_path / "a.mcap") == appended
-        flips = [step for step in steps if isinstance(step, Write) and len(step.content) <= 9]
+        appended = append_chunks(tmp_path / "a.mcap", steps, [size, size // 2])
+        if size % 16 == 0:
+            assert agreed_payloads(tmp_path / "a.mcap") == appended
+        flips = [step for step in steps if isinstance(step, Write) and len(step.content) == 9]
+        tails = [step for step in steps if isinstance(step, Write) and step.content == journal._tail()]
         assert len(flips) > 3
-        for flip in flips:
-            assert flip.offset // SECTOR_BYTES == (flip.offset + len(flip.content) - 1) // SECTOR_BYTES
+        assert tails
+        for step in flips + tails:
+            assert step.offset // SECTOR_BYTES == (step.offset + len(step.content) - 1) // SECTOR_BYTES
 
 
 def test_a_power_cut_that_keeps_any_of_the_unsynced_sectors_leaves_a_whole_file(
@@ -342,6 +346,37 @@ def test_a_full_disk_is_an_error_that_leaves_what_was_appended(
         assert whole.complete
         sequences = [message.sequence for message in whole.messages()]
         assert sequences == list(range(len(sequences)))
+
+
+def test_half_a_tail_is_taken_back_when_the_disk_refuses_the_rest(
+    tmp_path: Path, agreed_payloads: Payloads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "EXTENT_BYTES", 100)
+    path = tmp_path / "a.mcap"
+    drive = DriveWriter(path)
+    drive.write_payload(topics.CAN, b"kept", capture_ns=0, arrival_ns=0, sequence=0)
+    drive.flush()
+    large = random.Random(1).randbytes(5000)
+    drive.write_payload(topics.CAN, large, capture_ns=0, arrival_ns=1, sequence=1)
+    pwrite, room = os.pwrite, path.stat().st_size
+
+    def refuse_beyond_room(file: int, content: bytes | memoryview, offset: int) -> int:
+        if offset >= room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(file, content[: room - offset], offset)
+
+    refused = 0
+    while len(agreed_payloads(path)) == 1:
+        monkeypatch.setattr(os, "pwrite", refuse_beyond_room)
+        try:
+            drive.flush()
+        except OSError:
+            refused += 1
+        monkeypatch.setattr(os, "pwrite", pwrite)
+        room += 8
+    assert refused > 5000 // 8
+    drive.close()
+    assert agreed_payloads(path) == [b"kept", large]
 
 
 def test_closing_on_a_full_disk_leaves_a_file_that_opens(

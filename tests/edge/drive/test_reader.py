@@ -636,7 +636,7 @@ def test_bombs_are_refused_within_a_bound_on_memory(tmp_path: Path, long: bool) 
     paths = bombs(tmp_path, long)
     assert max(path.stat().st_size for path in paths.values()) < 4 << 20
     result = subprocess.run(
-        [sys.executable, "-c", READ_WITH_LITTLE_MEMORY, "1800", *map(str, paths.values())],
+        [sys.executable, "-c", READ_WITH_LITTLE_MEMORY, "1200", *map(str, paths.values())],
         capture_output=True,
         text=True,
         timeout=300,
