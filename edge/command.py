@@ -79,3 +79,7 @@ _SUMMARIES = {
     "simulate": "render a drive of the procedural world",
     "train": "train the reference bundle on the procedural world",
 }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+# The habits of this repository. Each target sets up all that it needs.
+#   make demo    simulate a drive, replay it, cut its hard scenes, verify the replay, write the report   (SMALL=1: shorter)
+#   make test    all tests                                                                (TORCH=1: training tests too)
+#   make check   format, lint, types, import direction, generated code
+#   make proto   generate code from proto/          make format   format all code
+#   make bench   benchmarks, beside the peers that install here
+#   make train   train the reference bundle again
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+OUT := out
+PROTOS := $(wildcard proto/roadfuse/v1/*.proto)
+TORCH_STAMP := $(if $(TORCH),$(VENV)/.torch)
+
+DEMO_SECONDS := $(if $(SMALL),30,120)
+DEMO := $(OUT)/demo
+
+.PHONY: demo test check format proto bench train pythons constraints clean
+.DEFAULT_GOAL := demo
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "roadfuse: expected Python 3.10 or newer, got $$($(PYTHON) --version)" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); $(MAKE) --no-print-directory venv-package; $(PYTHON) -m venv $(VENV); }
+
+.PHONY: venv-package
+venv-package:
+	@echo "roadfuse: Python's venv module is not complete here; installing the package python3-venv"
+	@if [ "$$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo=sudo; else \
+		echo "roadfuse: may not install packages; please run: sudo apt-get install python3-venv" >&2; exit 2; fi; \
+	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq python3-venv
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[edge-cpu,import,world,dev]'
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[export]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	@mkdir -p $(DEMO)
+	@rm -rf $(DEMO)/spool
+	$(BIN)/roadfuse simulate --scenario demo --seed 7 --seconds $(DEMO_SECONDS) --out $(DEMO)/drive.mcap
+	$(BIN)/roadfuse replay $(DEMO)/drive.mcap --out $(DEMO)/decided.mcap --spool $(DEMO)/spool
+	$(BIN)/roadfuse replay $(DEMO)/decided.mcap --verify | grep -E '^(sha256|verified)'
+	$(BIN)/roadfuse report $(DEMO)/decided.mcap --out $(DEMO)/report.html
+	@echo "The report is at $(abspath $(DEMO)/report.html); the clips of the hard scenes are in $(abspath $(DEMO)/spool)."
+
+test: $(VENV)/.installed $(TORCH_STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror $(PROTOS)
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out="$$fresh" --pyi_out="$$fresh" $(PROTOS); \
+	for file in $$(cd "$$fresh" && find . -name '*_pb2.py*'); do \
+		cmp -s "$$fresh/$$file" "proto/$$file" || { echo "proto/$$file is not what the .proto says: make proto" >&2; exit 1; }; \
+	done
+	@echo "check: format, lint, types, imports and generated code are fine"
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(PROTOS)
+
+proto: $(VENV)/.installed
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto $(PROTOS)
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/sync.py
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/replay.py
+	$(BIN)/python benchmarks/drive.py
+
+train: $(VENV)/.torch
+	$(BIN)/roadfuse train --out edge/bundles/reference --seed 1
+
+# The edge tier's tests on every supported Python that is installed here.
+pythons:
+	@for version in 3.10 3.11 3.12 3.13; do \
+		command -v python$$version >/dev/null || { echo "python$$version: not installed here, skipped"; continue; }; \
+		$(MAKE) --no-print-directory test PYTHON=python$$version VENV=.venv-$$version PYTEST_ARGS="tests/edge"; \
+	done
+
+constraints: $(VENV)/.installed
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url --upgrade \
+		--extra edge-cpu --extra import --extra world --extra viz --extra dev pyproject.toml -o constraints.txt
+
+clean:
+	rm -rf $(OUT) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

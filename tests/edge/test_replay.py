@@ -1,0 +1,265 @@
+"""What ran is what replays: the same decisions at any speed, under any load, as designed and as it happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from edge.drive import topics
+from edge.drive.reader import DriveReader
+from edge.drive.writer import DriveWriter
+from edge.errors import BundleError, DriveDamaged, DriveError, DriveFormatError
+from edge.frameset import EmitReason
+from edge.recorder import Recorder
+from edge.replay import Replay, replay
+from edge.replay_command import main as replay_main
+from edge.run import main as run_main
+
+
+def result_of(drive: Path, **options: object) -> dict[str, object]:
+    with Replay(drive, **options) as run:  # type: ignore[arg-type]
+        for _ in run:
+            pass
+    return run.statistics.as_dict()
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def without(drive: Path, dropped: set[str], out: Path) -> Path:
+    """The drive without some topics."""
+    with DriveReader(drive) as source, DriveWriter(out) as target:
+        for m in source.messages():
+            if m.topic not in dropped:
+                target.write_payload(
+                    m.topic, m.payload, capture_ns=m.capture_ns, arrival_ns=m.arrival_ns, sequence=m.sequence
+                )
+    return out
+
+
+def accounted(drive: Path, result: dict[str, object]) -> None:
+    """Every message of a fused stream is used, dropped for a reason, or still buffered."""
+    with DriveReader(drive) as reader:
+        counts: dict[str, int] = {}
+        for message in reader.messages():
+            counts[message.topic] = counts.get(message.topic, 0) + 1
+    for stream, used in result["used"].items():  # type: ignore[attr-defined]
+        topic = {"camera": topics.CAMERA}.get(stream, f"/{stream}")
+        dropped = sum(result["drops"][stream].values())  # type: ignore[index]
+        buffered = result["buffered"][stream]  # type: ignore[index]
+        assert used + dropped + buffered == counts.get(topic, 0), stream
+
+
+def test_same_sha256_for_twenty_runs_at_any_speed_load_and_hash_seed(drive: Path) -> None:
+    command = [sys.executable, "-m", "edge.command", "replay", str(drive), "--json"]
+    shas = set()
+    for run in range(5):
+        environment = {**os.environ, "PYTHONHASHSEED": str(run)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        shas.add(json.loads(done.stdout)["sha256"])
+    shas |= {str(result_of(drive, speed=speed)["sha256"]) for speed in (1, 10, 10, 10)}
+    shas |= {str(result_of(drive)["sha256"]) for _ in range(6)}
+    with busy_processes(4):
+        shas |= {str(result_of(drive)["sha256"]) for _ in range(5)}
+    assert len(shas) == 1
+
+
+def test_every_camera_frame_has_a_decision_by_its_deadline(drive: Path) -> None:
+    result = result_of(drive)
+    with DriveReader(drive) as reader:
+        frames = sum(1 for _ in reader.messages(topics=[topics.CAMERA]))
+    assert result["coverage"] == 1.0
+    assert int(result["frames"]) >= frames  # type: ignore[call-overload]
+    accounted(drive, result)
+
+
+def test_faults_degrade_frames_but_miss_no_deadline_and_no_sample_is_unaccounted(faulty_drive: Path) -> None:
+    result = result_of(faulty_drive)
+    assert result["coverage"] == 1.0
+    assert int(result["degraded_frames"]) > 10  # type: ignore[call-overload]
+    assert result["drops"]["imu"]["duplicate"] > 0  # type: ignore[index]
+    accounted(faulty_drive, result)
+
+
+def test_any_subset_of_dead_sensors_leaves_full_coverage(drive: Path, tmp_path: Path) -> None:
+    others = ["/audio", "/imu", "/gnss", "/vehicle", "/lidar"]
+    subsets = [set(subset) for size in (1, 2, 5) for subset in combinations(others, size)]
+    for dead in subsets[:: 2 if os.environ.get("ROADFUSE_LONG") is None else 1]:
+        silent = without(drive, dead, tmp_path / "silent.mcap")
+        result = result_of(silent)
+        assert result["coverage"] == 1.0, dead
+        accounted(silent, result)
+
+
+def test_a_drive_without_camera_is_paced_by_the_metronome(drive: Path, tmp_path: Path) -> None:
+    blind = without(drive, {topics.CAMERA}, tmp_path / "blind.mcap")
+    decisions = list(replay(blind))
+    assert len(decisions) > 60
+    assert all(not decision.modalities[0].present and decision.degraded for decision in decisions)
+    steps = {b.stamp_ns - a.stamp_ns for a, b in zip(decisions, decisions[1:])}
+    assert steps == {50_000_000}
+
+
+def test_a_hiccup_leaves_no_lasting_latency(simulate_drive: Callable[..., Path]) -> None:
+    clean = list(replay(simulate_drive(seconds=6, seed=9)))
+    stalled = list(replay(simulate_drive("lidar:stall@2-3", "imu:stall@2-3", seconds=6, seed=9)))
+    tail = 20 * 2
+    before = sorted(d.emitted_ns - d.stamp_ns for d in clean[-tail:])
+    after = sorted(d.emitted_ns - d.stamp_ns for d in stalled[-tail:])
+    assert before[tail // 2] == after[tail // 2]
+    assert after[-1] - before[-1] < 5_000_000
+
+
+def test_decisions_of_a_live_run_replay_bit_for_bit(drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for speed, load in (("1", 0), ("20", 0), ("6", 4)):
+        recorded = tmp_path / f"recorded-{speed}.mcap"
+        with busy_processes(load):
+            assert run_main([str(drive), "--out", str(recorded), "--speed", speed, "--json"]) == 0
+        live = json.loads(capsys.readouterr().out)
+        assert replay_main([str(recorded), "--verify", "--json"]) == 0
+        again = json.loads(capsys.readouterr().out)
+        assert again["verified"] is True
+        assert again["sha256"] == live["sha256"]
+        assert again["frames"] == live["frames"]
+
+
+def test_an_overloaded_live_run_sheds_and_still_replays_bit_for_bit(
+    drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    recorded = tmp_path / "overloaded.mcap"
+    with busy_processes(4):
+        assert run_main([str(drive), "--out", str(recorded), "--speed", "60", "--json"]) == 0
+    live = json.loads(capsys.readouterr().out)
+    assert live["overloaded_frames"] > 0
+    assert replay_main([str(recorded), "--verify", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sha256"] == live["sha256"]
+
+
+def test_verify_names_the_first_divergence(drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    decided, altered = tmp_path / "decided.mcap", tmp_path / "altered.mcap"
+    assert replay_main([str(drive), "--out", str(decided), "--json"]) == 0
+    capsys.readouterr()
+    dropped = 0
+    with DriveReader(decided) as source, DriveWriter(altered) as target:
+        for m in source.messages():
+            if m.topic == topics.AUDIO and m.sequence == 120:  # one block of sound is gone from the recording
+                dropped += 1
+                continue
+            target.write_payload(
+                m.topic, m.payload, capture_ns=m.capture_ns, arrival_ns=m.arrival_ns, sequence=m.sequence
+            )
+    assert dropped == 1
+    assert replay_main([str(altered), "--verify"]) == 1
+    said = capsys.readouterr().out
+    assert "diverges in stage sync, frameset" in said
+    assert replay_main(["--diff", str(decided), str(decided)]) == 0
+    capsys.readouterr()
+    assert replay_main([str(altered), "--out", str(tmp_path / "other.mcap")]) == 0
+    assert replay_main(["--diff", str(decided), str(tmp_path / "other.mcap"), "--json"]) == 1
+    difference = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert difference["fields"]["digests"]["frames"] > 0
+    loose = ["--tolerance", "hardness=1", "--ignore", "digests"]
+    loose += [x for name in ("scores", "scene_tags", "sound_events", "embedding") for x in ("--tolerance", f"{name}=2")]
+    for name in ("scene_state", "scene", "modalities", "emitted_ns", "reason"):
+        loose += ["--ignore", name]
+    assert replay_main(["--diff", str(decided), str(tmp_path / "other.mcap"), *loose]) == 0
+
+
+def test_replay_of_what_was_never_decided_says_so(drive: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(DriveFormatError, match="expected recorded decisions"):
+        replay_main([str(drive), "--verify"])
+
+
+def test_a_truncated_drive_gives_its_decisions_and_then_the_damage(drive: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(drive.read_bytes()[: drive.stat().st_size // 2])
+    decisions = []
+    with pytest.raises(DriveDamaged, match=r"damaged at byte \d+: expected"):
+        decisions.extend(replay(cut))
+    assert len(decisions) > 20
+    whole = [decision.canonical() for decision in replay(drive)]
+    # The last frames before the cut lack what came after it; all others are the same.
+    assert [d.canonical() for d in decisions[:-3]] == whole[: len(decisions) - 3]
+    damages: list[DriveDamaged] = []
+    with Replay(cut, on_damage=damages.append) as run:
+        assert len(list(run)) == len(decisions)
+    assert len(damages) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a and more", b"\x89MCAP0\r\n"])
+def test_what_is_no_drive_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "no.mcap"
+    path.write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-m", "edge.command", "replay", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "expected" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_drive_without_any_known_stream_is_refused(tmp_path: Path, drive: Path) -> None:
+    alien = without(drive, {"/camera", "/audio", "/imu", "/gnss", "/vehicle", "/lidar"}, tmp_path / "alien.mcap")
+    with pytest.raises(DriveFormatError, match="expected a stream of"):
+        list(replay(alien))
+
+
+def test_a_missing_bundle_is_refused(drive: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="expected a bundle folder"):
+        list(replay(drive, tmp_path / "none"))
+
+
+def test_decisions_of_another_bundle_are_not_verified(drive: Path, tmp_path: Path) -> None:
+    decided, foreign = tmp_path / "decided.mcap", tmp_path / "foreign.mcap"
+    with Replay(drive, recorder=Recorder(decided, None, lossless=True)) as run:
+        list(run)
+    with DriveReader(decided) as source, DriveWriter(foreign) as target:
+        for m in source.messages():
+            payload = m.payload.replace(run.bundle.id.encode(), b"0" * 64)
+            target.write_payload(
+                m.topic, payload, capture_ns=m.capture_ns, arrival_ns=m.arrival_ns, sequence=m.sequence
+            )
+    with pytest.raises(DriveError, match="expected decisions of bundle"):
+        replay_main([str(foreign), "--verify"])
+
+
+def test_the_json_object_holds_what_scripts_rely_on(drive: Path, capsys: pytest.CaptureFixture) -> None:
+    assert replay_main([str(drive), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {"frames", "coverage", "degraded_frames", "scenes", "sha256", "drops", "stage_ms", "realtime_factor"} <= set(
+        result
+    )
+    assert all({"p50", "p99"} <= set(stage) for stage in result["stage_ms"].values())
+
+
+def test_pacing_takes_the_time_it_says(simulate_drive: Callable[..., Path]) -> None:
+    path = simulate_drive(seconds=2)
+    started = time.monotonic()
+    result = result_of(path, speed=2)
+    assert time.monotonic() - started >= 0.9  # two seconds of drive at twice the speed; never faster
+    assert result["coverage"] == 1.0
+
+
+def test_as_designed_a_frame_leaves_when_it_is_due_not_when_the_next_sample_comes(drive: Path) -> None:
+    deadline_ns = 100_000_000
+    for decision in replay(drive):
+        assert decision.emitted_ns - decision.stamp_ns <= deadline_ns
+        assert decision.reason in tuple(EmitReason)
