@@ -16,6 +16,8 @@ ABSENT_PERIOD_NS: Final = SECOND // 20
 # A gap of this length in which nothing at all arrived is a pause of the recording, not a camera that is silent.
 PAUSE_NS: Final = 2 * SECOND
 _MAX_PERIOD_NS: Final = SECOND
+_MAX_STEPS: Final = 64
+_UNKNOWN_SEQ: Final = -1
 
 
 class Metronome:
@@ -24,59 +26,77 @@ class Metronome:
     Args:
         camera: the pacing row of the stream table.
         deadline_ns: a missed instant is known for missed this long after it.
+
+    Attributes:
+        period_ns: of the camera; 0 while unknown.
+        expected_ns: the next frame instant.
+        due_ns: when it is missed for good.
+        last_seq: of the last real frame.
     """
 
     __slots__ = (
+        "_certain_ns",
         "_deadline_ns",
+        "_last_stamp_ns",
         "_min_period_ns",
+        "_next_seq",
+        "_skip_ns",
         "due_ns",
         "expected_ns",
         "last_seq",
-        "last_stamp_ns",
         "period_ns",
     )
 
     def __init__(self, camera: Stream, deadline_ns: int) -> None:
         self._deadline_ns = deadline_ns
+        # A frame this long after an instant tells that it was missed, for even the latest frame would find it overdue.
+        self._certain_ns = deadline_ns - camera.lateness_ns
         self._min_period_ns = int(SECOND / camera.rate_hz)
+        self._last_stamp_ns = 0  # of the last real frame
+        self._next_seq = _UNKNOWN_SEQ  # that of a frame before which none was dropped
+        self._skip_ns = NEVER  # a frame after it may have been preceded by a missed one
         self.period_ns = 0
-        self.expected_ns = NEVER  # the next frame instant
-        self.due_ns = NEVER  # when it is missed for good
-        self.last_stamp_ns = 0  # of the last real frame
-        self.last_seq = -1
+        self.expected_ns = NEVER
+        self.due_ns = NEVER
+        self.last_seq = _UNKNOWN_SEQ
 
     def start(self, now_ns: int) -> None:
-        """The run begins: without a frame for STARTUP_NS the metronome paces alone."""
+        """The run begins, or goes on after a pause: without a frame for STARTUP_NS the metronome paces alone."""
         self._expect(now_ns + STARTUP_NS)
 
-    def beat(self, stamp_ns: int, seq: int | None) -> None:
-        """A FrameSet left for this instant; `seq` is the camera's, None for a missed frame."""
-        if seq is not None:
-            steps = seq - self.last_seq
-            if self.last_seq >= 0 and 0 < steps <= 64:
-                period_ns = (stamp_ns - self.last_stamp_ns) // steps
-                self.period_ns = min(max(period_ns, self._min_period_ns), _MAX_PERIOD_NS)
-            self.last_stamp_ns, self.last_seq = stamp_ns, seq
-        elif not self.period_ns:
-            self.period_ns = ABSENT_PERIOD_NS
-        if self.period_ns:
-            self._expect(stamp_ns + self.period_ns)
-        else:  # one frame tells no period yet
-            self._expect(stamp_ns + STARTUP_NS)
+    def stop(self) -> None:
+        """Nothing is expected until the next start or beat."""
+        self.expected_ns = self.due_ns = self._skip_ns = NEVER
 
-    def skipped(self, frame_ns: int) -> bool:
-        """Whether the instant before this frame's is missing (a pause of the recording aside)."""
-        return self.expected_ns + self.period_ns // 2 < frame_ns < self.expected_ns + PAUSE_NS
+    def beat(self, stamp_ns: int, seq: int, now_ns: int) -> None:
+        """A frame left."""
+        steps = seq - self.last_seq
+        if self.last_seq >= 0 and 0 < steps <= _MAX_STEPS:
+            period_ns = (stamp_ns - self._last_stamp_ns) // steps
+            if self.period_ns:
+                period_ns = (7 * self.period_ns + period_ns) // 8
+            self.period_ns = min(max(period_ns, self._min_period_ns), _MAX_PERIOD_NS)
+        self._last_stamp_ns, self.last_seq, self._next_seq = stamp_ns, seq, seq + 1
+        self._expect_after(stamp_ns, now_ns)
 
-    def overdue(self, now_ns: int) -> int | None:
-        """The instant of a frame that should have come by now; None if there is none."""
-        if now_ns < self.due_ns:
-            return None
-        if now_ns - self.due_ns > PAUSE_NS:  # nothing at all came meanwhile: the whole recording paused
-            self._expect(now_ns + STARTUP_NS)
-            return None
-        return self.expected_ns
+    def miss(self, instant_ns: int, now_ns: int) -> None:
+        """A FrameSet left for an instant without a frame."""
+        self.period_ns = self.period_ns or ABSENT_PERIOD_NS
+        self._next_seq = _UNKNOWN_SEQ
+        self._expect_after(instant_ns, now_ns)
+
+    def skipped(self, frame_ns: int, seq: int) -> bool:
+        """Whether the frame before this one is missing (a pause of the recording aside)."""
+        if frame_ns <= self._skip_ns or frame_ns >= self.expected_ns + PAUSE_NS:
+            return False
+        return seq != self._next_seq or frame_ns >= self.expected_ns + self._certain_ns
+
+    def _expect_after(self, instant_ns: int, now_ns: int) -> None:
+        """One period later; but nobody paces a past that is long over."""
+        expected_ns = instant_ns + (self.period_ns or STARTUP_NS)
+        self._expect(expected_ns if expected_ns + PAUSE_NS > now_ns else now_ns)
 
     def _expect(self, instant_ns: int) -> None:
         self.expected_ns = instant_ns
         self.due_ns = instant_ns + self._deadline_ns
+        self._skip_ns = instant_ns + min(self.period_ns // 2, self._certain_ns)

@@ -6,6 +6,7 @@ sequence numbers) and its delivery delay (a running 90th percentile).
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Final
 
 from edge.streams import MS, Stream
@@ -30,18 +31,17 @@ class Patience:
         self.last_seq = -1
 
     def learn(self, stamp_ns: int, seq: int, now_ns: int) -> None:
-        """See one delivery."""
+        """See the delivery of a sample newer than all before."""
         delay_ns = now_ns - stamp_ns
         if self.last_seq < 0:
             self.delay_ns = max(delay_ns, 0)
         else:
             self.delay_ns = max(self.delay_ns + (9 * _STEP_NS if delay_ns > self.delay_ns else -_STEP_NS), 0)
             steps = seq - self.last_seq
-            if 0 < steps <= _MAX_STEPS and stamp_ns > self.last_ns:
+            if 0 < steps <= _MAX_STEPS:
                 period_ns = (stamp_ns - self.last_ns) // steps
                 self.period_ns = (7 * self.period_ns + period_ns) // 8 if self.period_ns else period_ns
-        if seq > self.last_seq or stamp_ns > self.last_ns:
-            self.last_seq, self.last_ns = seq, stamp_ns
+        self.last_seq, self.last_ns = seq, stamp_ns
 
     def until(self, stamps: list[int], frame_ns: int, now_ns: int) -> int:
         """Until when to wait for a nearer sample: later than now if it pays, now if not, 0 if none is expected.
@@ -49,17 +49,19 @@ class Patience:
         Args:
             stamps: of the samples at hand, sorted.
         """
-        stream = self.stream
-        if not self.period_ns or self.last_ns + _SILENT_PERIODS * self.period_ns < frame_ns:
-            return 0
+        stream, period_ns, last_ns = self.stream, self.period_ns, self.last_ns
         latest_ns = frame_ns + stream.ahead_ns
-        expected_ns = self.last_ns + self.period_ns
-        if expected_ns > latest_ns:
+        if not period_ns or not frame_ns - _SILENT_PERIODS * period_ns <= last_ns <= latest_ns - period_ns:
             return 0
-        expected_ns += (latest_ns - expected_ns) // self.period_ns * self.period_ns
-        at_hand_ns = min((abs(frame_ns - stamp_ns) for stamp_ns in stamps[-_MAX_STEPS:]), default=stream.tolerance_ns)
+        expected_ns = latest_ns - (latest_ns - last_ns) % period_ns
+        at_hand_ns = stream.tolerance_ns
+        at = bisect_right(stamps, frame_ns)
+        if at:
+            at_hand_ns = min(at_hand_ns, frame_ns - stamps[at - 1])
+        if at < len(stamps):
+            at_hand_ns = min(at_hand_ns, stamps[at] - frame_ns)
         gain_ns = at_hand_ns - abs(expected_ns - frame_ns)
         if gain_ns <= 0:
             return 0
         arrival_ns = expected_ns + self.delay_ns + _SLACK_NS
-        return arrival_ns if stream.worth * gain_ns >= arrival_ns - now_ns else now_ns
+        return max(arrival_ns, now_ns) if stream.worth * gain_ns >= arrival_ns - now_ns else now_ns

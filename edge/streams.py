@@ -1,8 +1,8 @@
 """The stream table: what each sensor stream is, and how a sample of it is chosen for a camera frame.
 
-One row a stream. `lateness_ns` is a promise to the stream: a sample that arrives within it of its capture is never
-missed, whatever the order; beyond it a sample counts from when it arrives. `worth` says how many nanoseconds the loop
-may wait, beyond that promise, for a sample that is one nanosecond nearer to the frame; it is spent only where the
+One row a stream. `lateness_ns` is a promise to the stream: a sample that arrives sooner than this after its capture is
+never missed, whatever the order; beyond it a sample counts from when it arrives. `worth` says how many nanoseconds the
+loop may wait, beyond that promise, for a sample that is one nanosecond nearer to the frame; it is spent only where the
 stream's own delivery delays say that the wait will pay.
 """
 
@@ -20,6 +20,7 @@ MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
 # A frame's decision is due this long after its capture: two frames at 20 fps.
 DEADLINE_NS: Final = 100 * MS
+_MAX_RATE_HZ: Final = 1_000_000
 
 
 class Policy(Enum):
@@ -41,7 +42,7 @@ class Stream:
         topic: of a drive.
         policy: how its sample is chosen.
         rate_hz: the highest rate it may have; sizes its ring, and tells that nothing lies between two samples.
-        lateness_ns: arrivals within this of their capture are always waited for.
+        lateness_ns: arrivals sooner than this after their capture are always waited for.
         tolerance_ns: a sample older than this at the frame instant does not count.
         ahead_ns: a sample younger than the frame by more than this does not count (NEAREST, INTERPOLATE).
         window_ns: length of a WINDOW.
@@ -92,17 +93,31 @@ def validate(streams: tuple[Stream, ...], deadline_ns: int) -> None:
     pacing = [stream.name for stream in streams if stream.policy is Policy.PACE]
     if len(pacing) != 1 or streams[0].name != pacing[0]:
         raise ConfigError(f"streams: expected the one pacing stream first, got {pacing}")
-    for stream in streams:
-        if stream.rate_hz <= 0 or min(stream.lateness_ns, stream.tolerance_ns, stream.ahead_ns, stream.window_ns) < 0:
-            raise ConfigError(f"stream {stream.name}: expected a positive rate and no negative time, got {stream}")
-        needed = ring_needed(stream, deadline_ns)
-        if stream.ring < needed:
-            raise ConfigError(
-                f"stream {stream.name}: expected a ring of at least {needed} samples "
-                f"({stream.rate_hz:g} Hz x worst lateness), got {stream.ring}"
-            )
-        if stream.ahead_ns + stream.lateness_ns > deadline_ns:
-            raise ConfigError(
-                f"stream {stream.name}: expected ahead + lateness within the deadline of {deadline_ns / MS:g} ms, "
-                f"got {(stream.ahead_ns + stream.lateness_ns) / MS:g} ms"
-            )
+    for row, stream in enumerate(streams):
+        if any(stream.name == other.name for other in streams[:row]):
+            raise ConfigError(f"stream {stream.name}: expected one row, got two")
+        _validate_row(stream, deadline_ns)
+
+
+def _validate_row(stream: Stream, deadline_ns: int) -> None:
+    name = stream.name
+    if not 0 < stream.rate_hz <= _MAX_RATE_HZ:
+        raise ConfigError(f"stream {name}: expected a positive rate of at most {_MAX_RATE_HZ} Hz, got {stream.rate_hz}")
+    times = (stream.lateness_ns, stream.tolerance_ns, stream.silence_ns, stream.ahead_ns, stream.window_ns)
+    if min(*times, stream.worth) < 0:
+        raise ConfigError(f"stream {name}: expected no negative time or worth, got {stream}")
+    if stream.policy is Policy.WINDOW and not stream.window_ns:
+        raise ConfigError(f"stream {name}: expected a window longer than 0")
+    if stream.worth and stream.policy is not Policy.NEAREST:
+        raise ConfigError(f"stream {name}: expected worth only with the policy nearest, got {stream.policy.value}")
+    needed = ring_needed(stream, deadline_ns)
+    if stream.ring < needed:
+        raise ConfigError(
+            f"stream {name}: expected a ring of at least {needed} samples "
+            f"({stream.rate_hz:g} Hz x worst lateness), got {stream.ring}"
+        )
+    if stream.ahead_ns + stream.lateness_ns > deadline_ns:
+        raise ConfigError(
+            f"stream {name}: expected ahead + lateness within the deadline of {deadline_ns / MS:g} ms, "
+            f"got {(stream.ahead_ns + stream.lateness_ns) / MS:g} ms"
+        )

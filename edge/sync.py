@@ -17,33 +17,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from edge.frameset import EmitReason, FrameSet, Pick
-from edge.metronome import Metronome
-from edge.ring import NEVER, Ring, ring_for
-from edge.samples import Frame
+from edge.camera_ring import CameraRing
+from edge.frameset import EmitReason, FrameSet
+from edge.metronome import PAUSE_NS, Metronome
+from edge.ring import LONG_AGO, NEVER, Ring
+from edge.rings import ring_for
 from edge.streams import DEADLINE_NS, STREAMS, Stream, validate
-
-
-class CameraRing(Ring):
-    """Frames that wait for their FrameSet, sorted by stamp; each leaves once, used or dropped."""
-
-    __slots__ = ()
-
-    def take(self, frame_ns: int) -> Pick:
-        """The oldest frame, which is due."""
-        self.last_frame_ns = frame_ns
-        frame = self.samples[0]
-        self.used += 1
-        self.used_seqs.add(frame.seq)
-        self._retire(1, "superseded")
-        return Pick([frame], 0, "")
-
-    def _push_irregular(self, sample: Any, now_ns: int) -> bool:
-        super()._push_irregular(sample, now_ns)
-        return True
-
-    def _is_late(self, stamp_ns: int) -> bool:
-        return stamp_ns <= self.last_frame_ns
 
 
 class Sync:
@@ -60,7 +39,8 @@ class Sync:
         ConfigError: the table would lose samples or never settle.
 
     Attributes:
-        due_ns: the next instant at which `pop` may give something without a push.
+        due_ns: the next instant at which `pop` may give something without a push; after a `pop` that gave None it is
+            later than that pop.
     """
 
     def __init__(self, streams: tuple[Stream, ...] = STREAMS, deadline_ns: int = DEADLINE_NS) -> None:
@@ -68,13 +48,14 @@ class Sync:
         self.streams = streams
         self.deadline_ns = deadline_ns
         self.camera = CameraRing(streams[0])
-        self.camera.wake_ns = 0
         self.others = [ring_for(stream) for stream in streams[1:]]
-        self.metronome = Metronome(self.camera.stream, deadline_ns)
-        self.due_ns = 0
-        self._started_ns = NEVER  # first instant that this synchroniser saw
+        self.metronome = Metronome(streams[0], deadline_ns)
+        self.due_ns = NEVER
+        self._asleep = True  # until something arrives: at the start, and while the whole recording pauses
+        # Whoever may hold a frame back longest is asked first, so that the frame is looked at seldom.
+        self._slowest_first = sorted(self.others, key=lambda ring: -ring.stream.lateness_ns - ring.stream.ahead_ns)
         self._patient = [ring for ring in self.others if ring.stream.worth]
-        self._armed: list[Ring] = []  # rings that the waiting frame waits for
+        self._blocker: Ring | None = None  # the ring that the waiting frame waits for
 
     @property
     def pushes(self) -> list[Callable[[Any, int], bool]]:
@@ -91,82 +72,105 @@ class Sync:
 
     def pop(self, now_ns: int) -> FrameSet | None:
         """The next FrameSet that is to leave now; None if none is."""
+        if self._asleep:
+            self._wake(now_ns)
         camera, metronome = self.camera, self.metronome
         if not camera.stamps:
-            if now_ns < metronome.due_ns and self._started_ns != NEVER:
-                self._rest(metronome.due_ns)
-                return None
             return self._pop_overdue(now_ns)
         frame_ns = camera.stamps[0]
-        reason = self._verdict(frame_ns, now_ns)
+        if metronome.skipped(frame_ns, camera.samples[0].seq):
+            return self._pop_skipped(now_ns)
+        reason = self._verdict(frame_ns, frame_ns - 1, now_ns)
         if reason is None:
             return None
-        if metronome.skipped(frame_ns):
-            return self._emit(metronome.expected_ns, None, now_ns, reason)
-        return self._emit(frame_ns, camera.take(frame_ns).samples[0], now_ns, reason)
+        frame = camera.leave()
+        metronome.beat(frame_ns, frame.seq, now_ns)
+        self._rest(now_ns)  # another may be ready at once
+        return FrameSet(frame_ns, frame, frame.seq, now_ns, reason, [ring.take(frame_ns) for ring in self.others])
 
     def _pop_overdue(self, now_ns: int) -> FrameSet | None:
         """No frame waits: the instant of one that should have come, once it is overdue."""
-        if self._started_ns == NEVER:
-            self._started_ns = now_ns
-            self.metronome.start(now_ns)
-        instant_ns = self.metronome.overdue(now_ns)
-        if instant_ns is None:
-            self._rest(self.metronome.due_ns)
+        metronome = self.metronome
+        if now_ns < metronome.due_ns:
+            self._rest(metronome.due_ns)
             return None
-        return self._emit(instant_ns, None, now_ns, EmitReason.DEADLINE)
+        if max(ring.newest_ns for ring in (self.camera, *self.others)) + PAUSE_NS <= now_ns:
+            self._sleep()
+            return None
+        return self._miss(metronome.expected_ns, EmitReason.DEADLINE, now_ns)
 
-    def _emit(self, stamp_ns: int, frame: Frame | None, now_ns: int, reason: EmitReason) -> FrameSet:
-        self._rest(now_ns)  # another may be ready at once
-        picks = [ring.take(stamp_ns) for ring in self.others]
-        if frame is None:
-            self.camera.last_frame_ns = stamp_ns
-            self.metronome.beat(stamp_ns, None)
-            return FrameSet(stamp_ns, None, self.metronome.last_seq, now_ns, reason, picks, "silent")
-        self.metronome.beat(stamp_ns, frame.seq)
-        return FrameSet(stamp_ns, frame, frame.seq, now_ns, reason, picks)
+    def _pop_skipped(self, now_ns: int) -> FrameSet | None:
+        """A frame waits before which one is missing: the instant of that one, once it is sure not to come."""
+        instant_ns, due_ns = self.metronome.expected_ns, self.metronome.due_ns
+        reason = self._verdict(instant_ns, due_ns - self.camera.lateness_ns, now_ns)
+        return self._miss(instant_ns, reason, now_ns) if reason else None
+
+    def _miss(self, instant_ns: int, reason: EmitReason, now_ns: int) -> FrameSet:
+        self.camera.miss(instant_ns)
+        self.metronome.miss(instant_ns, now_ns)
+        self._rest(now_ns)
+        picks = [ring.take(instant_ns) for ring in self.others]
+        return FrameSet(instant_ns, None, self.metronome.last_seq, now_ns, reason, picks, "silent")
+
+    def _verdict(self, frame_ns: int, camera_needs_ns: int, now_ns: int) -> EmitReason | None:
+        """Why the frame leaves now; None (and `due_ns` set) if it waits.
+
+        Args:
+            camera_needs_ns: no frame captured up to this instant may be on its way.
+        """
+        deadline_ns = frame_ns + self.deadline_ns
+        if now_ns >= deadline_ns:
+            return EmitReason.DEADLINE
+        camera, blocker = self.camera, self._blocker
+        if blocker is not None:
+            blocker.wake_ns = NEVER
+            self._blocker = None
+        if camera.gap.missing:
+            until_ns = camera.holds_until(camera_needs_ns, now_ns)
+            if until_ns:
+                self.due_ns = min(until_ns, deadline_ns)
+                return None
+        for ring in self._slowest_first:
+            if ring.newest_ns >= frame_ns - ring.slack_ns and not ring.gap.missing:
+                continue  # the common case, cheaply
+            until_ns = ring.holds_until(frame_ns, now_ns)
+            if until_ns:
+                self._wait(ring, frame_ns, until_ns)
+                return None
+        reason = EmitReason.SETTLED
+        for ring in self._patient:
+            until_ns = ring.waits_until(frame_ns, now_ns)
+            if until_ns > now_ns:
+                self._wait(ring, frame_ns, until_ns)
+                return None
+            if until_ns:
+                reason = EmitReason.VALUE
+        return reason
+
+    def _wait(self, ring: Ring, frame_ns: int, until_ns: int) -> None:
+        """For this ring alone: the frame can't leave before, and the others are asked again then."""
+        self._blocker = ring
+        ring.wake_ns = frame_ns - ring.min_gap_ns
+        self.due_ns = min(until_ns, frame_ns + self.deadline_ns)
 
     def _rest(self, due_ns: int) -> None:
         """Nothing to wait for but this instant and the next frame."""
         self.due_ns = due_ns
-        for ring in self._armed:
-            ring.wake_ns = NEVER
-        self._armed.clear()
+        if self._blocker is not None:
+            self._blocker.wake_ns = NEVER
+            self._blocker = None
 
-    def _verdict(self, frame_ns: int, now_ns: int) -> EmitReason | None:
-        """Why the frame leaves now; None (and `due_ns` set) if it waits."""
-        deadline_ns = frame_ns + self.deadline_ns
-        if now_ns >= deadline_ns:
-            return EmitReason.DEADLINE
-        due_ns = NEVER
-        if self.camera.missing and self.camera.bound_ns(now_ns) < frame_ns - 1:  # an earlier frame may come yet
-            due_ns = self.camera.gap_until_ns
+    def _sleep(self) -> None:
+        """Nothing at all has come for long: whatever comes next wakes."""
+        self._asleep = True
+        self.metronome.stop()
+        self._rest(NEVER)
         for ring in self.others:
-            if ring.newest_ns >= frame_ns - ring.slack_ns and not ring.missing:
-                continue  # the common case, cheaply
-            due_ns = min(due_ns, self._wait_for(ring, frame_ns, now_ns))
-        reason = EmitReason.SETTLED
-        if due_ns == NEVER:
-            for ring in self._patient:
-                until_ns = ring.waits_until(frame_ns, now_ns)
-                if until_ns > now_ns:
-                    self._arm(ring, frame_ns)
-                    due_ns = min(due_ns, until_ns)
-                elif until_ns:
-                    reason = EmitReason.VALUE
-            if due_ns == NEVER:
-                return reason
-        self.due_ns = min(due_ns, deadline_ns)
-        return None
+            ring.wake_ns = LONG_AGO
 
-    def _wait_for(self, ring: Ring, frame_ns: int, now_ns: int) -> int:
-        """Until when the stream's promise holds the frame back; NEVER if it does not."""
-        needs_ns = ring.needs_ns(frame_ns)
-        if ring.bound_ns(now_ns) >= needs_ns or ring.is_silent(now_ns, self._started_ns):
-            return NEVER
-        self._arm(ring, frame_ns)
-        return needs_ns + ring.stream.lateness_ns
-
-    def _arm(self, ring: Ring, frame_ns: int) -> None:
-        ring.wake_ns = frame_ns - ring.min_gap_ns
-        self._armed.append(ring)
+    def _wake(self, now_ns: int) -> None:
+        self._asleep = False
+        self.metronome.start(now_ns)
+        for ring in self.others:
+            ring.wake_ns = NEVER
+            ring.since_ns = now_ns
