@@ -38,8 +38,9 @@ MAX_CAN_ID: Final = (1 << 29) - 1
 MAX_CAN_BYTES: Final = 64
 # No quantity of a vehicle is larger in SI units, and float32 has room for it.
 MAX_MAGNITUDE: Final = 1e6
-# Bytes of a message before it is parsed: parsing can take 50 times as much.
-_MAX_MESSAGE_BYTES: Final = {topics.CAMERA: 64 << 20, topics.AUDIO: 16 << 20, topics.LIDAR: 64 << 20}
+MAX_POINT_FIELDS: Final = 64
+# Bytes of a message before it is parsed: a hostile one takes 25 times as much once parsed.
+_MAX_MESSAGE_BYTES: Final = {topics.CAMERA: 64 << 20, topics.AUDIO: 16 << 20, topics.LIDAR: 33 << 20}
 _MAX_SMALL_MESSAGE_BYTES: Final = 64 << 10
 
 
@@ -290,6 +291,8 @@ def _encode_sweep(sweep: Sweep) -> Message:
 
 def _decode_sweep(message: Any, stamp_ns: int, seq: int) -> Sweep:
     stride = message.point_stride
+    if len(message.fields) > MAX_POINT_FIELDS:
+        raise DriveFormatError(f"{topics.LIDAR}: expected at most {MAX_POINT_FIELDS} fields, got {len(message.fields)}")
     offsets = {field.name: field.offset for field in message.fields if field.type == PackedElementField.FLOAT32}
     fit = all(offset + 4 <= stride for offset in offsets.values())
     if not offsets.keys() >= {"x", "y", "z"} or not fit or len(message.data) % stride:

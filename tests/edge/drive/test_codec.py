@@ -228,6 +228,11 @@ def test_a_cloud_whose_points_do_not_fit_their_stride_is_refused(stride: int) ->
         codec.decode(topics.LIDAR, message.SerializeToString(), 0)
 
 
+def test_a_cloud_of_endless_fields_is_refused_before_they_are_walked() -> None:
+    with pytest.raises(DriveFormatError, match="fields"):
+        codec.decode(topics.LIDAR, PointCloud(timestamp=Timestamp()).SerializeToString() + b"\x2a\x00" * 200_000, 0)
+
+
 def test_a_picture_that_claims_an_absurd_size_is_refused_before_it_is_decoded() -> None:
     jpeg = bytearray(codec.encode_jpeg(np.zeros((8, 8, 3), dtype=np.uint8)))
     at = jpeg.index(b"\xff\xc0") + 5
