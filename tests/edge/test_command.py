@@ -1,0 +1,49 @@
+"""The one command: its table, its help, its one-line errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+
+from edge.command import GROUP, main
+
+
+def test_every_command_of_the_table_loads_and_helps(capsys: pytest.CaptureFixture[str]) -> None:
+    for entry in entry_points(group=GROUP):
+        try:
+            command = entry.load()
+        except ModuleNotFoundError as error:  # an extra that is not installed
+            assert error.name in ("torch", "rerun"), error
+            continue
+        with pytest.raises(SystemExit) as exit_:
+            command(["--help"])
+        assert exit_.value.code == 0
+        assert "usage: roadfuse" in capsys.readouterr().out
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(entry.name in said for entry in entry_points(group=GROUP))
+
+
+def test_misuse_gives_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert main(["fly"]) == 2
+    assert "unknown command 'fly'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["info", "replay", "report", "view"])
+def test_a_missing_drive_is_one_line_and_2(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "edge.command", command, "/nonexistent/drive.mcap"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "Traceback" not in done.stderr

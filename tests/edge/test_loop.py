@@ -1,0 +1,86 @@
+"""The loop as a pure function: frozen and thawed anywhere, it goes on the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge import bundle
+from edge.decision import Decision
+from edge.drive.reader import DriveReader
+from edge.feed import Fed, events
+from edge.loop import NOT_FUSED, Event, Loop
+from edge.overload import LAST_LEVEL
+
+
+@pytest.fixture(scope="module")
+def fed(drive: Path) -> list[Fed]:
+    loop = Loop(bundle.load())
+    with DriveReader(drive) as reader:
+        return list(events(reader, loop.config.streams))
+
+
+def run(loop: Loop, fed: list[Fed]) -> list[Decision]:
+    decisions = []
+    for item in fed:
+        now_ns = item.event.now_ns
+        while 0 < loop.due_ns < now_ns:
+            decisions += loop.step(None, loop.due_ns)
+        decisions += loop.step(item.event, now_ns)
+    return decisions
+
+
+def canonical(decisions: list[Decision]) -> list[bytes]:
+    return [decision.canonical() for decision in decisions]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.37, 0.5, 0.93])
+def test_a_thawed_loop_goes_on_as_the_frozen_one_would(fed: list[Fed], share: float) -> None:
+    at = int(len(fed) * share)
+    whole = Loop(bundle.load())
+    before = run(whole, fed[:at])
+    frozen = whole.freeze()
+    after = run(whole, fed[at:])
+    resumed = Loop(bundle.load())
+    resumed.thaw(frozen)
+    assert canonical(run(resumed, fed[at:])) == canonical(after)
+    assert resumed.accounts() == whole.accounts()
+    assert canonical(before + after) == canonical(run(Loop(bundle.load()), fed))
+
+
+def test_freezing_changes_nothing(fed: list[Fed]) -> None:
+    plain, watched = Loop(bundle.load()), Loop(bundle.load())
+    expected = run(plain, fed[:800])
+    decisions = []
+    for start in range(0, 800, 50):
+        decisions += run(watched, fed[start : start + 50])
+        watched.freeze()
+    assert canonical(decisions) == canonical(expected)
+
+
+def test_a_state_of_another_bundle_is_refused(fed: list[Fed]) -> None:
+    loop = Loop(bundle.load())
+    frozen = loop.freeze().replace(loop.bundle.id.encode(), b"f" * 64)
+    with pytest.raises(ValueError, match="state of bundle ffff"):
+        loop.thaw(frozen)
+
+
+def test_shedding_keeps_every_decision_and_the_recurrent_state_warm(fed: list[Fed]) -> None:
+    loop = Loop(bundle.load())
+    loop.ladder.level = LAST_LEVEL
+    decisions = run(loop, fed[:1500])
+    expected = run(Loop(bundle.load()), fed[:1500])
+    assert [d.stamp_ns for d in decisions] == [d.stamp_ns for d in expected]
+    shed = [d for d in decisions if any(m.absence == "shed" for m in d.modalities)]
+    assert len(shed) > len(decisions) // 2
+    assert all(d.overload_level == LAST_LEVEL for d in decisions)
+    # Fusion ran on every frame: its output follows the recurrent state even where no encoder ran.
+    assert len({d.embedding for d in decisions}) == len(decisions)
+
+
+def test_what_can_not_be_decoded_is_counted_as_corrupt(fed: list[Fed]) -> None:
+    loop = Loop(bundle.load())
+    loop.step(Event(fed[0].event.now_ns, 1, None, 10), fed[0].event.now_ns)
+    loop.step(Event(fed[0].event.now_ns, NOT_FUSED, None, 10), fed[0].event.now_ns)
+    assert loop.accounts()["audio"]["corrupt"] == 1

@@ -1,0 +1,40 @@
+"""The real-time switch says what the system refused, and undoes nothing it should not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CHILD = """
+import gc, os
+from edge.realtime import realtime
+measures = realtime()
+print(len(measures), gc.isenabled(), gc.get_freeze_count() > 0, len(os.sched_getaffinity(0)))
+for measure in measures:
+    print(measure.name, "|", measure.refusal)
+"""
+
+
+def test_it_reports_every_measure_and_freezes_the_garbage() -> None:
+    done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
+    first, *rest = done.stdout.splitlines()
+    count, enabled, frozen, cores = first.split()
+    assert (int(count), enabled, frozen) == (len(rest), "False", "True")
+    refused = {line.split(" | ")[0]: line.partition(" | ")[2] for line in rest}
+    assert any(name.startswith("fifo") for name in refused)
+    assert not [name for name, why in refused.items() if name.startswith("garbage") and why]
+    assert cores == "1" or any(name.startswith("core") and why for name, why in refused.items())
+
+
+def test_without_the_right_it_goes_on_and_says_so() -> None:
+    drop = "import ctypes, resource; resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0)); import os; os.setuid(65534)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", "from edge.realtime import realtime\n" + drop + CHILD.replace("from edge", "#")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "Operation not permitted" in done.stderr and "setuid" in done.stderr:
+        return  # not root: the first test has shown the refusals already
+    assert done.returncode == 0, done.stderr
+    assert "fifo scheduling, priority 50 | Operation not permitted" in done.stdout

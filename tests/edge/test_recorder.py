@@ -1,0 +1,133 @@
+"""Recorded runs and clips: whole or not there, whatever kills the process or fills the disk."""
+
+from __future__ import annotations
+
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edge.drive import topics
+from edge.drive.reader import DriveReader
+from edge.recorder import CLIP_METADATA, Recorder
+from edge.replay import Replay, replay
+from edge.scenes import SceneConfig
+
+# Every drive is hard to this one, so that scenes come early and often.
+EAGER = SceneConfig(open_at=0.05, close_below=0.02, max_ns=1_500_000_000, pre_roll_ns=500_000_000, duplicate_cosine=2.0)
+
+CHILD = """
+import sys
+from pathlib import Path
+from edge.loop import LoopConfig
+from edge.recorder import Recorder
+from edge.replay import Replay
+from tests_recorder_scenes import EAGER
+drive, out, spool = map(Path, sys.argv[1:])
+recorder = Recorder(out, spool, EAGER, lossless=True)
+with Replay(drive, config=LoopConfig(scenes=EAGER), recorder=recorder, speed=3) as run:
+    for decision in run:
+        print(decision.emitted_ns, flush=True)
+"""
+
+
+def eager_run(drive: Path, out: Path | None, spool: Path | None) -> Replay:
+    from edge.loop import LoopConfig
+
+    with Replay(drive, config=LoopConfig(scenes=EAGER), recorder=Recorder(out, spool, EAGER, lossless=True)) as run:
+        list(run)
+    return run
+
+
+def test_a_clip_holds_pre_roll_scene_and_decisions_and_replays(drive: Path, tmp_path: Path) -> None:
+    run = eager_run(drive, None, tmp_path / "spool")
+    clips = sorted((tmp_path / "spool").glob("*.mcap"))
+    assert clips
+    assert len(clips) == run.statistics.as_dict()["scenes"]["queued"]
+    for clip in clips:
+        with DriveReader(clip) as reader:
+            facts = reader.metadata[CLIP_METADATA]
+            assert reader.complete
+            stamps = [m.capture_ns for m in reader.messages(topics=[topics.CAMERA])]
+            decided = [m.capture_ns for m in reader.messages(topics=[topics.DECISION])]
+        assert int(facts["first_ns"]) in stamps
+        assert int(facts["last_ns"]) in decided
+        assert min(stamps) >= int(facts["first_ns"]) - EAGER.pre_roll_ns
+        assert list(replay(clip))
+
+
+def test_the_same_run_writes_the_same_bytes(drive: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        eager_run(drive, tmp_path / f"{name}.mcap", tmp_path / name)
+    a, b = sorted((tmp_path / "a").glob("*")), sorted((tmp_path / "b").glob("*"))
+    assert [path.name for path in a] == [path.name for path in b]
+
+    def content(path: Path) -> list[tuple[str, int, bytes]]:
+        with DriveReader(path) as reader:  # decisions carry measured timings, the one thing that differs
+            return [(m.topic, m.arrival_ns, m.payload) for m in reader.messages() if m.topic != topics.DECISION]
+
+    assert [content(x) for x in a] == [content(x) for x in b]
+    assert content(tmp_path / "a.mcap") == content(tmp_path / "b.mcap")
+
+
+def test_a_kill_loses_no_queued_clip_and_at_most_a_second_of_the_drive(drive: Path, tmp_path: Path) -> None:
+    (tmp_path / "tests_recorder_scenes.py").write_text(f"from edge.scenes import SceneConfig\nEAGER = {EAGER!r}\n")
+    rng = random.Random(4)
+    for attempt in range(6):
+        out, spool = tmp_path / f"{attempt}.mcap", tmp_path / f"spool-{attempt}"
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(drive), str(out), str(spool)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        )
+        assert child.stdout is not None
+        lines = []
+        for _ in range(rng.randrange(5, 60)):
+            line = child.stdout.readline()
+            if not line:
+                break
+            lines.append(int(line))
+        time.sleep(rng.random() * 0.02)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        with DriveReader(out) as reader:
+            arrivals = [m.arrival_ns for m in reader.messages()]
+        # A chunk is half a second of arrivals; the rest is what was on its way to the recorder.
+        assert lines[-1] - max(arrivals, default=lines[0]) <= 1_000_000_000
+        for clip in spool.glob("*.mcap"):
+            with DriveReader(clip) as reader:
+                assert reader.complete
+                assert sum(1 for _ in reader.messages()) > 0
+        Recorder(None, spool, lossless=True).close()  # the next run clears what the kill left half done
+        assert not list(spool.glob("*.part"))
+
+
+def test_a_full_disk_is_said_and_the_drive_stays_readable(drive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "full.mcap"
+    limit = 3_000_000
+
+    def small_disk() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "edge.command", "replay", str(drive), "--out", str(out)],
+        capture_output=True,
+        text=True,
+        preexec_fn=small_disk,
+        check=False,
+    )
+    if out.stat().st_size < limit:
+        pytest.skip("the drive fits the small disk")
+    with DriveReader(out) as reader:
+        assert sum(1 for _ in reader.messages()) > 100
+    if done.returncode:
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert "Traceback" not in done.stderr
