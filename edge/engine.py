@@ -18,7 +18,7 @@ PROVIDERS: Final = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-_DTYPES: Final[dict[str, Any]] = {
+DTYPES: Final[dict[str, Any]] = {
     "tensor(float)": np.float32,
     "tensor(uint8)": np.uint8,
     "tensor(int8)": np.int8,
@@ -172,10 +172,10 @@ def _reason(error: Exception) -> str:
 
 
 def _allocate(path: Path, node: Any) -> Tensor:
-    if node.type not in _DTYPES:
-        raise BundleError(f"{path}: expected tensors of {', '.join(_DTYPES)}, got {node.name} {node.type}")
+    if node.type not in DTYPES:
+        raise BundleError(f"{path}: expected tensors of {', '.join(DTYPES)}, got {node.name} {node.type}")
     shape = [1 if i == 0 and not isinstance(size, int) else size for i, size in enumerate(node.shape)]
     if not all(isinstance(size, int) and size > 0 for size in shape):
         raise BundleError(f"{path}: expected static shapes, got {node.name} {node.shape}")
-    array: Tensor = np.zeros(shape, dtype=_DTYPES[node.type])
+    array: Tensor = np.zeros(shape, dtype=DTYPES[node.type])
     return array
