@@ -30,7 +30,7 @@ from edge.replay import Replay
 from tests_recorder_scenes import EAGER
 drive, out, spool = map(Path, sys.argv[1:])
 recorder = Recorder(out, spool, EAGER, lossless=True)
-with Replay(drive, config=LoopConfig(scenes=EAGER), recorder=recorder, speed=3) as run:
+with Replay(drive, config=LoopConfig(scenes=EAGER), recorder=recorder, speed=1) as run:
     for decision in run:
         print(decision.emitted_ns, flush=True)
 """
@@ -78,7 +78,7 @@ def test_the_same_run_writes_the_same_bytes(drive: Path, tmp_path: Path) -> None
 def test_a_kill_loses_no_queued_clip_and_at_most_a_second_of_the_drive(drive: Path, tmp_path: Path) -> None:
     (tmp_path / "tests_recorder_scenes.py").write_text(f"from edge.scenes import SceneConfig\nEAGER = {EAGER!r}\n")
     rng = random.Random(4)
-    for attempt in range(6):
+    for attempt in range(4):
         out, spool = tmp_path / f"{attempt}.mcap", tmp_path / f"spool-{attempt}"
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(drive), str(out), str(spool)],
@@ -88,7 +88,7 @@ def test_a_kill_loses_no_queued_clip_and_at_most_a_second_of_the_drive(drive: Pa
         )
         assert child.stdout is not None
         lines = []
-        for _ in range(rng.randrange(5, 60)):
+        for _ in range(rng.randrange(10, 60)):
             line = child.stdout.readline()
             if not line:
                 break
