@@ -115,12 +115,14 @@ def import_recording(
         raise SourceError(f"{out}: expected a file name in an existing folder, got none")
     if out.exists() and out.samefile(source):
         raise SourceError(f"{out}: expected a drive other than the source, got the source itself")
-    name = format_name or detect.detect(source)
-    recording = detect.opener(name)(source, options or Options())
     part = out.with_name(f"{out.name}.part")
     try:
+        recording = detect.opener(format_name or detect.detect(source))(source, options or Options())
         summary = _write(recording, source, part, out, cut or Cut(), progress and sys.stderr.isatty())
         part.replace(out)
+    except SourceError as error:
+        part.unlink(missing_ok=True)
+        raise SourceError(str(error) if str(source) in str(error) else f"{source}: {error}") from None
     except BaseException:
         part.unlink(missing_ok=True)
         raise

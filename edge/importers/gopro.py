@@ -51,12 +51,9 @@ def open_recording(source: Path, options: Options) -> Recording:
         raise SourceError(f"{source}: expected a GoPro telemetry (GPMF) track, got a media file without one")
     with media.opened(source) as container:
         payloads = list(_payloads(container, track))
-    try:
-        tracks = gpmf.tracks([gpmf.Payload(start, length, gpmf.parse(payload)) for start, length, payload in payloads])
-        recording = video.pictures_and_sound(source, "gopro", claimed=track)
-        used = _add_sensors(recording, tracks)
-    except SourceError as error:
-        raise SourceError(f"{source}: {error}" if str(source) not in str(error) else str(error)) from None
+    tracks = gpmf.tracks([gpmf.Payload(start, length, gpmf.parse(payload)) for start, length, payload in payloads])
+    recording = video.pictures_and_sound(source, "gopro", claimed=track)
+    used = _add_sensors(recording, tracks)
     for key, found in tracks.items():
         if key not in used:
             recording.skipped.stream(f"GPMF {key.decode('latin-1')} ({found.name})", _REASONS.get(key, _NO_TOPIC))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import SourceError
-from edge.importers.recording import NS_PER_S, Skipped
+from edge.importers.recording import MAX_STAMP_NS, NS_PER_S, Skipped
 from edge.samples import AudioChunk, Frame
 
 ORIGIN_NS: Final = NS_PER_S
@@ -96,7 +96,7 @@ def check_end(stream: Any, last_ns: int, skipped: Skipped, name: str) -> None:
 
 def frames(path: Path, stream_index: int, skipped: Skipped, name: str) -> Iterator[Frame]:
     """The pictures of one stream, BGR, in the order of their instants; JPEG is left to the writer."""
-    last_ns, seq = -1, 0
+    last_ns, seq = -MAX_STAMP_NS, 0
     with opened(path) as container:
         stream = container.streams[stream_index]
         stream.thread_type = "NONE" if stream.codec_context.width * stream.codec_context.height < 1 << 16 else "AUTO"

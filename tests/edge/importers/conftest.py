@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +19,20 @@ from edge.importers.recording import Options
 
 
 class Arrived(NamedTuple):
-    """A sample (a message's bytes for topics without one) and when it arrived."""
+    """A message and when it arrived."""
 
     arrival_ns: int
     capture_ns: int
     sequence: int
-    content: object
+    topic: str
+    payload: bytes
+
+    @property
+    def content(self) -> object:
+        """The sample; the bytes on topics without one."""
+        if self.topic in (topics.CALIBRATION, topics.TRANSFORM):
+            return self.payload
+        return codec.decode(self.topic, self.payload, self.sequence, pictures=False)
 
 
 class Imported(NamedTuple):
@@ -43,12 +51,18 @@ def read_streams(path: Path) -> dict[str, list[Arrived]]:
         for message in drive.messages():
             assert message.arrival_ns >= last_ns
             last_ns = message.arrival_ns
-            content: object = message.payload
-            if message.topic not in (topics.CALIBRATION, topics.TRANSFORM):
-                content = codec.decode(message.topic, message.payload, message.sequence, pictures=False)
-            arrived = Arrived(message.arrival_ns, message.capture_ns, message.sequence, content)
+            arrived = Arrived(message.arrival_ns, message.capture_ns, message.sequence, message.topic, message.payload)
             streams.setdefault(message.topic, []).append(arrived)
     return streams
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _bytecode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Reader processes keep their bytecode, wherever the environment says otherwise: only the first one compiles."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
+        yield
 
 
 @pytest.fixture(scope="session")
