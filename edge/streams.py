@@ -71,7 +71,7 @@ STREAMS: Final = (
     Stream("audio", topics.AUDIO, Policy.WINDOW, 125, 20 * MS, 200 * MS, 300 * MS, ring=512, window_ns=1040 * MS),
     Stream("imu", topics.IMU, Policy.WINDOW, 500, 20 * MS, 100 * MS, 200 * MS, ring=1024, window_ns=SECOND),
     Stream("gnss", topics.GNSS, Policy.HOLD, 25, 20 * MS, 1500 * MS, 2500 * MS, ring=64),
-    Stream("vehicle", topics.VEHICLE, Policy.INTERPOLATE, 125, 20 * MS, 200 * MS, 300 * MS, ring=64, ahead_ns=25 * MS),
+    Stream("vehicle", topics.VEHICLE, Policy.INTERPOLATE, 125, 20 * MS, 200 * MS, 300 * MS, ring=192, ahead_ns=25 * MS),
     Stream(
         "lidar", topics.LIDAR, Policy.NEAREST, 12.5, 20 * MS, 150 * MS, 400 * MS, ring=16, ahead_ns=20 * MS, worth=2.0
     ),
