@@ -18,7 +18,7 @@ from export.world.faults import Fault
 from export.world.journey import undertake
 from export.world.lidar import Lidar
 from export.world.motion import Motion
-from export.world.scenario import compose
+from export.world.scenario import LIGHTS, SCENARIOS, WEATHERS, compose, require
 from export.world.scene import Stage
 from export.world.scenery import build_scenery
 from export.world.sound.microphone import RATE_HZ, Microphone
@@ -46,6 +46,11 @@ class WorldConfig:
     lidar: bool = True
 
     def __post_init__(self) -> None:
+        require("scenario", self.scenario, SCENARIOS)
+        if self.weather is not None:
+            require("weather", self.weather, WEATHERS)
+        if self.light is not None:
+            require("light", self.light, LIGHTS)
         if not 0.1 <= self.seconds <= LONGEST_S:
             raise ConfigError(f"seconds: expected 0.1..{LONGEST_S:g}, got {self.seconds:g}")
         if not 0 <= self.seed < 2**63:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from export.world.camera.grain import Grain
 from export.world.camera.ground_light import GroundLight
-from export.world.camera.lens import Lens
+from export.world.camera.lens import SHIFT, Lens, fixed_corners
 from export.world.camera.light import air_colour
 from export.world.camera.markings import Edges, dashes, patches, zebras
 from export.world.journey import Journey
@@ -23,7 +23,6 @@ Paint = tuple[float, float, float]
 
 SIGHT_M = 190
 STATIONS = np.unique(np.round(np.concatenate([np.arange(-2, 14, 2), np.geomspace(14, SIGHT_M, 26)])).astype(np.int64))
-SHIFT = 4  # fractional bits of polygon corners
 NEAREST_M = 2.2  # ground nearer than this is below the picture
 WET_TONE = 0.72
 WHITE: Paint = (222.0, 226.0, 226.0)
@@ -129,8 +128,7 @@ class Ground:
         points = self._project(chosen[..., 0], chosen[..., 1], pose)
         x, _ = pose.to_ego(chosen[..., 0], chosen[..., 1])
         points = points[(x > 2.0).any(axis=1)]
-        fixed = np.round(np.clip(points, -3000, 4000) * (1 << SHIFT)).astype(np.int32)
-        for quad in fixed:
+        for quad in fixed_corners(points):
             cv2.fillConvexPoly(picture, quad, colour, cv2.LINE_AA, SHIFT)
 
     def _project(self, x_m: F64, y_m: F64, pose: Pose) -> F64:
@@ -159,5 +157,4 @@ def _paint(colour: F64) -> Paint:
 
 def _band(picture: U8, left: F64, right: F64, colour: Paint) -> None:
     outline = np.concatenate([left, right[::-1]])
-    fixed = np.round(np.clip(outline, -3000, 4000) * (1 << SHIFT)).astype(np.int32)
-    cv2.fillPoly(picture, [fixed], colour, cv2.LINE_AA, SHIFT)
+    cv2.fillPoly(picture, [fixed_corners(outline)], colour, cv2.LINE_AA, SHIFT)

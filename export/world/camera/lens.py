@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 F64 = NDArray[np.float64]
 
 NEAR_M = 0.25
+SHIFT = 4  # fractional bits of the corners handed to the polygon filler
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +86,27 @@ def clip_near(polygon_camera: F64) -> F64:
         if (a[2] - NEAR_M) * (b[2] - NEAR_M) < 0.0:
             kept.append(a + (b - a) * ((NEAR_M - a[2]) / (b[2] - a[2])))
     return np.array(kept) if len(kept) >= 3 else np.empty((0, 3))
+
+
+def clip_to_picture(polygon_px: F64, width_px: int, height_px: int) -> list[tuple[float, float]]:
+    """The corners of a (n, 2) convex polygon's part inside the picture; may be empty."""
+    corners = [(float(x), float(y)) for x, y in polygon_px]
+    for axis, limit, sign in ((0, 0.0, 1.0), (0, float(width_px), -1.0), (1, 0.0, 1.0), (1, float(height_px), -1.0)):
+        kept: list[tuple[float, float]] = []
+        for a, b in zip(corners, corners[1:] + corners[:1]):
+            inside_a, inside_b = sign * (a[axis] - limit), sign * (b[axis] - limit)
+            if inside_a >= 0.0:
+                kept.append(a)
+            if inside_a * inside_b < 0.0:
+                f = inside_a / (inside_a - inside_b)
+                kept.append((a[0] + (b[0] - a[0]) * f, a[1] + (b[1] - a[1]) * f))
+        corners = kept
+    return corners
+
+
+def fixed_corners(pixels: F64, scale: int = 1) -> NDArray[np.int32]:
+    """Corners in the polygon filler's fixed point for a picture `scale` times smaller.
+
+    Pixel i covers i..i+1 here, while the filler counts from pixel centres: hence the half.
+    """
+    return np.round((np.clip(pixels, -4000, 5000) / scale - 0.5) * (1 << SHIFT)).astype(np.int32)

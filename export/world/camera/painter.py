@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from export.world.camera.lens import NEAR_M, Lens, clip_near
+from export.world.camera.lens import NEAR_M, SHIFT, Lens, clip_near, clip_to_picture, fixed_corners
 from export.world.camera.light import air_colour, brightness
 from export.world.camera.model import CORNERS, Lamp, Model
 from export.world.camera.signs import draw_plate, plate_corners
@@ -20,7 +20,6 @@ from export.world.weather import Atmosphere
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
-SHIFT = 4
 INDOORS = (95.0, 175.0, 228.0)  # colour of a lit room
 MASK_SCALE = 4  # the mask of what hides what is this much smaller than the picture
 
@@ -72,7 +71,7 @@ class Painter:
         two_sided = np.concatenate([p.model.two_sided for p in placed])
         visible = alive & (two_sided | (_areas(pixels) < 0.0))
         seen = self._look(placed, pixels, alive, visible, owner_first, pitch_rad)
-        fixed = np.round(np.clip(pixels, -4000, 5000) * (1 << SHIFT)).astype(np.int32)
+        fixed = fixed_corners(pixels)
         shades = colours.tolist()
         for i, p in enumerate(placed):
             for f in self._order(p, int(owner_first[i]), int(owner_first[i + 1])):
@@ -159,8 +158,7 @@ class Painter:
                 corners, depth = self.lens.project(self._plate_ego(placed[i]), pitch_rad)
                 if depth.min() < 1.0:
                     continue
-            low = np.maximum(corners.min(axis=0), 0.0)
-            high = np.minimum(corners.max(axis=0), (width, height))
+            low, high = self._extent(corners, pixels[of][visible[of]] if not placed[i].plate else corners[None])
             if placed[i].id >= 0 and (high > low).all():
                 x0, y0 = int(low[0] / MASK_SCALE), int(low[1] / MASK_SCALE)
                 x1 = max(math.ceil(high[0] / MASK_SCALE), x0 + 1)
@@ -170,12 +168,20 @@ class Painter:
                 seen.append(Seen(placed[i].id, (float(low[0]), float(low[1]), float(high[0]), float(high[1])), share))
             if (high - low).min() < 3.0:
                 continue
-            small = np.round(np.clip(pixels[of][visible[of]], -4000, 5000) * ((1 << SHIFT) / MASK_SCALE)).astype(
-                np.int32
-            )
-            for face in small:
+            for face in fixed_corners(pixels[of][visible[of]], MASK_SCALE):
                 cv2.fillConvexPoly(mask, face, 1, cv2.LINE_8, SHIFT)
         return seen
+
+    def _extent(self, corners: F64, polygons: F64) -> tuple[F64, F64]:
+        """Low and high corner of the box around what lies inside the picture; low > high if nothing does."""
+        size = np.array([self.lens.width_px, self.lens.height_px], dtype=np.float64)
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        if (low >= 0.0).all() and (high <= size).all():
+            return low, high
+        inside = [c for polygon in polygons for c in clip_to_picture(polygon, self.lens.width_px, self.lens.height_px)]
+        if not inside:
+            return size, np.zeros(2)
+        return np.maximum(np.min(inside, axis=0), 0.0), np.minimum(np.max(inside, axis=0), size)
 
     def _lamp(self, picture: U8, p: Placed, lamp: Lamp, pitch_rad: float, air: Atmosphere) -> None:
         c, s = math.cos(p.turn_rad), math.sin(p.turn_rad)
@@ -207,7 +213,7 @@ class Painter:
             shape = 0.55 * fall**2.2 + 1.2 * np.exp(-((x**2 + y**2) / 0.03))
             self._glows[key] = np.clip(shape[..., None] * np.array(colour), 0, 255).astype(np.uint8)
         sprite = self._glows[key]
-        left, top = round(float(pixel[0])) - size, round(float(pixel[1])) - size
+        left, top = math.floor(pixel[0]) - size, math.floor(pixel[1]) - size
         x0, y0 = max(left, 0), max(top, 0)
         x1, y1 = min(left + 2 * size + 1, picture.shape[1]), min(top + 2 * size + 1, picture.shape[0])
         if x0 >= x1 or y0 >= y1:

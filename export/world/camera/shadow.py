@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from export.world.camera.lens import Lens
+from export.world.camera.lens import SHIFT, Lens, fixed_corners
 from export.world.scene import Scene
 
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
-SCALE, SHIFT = 2, 4
+SCALE = 2
 BENEATH, SUNLESS = 120, 150  # of 255
 NEAREST_M = 2.4
 
@@ -76,7 +76,7 @@ def _fill(mask: U8, outline: F64, scene: Scene, lens: Lens, top: int, level: int
         return
     points = np.concatenate([outline, np.zeros((len(outline), 1))], axis=1)
     pixels, _ = lens.project(points, scene.pose.pitch_rad)
-    fixed = np.round(np.clip((pixels - (0, top)) / SCALE, -3000, 3000) * (1 << SHIFT)).astype(np.int32)
+    fixed = fixed_corners(pixels - (0, top), SCALE)
     cv2.fillConvexPoly(mask, fixed, level, cv2.LINE_8, SHIFT)
 
 

@@ -102,7 +102,7 @@ def draw_plate(
         size = max(round(PLATE_PX * shrink * 1.5), 4)
         source, mask = _small(variant, size)
         square = square * (size / PLATE_PX)
-    matrix = cv2.getPerspectiveTransform(square, (pixels - (left, top)).astype(np.float32))
+    matrix = cv2.getPerspectiveTransform(square, (pixels - (left + 0.5, top + 0.5)).astype(np.float32))
     area = (right - left, bottom - top)
     light = min(
         air.ambient * 0.95 + air.lamps * 1.6 * float(beam(*(corners_ego[:1, k] for k in range(3)))[0] + 0.12), 1.15
