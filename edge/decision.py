@@ -5,9 +5,11 @@ Measured timings are recorded with a decision but are no part of it: two runs ag
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from itertools import repeat
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -70,6 +72,14 @@ class StageDigest(NamedTuple):
     crc32: int
 
 
+_Row = TypeVar("_Row", Score, Tag)
+
+
+def rows(kind: type[_Row], *columns: Iterable[object]) -> tuple[_Row, ...]:
+    """Many named tuples of one kind from their columns, several times as fast as one by one."""
+    return tuple(map(tuple.__new__, repeat(kind), zip(*columns)))
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """See roadfuse.v1.Decision; instants in ns."""
@@ -111,19 +121,24 @@ class Decision:
             bundle_id=self.bundle_id,
             degraded=self.degraded,
         )
-        message.embedding.extend(np.frombuffer(self.embedding, dtype="<f4"))
+        message.embedding.extend(np.frombuffer(self.embedding, dtype="<f4").tolist())
+        add_modality = message.modalities.add
         for stream, present, age_ns, samples, absence in self.modalities:
-            message.modalities.add(stream=stream, present=present, age_ns=age_ns, samples=samples, absence=absence)
+            add_modality(stream=stream, present=present, age_ns=age_ns, samples=samples, absence=absence)
+        add_score = message.scores.add
         for name, value, weight in self.scores:
-            message.scores.add(name=name, value=value, weight=weight)
+            add_score(name=name, value=value, weight=weight)
+        add_tag = message.scene_tags.add
         for name, probability in self.scene_tags:
-            message.scene_tags.add(name=name, probability=probability)
+            add_tag(name=name, probability=probability)
+        add_sound = message.sound_events.add
         for name, probability in self.sound_events:
-            message.sound_events.add(name=name, probability=probability)
+            add_sound(name=name, probability=probability)
         for found in self.objects:
             message.objects.add(**found._asdict())
+        add_digest = message.digests.add
         for stage, tensor, crc32 in self.digests:
-            message.digests.add(stage=stage, tensor=tensor, crc32=crc32)
+            add_digest(stage=stage, tensor=tensor, crc32=crc32)
         if timings:
             for stage, elapsed_ns in self.timings_ns.items():
                 message.timings.add(stage=stage, elapsed_ns=elapsed_ns)

@@ -15,10 +15,11 @@ hardness = 1 - product(1 - weight * score). Every score is in the decision with 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
+from operator import itemgetter, sub
 from typing import Any, Final
 
-from edge.decision import Score, Tag
+from edge.decision import Score, Tag, rows
 from edge.samples import VehicleState
 
 ALARMS: Final = frozenset({"siren", "horn"})
@@ -27,6 +28,7 @@ _BRAKE_FROM_MPS2: Final = 2.0
 _BRAKE_FULL_MPS2: Final = 6.0
 # After a takeover the scene that caused it is still on.
 _TAKEOVER_NS: Final = 2_000_000_000
+_PROBABILITY: Final = itemgetter(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,9 @@ class Judge:
     """Scores frames; remembers the last frame's tags and who drove."""
 
     def __init__(self, weights: JudgeWeights | None = None) -> None:
-        self._weights = weights or JudgeWeights()
+        weights = weights or JudgeWeights()
+        self._names = tuple(field.name for field in fields(weights))  # in the order of the scores below
+        self._weights: tuple[float, ...] = astuple(weights)
         self._last_tags: tuple[float, ...] = ()
         self._driver_in_control: bool | None = None
         self._takeover_ns: int | None = None
@@ -68,24 +72,27 @@ class Judge:
             vehicle: the vehicle's pick; may be empty.
             degraded_share: share of the expected streams that are absent.
         """
-        weights = self._weights
         uncertainty, disagreement, novelty = model_scores
         state = vehicle[-1] if vehicle else None
-        scores = [
-            Score("uncertainty", uncertainty, weights.uncertainty),
-            Score("disagreement", disagreement, weights.disagreement),
-            Score("novelty", novelty, weights.novelty),
-            Score("flicker", self._flicker(scene_tags), weights.flicker),
-            Score("braking", _braking(state), weights.braking),
-            Score("takeover", self._takeover(state, stamp_ns), weights.takeover),
-            Score("alarm", _alarm(sound_events), weights.alarm),
-            Score("degraded", degraded_share, weights.degraded),
-        ]
+        scores = rows(
+            Score,
+            self._names,
+            (
+                uncertainty,
+                disagreement,
+                novelty,
+                self._flicker(scene_tags),
+                _braking(state),
+                self._takeover(state, stamp_ns),
+                _alarm(sound_events),
+                degraded_share,
+            ),
+            self._weights,
+        )
         ease = 1.0
         for _, value, weight in scores:
             ease *= 1.0 - weight * value
-        scores.sort(key=_part, reverse=True)
-        return 1.0 - ease, tuple(scores)
+        return 1.0 - ease, tuple(sorted(scores, key=_part, reverse=True))
 
     def freeze(self) -> dict[str, Any]:
         """All that one frame leaves for the next."""
@@ -98,11 +105,11 @@ class Judge:
         self._takeover_ns = frozen["takeover"]
 
     def _flicker(self, scene_tags: Sequence[Tag]) -> float:
-        last, values = self._last_tags, tuple([tag.probability for tag in scene_tags])
+        last, values = self._last_tags, tuple(map(_PROBABILITY, scene_tags))
         self._last_tags = values
         if len(last) != len(values):
             return 0.0
-        return min(max([abs(value - before) for value, before in zip(values, last)], default=0.0), 1.0)
+        return min(max(map(abs, map(sub, values, last)), default=0.0), 1.0)
 
     def _takeover(self, state: VehicleState | None, stamp_ns: int) -> float:
         if state is not None and state.driver_in_control is not None:
@@ -115,7 +122,7 @@ class Judge:
 
 
 def _part(score: Score) -> float:
-    return score.value * score.weight
+    return score[1] * score[2]
 
 
 def _braking(state: VehicleState | None) -> float:

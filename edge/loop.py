@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -84,6 +84,8 @@ class Loop:
         self.scenes: list[Scene] = []
         self._names = [stream.name for stream in self.config.streams]
         self._required = [stream.required for stream in self.config.streams]
+        self._camera = _index("camera", self.perception.names)  # among the encoders
+        self._vehicle = _index("vehicle", self._names[1:])  # among the picks
         self._seen = [False] * len(self._names)
         self._objects: tuple[DetectedObject, ...] = ()
         self._index = 0
@@ -180,11 +182,16 @@ class Loop:
         perception.fuse(present)
         fused_ns = self._clock()
         scene_tags, sound_events = perception.tags("scene_tags"), perception.tags("sound_events")
-        if "camera" in perception.names and not shed & {perception.names.index("camera")}:
+        if self._camera is not None and self._camera not in shed:
             self._objects = perception.objects(frames)
-        vehicle = frames.picks[self._names.index("vehicle") - 1].samples if "vehicle" in self._names else ()
+        vehicle = () if self._vehicle is None else frames.picks[self._vehicle].samples
         hardness, scores = self._judge(
-            frames.stamp_ns, perception.scores(), scene_tags, sound_events, vehicle, degraded_share
+            frames.stamp_ns,
+            perception.scores(scene_tags + sound_events),
+            scene_tags,
+            sound_events,
+            vehicle,
+            degraded_share,
         )
         fused = perception.embedding()
         embedding = b"" if fused is None else fused.tobytes()
@@ -270,15 +277,15 @@ class Loop:
 
     def _digests(self, frames: FrameSet, present: list[bool], embedding: bytes) -> tuple[StageDigest, ...]:
         """What each stage gave, so that a divergence is named where it starts."""
-        digests = [StageDigest("sync", "frameset", zlib.crc32(frames.key()))]
-        perception = self.perception
-        for i, name in enumerate(perception.names):
-            if present[i]:
-                for tensor, values in perception.encoders[name].outputs.items():
-                    digests.append(StageDigest("encode", f"{name}.{tensor}", zlib.crc32(values.data)))
-        if embedding:
-            digests.append(StageDigest("fuse", "embedding", zlib.crc32(embedding)))
-        return tuple(digests)
+        synced = StageDigest("sync", "frameset", zlib.crc32(frames.key()))
+        encoded = self.perception.digests(present)
+        if not embedding:
+            return (synced, *encoded)
+        return (synced, *encoded, StageDigest("fuse", "embedding", zlib.crc32(embedding)))
+
+
+def _index(name: str, names: Sequence[str]) -> int | None:
+    return names.index(name) if name in names else None
 
 
 def _no_clock() -> int:

@@ -5,6 +5,7 @@ An embedding lies in the buffer that its encoder writes and fusion reads; nothin
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import Bundle
 from edge.bundle_check import TAG_HEADS, check_encoder, check_fuse, check_tags
-from edge.decision import DetectedObject, Tag
+from edge.decision import DetectedObject, StageDigest, Tag, rows
 from edge.decoders import DECODERS, check_objects
 from edge.engine import OrtEngine
 from edge.frameset import FrameSet
@@ -67,8 +68,10 @@ class Perception:
             )
             check_fuse(bundle.fuse, self._fuse.inputs, self._fuse.outputs)
             self._presence = self._fuse.inputs[bundle.fuse.presence]
+            self._fused_from = [self.names.index(name) for name in bundle.fuse.inputs]
         self.engines = {**self.encoders, **({"fuse": self._fuse} if self._fuse else {})}
         self._present = [True] * len(self.names)  # what the last frame had
+        self._find_outputs()
         self._check_heads()
         for engine in self.engines.values():
             engine.warm_up(bundle.warm_up)
@@ -81,13 +84,13 @@ class Perception:
             assert frames.frame is not None and frames.frame.image is not None  # `present` said so
             self._picture.fill(frames.frame.image)
         elif name == "audio":
-            sound = frames.picks[self._row["audio"]].samples
+            sound = self._samples("audio", frames)
             if self._windows is not None:
                 self._step_over(self._windows, engine, sound)
                 return
             pcm_into(buffer.reshape(-1), sound, frames.stamp_ns, spec["rate_hz"])
         else:
-            imu, vehicle, gnss = (frames.picks[self._row[stream]].samples for stream in ("imu", "vehicle", "gnss"))
+            imu, vehicle, gnss = [self._samples(stream, frames) for stream in ("imu", "vehicle", "gnss")]
             motion_into(buffer[0], frames.stamp_ns, spec["window_ns"], imu, vehicle, gnss)
         engine.run()
         engine.advance()
@@ -97,39 +100,48 @@ class Perception:
         if name == "camera":
             return frames.frame is not None and frames.frame.image is not None
         if name == "audio":
-            return bool(frames.picks[self._row["audio"]].samples)
-        return bool(frames.picks[self._row["imu"]].samples) or bool(frames.picks[self._row["vehicle"]].samples)
+            return bool(self._samples("audio", frames))
+        return bool(self._samples("imu", frames)) or bool(self._samples("vehicle", frames))
 
     def fuse(self, present: list[bool]) -> None:
         """Run fusion over the embeddings that are present (in the order of `names`)."""
         self._present = present
         if self._fuse is None:
             return
-        for i, name in enumerate(self.bundle.fuse.inputs if self.bundle.fuse else ()):
-            self._presence[0, i] = present[self.names.index(name)]
+        for i, modality in enumerate(self._fused_from):
+            self._presence[0, i] = present[modality]
         self._fuse.run()
         self._fuse.advance()
 
     def tags(self, head: str) -> tuple[Tag, ...]:
         """The head's labels with their probabilities; () where the bundle has no such head."""
-        labels = self.bundle.heads.get(head, ())
         values = self._output(head)
-        if values is None:
-            return ()
-        return tuple(map(Tag, labels, values.ravel().tolist()))
+        return () if values is None else rows(Tag, self.bundle.heads.get(head, ()), values.tolist())
 
-    def scores(self) -> list[float]:
-        """uncertainty, disagreement, novelty, each 0..1."""
-        values = self._fuse_output("scores")
+    def scores(self, tags: Sequence[Tag]) -> list[float]:
+        """uncertainty, disagreement, novelty, each 0..1.
+
+        Args:
+            tags: of the frame; without fusion's scores, what is undecided about them is the uncertainty.
+        """
+        values = self._fused.get("scores")
         if values is not None:
-            scores: list[float] = values.ravel().tolist()
+            scores: list[float] = values.tolist()
             return scores
-        return [self._head_uncertainty(), 0.0, 0.0]
+        return [max([1.0 - abs(2.0 * probability - 1.0) for _, probability in tags], default=0.0), 0.0, 0.0]
 
     def embedding(self) -> NDArray[np.float32] | None:
         """The fused embedding; of the only encoder where there is no fusion; None where that has none."""
-        fused = self._fuse_output("embedding")
-        return fused if fused is not None else self._encoder_output("embedding")
+        return self._output("embedding")
+
+    def digests(self, present: list[bool]) -> list[StageDigest]:
+        """Of what each encoder gave whose modality was present."""
+        return [
+            StageDigest("encode", tensor, zlib.crc32(values.data))
+            for there, tensors in zip(present, self._tensors)
+            if there
+            for tensor, values in tensors
+        ]
 
     def objects(self, frames: FrameSet) -> tuple[DetectedObject, ...]:
         """What the camera sees, in pixels of the recorded picture."""
@@ -196,23 +208,30 @@ class Perception:
             values = self.encoders["camera"].outputs[camera.outputs["objects"]]
             check_objects(camera.path, camera.decoder, values, len(self.bundle.heads["objects"]))
 
-    def _output(self, role: str) -> NDArray[Any] | None:
-        fused = self._fuse_output(role)
-        return fused if fused is not None else self._encoder_output(role)
-
-    def _fuse_output(self, role: str) -> NDArray[Any] | None:
-        if self._fuse is None or self.bundle.fuse is None or role not in self.bundle.fuse.outputs:
-            return None
-        return self._fuse.outputs[self.bundle.fuse.outputs[role]]
-
-    def _encoder_output(self, role: str) -> NDArray[Any] | None:
+    def _find_outputs(self) -> None:
+        """Where each role's values lie, flat: in fusion's outputs, else in some encoders', costliest first."""
+        fuse, engine = self.bundle.fuse, self._fuse
+        self._fused: dict[str, NDArray[Any]] = {}
+        if fuse is not None and engine is not None:
+            self._fused = {role: engine.outputs[tensor].reshape(-1) for role, tensor in fuse.outputs.items()}
+        self._encoded: dict[str, list[tuple[int, NDArray[Any]]]] = {}
         for i, name in enumerate(self.names):
-            tensor = self.bundle.encoders[name].outputs.get(role)
-            if tensor is not None and self._present[i]:  # what an absent modality said last is no news
-                return self.encoders[name].outputs[tensor]
+            for role, tensor in self.bundle.encoders[name].outputs.items():
+                self._encoded.setdefault(role, []).append((i, self.encoders[name].outputs[tensor].reshape(-1)))
+        self._tensors = [
+            [(f"{name}.{tensor}", values) for tensor, values in self.encoders[name].outputs.items()]
+            for name in self.names
+        ]
+
+    def _output(self, role: str) -> NDArray[Any] | None:
+        fused = self._fused.get(role)
+        if fused is not None:
+            return fused
+        for i, values in self._encoded.get(role, ()):
+            if self._present[i]:  # what an absent modality said last is no news
+                return values
         return None
 
-    def _head_uncertainty(self) -> float:
-        """Without fusion: how far the heads' probabilities are from yes or no."""
-        values = [tag.probability for head in ("scene_tags", "sound_events") for tag in self.tags(head)]
-        return max((1.0 - abs(2.0 * value - 1.0) for value in values), default=0.0)
+    def _samples(self, stream: str, frames: FrameSet) -> Sequence[Any]:
+        row = self._row.get(stream)
+        return () if row is None else frames.picks[row].samples
