@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -26,6 +27,7 @@ DTYPES: Final[dict[str, Any]] = {
     "tensor(int32)": np.int32,
     "tensor(bool)": np.bool_,
 }
+_MAX_REASON: Final = 300  # characters
 
 
 class Engine(Protocol):
@@ -107,7 +109,7 @@ class OrtEngine:
             for _ in range(runs):
                 self.run()
         except Exception as error:  # ONNX Runtime's errors share no base class but this
-            raise BundleError(f"{self._path}: expected a model that runs, got: {_reason(error)}") from None
+            raise BundleError(f"{self._path}: expected a model that runs, got: {reason(error)}") from None
 
     def advance(self) -> None:
         """Let the recurrent outputs become the next step's inputs."""
@@ -164,11 +166,15 @@ def _session(path: Path, threads: int, provider: str) -> Any:
     try:
         return ort.InferenceSession(path.read_bytes(), options, providers=[available[provider]])
     except Exception as error:  # ONNX Runtime's errors share no base class but this
-        raise BundleError(f"{path}: expected a model that ONNX Runtime loads, got: {_reason(error)}") from None
+        raise BundleError(f"{path}: expected a model that ONNX Runtime loads, got: {reason(error)}") from None
 
 
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def reason(error: Exception) -> str:
+    """What ONNX Runtime says, in one line, without its error class and source position."""
+    line = " ".join(str(error).split())
+    line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)
+    line = re.sub(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z\[])", "", line)
+    return line[:_MAX_REASON] or type(error).__name__
 
 
 def _allocate(path: Path, node: Any) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 
 from edge.bundle_check import MOTION_CHANNELS
-from edge.engine import DTYPES
+from edge.engine import DTYPES, reason
 from edge.errors import BundleError, ConfigError
 from edge.model_mapping import ACTIVATIONS, ModelMapping
 
@@ -72,7 +72,7 @@ def _read(path: Path) -> Any:
     except DecodeError:
         raise BundleError(f"{path}: expected an ONNX model, got bytes that are none") from None
     except (OSError, ValueError, onnx.checker.ValidationError) as error:  # weights in other files
-        raise BundleError(f"{path}: expected an ONNX model with its weights, got: {_line(error)}") from None
+        raise BundleError(f"{path}: expected an ONNX model with its weights, got: {reason(error)}") from None
     if not (model.opset_import and model.graph.node and model.graph.output):
         raise BundleError(f"{path}: expected an ONNX model, got one without operators")
     return model
@@ -185,7 +185,7 @@ def _session(path: Path, content: bytes) -> Any:
     try:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base class but this
-        raise BundleError(f"{path}: expected a model that ONNX Runtime loads, got: {_line(error)}") from None
+        raise BundleError(f"{path}: expected a model that ONNX Runtime loads, got: {reason(error)}") from None
 
 
 def _output_shapes(path: Path, session: Any, mapping: ModelMapping, seed: int | None) -> list[tuple[int, ...]]:
@@ -198,14 +198,14 @@ def _output_shapes(path: Path, session: Any, mapping: ModelMapping, seed: int | 
         try:
             feed[node.name][...] = mapping.constants.get(node.name, 0)
         except (TypeError, ValueError, OverflowError) as error:
-            raise ConfigError(f"mapping {mapping.name}: constant {node.name}: {_line(error)}") from None
+            raise ConfigError(f"mapping {mapping.name}: constant {node.name}: {reason(error)}") from None
     if seed is not None:
         main = mapping.input["name"]
         feed[main] = np.random.default_rng(seed).uniform(0, 1, feed[main].shape).astype(feed[main].dtype)
     try:
         return [np.shape(output) for output in session.run(None, feed)]
     except Exception as error:  # as above
-        raise BundleError(f"{path}: expected a model that runs, got: {_line(error)}") from None
+        raise BundleError(f"{path}: expected a model that runs, got: {reason(error)}") from None
 
 
 def _precision(model: Any) -> str:
@@ -213,7 +213,3 @@ def _precision(model: Any) -> str:
         return "int8"
     half = 10  # TensorProto.FLOAT16
     return "fp16" if any(tensor.data_type == half for tensor in model.graph.initializer) else "fp32"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

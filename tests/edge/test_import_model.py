@@ -1,0 +1,373 @@
+"""import-model: a foreign ONNX model becomes a bundle that the loop runs, or one line says why not."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import helper
+
+from edge import bundle
+from edge.command import main as roadfuse
+from edge.decision import Decision
+from edge.errors import BundleError, ConfigError, RoadfuseError
+from edge.import_model import import_model, main
+from edge.importers.command import main as import_drive
+from edge.model_mapping import KNOWN, known, read
+from edge.perception import Perception
+from edge.replay import Replay
+from edge.streams import STREAMS
+from tests.edge.frames import frame_set, picture, sounds
+from tests.edge.models import DETECTOR, LISTENER, detector, listener, save, value
+
+FASTESTDET = "models/fastestdet/FastestDet.onnx"
+SILERO = "models/silero-vad/silero_vad_16k_op15.onnx"
+
+
+def mapping_file(folder: Path, mapping: dict[str, Any], **changes: Any) -> Path:
+    path = folder / "small.json"
+    path.write_text(json.dumps({**mapping, **changes}))
+    return path
+
+
+def make(tmp_path: Path, model: Path, mapping: dict[str, Any], **changes: Any) -> bundle.Bundle:
+    import_model(model, read(mapping_file(tmp_path, mapping, **changes)), tmp_path / "made")
+    return bundle.load(tmp_path / "made")
+
+
+def left_behind(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if "made" in path.name)
+
+
+def test_a_listener_with_dynamic_dimensions_becomes_a_bundle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = listener(tmp_path / "listener.onnx")
+    argv = [str(model), "--mapping", str(mapping_file(tmp_path, LISTENER)), "--out", str(tmp_path / "made"), "--json"]
+    assert main(argv) == 0
+    made = json.loads(capsys.readouterr().out)
+    loaded = bundle.load(tmp_path / "made")
+    assert made["id"] == loaded.id
+    engine = made["engines"]["audio"]
+    assert (engine["precision"], engine["bytes"]) == ("fp32", loaded.encoders["audio"].path.stat().st_size)
+    assert engine["inputs"] == {"sound": "float32[1,200]", "count": "float32[1,1]", "step": "int64[]"}
+    assert left_behind(tmp_path) == ["made"]
+
+
+def test_the_text_says_what_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = detector(tmp_path / "detector.onnx")
+    argv = [str(model), "--mapping", str(mapping_file(tmp_path, DETECTOR)), "--out", str(tmp_path / "made")]
+    assert main(argv) == 0
+    said = capsys.readouterr().out
+    assert bundle.load(tmp_path / "made").id[:16] in said
+    assert "camera.onnx, fp32" in said and "image float32[1,3,12,16]" in said and "objects (2 labels)" in said
+
+
+def test_same_model_and_mapping_give_the_same_bundle(tmp_path: Path) -> None:
+    mapping = read(mapping_file(tmp_path, LISTENER))
+    model = listener(tmp_path / "listener.onnx")
+    first, second = (import_model(model, mapping, tmp_path / name)["id"] for name in ("one", "two"))
+    assert first == second
+
+
+def test_each_window_is_heard_once_and_in_order(tmp_path: Path) -> None:
+    perception = Perception(make(tmp_path, listener(tmp_path / "listener.onnx"), LISTENER), STREAMS)
+    chunks = sounds(np.full(16000, 3277, np.int16), 16000, chunk=480)
+    for end in range(3, len(chunks) + 1, 2):  # each frame brings two chunks, and two of the last one's
+        perception.encode("audio", frame_set(audio=chunks[max(end - 4, 0) : end]))
+    engine = perception.encoders["audio"]
+    assert engine.inputs["count"].item() == end * 480 // 160
+    assert perception.tags("sound_events")[0].probability == pytest.approx(0.1, rel=1e-3)
+
+
+def test_a_dimension_that_nothing_settles_is_asked_for(tmp_path: Path) -> None:
+    model = save(
+        tmp_path / "open.onnx",
+        [
+            helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2, 3], keepdims=0),
+            helper.make_node("ReduceMean", ["weights"], ["weight"], axes=[1], keepdims=0),
+            helper.make_node("Mul", ["mean", "weight"], ["night"]),
+        ],
+        [value("image", (1, 3, 12, 16)), value("weights", (1, "count"))],
+        [value("night", (1,))],
+    )
+    mapping = {
+        "modality": "camera",
+        "input": DETECTOR["input"],
+        "outputs": {"scene_tags": "night"},
+        "heads": {"scene_tags": ["night"]},
+        "constants": {"weights": 1},
+    }
+    with pytest.raises(ConfigError, match="in dims a size for 'count' of input weights"):
+        make(tmp_path, model, mapping)
+    assert make(tmp_path, model, mapping, dims={"count": 5}).encoders["camera"].precision == "fp32"
+
+
+def test_scores_become_probabilities_in_the_graph(tmp_path: Path) -> None:
+    model = save(
+        tmp_path / "logits.onnx",
+        [helper.make_node("ReduceMean", ["image"], ["logits"], axes=[2, 3], keepdims=0)],
+        [value("image", (1, 3, 12, 16))],
+        [value("logits", (1, 3))],
+    )
+    mapping = {
+        "modality": "camera",
+        "input": {**DETECTOR["input"], "color": "BGR"},
+        "outputs": {"scene_tags": "logits"},
+        "heads": {"scene_tags": ["blue", "green", "red"]},
+        "activations": {"scene_tags": "softmax"},
+    }
+    perception = Perception(make(tmp_path, model, mapping), STREAMS)
+    image = np.zeros((12, 16, 3), np.uint8)
+    image[:, :, 2] = 255
+    perception.encode("camera", frame_set(image))
+    tags = dict(perception.tags("scene_tags"))
+    assert tags["red"] == pytest.approx(np.e / (np.e + 2)) and sum(tags.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"modality": "radar"}, "expected a modality of camera, audio, motion, got 'radar'"),
+        ({"colour": "BGR"}, "expected keys of .*, got 'colour'"),
+        ({"outputs": {}}, "expected an output for the head 'objects'"),
+        ({"outputs": {"objects": "boxes"}}, r"expected outputs of detector.onnx \(found\), got boxes"),
+        ({"outputs": ["found"]}, "expected outputs to be an object"),
+        (
+            {"input": {**DETECTOR["input"], "name": "picture"}},
+            r"expected inputs of detector.onnx \(image\), got picture",
+        ),
+        ({"input": {**DETECTOR["input"], "width_px": 17}}, r"expected input image float32\(1, 3, 12, 17\), got"),
+        ({"input": {**DETECTOR["input"], "layout": "CHW"}}, "expected layout to be one of NHWC, NCHW"),
+        ({"input": {**DETECTOR["input"], "gamma": 2}}, "expected keys of .*, got 'gamma'"),
+        ({"input": {**DETECTOR["input"], "mean": [0, "x", 1]}}, "expected mean to be three numbers"),
+        ({"heads": {"objects": []}}, "expected labels of the head 'objects', got none"),
+        ({"heads": {"lanes": ["left"]}}, "expected heads of scene_tags, sound_events, objects, got 'lanes'"),
+        ({"thresholds": {"objects": 2}}, "thresholds of objects: expected 0..1, got 2"),
+        ({"decoder": "yolo"}, "expected a decoder of .*, got 'yolo'"),
+        ({"decoder": "fastestdet"}, r"expected objects of \(1, 5 \+ 2, rows, columns\), got \(1, 1, 6\)"),
+        ({"state": {"memory": "found"}}, r"expected inputs of detector.onnx \(image\), got memory"),
+        ({"activations": {"objects": "tanh"}}, "to be sigmoid or softmax"),
+        ({"dims": {"n": 0}}, "expected dims n to be int, got '0'"),
+    ],
+)
+def test_a_wrong_mapping_is_one_line_and_leaves_nothing(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    model = detector(tmp_path / "detector.onnx", size=(12, 16))
+    with pytest.raises(RoadfuseError, match=said) as raised:
+        make(tmp_path, model, DETECTOR, **changes)
+    assert "\n" not in str(raised.value)
+    assert left_behind(tmp_path) == []
+
+
+def test_an_input_that_nobody_feeds_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="got none for step"):
+        make(tmp_path, listener(tmp_path / "listener.onnx"), LISTENER, constants={})
+
+
+def test_a_constant_of_another_shape_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="constant step"):
+        make(tmp_path, listener(tmp_path / "listener.onnx"), LISTENER, constants={"step": [1, 2]})
+
+
+def test_more_sound_than_a_frame_has_is_refused_without_a_hop(tmp_path: Path) -> None:
+    spec = {**LISTENER["input"], "samples": 48000}
+    del spec["hop"]
+    with pytest.raises(BundleError, match=r"at most 1.04 s of sound \(or a hop\), got 3 s"):
+        make(tmp_path, listener(tmp_path / "listener.onnx"), LISTENER, input=spec)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "without operators"), (b"GIF89a" * 50, "expected an ONNX model"), (b"\x08\x09", "without operators")],
+)
+def test_what_is_no_onnx_file_is_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(content)
+    with pytest.raises(BundleError, match=said):
+        make(tmp_path, model, DETECTOR)
+    assert left_behind(tmp_path) == []
+
+
+def test_a_missing_model_and_a_truncated_one_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="expected an ONNX file, got nothing"):
+        make(tmp_path, tmp_path / "none.onnx", DETECTOR)
+    model = detector(tmp_path / "detector.onnx")
+    model.write_bytes(model.read_bytes()[:-40])
+    with pytest.raises(BundleError, match="expected an ONNX model"):
+        make(tmp_path, model, DETECTOR)
+
+
+def test_an_operator_that_onnx_runtime_lacks_is_named(tmp_path: Path) -> None:
+    model = save(
+        tmp_path / "odd.onnx",
+        [helper.make_node("Guess", ["image"], ["found"], domain="odd")],
+        [value("image", (1, 3, 12, 16))],
+        [value("found", (1, 1, 6))],
+    )
+    with pytest.raises(BundleError, match=r"expected a model that ONNX Runtime loads, got: .*(odd|Guess)"):
+        make(tmp_path, model, DETECTOR)
+
+
+def test_an_opset_of_the_future_is_refused(tmp_path: Path) -> None:
+    model = onnx.load(str(detector(tmp_path / "detector.onnx")))
+    model.opset_import[0].version = 99
+    onnx.save(model, str(tmp_path / "detector.onnx"))
+    with pytest.raises(BundleError, match=r"expected a model that ONNX Runtime loads, got: .*opset"):
+        make(tmp_path, tmp_path / "detector.onnx", DETECTOR)
+
+
+def test_an_output_whose_size_depends_on_the_picture_is_refused(tmp_path: Path) -> None:
+    model = save(
+        tmp_path / "ragged.onnx",
+        [helper.make_node("NonZero", ["image"], ["where"])],
+        [value("image", (1, 3, 12, 16))],
+        [value("where", (4, "count"), onnx.TensorProto.INT64)],
+    )
+    with pytest.raises(BundleError, match="expected outputs of one shape"):
+        make(tmp_path, model, DETECTOR, outputs={"objects": "where"})
+
+
+def test_weights_beside_the_model_come_into_the_bundle(tmp_path: Path) -> None:
+    model = onnx.load(str(detector(tmp_path / "detector.onnx")))
+    onnx.save(model, str(tmp_path / "detector.onnx"), save_as_external_data=True, location="w.bin", size_threshold=0)
+    assert make(tmp_path, tmp_path / "detector.onnx", DETECTOR).heads["objects"] == ("nothing", "thing")
+    (tmp_path / "w.bin").unlink()
+    with pytest.raises(BundleError, match="with its weights"):
+        import_model(tmp_path / "detector.onnx", read(tmp_path / "small.json"), tmp_path / "made again")
+
+
+def test_a_folder_that_is_there_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, out = detector(tmp_path / "detector.onnx"), tmp_path / "made"
+    out.mkdir()
+    mapping = mapping_file(tmp_path, DETECTOR)
+    assert roadfuse(["import-model", str(model), "--mapping", str(mapping), "--out", str(out)]) == 2
+    assert "expected a folder that is not there yet" in capsys.readouterr().err
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"modality": 5}', "\xff", "[" * 100_000])
+def test_a_mapping_that_is_none_is_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "mapping.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"mapping\.json: ") as raised:
+        read(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_known_mappings_are_whole() -> None:
+    assert known() == ["fastestdet", "silero-vad"]
+    assert len(read(KNOWN / "fastestdet.json").heads["objects"]) == 80
+
+
+@pytest.fixture(scope="module")
+def vad(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundles") / "vad"
+    assert main([str(recordings / SILERO), "--as", "silero-vad", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def found(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundles") / "fastestdet"
+    assert main([str(recordings / FASTESTDET), "--as", "fastestdet", "--out", str(out)]) == 0
+    return out
+
+
+def speech_by_window(model: Path, pcm: np.ndarray[Any, np.dtype[np.int16]]) -> list[float]:
+    """Silero VAD as its authors run it: 512 new samples with the 64 before them, the state carried."""
+    session = ort.InferenceSession(model.read_bytes(), providers=["CPUExecutionProvider"])
+    state, context, speech = np.zeros((2, 1, 128), np.float32), np.zeros(64, np.float32), []
+    for start in range(0, len(pcm) - 511, 512):
+        window = np.concatenate((context, pcm[start : start + 512].astype(np.float32) / 32768))[None]
+        probability, state = session.run(None, {"input": window, "state": state, "sr": np.array(16000, np.int64)})
+        context = window[0, -64:]
+        speech.append(float(probability[0, 0]))
+    return speech
+
+
+def speech_by_frame(folder: Path, pcm: np.ndarray[Any, np.dtype[np.int16]], rate_hz: int) -> list[float]:
+    """What the loop's perception says at each window while frames come at 30 a second."""
+    perception = Perception(bundle.load(folder), STREAMS)
+    engine, speech = perception.encoders["audio"], []
+    run = engine.run
+
+    def run_and_note() -> None:
+        run()
+        speech.append(engine.outputs["output"].item())
+
+    engine.run = run_and_note  # type: ignore[method-assign]
+    chunks = sounds(pcm, rate_hz, chunk=rate_hz // 50)
+    for instant_ns in range(chunks[0].stamp_ns, chunks[-1].stamp_ns + 40_000_000, 33_333_333):
+        window = [chunk for chunk in chunks if instant_ns - 1_040_000_000 < chunk.stamp_ns <= instant_ns]
+        perception.encode("audio", frame_set(audio=window, stamp_ns=instant_ns))
+    return speech
+
+
+def test_silero_hears_in_the_loop_what_it_hears_in_the_file(recordings: Path, vad: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    pcm, rate_hz = soundfile.read(recordings / "audio/librispeech/198-209-0000.hq.ogg", dtype="int16")
+    direct = speech_by_window(recordings / SILERO, pcm[: rate_hz * 6])
+    assert speech_by_frame(vad, pcm[: rate_hz * 6], rate_hz) == direct
+    assert np.mean(np.array(direct) > 0.5) > 0.7
+
+
+def test_silero_hears_speech_at_44_khz_and_none_in_rain_noise_or_silence(recordings: Path, vad: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+
+    def share(name: str) -> float:
+        pcm, rate_hz = soundfile.read(recordings / "audio" / name, dtype="int16", always_2d=True, frames=44100 * 5)
+        return float(np.mean(np.array(speech_by_frame(vad, pcm[:, 0].copy(), rate_hz)) > 0.5))
+
+    assert share("jfk/jfk.flac") > 0.5
+    for quiet in ("esc10/rain/1-17367-A.ogg", "micro-speech/noise_1000ms.wav", "micro-speech/silence_1000ms.wav"):
+        assert share(quiet) == 0.0
+
+
+def test_fastestdet_finds_the_cars_where_its_published_decoding_does(recordings: Path, found: Path) -> None:
+    perception = Perception(bundle.load(found), STREAMS)
+    cars = {}
+    for path in sorted((recordings / "images/udacity-lanes-p1").glob("*.jpg")):
+        frames = frame_set(picture(path))
+        perception.encode("camera", frames)
+        cars[path.stem] = [thing for thing in perception.objects(frames) if thing.name == "car"]
+    assert {name: len(boxes) for name, boxes in cars.items() if boxes} == {
+        "solidWhiteCurve": 2,
+        "solidWhiteRight": 1,
+        "solidYellowCurve": 1,
+        "solidYellowLeft": 1,
+    }
+    car = max(cars["solidWhiteCurve"], key=lambda thing: thing.probability)
+    assert 60 < car.left_px < 140 and 290 < car.top_px < 330  # of the two cars in the left lanes
+
+
+@pytest.fixture(scope="module")
+def walk(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A walk with a camera: pictures, sound, IMU and GNSS."""
+    drive = tmp_path_factory.mktemp("drives") / "walk.mcap"
+    assert import_drive([str(recordings / "drives/gopro-max-walk/max-heromode.mp4"), "--out", str(drive)]) == 0
+    return drive
+
+
+def first_decisions(drive: Path, folder: Path, count: int = 75) -> list[Decision]:
+    with Replay(drive, folder) as run:
+        return list(itertools.islice(run, count))
+
+
+def test_a_walk_with_only_a_listener_is_decided_the_same_twice(walk: Path, vad: Path) -> None:
+    first, second = first_decisions(walk, vad), first_decisions(walk, vad)
+    assert [decision.canonical() for decision in first] == [decision.canonical() for decision in second]
+    assert all([tag.name for tag in decision.sound_events] == ["speech"] for decision in first)
+    assert max(decision.sound_events[0].probability for decision in first) < 0.5  # nobody speaks
+
+
+def test_a_walk_with_only_a_detector_is_decided_the_same_twice(walk: Path, found: Path) -> None:
+    first, second = first_decisions(walk, found), first_decisions(walk, found)
+    assert [decision.canonical() for decision in first] == [decision.canonical() for decision in second]
+    with_cars = sum(any(thing.name == "car" for thing in decision.objects) for decision in first)
+    assert with_cars > len(first) * 0.8  # parked along the path
