@@ -71,9 +71,7 @@ class Ranges:
             ConfigError: they belong to different models.
         """
         if self.model_sha256 != other.model_sha256:
-            raise ConfigError(
-                f"ranges: expected the model {self.model_sha256[:12]}, got {other.model_sha256[:12]}"
-            )
+            raise ConfigError(f"ranges: expected the model {self.model_sha256[:12]}, got {other.model_sha256[:12]}")
         bounds = dict(self.bounds)
         for name, (low, high) in other.bounds.items():
             before = bounds.get(name, (low, high))

@@ -99,9 +99,7 @@ class FuseNet(nn.Module):
         """(batch, 3): uncertainty, disagreement, novelty, each 0..1."""
         p = torch.clamp(probabilities, 1e-6, 1.0 - 1e-6)
         entropy = -(p * torch.log(p) + (1.0 - p) * torch.log(1.0 - p)) / math.log(2.0)
-        return torch.stack(
-            [entropy.mean(1), self._disagreement(modalities, presence), self._novelty(embedding)], 1
-        )
+        return torch.stack([entropy.mean(1), self._disagreement(modalities, presence), self._novelty(embedding)], 1)
 
     def _disagreement(self, modalities: Tensor, presence: Tensor) -> Tensor:
         first = torch.stack([modalities[:, a] for a, _ in PAIRS], 1)
@@ -138,7 +136,13 @@ class FuseStep(nn.Module):
         embedding, tags, sounds, following = self.net(modalities, here, state)
         tag_probability, sound_probability = torch.sigmoid(tags), torch.sigmoid(sounds)
         both = torch.cat([tag_probability, sound_probability], 1)
-        return embedding, tag_probability, sound_probability, self.net.scores(modalities, here, embedding, both), following
+        return (
+            embedding,
+            tag_probability,
+            sound_probability,
+            self.net.scores(modalities, here, embedding, both),
+            following,
+        )
 
 
 def nearest_distance(embedding: Tensor, centroids: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """int8 for x86: explicit QDQ, per-channel symmetric int8 weights, uint8 activations, from a ranges file.
 
 Only Conv (with the ReLU, Add and Resize behind it) and Gemm are quantised; log, normalising, softmax and sigmoid stay
-float, and so do the object maps, whose logits and sizes are too unlike for one scale. ONNX Runtime's own QDQ writer places the nodes; scales come from `calibration.ranges`, never from a calibrator.
+float, and so do the object maps, whose logits and sizes are too unlike for one scale. ONNX Runtime's own QDQ writer
+places the nodes; scales come from `calibration.ranges`, never from a calibrator.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def quantise(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
     """
     chosen = quantisable(model)
     tensors = {
-        name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in ranges.bounds.items()
+        name: TensorData(lowest=np.float32(low), highest=np.float32(high))
+        for name, (low, high) in ranges.bounds.items()
     }
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
