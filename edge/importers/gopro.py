@@ -16,8 +16,8 @@ from edge.importers.recording import Options, Recording, Skipped, events
 from edge.samples import GnssFix, ImuSample
 
 _FIRST_KEY: Final = b"DEVC"  # what every GPMF packet begins with
-# The better of the position streams first; newer cameras write both.
-_POSITIONS: Final = (b"GPS9", b"GPS5")
+# Position streams and their channels, the better one first; newer cameras write both.
+_POSITIONS: Final = {b"GPS9": 9, b"GPS5": 5}
 _NO_TOPIC: Final = "a drive has no topic for it"
 _REASONS: Final = {
     b"ACCL": "no gyro comes with it",
@@ -104,6 +104,8 @@ def _imu(accel: gpmf.Track, gyro: gpmf.Track, recording: Recording) -> Iterator[
 def _gnss(track: gpmf.Track, skipped: Skipped) -> Iterator[GnssFix]:
     """Positions with a lock; GoPro gives speed but no course, so no velocity."""
     name = f"GPMF {track.key.decode('latin-1')}"
+    if track.values.shape[1] != _POSITIONS[track.key]:
+        raise SourceError(f"{name}: expected {_POSITIONS[track.key]} channels, got {track.values.shape[1]}")
     fixes: NDArray[Any] = track.values[:, -1] if track.key == b"GPS9" else track.fixes
     finite = np.isfinite(track.values[:, :3]).all(axis=1)
     locked = np.asarray(np.not_equal(fixes, _NO_FIX) & finite, np.bool_)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
-from edge.drive import topics
+from edge.drive import codec, topics
 from edge.errors import SourceError
 from edge.importers.command import import_recording
 from edge.importers.recording import Options
@@ -149,6 +150,23 @@ def test_a_segment_of_our_own(small: Path, importing: Callable[..., Any]) -> Non
     assert {"name": "processed_log/IMU/accelerometer", "reason": "1 messages: a value is not finite"} in (
         found.summary.skipped
     )
+
+
+def test_a_segment_with_its_video_has_a_camera(small: Path, importing: Callable[..., Any]) -> None:
+    stamps = np.array([1.0, 1.05, 1.1, 1.15])  # one more than there are pictures
+    save(small / "global_pose", frame_times=stamps)
+    with av.open(str(small / "video.hevc"), "w", format="hevc") as file:
+        video = file.add_stream("libx265", rate=20, options={"x265-params": "log-level=none"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for number in range(3):
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90 * number, np.uint8), format="bgr24")
+            file.mux(video.encode(picture))
+        file.mux(video.encode(None))
+    found = importing(small, small.parent / "car.dbc")
+    frames = found.streams[topics.CAMERA]
+    assert [message.capture_ns for message in frames] == instants(stamps[:3])
+    assert codec.decode_jpeg(frames[2].content.jpeg).mean() == pytest.approx(180, abs=4)
+    assert {"name": "video.hevc", "reason": "1 messages: an instant without a picture"} in found.summary.skipped
 
 
 def test_without_a_dbc_the_can_log_is_refused(small: Path, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import SourceError
-from edge.importers import gpmf
+from edge.importers import gopro, gpmf
+from edge.importers.recording import Recording, Skipped
 
 SECOND_NS = 1_000_000_000
 
@@ -116,9 +117,10 @@ def test_endless_nesting_is_refused(make: Any) -> None:
 def test_damaged_bytes_give_tracks_or_one_error(make: Any, data: st.DataObject) -> None:
     whole = make.device(
         make.sensor(b"ACCL", [(1, 2, 3)] * 5, 417, make.klv(b"ORIN", "c", 1, b"XzY"), stamp_us=80_577),
+        make.sensor(b"GYRO", [(1, 2, 3)] * 7, 939, stamp_us=80_577),
         make.sensor(b"SHUT", [(1,)], 1, stamp_us=85_608),
         make.positions([(33.1, -117.3, 9.0)] * 3, fix=3, stamp_us=101_994),
-        make.nest(b"STRM", make.klv(b"TYPE", "c", 1, b"lS"), make.klv(b"GPS9", "?", 6, bytes(12))),
+        make.nest(b"STRM", make.klv(b"TYPE", "c", 1, b"lllllllSS"), make.klv(b"GPS9", "?", 32, b"\1" * 64)),
     )
     content = bytearray(whole[: data.draw(st.integers(0, len(whole)))])
     for _ in range(data.draw(st.integers(0, 4))):
@@ -126,7 +128,9 @@ def test_damaged_bytes_give_tracks_or_one_error(make: Any, data: st.DataObject) 
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     try:
         tracks = gpmf.tracks([payload(bytes(content)), payload(whole, 1)])
-        if b"ACCL" in tracks:
-            gpmf.forward_left_up(tracks[b"ACCL"])
+        recording = Recording("gopro", [], Skipped())
+        gopro._add_sensors(recording, tracks)
+        for stream in recording.streams:
+            assert all(isinstance(event.capture_ns, int) for event in stream)
     except SourceError as error:
         assert "\n" not in str(error)
