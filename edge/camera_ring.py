@@ -11,9 +11,11 @@ The shift puts the frame as long before its arrival as the last good frame was.
 
 from __future__ import annotations
 
+from typing import Final
+
 from edge.frameset import Pick
 from edge.gap import UNSEEN
-from edge.ring import CLOCK_SLACK_NS, NEVER, Ring
+from edge.ring import CLOCK_SLACK_NS, NEVER, Choice, Ring
 from edge.samples import Frame
 from edge.streams import Stream
 
@@ -29,15 +31,24 @@ class CameraRing(Ring):
     __slots__ = ("_delay_ns", "_refused_since_ns", "closed_ns", "offset_ns")
 
     def __init__(self, stream: Stream) -> None:
-        super().__init__(stream)
+        super().__init__(stream, _LEAVES)
         self.offset_ns = 0
         self.closed_ns = self.newest_ns
         self._delay_ns = 0  # of the last good frame
         self._refused_since_ns = NEVER
 
     def push(self, sample: Frame, now_ns: int) -> bool:
-        stamp_ns = sample.stamp_ns + self.offset_ns
-        if self._is_clock_wrong(stamp_ns, sample.seq, now_ns):
+        seq, stamp_ns = sample.seq, sample.stamp_ns + self.offset_ns
+        earliest_ns = max(self.newest_ns, self.closed_ns)
+        if seq == self.next_seq and earliest_ns <= stamp_ns <= now_ns and len(self.stamps) < self.capacity:
+            self.next_seq = seq + 1
+            self.newest_ns = stamp_ns
+            self._delay_ns = now_ns - stamp_ns
+            self._refused_since_ns = NEVER
+            self.stamps.append(stamp_ns)
+            self.samples.append(sample)
+            return True
+        if self._is_clock_wrong(stamp_ns, seq, now_ns):
             stamp_ns = self._shift(sample.stamp_ns, now_ns)
         self._push_irregular(sample, stamp_ns, now_ns)
         return True
@@ -50,19 +61,14 @@ class CameraRing(Ring):
 
     def leave(self) -> Frame:
         """The oldest frame, which is due."""
-        frame: Frame = self.samples[0]
-        self.closed_ns = self.stamps[0]
+        self.closed_ns = self.stamps.pop(0)
         self.used += 1
-        del self.stamps[0]
-        del self.samples[0]
+        frame: Frame = self.samples.pop(0)
         return frame
 
     def miss(self, instant_ns: int) -> None:
         """No frame came for this instant."""
         self.closed_ns = instant_ns + 1
-
-    def take(self, frame_ns: int) -> Pick:
-        raise NotImplementedError("frames leave the camera's ring")
 
     def _is_late(self, stamp_ns: int) -> bool:
         return stamp_ns < self.closed_ns
@@ -92,3 +98,14 @@ class CameraRing(Ring):
         shifted_ns = stamp_ns if is_right else max(now_ns - self._delay_ns, earliest_ns)
         self.offset_ns = shifted_ns - stamp_ns
         return shifted_ns
+
+
+def _needs_nothing(ring: Ring, frame_ns: int) -> int:
+    return frame_ns
+
+
+def _never_taken(ring: Ring, frame_ns: int) -> Pick:
+    raise NotImplementedError("frames leave the camera's ring")
+
+
+_LEAVES: Final = Choice(_needs_nothing, _never_taken)

@@ -31,6 +31,7 @@ class Metronome:
         period_ns: of the camera; 0 while unknown.
         expected_ns: the next frame instant.
         due_ns: when it is missed for good.
+        skip_ns: a frame later than this may have been preceded by a missed one.
         last_seq: of the last real frame.
     """
 
@@ -40,11 +41,11 @@ class Metronome:
         "_last_stamp_ns",
         "_min_period_ns",
         "_next_seq",
-        "_skip_ns",
         "due_ns",
         "expected_ns",
         "last_seq",
         "period_ns",
+        "skip_ns",
     )
 
     def __init__(self, camera: Stream, deadline_ns: int) -> None:
@@ -54,49 +55,51 @@ class Metronome:
         self._min_period_ns = int(SECOND / camera.rate_hz)
         self._last_stamp_ns = 0  # of the last real frame
         self._next_seq = _UNKNOWN_SEQ  # that of a frame before which none was dropped
-        self._skip_ns = NEVER  # a frame after it may have been preceded by a missed one
         self.period_ns = 0
         self.expected_ns = NEVER
         self.due_ns = NEVER
+        self.skip_ns = NEVER
         self.last_seq = _UNKNOWN_SEQ
 
     def start(self, now_ns: int) -> None:
         """The run begins, or goes on after a pause: without a frame for STARTUP_NS the metronome paces alone."""
-        self._expect(now_ns + STARTUP_NS)
+        self._expect(now_ns + STARTUP_NS, now_ns)
 
     def stop(self) -> None:
         """Nothing is expected until the next start or beat."""
-        self.expected_ns = self.due_ns = self._skip_ns = NEVER
+        self.expected_ns = self.due_ns = self.skip_ns = NEVER
 
     def beat(self, stamp_ns: int, seq: int, now_ns: int) -> None:
         """A frame left."""
         steps = seq - self.last_seq
         if self.last_seq >= 0 and 0 < steps <= _MAX_STEPS:
             period_ns = (stamp_ns - self._last_stamp_ns) // steps
-            if self.period_ns:
-                period_ns = (7 * self.period_ns + period_ns) // 8
-            self.period_ns = min(max(period_ns, self._min_period_ns), _MAX_PERIOD_NS)
+            if period_ns != self.period_ns:
+                self._learn(period_ns)
         self._last_stamp_ns, self.last_seq, self._next_seq = stamp_ns, seq, seq + 1
-        self._expect_after(stamp_ns, now_ns)
+        self._expect(stamp_ns + (self.period_ns or STARTUP_NS), now_ns)
 
     def miss(self, instant_ns: int, now_ns: int) -> None:
         """A FrameSet left for an instant without a frame."""
         self.period_ns = self.period_ns or ABSENT_PERIOD_NS
         self._next_seq = _UNKNOWN_SEQ
-        self._expect_after(instant_ns, now_ns)
+        self._expect(instant_ns + self.period_ns, now_ns)
 
     def skipped(self, frame_ns: int, seq: int) -> bool:
         """Whether the frame before this one is missing (a pause of the recording aside)."""
-        if frame_ns <= self._skip_ns or frame_ns >= self.expected_ns + PAUSE_NS:
+        if frame_ns <= self.skip_ns or frame_ns >= self.expected_ns + PAUSE_NS:
             return False
         return seq != self._next_seq or frame_ns >= self.expected_ns + self._certain_ns
 
-    def _expect_after(self, instant_ns: int, now_ns: int) -> None:
-        """One period later; but nobody paces a past that is long over."""
-        expected_ns = instant_ns + (self.period_ns or STARTUP_NS)
-        self._expect(expected_ns if expected_ns + PAUSE_NS > now_ns else now_ns)
+    def _learn(self, period_ns: int) -> None:
+        if self.period_ns:
+            period_ns = (7 * self.period_ns + period_ns) // 8
+        self.period_ns = min(max(period_ns, self._min_period_ns), _MAX_PERIOD_NS)
 
-    def _expect(self, instant_ns: int) -> None:
+    def _expect(self, instant_ns: int, now_ns: int) -> None:
+        if instant_ns + PAUSE_NS < now_ns:  # nobody paces a past that is long over
+            instant_ns = now_ns
+        slack_ns = self.period_ns // 2
         self.expected_ns = instant_ns
         self.due_ns = instant_ns + self._deadline_ns
-        self._skip_ns = instant_ns + min(self.period_ns // 2, self._certain_ns)
+        self.skip_ns = instant_ns + (slack_ns if slack_ns < self._certain_ns else self._certain_ns)

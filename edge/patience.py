@@ -43,11 +43,12 @@ class Patience:
                 self.period_ns = (7 * self.period_ns + period_ns) // 8 if self.period_ns else period_ns
         self.last_seq, self.last_ns = seq, stamp_ns
 
-    def until(self, stamps: list[int], frame_ns: int, now_ns: int) -> int:
+    def until(self, stamps: list[int], head: int, frame_ns: int, now_ns: int) -> int:
         """Until when to wait for a nearer sample: later than now if it pays, now if not, 0 if none is expected.
 
         Args:
             stamps: of the samples at hand, sorted.
+            head: where those begin.
         """
         stream, period_ns, last_ns = self.stream, self.period_ns, self.last_ns
         latest_ns = frame_ns + stream.ahead_ns
@@ -55,8 +56,8 @@ class Patience:
             return 0
         expected_ns = latest_ns - (latest_ns - last_ns) % period_ns
         at_hand_ns = stream.tolerance_ns
-        at = bisect_right(stamps, frame_ns)
-        if at:
+        at = bisect_right(stamps, frame_ns, head)
+        if at > head:
             at_hand_ns = min(at_hand_ns, frame_ns - stamps[at - 1])
         if at < len(stamps):
             at_hand_ns = min(at_hand_ns, stamps[at] - frame_ns)

@@ -9,18 +9,20 @@ A sample that came is used (it was in at least one FrameSet), dropped for a stat
     overflow    more samples than the ring holds before a frame used them
     corrupt     its content could not be decoded
 
-A ring never blocks and never allocates per sample beyond the sample itself.
+A ring never blocks, and takes no memory of its own for a sample.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 from edge.frameset import Pick
 from edge.gap import FIRST_SEQS, UNSEEN, Gap
-from edge.streams import MS, SECOND, Policy, Stream
+from edge.patience import Patience
+from edge.streams import MS, SECOND, Stream
 
 NEVER: Final = 1 << 62
 LONG_AGO: Final = -NEVER
@@ -30,28 +32,50 @@ CLOCK_SLACK_NS: Final = 2 * MS
 MAX_SKIPPED: Final = 1024
 
 
+class Choice(NamedTuple):
+    """What a policy means.
+
+    Attributes:
+        needs_ns: (ring, frame_ns) -> the bound from which on nothing that arrives can change what the frame takes.
+        take: (ring, frame_ns) -> what the frame takes; what no later frame can take is left behind.
+    """
+
+    needs_ns: Callable[[Ring, int], int]
+    take: Callable[[Ring, int], Pick]
+
+
 class Ring:
     """Samples of one stream between `oldest still useful` and `newest`, sorted by stamp and sequence number.
 
-    The subclasses say what a frame takes from it. The first `fresh` samples have been in a FrameSet, but for those
-    whose stamps are in `behind`, which came late between them.
+    Its policy's `Choice` says what a frame takes from it: there is one class for all streams, so that the interpreter
+    can specialise the code that every message runs through. What no frame can take any more lies before `head`, until
+    its room is needed. From there to `fresh` all have been in a FrameSet, but for those whose stamps are in `behind`,
+    which came late between them.
 
     Attributes:
+        full_seq: the number at which there is no room left; nothing but a regular push changes how far away it is.
         wake_ns: a push of this stamp or a later one may complete a waiting frame; NEVER while none waits for it.
         since_ns: when somebody began to listen to the stream.
     """
 
     __slots__ = (
+        "ahead_ns",
         "behind",
         "capacity",
+        "choice",
         "dropped",
         "fresh",
+        "full_seq",
         "gap",
+        "head",
         "last_frame_ns",
         "lateness_ns",
         "min_gap_ns",
+        "missing",
         "newest_ns",
         "next_seq",
+        "patience",
+        "promise_ns",
         "samples",
         "since_ns",
         "slack_ns",
@@ -60,25 +84,35 @@ class Ring:
         "tolerance_ns",
         "used",
         "wake_ns",
+        "window_ns",
     )
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, choice: Choice) -> None:
         self.stream = stream
+        self.choice = choice
+        self.patience = Patience(stream) if stream.worth else None
         self.capacity = stream.ring
         self.lateness_ns = stream.lateness_ns
         self.tolerance_ns = stream.tolerance_ns
+        self.ahead_ns = stream.ahead_ns
+        self.window_ns = stream.window_ns
         # Nothing lies between a sample and the next one that the rate allows.
         self.min_gap_ns = int(SECOND / stream.rate_hz)
-        # A sample of this long before the frame, or younger, settles it.
-        self.slack_ns = self.min_gap_ns - 1 if stream.policy in (Policy.HOLD, Policy.WINDOW) else 0
+        # A sample this long before the frame, or younger, settles it, if none before it is missing ...
+        self.slack_ns = max(self.min_gap_ns - 1 - stream.ahead_ns, 0)
+        # ... and so does, after this long, the stream's promise.
+        self.promise_ns = stream.ahead_ns + stream.lateness_ns
         self.stamps: list[int] = []
         self.samples: list[Any] = []
         self.next_seq = UNSEEN
+        self.full_seq = UNSEEN
         self.newest_ns = LONG_AGO
         self.gap = Gap(stream.ring)
+        self.missing = self.gap.missing
         self.wake_ns = LONG_AGO
         self.since_ns = 0
         self.last_frame_ns = LONG_AGO  # instant of the last frame served
+        self.head = 0
         self.fresh = 0
         self.behind: list[int] = []
         self.used = 0
@@ -86,32 +120,36 @@ class Ring:
 
     def push(self, sample: Any, now_ns: int) -> bool:
         """Take a sample that arrived now; True if a waiting frame may be complete."""
+        seq: int = sample.seq
         stamp_ns: int = sample.stamp_ns
-        stamps = self.stamps
-        if sample.seq != self.next_seq or not self.newest_ns <= stamp_ns <= now_ns or len(stamps) >= self.capacity:
-            return self._push_irregular(sample, stamp_ns, now_ns)
-        self.next_seq += 1
-        self.newest_ns = stamp_ns
-        stamps.append(stamp_ns)
-        self.samples.append(sample)
-        return stamp_ns >= self.wake_ns
+        if seq == self.next_seq and self.newest_ns <= stamp_ns <= now_ns and seq != self.full_seq:
+            self.next_seq = seq + 1
+            self.newest_ns = stamp_ns
+            self.stamps.append(stamp_ns)
+            self.samples.append(sample)
+            return stamp_ns >= self.wake_ns
+        return self._push_irregular(sample, stamp_ns, now_ns)
+
+    def push_and_learn(self, sample: Any, now_ns: int) -> bool:
+        """`push` for a stream that is worth waiting for: its patience learns from what is new."""
+        before_ns = self.newest_ns
+        ready = self.push(sample, now_ns)
+        if self.newest_ns > before_ns and self.patience is not None:
+            self.patience.learn(sample.stamp_ns, sample.seq, now_ns)
+        return ready
 
     def bound_ns(self, now_ns: int) -> int:
         """Every sample captured up to this instant has arrived, if the stream keeps its lateness promise."""
         by_time_ns = now_ns - self.lateness_ns
-        if self.gap.missing:
+        if self.missing:
             if now_ns < self.gap.until_ns:
                 return max(by_time_ns, self.gap.from_ns)
             self.gap.close(self.next_seq)
         return max(by_time_ns, self.newest_ns + self.min_gap_ns - 1)
 
-    def needs_ns(self, frame_ns: int) -> int:
-        """The bound from which on nothing that arrives can change what the frame takes."""
-        return frame_ns
-
     def holds_until(self, frame_ns: int, now_ns: int) -> int:
         """Until when the stream's promise holds the frame back, later than now; 0 if it does not."""
-        needs_ns = self.needs_ns(frame_ns)
+        needs_ns = self.choice.needs_ns(self, frame_ns)
         if self.bound_ns(now_ns) >= needs_ns:
             return 0
         stream = self.stream
@@ -120,15 +158,44 @@ class Ring:
 
     def waits_until(self, frame_ns: int, now_ns: int) -> int:
         """Beyond its promise: see `Patience.until`."""
-        return 0
-
-    def take(self, frame_ns: int) -> Pick:
-        """What the frame at this instant takes; what no later frame can take leaves the ring."""
-        raise NotImplementedError(type(self).__name__)
+        if self.patience is None:
+            return 0
+        return self.patience.until(self.stamps, self.head, frame_ns, now_ns)
 
     def accounts(self) -> dict[str, int]:
         """used, buffered, and dropped by reason; their sum is what came."""
         return {"used": self.used, "buffered": len(self.stamps) - self.fresh + len(self.behind), **self.dropped}
+
+    def trim(self) -> None:
+        """Forget what lies before the head."""
+        head = self.head
+        del self.stamps[:head]
+        del self.samples[:head]
+        self.fresh -= head
+        self.head = 0
+
+    def use(self, end: int) -> None:
+        """All from the head to `end` are in a FrameSet."""
+        if self.behind:
+            last_ns = self.stamps[end - 1]
+            waiting = [stamp_ns for stamp_ns in self.behind if stamp_ns > last_ns]
+            self.used += len(self.behind) - len(waiting)
+            self.behind = waiting
+        if end > self.fresh:
+            self.used += end - self.fresh
+            self.fresh = end
+
+    def advance(self, head: int, reason: str = "superseded") -> None:
+        """What lies before this new head is of no use any more; what was never used is dropped for this reason."""
+        if self.behind:
+            last_ns = self.stamps[head - 1]
+            staying = [stamp_ns for stamp_ns in self.behind if stamp_ns > last_ns]
+            self.dropped[reason] += len(self.behind) - len(staying)
+            self.behind = staying
+        if head > self.fresh:
+            self.dropped[reason] += head - self.fresh
+            self.fresh = head
+        self.head = head
 
     def _push_irregular(self, sample: Any, stamp_ns: int, now_ns: int) -> bool:
         refusal = self._refusal(stamp_ns, sample.seq, now_ns)
@@ -136,6 +203,7 @@ class Ring:
             self.dropped[refusal] += 1
         else:
             self._insert(sample, stamp_ns)
+        self.full_seq = self.next_seq + self.capacity - len(self.stamps)
         return self.wake_ns != NEVER
 
     def _refusal(self, stamp_ns: int, seq: int, now_ns: int) -> str:
@@ -167,12 +235,17 @@ class Ring:
 
     def _is_late(self, stamp_ns: int) -> bool:
         """Whether no frame to come can take a sample of this stamp."""
-        return bool(self.stamps) and stamp_ns < self.stamps[0] <= self.last_frame_ns
+        if self.window_ns:
+            return stamp_ns <= self.last_frame_ns - self.window_ns
+        head = self.head
+        return head < len(self.stamps) and stamp_ns < self.stamps[head] <= self.last_frame_ns
 
     def _insert(self, sample: Any, stamp_ns: int) -> None:
+        if len(self.stamps) >= self.capacity:
+            self.trim()
         stamps, samples, seq = self.stamps, self.samples, sample.seq
-        at = bisect_right(stamps, stamp_ns)
-        while at and stamps[at - 1] == stamp_ns and samples[at - 1].seq > seq:
+        at = bisect_right(stamps, stamp_ns, self.head)
+        while at > self.head and stamps[at - 1] == stamp_ns and samples[at - 1].seq > seq:
             at -= 1
         if at < self.fresh:
             self.fresh += 1
@@ -181,30 +254,5 @@ class Ring:
         samples.insert(at, sample)
         self.newest_ns = max(self.newest_ns, stamp_ns)
         if len(stamps) > self.capacity:
-            self._retire(1, "overflow")
-
-    def _use(self, end: int) -> None:
-        """The first `end` samples are in a FrameSet."""
-        if self.behind:
-            last_ns = self.stamps[end - 1]
-            waiting = [stamp_ns for stamp_ns in self.behind if stamp_ns > last_ns]
-            self.used += len(self.behind) - len(waiting)
-            self.behind = waiting
-        if end > self.fresh:
-            self.used += end - self.fresh
-            self.fresh = end
-
-    def _retire(self, count: int, reason: str) -> None:
-        """The oldest `count` samples leave; those never used are dropped for this reason."""
-        if self.behind:
-            last_ns = self.stamps[count - 1]
-            staying = [stamp_ns for stamp_ns in self.behind if stamp_ns > last_ns]
-            self.dropped[reason] += len(self.behind) - len(staying)
-            self.behind = staying
-        fresh = self.fresh - count
-        if fresh < 0:
-            self.dropped[reason] -= fresh
-            fresh = 0
-        self.fresh = fresh
-        del self.stamps[:count]
-        del self.samples[:count]
+            self.advance(self.head + 1, "overflow")
+            self.trim()

@@ -15,14 +15,19 @@ Sensor time decides what is fused; `now_ns`, given by the caller and never read 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import FunctionType, MethodType
+from typing import Any, Final
 
 from edge.camera_ring import CameraRing
+from edge.choices import ring_for
 from edge.frameset import EmitReason, FrameSet
 from edge.metronome import PAUSE_NS, Metronome
 from edge.ring import LONG_AGO, NEVER, Ring
-from edge.rings import ring_for
 from edge.streams import DEADLINE_NS, STREAMS, Stream, validate
+
+_SETTLED: Final = EmitReason.SETTLED
+_DEADLINE: Final = EmitReason.DEADLINE
+_VALUE: Final = EmitReason.VALUE
 
 
 class Sync:
@@ -49,18 +54,20 @@ class Sync:
         self.deadline_ns = deadline_ns
         self.camera = CameraRing(streams[0])
         self.others = [ring_for(stream) for stream in streams[1:]]
+        self._takes = [(ring.choice.take, ring) for ring in self.others]
         self.metronome = Metronome(streams[0], deadline_ns)
         self.due_ns = NEVER
         self._asleep = True  # until something arrives: at the start, and while the whole recording pauses
         # Whoever may hold a frame back longest is asked first, so that the frame is looked at seldom.
         self._slowest_first = sorted(self.others, key=lambda ring: -ring.stream.lateness_ns - ring.stream.ahead_ns)
-        self._patient = [ring for ring in self.others if ring.stream.worth]
+        self._patient = [ring for ring in self.others if ring.patience is not None]
         self._blocker: Ring | None = None  # the ring that the waiting frame waits for
 
     @property
     def pushes(self) -> list[Callable[[Any, int], bool]]:
         """`push(sample, now_ns)` of each row of the table."""
-        return [ring.push for ring in (self.camera, *self.others)]
+        others = [ring.push if ring.patience is None else ring.push_and_learn for ring in self.others]
+        return [self.camera.push, *map(_own_copy, others)]
 
     def refuse(self, row: int, reason: str) -> None:
         """Count a sample that can't be used at all."""
@@ -78,26 +85,28 @@ class Sync:
         if not camera.stamps:
             return self._pop_overdue(now_ns)
         frame_ns = camera.stamps[0]
-        if metronome.skipped(frame_ns, camera.samples[0].seq):
+        if frame_ns > metronome.skip_ns and metronome.skipped(frame_ns, camera.samples[0].seq):
             return self._pop_skipped(now_ns)
         reason = self._verdict(frame_ns, frame_ns - 1, now_ns)
         if reason is None:
             return None
         frame = camera.leave()
         metronome.beat(frame_ns, frame.seq, now_ns)
-        self._rest(now_ns)  # another may be ready at once
-        return FrameSet(frame_ns, frame, frame.seq, now_ns, reason, [ring.take(frame_ns) for ring in self.others])
+        self._rest(now_ns)
+        return FrameSet(
+            frame_ns, frame, frame.seq, now_ns, reason, [take(ring, frame_ns) for take, ring in self._takes]
+        )
 
     def _pop_overdue(self, now_ns: int) -> FrameSet | None:
         """No frame waits: the instant of one that should have come, once it is overdue."""
         metronome = self.metronome
         if now_ns < metronome.due_ns:
-            self._rest(metronome.due_ns)
+            self.due_ns = metronome.due_ns
             return None
         if max(ring.newest_ns for ring in (self.camera, *self.others)) + PAUSE_NS <= now_ns:
             self._sleep()
             return None
-        return self._miss(metronome.expected_ns, EmitReason.DEADLINE, now_ns)
+        return self._miss(metronome.expected_ns, _DEADLINE, now_ns)
 
     def _pop_skipped(self, now_ns: int) -> FrameSet | None:
         """A frame waits before which one is missing: the instant of that one, once it is sure not to come."""
@@ -109,7 +118,7 @@ class Sync:
         self.camera.miss(instant_ns)
         self.metronome.miss(instant_ns, now_ns)
         self._rest(now_ns)
-        picks = [ring.take(instant_ns) for ring in self.others]
+        picks = [take(ring, instant_ns) for take, ring in self._takes]
         return FrameSet(instant_ns, None, self.metronome.last_seq, now_ns, reason, picks, "silent")
 
     def _verdict(self, frame_ns: int, camera_needs_ns: int, now_ns: int) -> EmitReason | None:
@@ -118,33 +127,33 @@ class Sync:
         Args:
             camera_needs_ns: no frame captured up to this instant may be on its way.
         """
-        deadline_ns = frame_ns + self.deadline_ns
-        if now_ns >= deadline_ns:
-            return EmitReason.DEADLINE
-        camera, blocker = self.camera, self._blocker
-        if blocker is not None:
-            blocker.wake_ns = NEVER
+        if now_ns >= frame_ns + self.deadline_ns:
+            return _DEADLINE
+        if self._blocker is not None:
+            self._blocker.wake_ns = NEVER
             self._blocker = None
-        if camera.gap.missing:
-            until_ns = camera.holds_until(camera_needs_ns, now_ns)
+        if self.camera.missing:
+            until_ns = self.camera.holds_until(camera_needs_ns, now_ns)
             if until_ns:
-                self.due_ns = min(until_ns, deadline_ns)
+                self.due_ns = min(until_ns, frame_ns + self.deadline_ns)
                 return None
         for ring in self._slowest_first:
-            if ring.newest_ns >= frame_ns - ring.slack_ns and not ring.gap.missing:
-                continue  # the common case, cheaply
+            if frame_ns + ring.promise_ns <= now_ns or (
+                frame_ns - ring.slack_ns <= ring.newest_ns and not ring.missing
+            ):
+                continue  # the common cases, cheaply
             until_ns = ring.holds_until(frame_ns, now_ns)
             if until_ns:
                 self._wait(ring, frame_ns, until_ns)
                 return None
-        reason = EmitReason.SETTLED
+        reason = _SETTLED
         for ring in self._patient:
             until_ns = ring.waits_until(frame_ns, now_ns)
             if until_ns > now_ns:
                 self._wait(ring, frame_ns, until_ns)
                 return None
             if until_ns:
-                reason = EmitReason.VALUE
+                reason = _VALUE
         return reason
 
     def _wait(self, ring: Ring, frame_ns: int, until_ns: int) -> None:
@@ -153,9 +162,9 @@ class Sync:
         ring.wake_ns = frame_ns - ring.min_gap_ns
         self.due_ns = min(until_ns, frame_ns + self.deadline_ns)
 
-    def _rest(self, due_ns: int) -> None:
-        """Nothing to wait for but this instant and the next frame."""
-        self.due_ns = due_ns
+    def _rest(self, now_ns: int) -> None:
+        """A FrameSet leaves: the next may be ready at once, or is not there yet."""
+        self.due_ns = now_ns if self.camera.stamps else self.metronome.due_ns
         if self._blocker is not None:
             self._blocker.wake_ns = NEVER
             self._blocker = None
@@ -164,7 +173,7 @@ class Sync:
         """Nothing at all has come for long: whatever comes next wakes."""
         self._asleep = True
         self.metronome.stop()
-        self._rest(NEVER)
+        self.due_ns = NEVER
         for ring in self.others:
             ring.wake_ns = LONG_AGO
 
@@ -174,3 +183,11 @@ class Sync:
         for ring in self.others:
             ring.wake_ns = NEVER
             ring.since_ns = now_ns
+
+
+def _own_copy(method: Any) -> Any:
+    """The same method on code of its own, which the interpreter then specialises for this stream's samples alone."""
+    function = method.__func__
+    code = function.__code__.replace()
+    copy = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    return MethodType(copy, method.__self__)

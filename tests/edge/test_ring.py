@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.camera_ring import CameraRing
+from edge.choices import ring_for
+from edge.frameset import Pick
 from edge.gap import Gap
 from edge.ring import NEVER, Ring
-from edge.rings import ring_for
 from edge.streams import MS, SECOND, STREAMS, Stream
 from tests.edge.sources import TABLE, Tick, best
 
@@ -27,8 +28,12 @@ def filled(stream: Stream, *stamps_ms: float) -> Ring:
     return ring
 
 
+def take(ring: Ring, frame_ns: int) -> Pick:
+    return ring.choice.take(ring, frame_ns)
+
+
 def taken_ms(ring: Ring, frame_ms: float) -> list[float]:
-    return [tick.stamp_ns / MS for tick in ring.take(int(frame_ms * MS)).samples]
+    return [tick.stamp_ns / MS for tick in take(ring, int(frame_ms * MS)).samples]
 
 
 def total(ring: Ring) -> int:
@@ -88,14 +93,14 @@ def test_window_takes_all_of_it_and_nothing_of_its_first_instant() -> None:
 
 
 def test_absence_says_whether_it_was_heard_at_all() -> None:
-    assert ring_for(GNSS).take(SECOND).absence == "silent"
-    assert filled(GNSS, 1000).take(10 * SECOND).absence == "stale"
-    assert filled(IMU, 1000).take(1500 * MS).absence == "stale"
+    assert take(ring_for(GNSS), SECOND).absence == "silent"
+    assert take(filled(GNSS, 1000), 10 * SECOND).absence == "stale"
+    assert take(filled(IMU, 1000), 1500 * MS).absence == "stale"
 
 
 def test_stale_window_is_not_counted_as_used() -> None:
     ring = filled(IMU, 1000)
-    ring.take(1500 * MS)
+    take(ring, 1500 * MS)
     assert ring.accounts() == {"used": 0, "buffered": 1}
 
 
@@ -116,7 +121,7 @@ def test_ring_takes_the_best_of_all_that_came(stream: Stream, seed: int) -> None
             came.append(tick)
             waiting.remove(tick)
         frame_ns += rng.choice([0, 1, rng.randrange(60 * MS), rng.randrange(stream.silence_ns)])
-        pick, expected = ring.take(frame_ns), best(stream, came, frame_ns)
+        pick, expected = take(ring, frame_ns), best(stream, came, frame_ns)
         stamps = [tick.stamp_ns for tick in expected.samples]
         assert ([tick.stamp_ns for tick in pick.samples], pick.age_ns) == (stamps, expected.age_ns)
         assert total(ring) == len(came) and min(ring.accounts().values()) >= 0
@@ -240,9 +245,9 @@ def test_straggler_into_a_used_window_is_used_by_the_next() -> None:
 def test_straggler_that_no_frame_took_is_dropped() -> None:
     ring = filled(IMU, 1000)
     ring.push(Tick(1010 * MS, 2), NOW_NS)
-    ring.take(1010 * MS)
+    take(ring, 1010 * MS)
     ring.push(Tick(1005 * MS, 1), NOW_NS)
-    ring.take(2007 * MS)
+    take(ring, 2007 * MS)
     assert ring.accounts() == {"used": 2, "buffered": 0, "superseded": 1}
 
 
@@ -325,12 +330,12 @@ def test_camera_frame_leaves_once() -> None:
     assert [ring.leave().seq, ring.leave().seq] == [0, 1]
     assert ring.accounts() == {"used": 2, "buffered": 0}
     with pytest.raises(NotImplementedError):
-        ring.take(0)
+        take(ring, 0)
 
 
 def test_ring_of_a_patient_stream_learns() -> None:
     ring = ring_for(replace(LIDAR, worth=2.0))
     for seq in range(20):
-        ring.push(Tick(seq * 100 * MS, seq), seq * 100 * MS + 45 * MS)
+        ring.push_and_learn(Tick(seq * 100 * MS, seq), seq * 100 * MS + 45 * MS)
     frame_ns = 2000 * MS
     assert ring.waits_until(frame_ns, frame_ns + 20 * MS) > frame_ns + 40 * MS

@@ -136,7 +136,7 @@ def test_every_sample_is_accounted_for_at_every_moment(seed: int) -> None:
             assert not unaccounted(sync, came)
         for ring in (sync.camera, *sync.others):
             assert len(ring.stamps) == len(ring.samples) <= ring.capacity
-            assert ring.stamps == sorted(ring.stamps)
+            assert ring.stamps[ring.head :] == sorted(ring.stamps[ring.head :])
     assert not unaccounted(sync, came)
 
 
@@ -398,7 +398,8 @@ def test_stall_longer_than_the_ring_recovers() -> None:
     sync = Sync(TABLE)
     frames = play(events, sync)
     assert_covered(events, frames)
-    assert sync.accounts()["imu"]["overflow"] + sync.accounts()["imu"].get("late", 0) > 500
+    account = sync.accounts()["imu"]
+    assert account.get("late", 0) + account.get("overflow", 0) > 1000
     after = [frame for frame in frames if frame.stamp_ns > stall[1] + 100 * MS]
     assert all(pick.samples for frame in after[2:] for pick in frame.picks)
 
