@@ -9,13 +9,17 @@ all.
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import threading
 from collections import deque
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from google.protobuf.message import Message
+
+from edge.annotations import image_annotations
 from edge.decision import Decision
 from edge.drive import topics
 from edge.drive.reader import DriveMessage
@@ -27,6 +31,8 @@ _QUEUE: Final = 256
 # Sound and pictures of twenty seconds with a lot to spare; beyond, the oldest go, and are counted.
 RING_BYTES: Final = 512 << 20
 CLIP_METADATA: Final = "roadfuse.scene"
+# What the run amounted to: `statistics` is the object of `roadfuse replay --json`.
+RUN_METADATA: Final = "roadfuse.run"
 
 
 class _Batch(NamedTuple):
@@ -73,6 +79,8 @@ class Recorder:
         self._ring: deque[DriveMessage] = deque()
         self._ring_bytes = 0
         self._error: OSError | None = None
+        self._statistics: dict[str, Any] | None = None
+        self._boxes_shown = False
         self._queue: queue.Queue[_Batch | None] = queue.Queue(_QUEUE)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
@@ -100,15 +108,17 @@ class Recorder:
                 except queue.Empty:
                     continue
 
-    def close(self, *, complete: bool = True) -> None:
+    def close(self, *, complete: bool = True, statistics: dict[str, Any] | None = None) -> None:
         """Write what is left and finish the drive.
 
         Args:
             complete: False leaves the drive unfinished (but readable), as after a kill.
+            statistics: of the run, to be kept in the drive.
 
         Raises:
             OSError: the disk refused.
         """
+        self._statistics = statistics
         self._queue.put(None)
         self._thread.join()
         if self._error is not None and complete:
@@ -119,6 +129,8 @@ class Recorder:
             while (batch := self._get()) is not None:
                 self._record(batch)
             if self._writer is not None:
+                if self._statistics is not None:
+                    self._writer.add_metadata(RUN_METADATA, {"statistics": json.dumps(self._statistics)})
                 self._writer.close()
         except OSError as error:  # at the thread's top: the loop hears of it at its next offer
             self._error = error
@@ -135,7 +147,10 @@ class Recorder:
                     self._writer.flush()
 
     def _record(self, batch: _Batch) -> None:
-        messages = batch.messages + [_as_message(decision) for decision in batch.decisions]
+        messages = batch.messages.copy()
+        for decision in batch.decisions:
+            messages += _as_messages(decision, boxes=bool(decision.objects) or self._boxes_shown)
+            self._boxes_shown = bool(decision.objects)
         writer = self._writer
         if writer is not None:
             for message in messages:
@@ -187,11 +202,23 @@ class Recorder:
         return max(numbers, default=0) + 1
 
 
-def _as_message(decision: Decision) -> DriveMessage:
-    payload = decision.to_message().SerializeToString(deterministic=True)
-    return DriveMessage(
-        decision.emitted_ns, decision.index & 0xFFFFFFFF, 0, decision.stamp_ns, topics.DECISION, payload
-    )
+def _as_messages(decision: Decision, *, boxes: bool) -> list[DriveMessage]:
+    """The decision, and its boxes for a viewer (none, where it has to forget the last ones)."""
+    parts: list[tuple[str, Message]] = [(topics.DECISION, decision.to_message())]
+    if boxes:
+        parts.append((topics.DECISION_ANNOTATIONS, image_annotations(decision)))
+    sequence = decision.index & 0xFFFFFFFF
+    return [
+        DriveMessage(
+            decision.emitted_ns,
+            sequence,
+            channel,
+            decision.stamp_ns,
+            topic,
+            message.SerializeToString(deterministic=True),
+        )
+        for channel, (topic, message) in enumerate(parts)
+    ]
 
 
 def _write(writer: DriveWriter, message: DriveMessage) -> None:

@@ -123,7 +123,8 @@ class Replay:
     ) -> None:
         self.drive.close()
         if self._recorder is not None:
-            self._recorder.close(complete=kind is None)
+            ended = self.statistics.ended_ns != 0
+            self._recorder.close(complete=kind is None, statistics=self.statistics.as_dict() if ended else None)
 
     def __iter__(self) -> Iterator[Decision]:
         self.statistics.start(self._clock())

@@ -170,7 +170,7 @@ def main(argv: list[str]) -> int:
                 pass
             complete = True
         finally:
-            recorder.close(complete=complete)
+            recorder.close(complete=complete, statistics=statistics.as_dict() if complete else None)
     result = {
         **statistics.as_dict(),
         "inbox_overflow": dict(inbox.overflow),

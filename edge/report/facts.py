@@ -11,14 +11,13 @@ import numpy as np
 from edge import bundle as bundles
 from edge.drive.reader import DriveReader
 from edge.errors import BundleError
+from edge.recorder import RUN_METADATA
 from edge.report.history import History
 from edge.report.map import length_m
 from edge.report.markup import Child, Markup, el
 from edge.report.words import began, count, length, percent
 from edge.streams import DEADLINE_NS, STREAMS
 
-# Where a recorded run leaves its statistics, the object of `roadfuse replay --json`.
-RUN_METADATA: Final = "roadfuse.run"
 _MAX_FACTS: Final = 40
 _MAX_FACT_CHARS: Final = 400
 _LEFT_OUT: Final = ("statistics", "skipped")
