@@ -148,6 +148,7 @@ class Painter:
         """Boxes, and near to far what each box loses to nearer shapes."""
         width, height = self.lens.width_px, self.lens.height_px
         mask = np.zeros((height // MASK_SCALE, width // MASK_SCALE), np.uint8)
+        small = fixed_corners(pixels, MASK_SCALE)
         seen: list[Seen] = []
         for i in range(len(placed) - 1, -1, -1):
             of = slice(first[i], first[i + 1])
@@ -158,7 +159,10 @@ class Painter:
                 corners, depth = self.lens.project(self._plate_ego(placed[i]), pitch_rad)
                 if depth.min() < 1.0:
                     continue
-            low, high = self._extent(corners, pixels[of][visible[of]] if not placed[i].plate else corners[None])
+            if placed[i].id < 0:
+                low, high = np.maximum(corners.min(axis=0), 0.0), np.minimum(corners.max(axis=0), (width, height))
+            else:
+                low, high = self._extent(corners, pixels[of][visible[of]] if not placed[i].plate else corners[None])
             if placed[i].id >= 0 and (high > low).all():
                 x0, y0 = int(low[0] / MASK_SCALE), int(low[1] / MASK_SCALE)
                 x1 = max(math.ceil(high[0] / MASK_SCALE), x0 + 1)
@@ -168,7 +172,7 @@ class Painter:
                 seen.append(Seen(placed[i].id, (float(low[0]), float(low[1]), float(high[0]), float(high[1])), share))
             if (high - low).min() < 3.0:
                 continue
-            for face in fixed_corners(pixels[of][visible[of]], MASK_SCALE):
+            for face in small[of][visible[of]]:
                 cv2.fillConvexPoly(mask, face, 1, cv2.LINE_8, SHIFT)
         return seen
 
