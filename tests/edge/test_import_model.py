@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -371,3 +372,35 @@ def test_a_walk_with_only_a_detector_is_decided_the_same_twice(walk: Path, found
     assert [decision.canonical() for decision in first] == [decision.canonical() for decision in second]
     with_cars = sum(any(thing.name == "car" for thing in decision.objects) for decision in first)
     assert with_cars > len(first) * 0.8  # parked along the path
+
+
+def test_a_video_replayed_with_silero_has_its_words_where_they_are_spoken(
+    recordings: Path, vad: Path, tmp_path: Path
+) -> None:
+    drive, words = tmp_path / "words.mcap", []
+    assert import_drive([str(recordings / "av/grid/id2_vcd_swwp2s.mpg"), "--out", str(drive)]) == 0
+    for line in (recordings / "av/grid/swwp2s.align").read_text().splitlines():
+        start, end, word = line.split()
+        if word != "sil":
+            words.append((int(start) / 25_000, int(end) / 25_000))  # s
+    first_s, last_s = words[0][0], words[-1][1]
+    with Replay(drive, vad) as run:
+        decisions = list(run)
+    begin_ns = decisions[0].stamp_ns
+    spoken = [
+        (decision.stamp_ns - begin_ns) / 1e9
+        for decision in decisions
+        if decision.sound_events and decision.sound_events[0].probability > 0.5
+    ]
+    assert first_s - 0.1 < min(spoken) < first_s + 0.3 and last_s - 0.3 < max(spoken) < last_s + 0.3
+    assert len(spoken) > 0.8 * 25 * (last_s - first_s)
+
+
+def test_without_onnx_the_command_says_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, mapping = detector(tmp_path / "detector.onnx"), mapping_file(tmp_path, DETECTOR)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    argv = ["import-model", str(model), "--mapping", str(mapping), "--out", str(tmp_path / "made")]
+    assert roadfuse(argv) == 2
+    assert "needs the Python package 'onnx', which is not installed" in capsys.readouterr().err
