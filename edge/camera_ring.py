@@ -63,6 +63,7 @@ class CameraRing(Ring):
         """The oldest frame, which is due."""
         self.closed_ns = self.stamps.pop(0)
         self.used += 1
+        self.left += 1
         frame: Frame = self.samples.pop(0)
         return frame
 

@@ -21,18 +21,9 @@ def ring_for(stream: Stream) -> Ring:
 def take_held(ring: Ring, frame_ns: int) -> Pick:
     """The last sample at or before the frame, however old up to the tolerance."""
     ring.last_frame_ns = frame_ns
-    stamps = ring.stamps
-    at = bisect_right(stamps, frame_ns, ring.head) - 1
-    if at != ring.head:
-        if at < ring.head:
-            return SILENT
-        ring.advance(at)
-    age_ns = frame_ns - stamps[at]
-    if age_ns > ring.tolerance_ns:
-        return STALE
-    if at >= ring.fresh or ring.behind:
-        ring.use(at + 1)
-    return Pick((ring.samples[at],), age_ns, "")
+    head = ring.head
+    at = bisect_right(ring.stamps, frame_ns, head) - 1
+    return SILENT if at < head else _take_one(ring, at, frame_ns)
 
 
 def take_nearest(ring: Ring, frame_ns: int) -> Pick:
@@ -43,16 +34,7 @@ def take_nearest(ring: Ring, frame_ns: int) -> Pick:
     ahead_ns = stamps[at] - frame_ns if at < len(stamps) else NEVER
     if ahead_ns > ring.ahead_ns or (at > head and ahead_ns >= frame_ns - stamps[at - 1]):
         at -= 1
-    if at != head:
-        if at < head:
-            return SILENT
-        ring.advance(at)
-    age_ns = frame_ns - stamps[at]
-    if age_ns > ring.tolerance_ns:
-        return STALE
-    if at >= ring.fresh or ring.behind:
-        ring.use(at + 1)
-    return Pick((ring.samples[at],), age_ns, "")
+    return SILENT if at < head else _take_one(ring, at, frame_ns)
 
 
 def take_around(ring: Ring, frame_ns: int) -> Pick:
@@ -62,7 +44,10 @@ def take_around(ring: Ring, frame_ns: int) -> Pick:
     after = bisect_right(stamps, frame_ns, ring.head)
     before = after - 1
     if before > ring.head:
-        ring.advance(before)
+        if ring.behind or before > ring.fresh:
+            ring.advance(before)
+        else:
+            ring.head = before
     age_ns = frame_ns - stamps[before] if after > ring.head else NEVER
     ahead_ns = stamps[after] - frame_ns if age_ns and after < len(stamps) else NEVER  # at the very instant: no other
     if ahead_ns > ring.ahead_ns:
@@ -133,6 +118,24 @@ def needs_around(ring: Ring, frame_ns: int) -> int:
 def needs_frame(ring: Ring, frame_ns: int) -> int:
     """Nothing after the frame matters."""
     return frame_ns
+
+
+def _take_one(ring: Ring, at: int, frame_ns: int) -> Pick:
+    if ring.behind:
+        ring.advance(at)
+    else:
+        ring.head = at
+        if at > ring.fresh:
+            ring.fresh = at
+    age_ns = frame_ns - ring.stamps[at]
+    if age_ns > ring.tolerance_ns:
+        return STALE
+    if at == ring.fresh:
+        ring.used += 1
+        ring.fresh = at + 1
+    elif ring.behind:
+        ring.use(at + 1)
+    return Pick((ring.samples[at],), age_ns, "")
 
 
 CHOICES: Final = {

@@ -70,6 +70,7 @@ class Ring:
         "head",
         "last_frame_ns",
         "lateness_ns",
+        "left",
         "min_gap_ns",
         "missing",
         "newest_ns",
@@ -115,6 +116,7 @@ class Ring:
         self.head = 0
         self.fresh = 0
         self.behind: list[int] = []
+        self.left = 0  # samples that are not held any more
         self.used = 0
         self.dropped: Counter[str] = Counter()
 
@@ -164,13 +166,17 @@ class Ring:
 
     def accounts(self) -> dict[str, int]:
         """used, buffered, and dropped by reason; their sum is what came."""
-        return {"used": self.used, "buffered": len(self.stamps) - self.fresh + len(self.behind), **self.dropped}
+        used_here = self.fresh - self.head - len(self.behind)
+        superseded = self.left + self.head - (self.used - used_here) - self.dropped["overflow"]
+        dropped = self.dropped + Counter(superseded=superseded)
+        return {"used": self.used, "buffered": len(self.stamps) - self.head - used_here, **dropped}
 
     def trim(self) -> None:
         """Forget what lies before the head."""
         head = self.head
         del self.stamps[:head]
         del self.samples[:head]
+        self.left += head
         self.fresh -= head
         self.head = 0
 
@@ -185,17 +191,14 @@ class Ring:
             self.used += end - self.fresh
             self.fresh = end
 
-    def advance(self, head: int, reason: str = "superseded") -> None:
-        """What lies before this new head is of no use any more; what was never used is dropped for this reason."""
+    def advance(self, head: int) -> None:
+        """What lies before this new head is of no use any more."""
         if self.behind:
             last_ns = self.stamps[head - 1]
-            staying = [stamp_ns for stamp_ns in self.behind if stamp_ns > last_ns]
-            self.dropped[reason] += len(self.behind) - len(staying)
-            self.behind = staying
-        if head > self.fresh:
-            self.dropped[reason] += head - self.fresh
-            self.fresh = head
+            self.behind = [stamp_ns for stamp_ns in self.behind if stamp_ns > last_ns]
         self.head = head
+        if head > self.fresh:
+            self.fresh = head
 
     def _push_irregular(self, sample: Any, stamp_ns: int, now_ns: int) -> bool:
         refusal = self._refusal(stamp_ns, sample.seq, now_ns)
@@ -254,5 +257,7 @@ class Ring:
         samples.insert(at, sample)
         self.newest_ns = max(self.newest_ns, stamp_ns)
         if len(stamps) > self.capacity:
-            self.advance(self.head + 1, "overflow")
+            was_used = self.head < self.fresh and self.stamps[self.head] not in self.behind
+            self.dropped["overflow"] += not was_used
+            self.advance(self.head + 1)
             self.trim()

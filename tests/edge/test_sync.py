@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import pickle
 import random
+import sys
 from collections import Counter
 from typing import Any
 
@@ -309,6 +311,33 @@ def test_dead_stream_costs_no_latency(dead: str) -> None:
     vehicle = Vehicle().change(dead, dead=(START_NS + SECOND, START_NS + 20 * SECOND))
     spent = latencies(play(vehicle.events(10)), START_NS + 5 * SECOND)
     assert sum(spent) <= sum(clean)
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_steady_state_keeps_no_memory_and_wakes_no_collector() -> None:
+    """Thousands of frames with the collector on, as realtime() leaves it: frozen."""
+    events = Vehicle().events(130)
+    sync = Sync(TABLE)
+    collections: list[str] = []
+    blocks = []
+    gc.collect()
+    gc.freeze()
+    gc.callbacks.append(lambda phase, info: collections.append(phase))
+    try:
+        for tenth in range(10):
+            for _ in feed(sync, events[tenth * 5000 : (tenth + 1) * 5000]):
+                pass
+            blocks.append(sys.getallocatedblocks())
+            if tenth == 2:  # the longest ring has been full by now
+                collections.clear()
+    finally:
+        gc.callbacks.pop()
+        gc.unfreeze()
+    assert sync.accounts()["camera"]["used"] > 2000
+    assert collections == []
+    assert max(blocks[3:]) - min(blocks[3:]) < 30
 
 
 # --- clocks, restarts, pauses -----------------------------------------------------------------------------------------
