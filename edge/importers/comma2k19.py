@@ -30,6 +30,8 @@ FRAME_TIMES: Final = "global_pose/frame_times"
 VIDEO: Final = "video.hevc"
 VEHICLE_BUS: Final = 0
 PAYLOAD_BYTES: Final = 8
+MAX_BUS: Final = 255
+MAX_ID: Final = 0x1FFFFFFF
 # What the set holds besides, and why a drive does without.
 _REASONS: Final = {
     "processed_log/CAN/speed": "derived from CAN; /vehicle has it",
@@ -74,15 +76,18 @@ def open_recording(source: Path, options: Options) -> Recording:
     return Recording("comma2k19", streams, skipped, {"clock": "device boot time", "arrival": "capture"})
 
 
-def _array(path: Path, columns: int | None = None) -> NDArray[Any]:
-    """An array of the set; `columns` of a table that must have at least so many."""
+def _array(path: Path, columns: int | None = None, kinds: str = "iuf") -> NDArray[Any]:
+    """An array of the set: numbers (or of the NumPy `kinds`); `columns` of a table that must have at least so many."""
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise SourceError(f"{path}: expected a NumPy array, got: {error}") from None
-    if array.ndim < 1 or (columns is not None and (array.ndim != 2 or array.shape[1] < columns)):
-        raise SourceError(f"{path}: expected {columns or 1} columns, got shape {array.shape}")
-    return array  # type: ignore[no-any-return]
+    except Exception as error:  # damaged headers are parsed as Python and raise whatever that leads to
+        got = str(error).partition("\n")[0][:120]
+        raise SourceError(f"{path}: expected a NumPy array, got: {got}") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
+        raise SourceError(f"{path}: expected an array of kind {kinds}, got {getattr(array, 'dtype', 'an archive')}")
+    if array.ndim != (1 if columns is None else 2) or (columns is not None and array.shape[1] < columns):
+        raise SourceError(f"{path}: expected {columns or 'no'} columns, got shape {array.shape}")
+    return array
 
 
 def _table(source: Path, name: str, columns: int, skipped: Skipped) -> tuple[list[int], NDArray[np.float64]]:
@@ -102,13 +107,19 @@ def _can(source: Path, dbc_files: tuple[Path, ...], skipped: Skipped) -> Iterato
     files = dbc_files or tuple(sorted((source / "dbc").glob("*.dbc")))
     if not files:
         raise SourceError(f"{source}: expected a DBC for its CAN log (--dbc FILE, or FILE in dbc/), got none")
-    stamps_s, buses, ids = (_array(source / CAN / name) for name in ("t", "src", "address"))
-    payloads = _array(source / CAN / "data")
+    stamps_s = _array(source / CAN / "t")
+    buses, ids = (_array(source / CAN / name, kinds="iu") for name in ("src", "address"))
+    payloads = _array(source / CAN / "data", kinds="S")
     lengths = {len(stamps_s), len(buses), len(ids), len(payloads)}
-    if len(lengths) != 1 or payloads.dtype.kind != "S" or payloads.dtype.itemsize != PAYLOAD_BYTES:
+    if len(lengths) != 1 or payloads.dtype.itemsize != PAYLOAD_BYTES:
         raise SourceError(
             f"{source / CAN}: expected t, src, address and data (8 bytes each) of one length, "
             f"got lengths {sorted(lengths)} and data of type {payloads.dtype}"
+        )
+    if len(ids) and not (ids.min() >= 0 and ids.max() <= MAX_ID and buses.min() >= 0 and buses.max() <= MAX_BUS):
+        raise SourceError(
+            f"{source / CAN}: expected buses of 0..{MAX_BUS} and ids of 0..{MAX_ID:#x}, "
+            f"got {buses.min()}..{buses.max()} and {ids.min()}..{ids.max()}"
         )
     keys = np.unique(np.stack([buses.astype(np.int64), ids.astype(np.int64)]), axis=1).T.tolist()
     present = [(bus, can_id, can_id > 0x7FF) for bus, can_id in keys]

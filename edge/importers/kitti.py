@@ -152,9 +152,11 @@ def _calibration_events(
     shapes = {f"P_rect_{camera}": 12, "R_rect_00": 9, "R": 9, "T": 3}
     for key, size in shapes.items():
         got = len(calibration.get(key, ()))
-        if got != size:
-            raise SourceError(f"{source}: expected {size} numbers of {key} in the calibration, got {got}")
+        if got != size or not np.isfinite(calibration[key]).all():
+            raise SourceError(f"{source}: expected {size} finite numbers of {key} in the calibration, got {got}")
     projection = calibration[f"P_rect_{camera}"].reshape(3, 4)
+    if np.linalg.matrix_rank(projection[:, :3]) < 3:
+        raise SourceError(f"{source}: expected a projection P_rect_{camera} of rank 3, got less")
     header = picture.read_bytes()[16:24]  # a PNG's width and height
     stamp = codec.timestamp(at_ns)
     message = CameraCalibration(

@@ -190,6 +190,45 @@ def test_a_damaged_array_is_refused(small: Path, tmp_path: Path, name: str, keep
     assert not list(tmp_path.glob("out*"))
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("CAN/raw_can/src", np.array([0, -1, 0]), "expected buses of 0..255"),
+        ("CAN/raw_can/address", np.array([170, 1 << 40, 37]), "ids of 0..0x1fffffff"),
+        ("CAN/raw_can/address", np.array(["a", "b", "c"]), "expected an array of kind iu"),
+        ("CAN/raw_can/t", np.array([1.0, 1e300, 2.0]), "expected a time stamp"),
+        ("CAN/raw_can/t", np.array([1.0, np.nan, 2.0]), "expected a time stamp"),
+        ("CAN/raw_can/t", np.array([-1.0, 1.0, 2.0]), "expected stamps of /can"),
+        ("IMU/gyro/value", np.zeros((2, 2)), "expected 3 columns"),
+        ("IMU/gyro/t", np.zeros(7), "expected as many stamps as rows"),
+    ],
+)
+def test_hostile_values_are_refused(small: Path, tmp_path: Path, name: str, values: Any, reason: str) -> None:
+    with (small / "processed_log" / name).open("wb") as file:
+        np.save(file, values)
+    with pytest.raises(SourceError, match=reason) as caught:
+        import_recording(small, tmp_path / "out.mcap", Options((tmp_path / "car.dbc",)))
+    assert str(small) in str(caught.value)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_flipped_bits_in_arrays_give_a_drive_or_one_error(small: Path, tmp_path: Path) -> None:
+    chance = np.random.default_rng(6)
+    arrays = sorted(path for path in (small / "processed_log").rglob("*") if path.is_file())
+    for _ in range(150):
+        path = arrays[chance.integers(len(arrays))]
+        whole = path.read_bytes()
+        content = bytearray(whole)
+        for at in chance.integers(0, len(content), 3):
+            content[at] = chance.integers(256)
+        path.write_bytes(content)
+        try:
+            import_recording(small, tmp_path / "out.mcap", Options((tmp_path / "car.dbc",)))
+        except SourceError as error:
+            assert "\n" not in str(error)
+        path.write_bytes(whole)
+
+
 def test_a_missing_array_is_refused(small: Path, tmp_path: Path) -> None:
     (small / "processed_log/CAN/raw_can/src").unlink()
     with pytest.raises(SourceError, match="src: expected a NumPy array"):

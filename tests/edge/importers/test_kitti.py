@@ -14,7 +14,7 @@ from foxglove_schemas_protobuf.FrameTransform_pb2 import FrameTransform
 
 from edge.drive import topics
 from edge.errors import SourceError
-from edge.importers.command import import_recording
+from edge.importers.command import Cut, import_recording
 
 DRIVE = "noncommercial/kitti-2011_09_26"
 CALIBRATION = """# made up
@@ -114,13 +114,21 @@ def test_timestamps_files_give_the_clock(small: Path, importing: Callable[..., A
     ]
 
 
+def test_a_cut_keeps_the_calibration(small: Path, importing: Callable[..., Any]) -> None:
+    found = importing(small, cut=Cut(0.2))
+    assert found.summary.streams == {topics.CALIBRATION: 1, topics.TRANSFORM: 1, topics.CAMERA: 1}
+    assert found.streams[topics.CALIBRATION][0].arrival_ns == 1_200_000_000  # where the cut begins
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
         ("image_02/data/0000000001.png", b"no picture", "expected a PNG"),
         ("image_02/data/0000000001.png", b"", "expected a PNG"),
         ("velodyne_points/data/0000000001.bin", b"123", "points of 16 bytes"),
-        ("calib.txt", b"P_rect_00: 1 2 3", "expected 12 numbers of P_rect_00"),
+        ("calib.txt", b"P_rect_00: 1 2 3", "expected 12 finite numbers of P_rect_00"),
+        ("calib.txt", CALIBRATION.replace("0.1", "nan").encode(), "expected 3 finite numbers of T"),
+        ("calib.txt", CALIBRATION.replace("50", "0").encode(), "rank 3"),
     ],
 )
 def test_damaged_files_are_refused(small: Path, tmp_path: Path, name: str, content: bytes, reason: str) -> None:
