@@ -25,6 +25,8 @@ from export.world.sound.microphone import RATE_HZ, Microphone
 from export.world.truth import ground_truth
 from export.world.weather import Weather
 
+__all__ = ["START_NS", "Fault", "WorldConfig", "WorldEvent", "simulate"]
+
 START_NS = 1_000_000_000_000  # drives start at 1000 s of the vehicle's clock
 AUDIO_HZ, IMU_HZ, VEHICLE_HZ, GNSS_HZ, LIDAR_HZ = 50, 100, 50, 10, 10
 LONGEST_S = 24 * 3600.0
