@@ -1,5 +1,6 @@
 """Decoders: how a detector's outputs become rows of (class, probability, left, top, width, height).
 
+Only what is at least as probable as a threshold becomes a row: a grid has hundreds of cells, and few objects.
 Boxes are in fractions of the picture. A reference bundle's graph does this itself; foreign models name one of these.
 """
 
@@ -21,30 +22,28 @@ _MIN_PROBABILITY: Final = 0.05
 _MAX_OBJECTS: Final = 64
 
 
-def in_graph(outputs: Mapping[str, NDArray[Any]], roles: Mapping[str, str]) -> Rows:
+def in_graph(outputs: Mapping[str, NDArray[Any]], roles: Mapping[str, str], threshold: float) -> Rows:
     """The graph gives the rows."""
     if "objects" not in roles:
         return []
-    rows: Rows = outputs[roles["objects"]][0].tolist()
-    return rows
+    return [row for row in outputs[roles["objects"]][0].tolist() if row[1] >= threshold]
 
 
-def fastestdet(outputs: Mapping[str, NDArray[Any]], roles: Mapping[str, str]) -> Rows:
+def fastestdet(outputs: Mapping[str, NDArray[Any]], roles: Mapping[str, str], threshold: float) -> Rows:
     """FastestDet: one grid of (objectness, x, y, w, h offsets, class probabilities).
 
     Ref: https://github.com/dog-qiuqiu/FastestDet (its C++ example decodes the same way).
     """
     grid = outputs[roles["objects"]][0]  # (5 + classes, rows, columns)
     _, height, width = grid.shape
-    kinds = grid[5:].argmax(axis=0)
     scores = grid[0] ** 0.6 * grid[5:].max(axis=0) ** 0.4
     rows: Rows = []
-    for y, x in zip(*np.nonzero(scores > _MIN_PROBABILITY)):
-        dx, dy, w, h = (float(value) for value in grid[1:5, y, x])
-        box_width, box_height = 1 / (1 + math.exp(-w)), 1 / (1 + math.exp(-h))
+    for y, x in np.argwhere(scores >= max(threshold, _MIN_PROBABILITY)).tolist():
+        dx, dy, w, h = grid[1:5, y, x].tolist()
+        box_width, box_height = (1 + math.tanh(w / 2)) / 2, (1 + math.tanh(h / 2)) / 2  # sigmoids, of any value
         left = (x + math.tanh(dx)) / width - box_width / 2
         top = (y + math.tanh(dy)) / height - box_height / 2
-        rows.append([float(kinds[y, x]), float(scores[y, x]), left, top, box_width, box_height])
+        rows.append([float(grid[5:, y, x].argmax()), float(scores[y, x]), left, top, box_width, box_height])
     return suppressed(rows)
 
 
@@ -85,7 +84,7 @@ def _iou(a: list[float], b: list[float]) -> float:
     return both / (a[4] * a[5] + b[4] * b[5] - both)
 
 
-DECODERS: Final[dict[str, Callable[[Mapping[str, NDArray[Any]], Mapping[str, str]], Rows]]] = {
+DECODERS: Final[dict[str, Callable[[Mapping[str, NDArray[Any]], Mapping[str, str], float], Rows]]] = {
     "": in_graph,
     "fastestdet": fastestdet,
 }

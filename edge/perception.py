@@ -149,13 +149,13 @@ class Perception:
         if spec is None or "objects" not in self.bundle.heads or frames.frame is None or frames.frame.image is None:
             return ()
         height, width = frames.frame.image.shape[:2]
-        rows = DECODERS[spec.decoder](self.encoders["camera"].outputs, spec.outputs)
-        labels = self.bundle.heads["objects"]
         threshold = float(self.bundle.thresholds.get("objects", 0.5))
+        found = DECODERS[spec.decoder](self.encoders["camera"].outputs, spec.outputs, threshold)
+        labels = self.bundle.heads["objects"]
         return tuple(
             DetectedObject(labels[int(kind)], score, left * width, top * height, box_width * width, box_height * height)
-            for kind, score, left, top, box_width, box_height in rows
-            if score >= threshold and 0 <= kind < len(labels)
+            for kind, score, left, top, box_width, box_height in found
+            if 0 <= kind < len(labels)
         )
 
     def freeze(self) -> dict[str, Any]:

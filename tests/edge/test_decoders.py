@@ -29,7 +29,7 @@ def grid(**cells: tuple[float, ...]) -> dict[str, NDArray[np.float32]]:
 
 
 def test_a_cell_becomes_its_box() -> None:
-    (row,) = fastestdet(grid(x2_y1=(0.9, 0.5, -0.5, -1.0, 0.0, 0.1, 0.8, 0.1)), ROLES)
+    (row,) = fastestdet(grid(x2_y1=(0.9, 0.5, -0.5, -1.0, 0.0, 0.1, 0.8, 0.1)), ROLES, 0.5)
     kind, score, left, top, width, height = row
     assert kind == 1 and score == pytest.approx(0.9**0.6 * 0.8**0.4)
     assert (width, height) == pytest.approx((1 / (1 + math.e), 0.5))
@@ -38,24 +38,31 @@ def test_a_cell_becomes_its_box() -> None:
 
 
 def test_an_empty_grid_has_no_objects() -> None:
-    assert fastestdet(grid(), ROLES) == []
+    assert fastestdet(grid(), ROLES, 0.0) == []
 
 
-@given(values=st.lists(st.floats(0, 1, width=32), min_size=64, max_size=64), offsets=st.floats(-80, 80))
+@given(values=st.lists(st.floats(0, 1, width=32), min_size=64, max_size=64), offsets=st.floats(-1e6, 1e6))
 def test_every_grid_gives_finite_boxes_of_known_classes(values: list[float], offsets: float) -> None:
     tensor = np.array(values, np.float32).reshape(1, 8, 2, 4)
     tensor[0, 1:5] = (tensor[0, 1:5] - 0.5) * offsets
-    rows = fastestdet({"out": tensor}, ROLES)
+    rows = fastestdet({"out": tensor}, ROLES, 0.0)
     assert len(rows) <= 8
     for kind, score, *box in rows:
-        assert kind in (0, 1, 2) and 0.05 < score <= 1 and all(map(math.isfinite, box))
+        assert kind in (0, 1, 2) and 0.05 <= score <= 1 and all(map(math.isfinite, box))
         assert 0 <= box[2] <= 1 and 0 <= box[3] <= 1
 
 
 def test_rows_of_the_graph_pass_through() -> None:
     rows = np.array([[[1, 0.9, 0.1, 0.2, 0.3, 0.4]]], np.float32)
-    assert in_graph({"out": rows}, ROLES) == rows[0].tolist()
-    assert in_graph({"out": rows}, {}) == []
+    assert in_graph({"out": rows}, ROLES, 0.5) == rows[0].tolist()
+    assert in_graph({"out": rows}, {}, 0.5) == []
+
+
+def test_what_is_below_the_threshold_is_no_row() -> None:
+    rows = np.array([[[1, 0.9, 0.1, 0.2, 0.3, 0.4], [1, 0.4, 0.1, 0.2, 0.3, 0.4]]], np.float32)
+    assert len(in_graph({"out": rows}, ROLES, 0.5)) == 1
+    cells = grid(x0_y0=(0.9, 0, 0, 0, 0, 0.9, 0, 0), x3_y1=(0.5, 0, 0, 0, 0, 0.5, 0, 0))
+    assert [len(fastestdet(cells, ROLES, threshold)) for threshold in (0.95, 0.6, 0.4)] == [0, 1, 2]
 
 
 def test_the_best_of_one_object_stays() -> None:
