@@ -134,7 +134,7 @@ def _boxes(scene: Scene) -> list[tuple[float, float, float, tuple[float, float, 
                 0.38 * thing.size_m[2],
             )
         elif thing.kind == "portal":
-            size, base = (thing.size_m[0], thing.size_m[1] + 28.0, thing.size_m[2] - 5.6), 5.6
+            size, base = (thing.size_m[0], thing.size_m[1] + 28.0, thing.size_m[2] - 5.35), 5.35
         elif thing.kind == "sign":
             size, base = (0.06, min(thing.size_m[1], 2.6), 0.75), thing.size_m[2] - 0.75
         elif thing.kind == "rail":

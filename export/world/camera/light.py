@@ -30,7 +30,7 @@ def pools(x_m: F64, y_m: F64, z_m: F64, lamps_ego: F64) -> F64:
     for lamp_x, lamp_y in lamps_ego:
         distance2 = (x_m - lamp_x) ** 2 + (y_m - lamp_y) ** 2
         total += np.exp(-distance2 / (0.8 * LAMP_REACH_M) ** 2)
-    return np.minimum(total * np.where(z_m > 7.5, 0.15, 0.75), 0.9)
+    return np.minimum(total * np.where(z_m > 7.5, 0.15, np.where(z_m > 3.0, 0.4, 0.75)), 0.9)
 
 
 def brightness(
