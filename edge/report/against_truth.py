@@ -33,7 +33,9 @@ def against_truth(history: History) -> Markup | None:
         return None
     names = ("", "label", "true in", "said in", "found", "right")
     head = el("tr", [el("th", name, scope="col") for name in names])
-    lead = "Found: how many of the frames where it is true say so. Right: in how many of the frames that say so it is."
+    lead = (
+        "Found: of the frames where it is true, the share that says so. Right: of those that say so, the share that is."
+    )
     return el(
         "section",
         el("h2", "Against the ground truth"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -59,12 +60,16 @@ def with_boxes(picture: Picture, said: Iterable[Box], true: Iterable[Box], label
     return el(
         "svg",
         el("image", href=data_uri("image/jpeg", picture.jpeg), width=width, height=height),
-        el("g", [_box(box, scale, width, with_label=False) for box in true], class_="true-boxes"),
-        el("g", [_box(box, scale, width, with_label=True) for box in said], class_="said-boxes"),
+        el("g", [_box(box, scale, width, with_label=False) for box in true if _drawable(box)], class_="true-boxes"),
+        el("g", [_box(box, scale, width, with_label=True) for box in said if _drawable(box)], class_="said-boxes"),
         viewBox=f"0 0 {width} {height}",
         role="img",
         aria_label=label,
     )
+
+
+def _drawable(box: Box) -> bool:
+    return all(math.isfinite(side) for side in (box.left_px, box.top_px, box.width_px, box.height_px))
 
 
 def _box(box: Box, scale: float, picture_width_px: int, *, with_label: bool) -> Markup:

@@ -1,0 +1,123 @@
+"""What a report holds, of a drive that was really decided."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.drive import topics
+from edge.drive.reader import DriveReader
+from edge.drive.writer import DriveWriter
+from edge.errors import DriveFormatError
+from edge.report import command
+from edge.report.page import page
+from edge.streams import STREAMS
+
+Decided = tuple[Path, dict[str, Any]]
+Elements = Callable[[str], Any]
+
+
+def without(source: Path, path: Path, *unwanted: str) -> Path:
+    with DriveReader(source) as drive, DriveWriter(path) as out:
+        for message in drive.messages(topics=drive.topics.intersection(topics.SCHEMAS).difference(unwanted)):
+            out.write_payload(
+                message.topic,
+                message.payload,
+                capture_ns=message.capture_ns,
+                arrival_ns=message.arrival_ns,
+                sequence=message.sequence,
+            )
+    return path
+
+
+def test_it_names_the_decisions_by_the_digest_of_the_run(report: str, decided: Decided) -> None:
+    assert decided[1]["sha256"] in report
+
+
+def test_every_stream_has_a_lane_and_the_dead_camera_is_marked(report: str, elements: Elements) -> None:
+    lanes = elements(report).all("div", **{"class": "lane stream"})
+    assert [lane["data-stream"] for lane in lanes if "data-stream" in lane] == [stream.name for stream in STREAMS]
+    assert re.search(r'class="span absent"[^>]*title="silent, 0:0[12]\.\d to 0:02\.\d"', report)
+
+
+def test_every_hard_scene_has_a_card_or_a_line_that_its_mark_leads_to(
+    report: str, decided: Decided, elements: Elements
+) -> None:
+    scenes = decided[1]["scenes"]
+    page_elements = elements(report)
+    marks = [link["href"] for link in page_elements.all("a") if "mark" in (link.get("class") or "").split()]
+    assert len(marks) == scenes["queued"] + scenes["refused"] >= 3
+    ids = [found["id"] for _, found in page_elements.elements if "id" in found]
+    assert sorted(f"#{name}" for name in ids if name and name.startswith("scene-")) == sorted(filter(None, marks))
+    assert len(ids) == len(set(ids))
+
+
+def test_a_card_plays_the_scenes_sound(report: str, elements: Elements) -> None:
+    sources = [player["src"] or "" for player in elements(report).all("audio")]
+    assert len(sources) >= 3
+    for source in sources:
+        with wave.open(io.BytesIO(base64.b64decode(source.removeprefix("data:audio/wav;base64,")))) as sound:
+            assert (sound.getframerate(), sound.getnchannels()) == (16_000, 1)
+            assert 1.0 < sound.getnframes() / 16_000 <= 6.0
+
+
+def test_drops_are_shown_by_reason(report: str, decided: Decided) -> None:
+    superseded = decided[1]["drops"]["vehicle"]["superseded"]
+    assert f"{superseded} superseded" in report
+
+
+def test_the_page_needs_nothing_from_elsewhere(report: str, elements: Elements) -> None:
+    assert not re.search(r"https?://|@import|url\(", report)
+    for tag, found in elements(report).elements:
+        for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
+            value = found.get(name)
+            assert value is None or value.startswith(("data:", "#")), (tag, name, value[:80])
+    assert len(report) < 6_000_000
+
+
+def test_the_policy_allows_this_script_alone(report: str) -> None:
+    script = report[report.rindex("<script>") + len("<script>") : report.rindex("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert (
+        f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+        in report
+    )
+
+
+def test_the_same_drive_gives_the_same_page(report: str, decided: Decided) -> None:
+    assert page(decided[0]) == report
+
+
+def test_a_drive_without_camera_and_sound_has_a_page(decided: Decided, tmp_path: Path, elements: Elements) -> None:
+    bare = without(decided[0], tmp_path / "bare.mcap", topics.CAMERA, topics.AUDIO, topics.TRUTH, topics.GNSS)
+    made = elements(page(bare))
+    assert not made.all("audio") and not made.all("image") and not made.all("svg", id="map")
+    assert made.all("article")
+
+
+def test_no_cards_are_a_table_of_scenes(decided: Decided, elements: Elements) -> None:
+    made = elements(page(decided[0], cards=0))
+    assert not made.all("article")
+    assert len([row for row in made.all("tr") if (row.get("id") or "").startswith("scene-")]) >= 3
+
+
+def test_a_drive_without_decisions_is_refused_with_what_to_do(drive: Path, tmp_path: Path) -> None:
+    with pytest.raises(DriveFormatError, match=r"expected recorded decisions .* roadfuse replay .* --out"):
+        command.main([str(drive), "--out", str(tmp_path / "page.html")])
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_the_command_writes_the_page_beside_the_drive(
+    decided: Decided, report: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([str(decided[0])]) == 0
+    assert decided[0].with_suffix(".html").read_text(encoding="utf-8") == report
+    assert "decided.html" in capsys.readouterr().out
