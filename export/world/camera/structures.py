@@ -121,7 +121,7 @@ def _portal(b: Builder, thing: Thing) -> None:
     y, top = 0.5 * thing.size_m[1], thing.size_m[2]
     opening = 5.35
     for side in (1, -1):  # the vault draws in above the walls
-        corner = [(0, side * y, 2.5), (0, side * (y - 1.0), opening), (0, side * y, opening)]
+        corner = [(0.0, side * y, 2.5), (0.0, side * (y - 1.0), opening), (0.0, side * y, opening)]
         b.face(corner, shade(CONCRETE, 0.93), two_sided=True)
     for low, high in ((-y - 14.0, -y), (y, y + 14.0)):
         b.face([(0, high, 0), (0, low, 0), (0, low, top), (0, high, top)], CONCRETE, two_sided=True)
