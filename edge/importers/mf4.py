@@ -27,6 +27,9 @@ from edge.importers import dbc, mdf_blocks
 from edge.importers.recording import Event, Options, Recording, Skipped, seconds_to_ns
 
 READER: Final = "edge.importers.mf4_reader"
+# A reader that takes longer walks in circles: starting takes seconds, a slow computer reads 10 MB/s.
+PATIENCE_S: Final = 120.0
+SLOWEST_BYTES_PER_S: Final = 1e6
 
 
 def open_recording(source: Path, options: Options) -> Recording:
@@ -62,7 +65,12 @@ def _read_log(source: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         out = Path(folder) / "frames.npz"
         command = [sys.executable, "-m", READER, str(source), str(out)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        run = subprocess.run(command, env=environment, capture_output=True, check=False)
+        patience_s = PATIENCE_S + source.stat().st_size / SLOWEST_BYTES_PER_S
+        try:
+            run = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=patience_s)
+        except subprocess.TimeoutExpired:
+            got = f"no end of its reading in {patience_s:.0f} s"
+            raise SourceError(f"{source}: expected a readable MF4 log, got: {got}") from None
         if run.returncode:
             words = run.stderr.decode(errors="replace").strip().splitlines()
             got = words[-1] if words else "no word"

@@ -7,6 +7,7 @@ files in place; here all three stay away from the importer.
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import sys
 import tempfile
@@ -19,12 +20,17 @@ from numpy.typing import NDArray
 
 FRAME: Final = "CAN_DataFrame"
 ID_MASK: Final = 0x1FFFFFFF
+# Address space, so that a damaged size ends this process and not the machine's patience.
+MEMORY_BYTES: Final = 6 << 30
+MEMORY_RATIO: Final = 64
 COLUMNS: Final = ("seconds", "bus", "id", "extended", "length", "payload")
 
 
 def main(argv: list[str]) -> int:
     """Source and destination in, exit code out; what failed goes to stderr in one line."""
     source, destination = map(Path, argv)
+    limit = MEMORY_BYTES + MEMORY_RATIO * source.stat().st_size
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
         facts, columns = read(source)
     except Exception as error:  # a foreign parser raises whatever damaged bytes lead it to

@@ -180,6 +180,15 @@ def test_a_reader_that_crashes_gives_one_error(small: Path, tmp_path: Path, monk
         import_recording(small, tmp_path / "out.mcap")
 
 
+def test_a_reader_that_never_ends_gives_one_error(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "endless_reader.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(mf4, "READER", "endless_reader")
+    monkeypatch.setattr(mf4, "PATIENCE_S", 0.5)
+    with pytest.raises(SourceError, match="got: no end of its reading"):
+        import_recording(small, tmp_path / "out.mcap")
+
+
 def test_damaged_links_and_bits_give_a_check_or_one_error(small: Path, tmp_path: Path) -> None:
     whole, chance = small.read_bytes(), random.Random(2)
     for _ in range(1000):
