@@ -38,7 +38,7 @@ def weights_of(split: Split) -> NDArray[np.float64]:
     labels = np.concatenate([split.tags, split.sounds], 1).astype(np.float64)
     boost = np.clip(RAREST / np.maximum(labels.mean(0), 1e-4), 1.0, MOST)
     weight = np.maximum((labels * boost).max(1), 1.0)
-    return weight / weight.sum()
+    return np.asarray(weight / weight.sum(), np.float64)
 
 
 def batches(split: Split, steps: int, size: int, seed: int) -> Iterator[Batch]:
@@ -79,7 +79,7 @@ def augmented(split: Split, rows: NDArray[np.int64], rng: np.random.Generator) -
     mirrored = rng.random(len(rows)) < 0.5
     for i, row in enumerate(rows):
         image[i], boxes[i] = _moved(split.image[row], boxes[i], bool(mirrored[i]), rng)
-    motion[np.ix_(mirrored, MIRRORED)] *= -1.0
+    motion[:, MIRRORED] *= np.where(mirrored, -1.0, 1.0).astype(np.float32)[:, None, None]
     motion[:, :6] += rng.normal(0.0, 0.01, motion[:, :6].shape).astype(np.float32) * motion[:, 10:11]
     motion[rng.random(len(rows)) < 0.15, 9] = 0.0
     pcm = split.pcm[rows].astype(np.float32) / 32768.0

@@ -72,7 +72,7 @@ def train_encoders(net: Network, split: Split, schedule: Schedule, seed: int) ->
     net.camera.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(net.parameters(), lr=schedule.rate, weight_decay=0.03)
     warm = torch.optim.lr_scheduler.LinearLR(optimiser, 0.05, total_iters=WARM_UP_STEPS)
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE), use_buffers=True)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE), use_buffers=True)  # type: ignore[no-untyped-call]
     rng = torch.Generator().manual_seed(seed)
     losses: list[float] = []
     progress = tqdm(batches(split, schedule.steps, schedule.batch, seed), total=schedule.steps, desc="encoders")

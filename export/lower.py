@@ -6,8 +6,9 @@ Batch norm is folded first. Doc strings and metadata (they carry paths of the ex
 from __future__ import annotations
 
 import copy
-import io
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -55,13 +56,13 @@ def lower_all(
 def lower(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str]) -> onnx.ModelProto:
     """One module as a checked ONNX graph with these port names."""
     plain = fold_batch_norm(copy.deepcopy(module).float().eval())
-    sink = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
+        path = Path(folder, "model.onnx")
         torch.onnx.export(
-            plain, inputs, sink, input_names=names, output_names=outputs, opset_version=OPSET, dynamo=False
+            plain, inputs, path, input_names=names, output_names=outputs, opset_version=OPSET, dynamo=False
         )
-    return stripped(unshared(onnx.load_from_string(sink.getvalue())))
+        return stripped(unshared(onnx.load(path)))
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:

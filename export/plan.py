@@ -17,8 +17,8 @@ SCENARIOS = (
     "mixed", "urban", "siren", "highway", "crossing", "tunnel", "residential", "siren", "mixed", "crossing", "night",
     "urban",
 )  # fmt: skip
-WEATHERS = (("clear", 0.5), ("rain", 0.27), ("fog", 0.23))
-LIGHTS = (("day", 0.5), ("dusk", 0.2), ("night", 0.3))
+WEATHERS = {"clear": 0.5, "rain": 0.27, "fog": 0.23}  # share of the worlds
+LIGHTS = {"day": 0.5, "dusk": 0.2, "night": 0.3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Size:
 
 
 FULL = Size(train=84, validation=20, held_out=40, seconds=20)
-SMALL = Size(train=12, validation=6, held_out=6, seconds=6)
+SMALL = Size(train=8, validation=4, held_out=4, seconds=4)
 
 
 def plans(split: str, size: Size, seed: int) -> list[WorldPlan]:
@@ -58,11 +58,10 @@ def plans(split: str, size: Size, seed: int) -> list[WorldPlan]:
         "held_out": (HELD_OUT_SEED, size.held_out),
     }[split]
     rng = np.random.default_rng(first)
-    weathers, weather_p = zip(*WEATHERS)
-    lights, light_p = zip(*LIGHTS)
     drawn = []
     for i in range(count):
         scenario = SCENARIOS[i % len(SCENARIOS)]
-        weather, light = str(rng.choice(weathers, p=weather_p)), str(rng.choice(lights, p=light_p))
+        weather = str(rng.choice(list(WEATHERS), p=list(WEATHERS.values())))
+        light = str(rng.choice(list(LIGHTS), p=list(LIGHTS.values())))
         drawn.append(WorldPlan(first + i, scenario, weather, "night" if scenario == "night" else light, size.seconds))
     return drawn

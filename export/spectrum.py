@@ -50,7 +50,7 @@ def dft_basis() -> NDArray[np.float32]:
     phase = 2 * np.pi * np.outer(np.arange(WINDOW // 2 + 1), n) / WINDOW
     waves = np.concatenate([np.cos(phase), np.sin(phase)]) * (hann * 2.0 / hann.sum())
     scaled = np.round(waves * 2.0**20).astype(np.float64) / 2.0**20
-    return scaled.astype(np.float16).astype(np.float32)[:, None, :]
+    return np.asarray(scaled.astype(np.float16).astype(np.float32)[:, None, :], np.float32)
 
 
 def mel_bands() -> NDArray[np.float32]:

@@ -28,7 +28,7 @@ from export.runner import ENGINES, latency_ms, open_engines
 from export.weights import save_weights
 
 FULL_SCHEDULE = Schedule(1000, 64, 1.5e-3, 400, 64, 2e-3, 16)
-SMALL_SCHEDULE = Schedule(40, 32, 2.5e-3, 40, 16, 2e-3, 6)
+SMALL_SCHEDULE = Schedule(24, 32, 1.5e-3, 24, 16, 2e-3, 6)
 QUANTISED = ("camera", "audio")  # motion and fuse gain nothing from int8: 0.03 and 0.1 ms in float
 CALIBRATION_FRAMES = 768
 
