@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge.drive import topics
 from edge.errors import SourceError
-from edge.importers import gpmf, media, video
+from edge.importers import gpmf, gpmf_tracks, media, video
 from edge.importers.recording import Options, Recording, Skipped, events
 from edge.samples import GnssFix, ImuSample
 
@@ -51,7 +51,9 @@ def open_recording(source: Path, options: Options) -> Recording:
         raise SourceError(f"{source}: expected a GoPro telemetry (GPMF) track, got a media file without one")
     with media.opened(source) as container:
         payloads = list(_payloads(container, track))
-    tracks = gpmf.tracks([gpmf.Payload(start, length, gpmf.parse(payload)) for start, length, payload in payloads])
+    tracks = gpmf_tracks.tracks(
+        [gpmf_tracks.Payload(start, length, gpmf.parse(payload)) for start, length, payload in payloads]
+    )
     recording = video.pictures_and_sound(source, "gopro", claimed=track)
     used = _add_sensors(recording, tracks)
     for key, found in tracks.items():
@@ -69,7 +71,7 @@ def _payloads(container: Any, track: int) -> Iterator[tuple[int, int, bytes]]:
             yield media.span_ns(packet.pts, base), media.span_ns(packet.duration or 0, base), bytes(packet)
 
 
-def _add_sensors(recording: Recording, tracks: dict[bytes, gpmf.Track]) -> set[bytes]:
+def _add_sensors(recording: Recording, tracks: dict[bytes, gpmf_tracks.Track]) -> set[bytes]:
     """Adds /imu and /gnss where the telemetry has them; the keys that went in."""
     used: set[bytes] = set()
     if b"ACCL" in tracks and b"GYRO" in tracks:
@@ -82,9 +84,9 @@ def _add_sensors(recording: Recording, tracks: dict[bytes, gpmf.Track]) -> set[b
     return used
 
 
-def _imu(accel: gpmf.Track, gyro: gpmf.Track, recording: Recording) -> Iterator[ImuSample]:
+def _imu(accel: gpmf_tracks.Track, gyro: gpmf_tracks.Track, recording: Recording) -> Iterator[ImuSample]:
     """Accelerometer samples in order of time, each with the gyro at its instant."""
-    accel_mps2, gyro_radps = gpmf.forward_left_up(accel), gpmf.forward_left_up(gyro)
+    accel_mps2, gyro_radps = gpmf_tracks.forward_left_up(accel), gpmf_tracks.forward_left_up(gyro)
     stamps_ns = accel.stamps_ns
     if not np.array_equal(stamps_ns, gyro.stamps_ns):
         recording.metadata["imu"] = "gyro interpolated at the accelerometer's instants"
@@ -101,7 +103,7 @@ def _imu(accel: gpmf.Track, gyro: gpmf.Track, recording: Recording) -> Iterator[
         yield ImuSample(media.ORIGIN_NS + stamp_ns, seq, (a[0], a[1], a[2]), (g[0], g[1], g[2]))
 
 
-def _gnss(track: gpmf.Track, skipped: Skipped) -> Iterator[GnssFix]:
+def _gnss(track: gpmf_tracks.Track, skipped: Skipped) -> Iterator[GnssFix]:
     """Positions with a lock; GoPro gives speed but no course, so no velocity."""
     name = f"GPMF {track.key.decode('latin-1')}"
     if track.values.shape[1] != _POSITIONS[track.key]:

@@ -1,22 +1,13 @@
-"""GoPro's telemetry format (GPMF): key-length-value bytes into scaled, axis-mapped, timed streams.
+"""GoPro's telemetry format (GPMF): the key-length-value bytes of one payload into streams of scaled values.
 
-In: the payloads of an MP4's metadata track with their instants. Out: for each sensor key the values in SI units and one
-instant per value, on the media clock (ns, 0 = first picture).
-
-Axes: ORIN names the raw channels (capital = positive); GoPro's labels are X left, Y back, Z up as seen from behind the
-camera, so forward = -Y, left = X, up = Z.
-
-Time: STMP counts camera microseconds, and streams that follow the pictures (SHUT, ISOE, CORI) carry it too, so that
-STMP minus the pictures' first STMP is media time. Files without STMP spread each payload's values over its duration.
-
-Ref: https://github.com/gopro/gpmf-parser (README, "GPMF Deeper Dive" and "IMU Orientation").
+Ref: https://github.com/gopro/gpmf-parser (README, "GPMF Deeper Dive").
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -30,14 +21,10 @@ MAX_STAMP_US: Final = 1 << 46  # two years of camera microseconds
 _DESCRIPTIONS: Final = frozenset(
     b"STMP TSMP STNM SIUN UNIT SCAL TYPE MTRX ORIN ORIO TMPC GPSF GPSU GPSP GPSA TICK TOCK TIMO EMPT RMRK VPTS".split()
 )
-PICTURE_PACED: Final = (b"SHUT", b"ISOE", b"ISOG", b"CORI")
 _DTYPES: Final = {
     "b": ">i1", "B": ">u1", "s": ">i2", "S": ">u2", "l": ">i4", "L": ">u4", "f": ">f4", "d": ">f8", "j": ">i8",
     "J": ">u8", "q": ">i4", "Q": ">i8",
 }  # fmt: skip
-# Channel order by camera, where the file has no ORIN.
-_ORIENTATIONS: Final = {b"Hero5": "ZXY", b"HERO5": "ZXY", b"Fusion": "yXZ", b"HERO6": "YxZ", b"HERO7": "YxZ"}
-DEFAULT_ORIENTATION: Final = "ZXY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +49,6 @@ class Stream:
     stamp_us: int | None = None
     orientation: str = ""
     fix: int | None = None
-    utc: str = ""
-
-
-@dataclass(slots=True)
-class Track:
-    """One sensor over the whole file: values (n, channels) and their instants (n,), ns of media time."""
-
-    key: bytes
-    name: str
-    device: bytes
-    orientation: str
-    values: NDArray[np.float64]
-    stamps_ns: NDArray[np.int64]
-    fixes: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """One packet of the metadata track."""
-
-    start_ns: int
-    duration_ns: int
-    streams: list[Stream] = field(default_factory=list)
 
 
 def records(content: bytes) -> Iterator[Klv]:
@@ -116,44 +80,6 @@ def parse(content: bytes) -> list[Stream]:
     found: list[Stream] = []
     _parse_nest(content, b"", found, 0)
     return found
-
-
-def tracks(payloads: Sequence[Payload]) -> dict[bytes, Track]:
-    """Joins the payloads' streams by key and gives each value its instant."""
-    joined: dict[bytes, list[tuple[Payload, Stream]]] = {}
-    for payload in payloads:
-        for stream in payload.streams:
-            joined.setdefault(stream.key, []).append((payload, stream))
-    origin_us = next(
-        (
-            stream.stamp_us - payload.start_ns // 1000
-            for key in PICTURE_PACED
-            for payload, stream in joined.get(key, [])[:1]
-            if stream.stamp_us is not None
-        ),
-        None,
-    )
-    return {key: _join(key, parts, origin_us) for key, parts in joined.items()}
-
-
-def forward_left_up(track: Track) -> NDArray[np.float64]:
-    """The track's (n, 3) values on the axes x forward, y left, z up.
-
-    Raises:
-        SourceError: there are not three channels, or the orientation names no three axes.
-    """
-    orientation = track.orientation or _ORIENTATIONS.get(track.device.split()[0] if track.device else b"", "")
-    orientation = orientation or DEFAULT_ORIENTATION
-    if track.values.shape[1] != 3 or sorted(orientation.upper()) != ["X", "Y", "Z"]:
-        raise SourceError(
-            f"GPMF {track.key.decode('latin-1')}: expected three channels on axes X, Y and Z, "
-            f"got {track.values.shape[1]} on {orientation!r}"
-        )
-    axes = {
-        letter.upper(): track.values[:, channel] * (1.0 if letter.isupper() else -1.0)
-        for channel, letter in enumerate(orientation)
-    }
-    return np.stack([-axes["Y"], axes["X"], axes["Z"]], axis=1)
 
 
 def _parse_nest(content: bytes, device: bytes, found: list[Stream], depth: int) -> None:
@@ -193,7 +119,6 @@ def _parse_stream(content: bytes, device: bytes) -> Stream | None:
         stamp_us=stamp_us,
         orientation=text.get(b"ORIN", ""),
         fix=_whole(facts.get(b"GPSF"), 3),
-        utc=text.get(b"GPSU", ""),
     )
 
 
@@ -235,49 +160,3 @@ def _whole(fact: Klv | None, highest: int) -> int | None:
     if values is None or values.size == 0 or not 0 <= values.flat[0] <= highest:
         return None
     return int(values.flat[0])
-
-
-def _join(key: bytes, parts: list[tuple[Payload, Stream]], origin_us: int | None) -> Track:
-    first = parts[0][1]
-    widths = {stream.values.shape[1] for _, stream in parts if len(stream.values)}
-    if len(widths) > 1:
-        raise SourceError(f"GPMF {key.decode('latin-1')}: expected one number of channels, got {sorted(widths)}")
-    parts = [(payload, stream) for payload, stream in parts if len(stream.values)] or parts[:1]
-    stamped = origin_us is not None and all(stream.stamp_us is not None for _, stream in parts)
-    starts = [
-        (stream.stamp_us - origin_us) * 1000
-        if stamped and stream.stamp_us is not None and origin_us is not None
-        else payload.start_ns
-        for payload, stream in parts
-    ]
-    counts = [len(stream.values) for _, stream in parts]
-    periods = _periods(starts, counts, parts, stamped)
-    return Track(
-        key=key,
-        name=first.name,
-        device=first.device,
-        orientation=first.orientation,
-        values=np.concatenate([stream.values for _, stream in parts]),
-        stamps_ns=np.concatenate(
-            [
-                start + np.rint(np.arange(count) * period).astype(np.int64)
-                for start, count, period in zip(starts, counts, periods)
-            ]
-        ),
-        fixes=np.concatenate(
-            [
-                np.full(count, -1 if stream.fix is None else stream.fix, np.int64)
-                for count, (_, stream) in zip(counts, parts)
-            ]
-        ),
-    )
-
-
-def _periods(starts: list[int], counts: list[int], parts: list[tuple[Payload, Stream]], stamped: bool) -> list[float]:
-    """The spacing of the values in each payload, ns."""
-    if not stamped:
-        return [payload.duration_ns / max(count, 1) for count, (payload, _) in zip(counts, parts)]
-    measured = [(after - start) / max(count, 1) for start, after, count in zip(starts, starts[1:], counts)]
-    usual = float(np.median(measured)) if measured else parts[0][0].duration_ns / max(counts[0], 1)
-    # A payload that the camera lost stretches the one before it: there the usual period is the better guess.
-    return [period if 0.8 * usual < period < 1.25 * usual else usual for period in [*measured, usual]]

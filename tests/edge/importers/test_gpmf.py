@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import SourceError
-from edge.importers import gopro, gpmf
+from edge.importers import gopro, gpmf, gpmf_tracks
 from edge.importers.recording import Recording, Skipped
 
 SECOND_NS = 1_000_000_000
 
 
-def payload(content: bytes, second: int = 0) -> gpmf.Payload:
-    return gpmf.Payload(second * SECOND_NS, SECOND_NS, gpmf.parse(content))
+def payload(content: bytes, second: int = 0) -> gpmf_tracks.Payload:
+    return gpmf_tracks.Payload(second * SECOND_NS, SECOND_NS, gpmf.parse(content))
 
 
 def test_values_are_divided_by_the_scale(make: Any) -> None:
@@ -41,15 +41,15 @@ def test_axes_become_forward_left_up(
     make: Any, name: bytes, orientation: str, forward_left_up: tuple[int, ...]
 ) -> None:
     facts = [make.klv(b"ORIN", "c", 1, orientation.encode())] if orientation else []
-    tracks = gpmf.tracks([payload(make.device(make.sensor(b"ACCL", [(1, 2, 3)], 1, *facts), name=name))])
-    assert gpmf.forward_left_up(tracks[b"ACCL"]).tolist() == [list(forward_left_up)]
+    tracks = gpmf_tracks.tracks([payload(make.device(make.sensor(b"ACCL", [(1, 2, 3)], 1, *facts), name=name))])
+    assert gpmf_tracks.forward_left_up(tracks[b"ACCL"]).tolist() == [list(forward_left_up)]
 
 
 def test_an_orientation_that_names_no_three_axes_is_refused(make: Any) -> None:
     facts = make.klv(b"ORIN", "c", 1, b"XXY")
-    tracks = gpmf.tracks([payload(make.device(make.sensor(b"ACCL", [(1, 2, 3)], 1, facts)))])
+    tracks = gpmf_tracks.tracks([payload(make.device(make.sensor(b"ACCL", [(1, 2, 3)], 1, facts)))])
     with pytest.raises(SourceError, match="axes X, Y and Z"):
-        gpmf.forward_left_up(tracks[b"ACCL"])
+        gpmf_tracks.forward_left_up(tracks[b"ACCL"])
 
 
 def test_microsecond_stamps_count_from_the_first_picture(make: Any) -> None:
@@ -59,7 +59,7 @@ def test_microsecond_stamps_count_from_the_first_picture(make: Any) -> None:
             make.sensor(b"ACCL", rows, 1, stamp_us=accel_us), make.sensor(b"SHUT", [(1,)], 1, stamp_us=shutter_us)
         )
 
-    tracks = gpmf.tracks([payload(second(95_000, 100_000)), payload(second(1_095_000, 1_100_000), 1)])
+    tracks = gpmf_tracks.tracks([payload(second(95_000, 100_000)), payload(second(1_095_000, 1_100_000), 1)])
     assert (tracks[b"ACCL"].stamps_ns // 1_000_000).tolist() == [-5, 245, 495, 745, 995, 1245, 1495, 1745]
 
 
@@ -70,13 +70,13 @@ def test_a_lost_payload_does_not_stretch_the_one_before(make: Any) -> None:
             make.sensor(b"ACCL", rows, 1, stamp_us=stamp_us), make.sensor(b"SHUT", [(1,)], 1, stamp_us=stamp_us)
         )
 
-    stamps = gpmf.tracks([payload(second(s * 1_000_000), s) for s in (0, 1, 3, 4)])[b"ACCL"].stamps_ns
+    stamps = gpmf_tracks.tracks([payload(second(s * 1_000_000), s) for s in (0, 1, 3, 4)])[b"ACCL"].stamps_ns
     assert np.diff(stamps).max() == 1_250_000_000  # the hole, and no sample in it
 
 
 def test_without_microsecond_stamps_values_spread_over_their_payload(make: Any) -> None:
     content = make.device(make.sensor(b"ACCL", [(0, 0, 0)] * 4, 1))
-    stamps = gpmf.tracks([payload(content), payload(content, 1)])[b"ACCL"].stamps_ns
+    stamps = gpmf_tracks.tracks([payload(content), payload(content, 1)])[b"ACCL"].stamps_ns
     assert (stamps // 1_000_000).tolist() == [0, 250, 500, 750, 1000, 1250, 1500, 1750]
 
 
@@ -127,7 +127,7 @@ def test_damaged_bytes_give_tracks_or_one_error(make: Any, data: st.DataObject) 
         if content:
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     try:
-        tracks = gpmf.tracks([payload(bytes(content)), payload(whole, 1)])
+        tracks = gpmf_tracks.tracks([payload(bytes(content)), payload(whole, 1)])
         recording = Recording("gopro", [], Skipped())
         gopro._add_sensors(recording, tracks)
         for stream in recording.streams:
