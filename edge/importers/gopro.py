@@ -50,10 +50,7 @@ def open_recording(source: Path, options: Options) -> Recording:
     if track is None:
         raise SourceError(f"{source}: expected a GoPro telemetry (GPMF) track, got a media file without one")
     with media.opened(source) as container:
-        payloads = list(_payloads(container, track))
-    tracks = gpmf_tracks.tracks(
-        [gpmf_tracks.Payload(start, length, gpmf.parse(payload)) for start, length, payload in payloads]
-    )
+        tracks = gpmf_tracks.tracks(list(_payloads(container, track)))
     recording = video.pictures_and_sound(source, "gopro", claimed=track)
     used = _add_sensors(recording, tracks)
     for key, found in tracks.items():
@@ -62,13 +59,14 @@ def open_recording(source: Path, options: Options) -> Recording:
     return recording
 
 
-def _payloads(container: Any, track: int) -> Iterator[tuple[int, int, bytes]]:
-    """Instant, duration (ns of media time) and bytes of each telemetry packet."""
+def _payloads(container: Any, track: int) -> Iterator[gpmf_tracks.Payload]:
+    """The telemetry packets, parsed."""
     stream = container.streams[track]
     for packet in container.demux(stream):
         if packet.size and packet.pts is not None:
             base = packet.time_base
-            yield media.span_ns(packet.pts, base), media.span_ns(packet.duration or 0, base), bytes(packet)
+            start_ns, duration_ns = media.span_ns(packet.pts, base), media.span_ns(packet.duration or 0, base)
+            yield gpmf_tracks.Payload(start_ns, duration_ns, gpmf.parse(bytes(packet)))
 
 
 def _add_sensors(recording: Recording, tracks: dict[bytes, gpmf_tracks.Track]) -> set[bytes]:

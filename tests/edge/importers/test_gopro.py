@@ -11,7 +11,7 @@ import pytest
 
 from edge.drive import topics
 from edge.errors import SourceError
-from edge.importers import gopro, gpmf, gpmf_tracks, media
+from edge.importers import gopro, gpmf_tracks, media
 from edge.importers.command import import_recording
 from edge.samples import AudioChunk, GnssFix, ImuSample
 
@@ -47,10 +47,7 @@ def test_the_accelerometer_feels_gravity_where_the_camera_says(gopro_walk: Any, 
     index = gopro.telemetry_track(source)
     assert index is not None
     with media.opened(source) as container:
-        payloads = list(gopro._payloads(container, index))
-    gravity = gpmf_tracks.tracks(
-        [gpmf_tracks.Payload(at, span, gpmf.parse(content)) for at, span, content in payloads]
-    )[b"GRAV"]
+        gravity = gpmf_tracks.tracks(list(gopro._payloads(container, index)))[b"GRAV"]
     right, down, ahead = gravity.values.mean(axis=0)  # in picture axes, length 1
     accel = np.mean([message.content.accel_mps2 for message in gopro_walk.streams[topics.IMU]], axis=0)
     expected = 9.81 * np.array([-ahead, right, down])  # specific force: against gravity; left = -right
