@@ -25,7 +25,7 @@ _MAX_TAG_LANES: Final = 14
 LIKELY: Final = 0.5
 # Shades of a tag: from this probability on.
 _SHADES: Final = ((0.5, "p50"), (0.7, "p70"), (0.9, "p90"))
-_MIN_SCENE_PERCENT: Final = 0.6
+_MIN_SCENE_PERCENT: Final = 0.3
 
 
 def timeline(history: History, grid: Grid, film: Sequence[Picture | None]) -> Markup:
@@ -128,14 +128,15 @@ def _scenes(history: History) -> Markup:
 def _scene_mark(history: History, scene: HardScene) -> Markup:
     duration_s = history.duration_s
     start_s, end_s = history.seconds(scene.first_ns), history.seconds(scene.last_ns + history.period_ns)
-    width = max(100 * (end_s - start_s) / duration_s, _MIN_SCENE_PERCENT)
+    left = min(100 * start_s / duration_s, 100 - _MIN_SCENE_PERCENT)
+    width = min(max(100 * (end_s - start_s) / duration_s, _MIN_SCENE_PERCENT), 100 - left)
     said = f"Scene {scene.number}, {clock(start_s)} to {clock(end_s)}, {spoken(scene)}"
     return el(
         "a",
         el("span", scene.number),
         href=f"#scene-{scene.number}",
         class_=f"mark {scene.outcome}",
-        style=f"left:{number(100 * start_s / duration_s, 3)}%;width:{number(width, 3)}%",
+        style=f"left:{number(left, 3)}%;width:{number(width, 3)}%",
         title=said,
         aria_label=said,
     )
