@@ -5,11 +5,12 @@ Measured timings are recorded with a decision but are no part of it: two runs ag
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import repeat
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -72,6 +73,41 @@ class StageDigest(NamedTuple):
     crc32: int
 
 
+class Digests(Sequence[StageDigest]):
+    """Digests of what each stage gave, computed when they are first read: not while the frame's decision is awaited.
+
+    Args:
+        outputs: stage, tensor and its bytes.
+    """
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, outputs: list[tuple[str, str, bytes]]) -> None:
+        self._rows: list[tuple[str, str, bytes]] | tuple[StageDigest, ...] = outputs
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._digested()[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (Digests, tuple)) and self._digested() == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._digested())
+
+    def __repr__(self) -> str:
+        return repr(self._digested())
+
+    def _digested(self) -> tuple[StageDigest, ...]:
+        rows = self._rows  # read once: another thread may be computing the same
+        if isinstance(rows, tuple):
+            return rows
+        self._rows = digests = tuple([StageDigest(stage, tensor, zlib.crc32(output)) for stage, tensor, output in rows])
+        return digests
+
+
 _Row = TypeVar("_Row", Score, Tag)
 
 
@@ -100,7 +136,7 @@ class Decision:
     scene_state: SceneState
     scene: int
     scene_refusal: str
-    digests: tuple[StageDigest, ...]
+    digests: Sequence[StageDigest]
     bundle_id: str
     degraded: bool
     timings_ns: dict[str, int] = field(default_factory=dict, compare=False)

@@ -7,13 +7,12 @@ that whoever feeds the same events gets the same decisions. The state can be fro
 from __future__ import annotations
 
 import pickle
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from edge.bundle import Bundle
-from edge.decision import Decision, DetectedObject, ModalityState, StageDigest
+from edge.decision import Decision, DetectedObject, Digests, ModalityState
 from edge.frameset import FrameSet
 from edge.judge import Judge, JudgeWeights
 from edge.overload import OverloadLadder
@@ -217,7 +216,13 @@ class Loop:
             scene_state=scene_state,
             scene=scene,
             scene_refusal=refusal,
-            digests=self._digests(frames, present, embedding),
+            digests=Digests(
+                [
+                    ("sync", "frameset", frames.key()),
+                    *perception.encoded(present),
+                    *([("fuse", "embedding", embedding)] if embedding else []),
+                ]
+            ),
             bundle_id=self.bundle.id,
             degraded=degraded_share > 0,
             timings_ns={
@@ -274,14 +279,6 @@ class Loop:
                 row = self._names.index(_STREAM_OF[self.perception.names[i]])
                 states[row] = states[row]._replace(absence="shed")
         return tuple(states)
-
-    def _digests(self, frames: FrameSet, present: list[bool], embedding: bytes) -> tuple[StageDigest, ...]:
-        """What each stage gave, so that a divergence is named where it starts."""
-        synced = StageDigest("sync", "frameset", zlib.crc32(frames.key()))
-        encoded = self.perception.digests(present)
-        if not embedding:
-            return (synced, *encoded)
-        return (synced, *encoded, StageDigest("fuse", "embedding", zlib.crc32(embedding)))
 
 
 def _index(name: str, names: Sequence[str]) -> int | None:

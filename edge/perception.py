@@ -5,7 +5,6 @@ An embedding lies in the buffer that its encoder writes and fusion reads; nothin
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge.bundle import Bundle
 from edge.bundle_check import TAG_HEADS, check_encoder, check_fuse, check_tags
-from edge.decision import DetectedObject, StageDigest, Tag, rows
+from edge.decision import DetectedObject, Tag, rows
 from edge.decoders import DECODERS, check_objects
 from edge.engine import OrtEngine
 from edge.frameset import FrameSet
@@ -134,10 +133,10 @@ class Perception:
         """The fused embedding; of the only encoder where there is no fusion; None where that has none."""
         return self._output("embedding")
 
-    def digests(self, present: list[bool]) -> list[StageDigest]:
-        """Of what each encoder gave whose modality was present."""
+    def encoded(self, present: list[bool]) -> list[tuple[str, str, bytes]]:
+        """("encode", tensor, its bytes) of each encoder whose modality was present."""
         return [
-            StageDigest("encode", tensor, zlib.crc32(values.data))
+            ("encode", tensor, values.tobytes())
             for there, tensors in zip(present, self._tensors)
             if there
             for tensor, values in tensors
