@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,34 @@ def test_each_window_is_heard_once_and_in_order(tmp_path: Path) -> None:
     engine = perception.encoders["audio"]
     assert engine.inputs["count"].item() == end * 480 // 160
     assert perception.tags("sound_events")[0].probability == pytest.approx(0.1, rel=1e-3)
+
+
+def test_a_thawed_listener_goes_on_where_it_was(tmp_path: Path) -> None:
+    loaded = make(tmp_path, listener(tmp_path / "listener.onnx"), LISTENER)
+    chunks = sounds(np.random.default_rng(5).integers(-9999, 9999, 16000, dtype=np.int16), 16000, chunk=370)
+    first = Perception(loaded, STREAMS)
+
+    def hear(perception: Perception, ends: range) -> list[bytes]:
+        answers = []
+        for end in ends:
+            perception.encode("audio", frame_set(audio=chunks[max(end - 5, 0) : end]))
+            answers.append(b"".join(output.tobytes() for output in perception.encoders["audio"].outputs.values()))
+        return answers
+
+    hear(first, range(3, 20))
+    frozen = pickle.loads(pickle.dumps(first.freeze()))
+    other = Perception(loaded, STREAMS)
+    other.thaw(frozen)
+    assert hear(other, range(20, 40)) == hear(first, range(20, 40))
+
+
+def test_what_was_heard_before_the_sound_went_away_is_no_news(tmp_path: Path) -> None:
+    perception = Perception(make(tmp_path, listener(tmp_path / "listener.onnx"), LISTENER), STREAMS)
+    perception.encode("audio", frame_set(audio=sounds(np.full(1600, 9999, np.int16), 16000, chunk=320)))
+    perception.fuse([True])
+    assert perception.tags("sound_events")[0].probability > 0.3
+    perception.fuse([False])
+    assert perception.tags("sound_events") == ()
 
 
 def test_a_dimension_that_nothing_settles_is_asked_for(tmp_path: Path) -> None:
