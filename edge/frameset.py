@@ -61,6 +61,10 @@ class FrameSet:
         """Bytes that name all that was chosen: equal keys, equal FrameSets. When it left is not part of it."""
         parts = [struct.pack("<qq?", self.stamp_ns, self.seq, self.frame is not None)]
         for pick in self.picks:
-            stamps = [value for sample in pick.samples for value in (sample.stamp_ns, sample.seq)]
-            parts.append(struct.pack(f"<qH{len(stamps)}q", pick.age_ns, len(pick.samples), *stamps))
+            samples = pick.samples
+            count = len(samples)
+            named = [0] * (2 * count)
+            named[::2] = [sample.stamp_ns for sample in samples]
+            named[1::2] = [sample.seq for sample in samples]
+            parts.append(struct.pack(f"<qH{2 * count}q", pick.age_ns, count, *named))
         return b"".join(parts)

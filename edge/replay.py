@@ -130,16 +130,19 @@ class Replay:
         self.statistics.start(self._clock())
         damage: DriveDamaged | None = None
         with ReadAhead(events(self.drive, self.loop.config.streams)) as feed:
+            loop, statistics = self.loop, self.statistics
             try:
                 for fed in feed:
-                    now_ns = fed.event.now_ns
+                    event = fed.event
+                    now_ns = event.now_ns
                     if self._speed is not None:
                         self._pace(now_ns)
-                    yield from self._until(now_ns)
-                    self.statistics.now(now_ns)
+                    if loop.due_ns < now_ns or self._happened is not None:
+                        yield from self._until(now_ns)
+                    statistics.now(now_ns)
                     if self._recorder is not None:
                         self._batch.append(fed)
-                    decisions = self.loop.step(fed.event, now_ns)
+                    decisions = loop.step(event, now_ns)
                     if decisions:
                         yield from self._finish(decisions)
             except DriveDamaged as error:  # what came before it gets its decisions first
