@@ -31,7 +31,7 @@ def sketch(history: History) -> Markup | None:
         return None
     step = max(len(track.stamps_ns) // _MAX_POINTS, 1)
     stamps = track.stamps_ns[::step]
-    east_m, north_m = _metres(track.latitude_deg[::step], track.longitude_deg[::step])
+    east_m, north_m = metres(track.latitude_deg[::step], track.longitude_deg[::step])
     width_m, height_m = float(np.ptp(east_m)), float(np.ptp(north_m))
     across, up = max(width_m, _MIN_EXTENT_M), max(height_m, _MIN_EXTENT_M)
     scale = min((_WIDTH - 2 * _MARGIN) / across, (_MOST_HEIGHT - 2 * _MARGIN) / up)
@@ -71,7 +71,7 @@ def length_m(history: History) -> float:
     if len(track.stamps_ns) < 2:
         return 0.0
     kept = np.flatnonzero(np.diff((track.stamps_ns - track.stamps_ns[0]) // 1_000_000_000, prepend=-1))
-    east_m, north_m = _metres(track.latitude_deg[kept], track.longitude_deg[kept])
+    east_m, north_m = metres(track.latitude_deg[kept], track.longitude_deg[kept])
     return float(np.hypot(np.diff(east_m), np.diff(north_m)).sum())
 
 
@@ -94,7 +94,7 @@ def _index(history: History) -> Markup | None:
     return el("table", el("caption", "Hardest first"), el("thead", head), el("tbody", rows))
 
 
-def _metres(
+def metres(
     latitude_deg: NDArray[np.float64], longitude_deg: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """East and north of the first fix; flat, which is good for a city and fair for a country."""

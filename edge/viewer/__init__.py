@@ -1,0 +1,1 @@
+"""A drive and its decisions in Rerun; needs the extra `viz`."""
