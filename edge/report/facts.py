@@ -15,7 +15,7 @@ from edge.recorder import RUN_METADATA
 from edge.report.history import History
 from edge.report.map import length_m
 from edge.report.markup import Child, Markup, el
-from edge.report.words import began, count, length, percent
+from edge.report.words import began, count, half_and_most, length, percent
 from edge.streams import DEADLINE_NS, STREAMS
 
 _MAX_FACTS: Final = 40
@@ -102,7 +102,7 @@ def _tiles(history: History) -> list[Markup]:
     on_time, degraded = float((took_ms <= DEADLINE_NS / 1e6).mean()), float(history.degraded.mean())
     camera = history.streams.get("camera")
     pictures = int((camera == 0).sum()) if camera is not None else 0
-    p50, p99 = np.percentile(took_ms, (50, 99))
+    p50, p99 = half_and_most(took_ms)
     tiles = [
         _tile("Frames", f"{len(history):,}".replace(",", "\u2009"), count(pictures, "picture")),
         _tile("Coverage", percent(on_time), f"decided within {DEADLINE_NS / 1e6:.0f} ms"),

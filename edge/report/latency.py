@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from edge.report.history import History
 from edge.report.markup import Markup, el, number
-from edge.report.words import count, percent
+from edge.report.words import count, half_and_most, percent
 from edge.streams import DEADLINE_NS
 
 _BINS = 40
@@ -22,7 +22,7 @@ _REASONS = {
 def latency(history: History) -> Markup:
     """The section."""
     took_ms = (history.emitted_ns - history.stamps_ns) / 1e6
-    p50, p99 = np.percentile(took_ms, (50, 99))
+    p50, p99 = half_and_most(took_ms)
     lead = f"From capture to decision: half within {p50:.1f} ms, 99 % within {p99:.1f} ms, "
     late = int((took_ms > DEADLINE_NS / 1e6).sum())
     lead += f"the slowest {took_ms.max():.1f} ms; {count(late, 'frame')} later than {DEADLINE_NS / 1e6:.0f} ms."
@@ -88,7 +88,7 @@ def _stages(history: History) -> Markup:
         return el("p", "Stage times were not recorded.", class_="muted")
     rows = []
     for stage, took_ns in history.stages_ns.items():
-        p50, p99 = np.percentile(took_ns, (50, 99)) / 1e6
+        p50, p99 = half_and_most(took_ns / 1e6)
         rows.append(
             el("tr", el("th", stage, scope="row"), [el("td", f"{v:.2f}") for v in (p50, p99, took_ns.max() / 1e6)])
         )

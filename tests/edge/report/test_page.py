@@ -69,6 +69,11 @@ def test_a_card_plays_the_scenes_sound(report: str, elements: Elements) -> None:
             assert 1.0 < sound.getnframes() / 16_000 <= 6.0
 
 
+def test_latencies_are_those_of_the_run(report: str, decided: Decided) -> None:
+    took_ms = decided[1]["latency_ms"]
+    assert f"half within {took_ms['p50']:.1f} ms, 99 % within {took_ms['p99']:.1f} ms" in report
+
+
 def test_drops_are_shown_by_reason(report: str, decided: Decided) -> None:
     superseded = decided[1]["drops"]["vehicle"]["superseded"]
     assert f"{superseded} superseded" in report
