@@ -6,7 +6,7 @@
     flicker       the tags changed much since the last frame
     braking       the vehicle brakes hard
     takeover      the driver took over from assistance
-    alarm         a siren or a horn is heard
+    alarm         a siren or a horn is heard, or an emergency vehicle seen
     degraded      an expected sensor is missing
 
 hardness = 1 - product(1 - weight * score). Every score is in the decision with its weight.
@@ -22,7 +22,7 @@ from typing import Any, Final
 from edge.decision import Score, Tag, rows
 from edge.samples import VehicleState
 
-ALARMS: Final = frozenset({"siren", "horn"})
+ALARMS: Final = frozenset({"siren", "horn", "emergency_vehicle"})
 # Comfortable braking ends at about 2 m/s2; 6 is an emergency.
 _BRAKE_FROM_MPS2: Final = 2.0
 _BRAKE_FULL_MPS2: Final = 6.0
@@ -84,7 +84,7 @@ class Judge:
                 self._flicker(scene_tags),
                 _braking(state),
                 self._takeover(state, stamp_ns),
-                _alarm(sound_events),
+                max(_alarm(sound_events), _alarm(scene_tags)),
                 degraded_share,
             ),
             self._weights,
@@ -131,5 +131,5 @@ def _braking(state: VehicleState | None) -> float:
     return min(max((-state.acceleration_mps2 - _BRAKE_FROM_MPS2) / (_BRAKE_FULL_MPS2 - _BRAKE_FROM_MPS2), 0.0), 1.0)
 
 
-def _alarm(sound_events: Sequence[Tag]) -> float:
-    return max([tag.probability for tag in sound_events if tag.name in ALARMS], default=0.0)
+def _alarm(tags: Sequence[Tag]) -> float:
+    return max([tag.probability for tag in tags if tag.name in ALARMS], default=0.0)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -113,7 +113,7 @@ def test_a_drive_without_camera_is_paced_by_the_metronome(drive: Path, tmp_path:
     decisions = list(replay(blind))
     assert len(decisions) > 60
     assert all(not decision.modalities[0].present and decision.degraded for decision in decisions)
-    steps = {b.stamp_ns - a.stamp_ns for a, b in zip(decisions, decisions[1:])}
+    steps = {b.stamp_ns - a.stamp_ns for a, b in pairwise(decisions)}
     assert steps == {50_000_000}
 
 
