@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import repeat
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -112,8 +111,13 @@ _Row = TypeVar("_Row", Score, Tag)
 
 
 def rows(kind: type[_Row], *columns: Iterable[object]) -> tuple[_Row, ...]:
-    """Many named tuples of one kind from their columns, several times as fast as one by one."""
-    return tuple(map(tuple.__new__, repeat(kind), zip(*columns)))
+    """Many named tuples of one kind from their columns, several times as fast as one by one.
+
+    A tuple made of a list gets its size at once. Of an iterator, it would be made too short and grown, and the
+    interpreter would keep one more tuple of that length for each, up to 2,000 of them.
+    """
+    new = tuple.__new__
+    return tuple([new(kind, row) for row in zip(*columns)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
-from operator import itemgetter, sub
+from operator import sub
 from typing import Any, Final
 
 from edge.decision import Score, Tag, rows
@@ -28,7 +28,6 @@ _BRAKE_FROM_MPS2: Final = 2.0
 _BRAKE_FULL_MPS2: Final = 6.0
 # After a takeover the scene that caused it is still on.
 _TAKEOVER_NS: Final = 2_000_000_000
-_PROBABILITY: Final = itemgetter(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ class Judge:
         self._takeover_ns = frozen["takeover"]
 
     def _flicker(self, scene_tags: Sequence[Tag]) -> float:
-        last, values = self._last_tags, tuple(map(_PROBABILITY, scene_tags))
+        last, values = self._last_tags, tuple([probability for _, probability in scene_tags])
         self._last_tags = values
         if len(last) != len(values):
             return 0.0

@@ -151,11 +151,12 @@ class Perception:
         threshold = float(self.bundle.thresholds.get("objects", 0.5))
         found = DECODERS[spec.decoder](self.encoders["camera"].outputs, spec.outputs, threshold)
         labels = self.bundle.heads["objects"]
-        return tuple(
+        boxes = [
             DetectedObject(labels[int(kind)], score, left * width, top * height, box_width * width, box_height * height)
             for kind, score, left, top, box_width, box_height in found
             if 0 <= kind < len(labels)
-        )
+        ]
+        return tuple(boxes)
 
     def freeze(self) -> dict[str, Any]:
         """All that one frame leaves for the next."""
