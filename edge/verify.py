@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from edge.decision import Decision
+from edge.decision import Decision, Score, Tag
 from edge.drive import topics
 from edge.drive.reader import DriveReader
 from edge.errors import ConfigError, DriveFormatError
@@ -161,12 +161,22 @@ def _distance(x: Any, y: Any) -> float:
     if isinstance(x, (int, float)) and isinstance(y, (int, float)):
         return abs(x - y)
     if isinstance(x, tuple) and isinstance(y, tuple) and len(x) == len(y):
-        return max((_distance(i, j) for i, j in zip(x, y)), default=0.0)
+        rows, others = (sorted(rows, key=_name) if _named(rows) else rows for rows in (x, y))
+        return max((_distance(i, j) for i, j in zip(rows, others)), default=0.0)
     if isinstance(x, bytes) and isinstance(y, bytes) and len(x) == len(y) and len(x) % 4 == 0:
         import numpy as np
 
         return float(np.abs(np.frombuffer(x, "<f4") - np.frombuffer(y, "<f4")).max(initial=0.0))
     return math.inf
+
+
+def _name(row: tuple[str, float]) -> str:
+    return row[0]
+
+
+def _named(rows: tuple[Any, ...]) -> bool:
+    """Whether these are scores or tags, which are the same in any order."""
+    return bool(rows) and all(isinstance(row, (Score, Tag)) for row in rows)
 
 
 def _crc(value: int | None) -> str:
