@@ -1,0 +1,192 @@
+"""Replay efficiency: the time of the models alone over the time of the whole replay, and where the rest goes.
+
+Models alone: the same engines of the same run, back to back on the tensors in their buffers, as many frames, on
+as many threads; timed before and after each replay. (An int8 model's time does not depend on the values.) Drives: a
+simulated one, and the recorded GoPro walk where the data folder (ROADFUSE_DATA, else ../shared/data) has it.
+
+    python benchmarks/replay.py [--seconds 60] [--repeats 7] [--bundle FOLDER] [--quick] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from edge import bundle as bundles
+from edge import replay as replaying
+from edge.bundle import Bundle
+from edge.feed import ReadAhead
+from edge.importers.command import main as import_recording
+from edge.replay import Replay
+from export.world.command import main as simulate
+
+DATA = Path(os.environ.get("ROADFUSE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+WALK = Path("drives") / "gopro-max-walk" / "max-heromode.mp4"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the simulated drive (default 60)")
+    parser.add_argument("--repeats", type=int, default=7, help="replays of each drive; the median counts (default 7)")
+    parser.add_argument("--bundle", type=Path, help="bundle folder (default: the reference bundle)")
+    parser.add_argument("--quick", action="store_true", help="10 s, 3 repeats")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    words = parser.parse_args(argv)
+    seconds, repeats = (10.0, 3) if words.quick else (words.seconds, words.repeats)
+    bundle = bundles.load(words.bundle)
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, drive in _drives(Path(folder), seconds):
+            results[name] = _measure(drive, bundle, repeats)
+            _print(name, results[name])
+    if words.json:
+        machine = {"machine": platform.processor() or platform.machine(), "python": platform.python_version()}
+        words.json.write_text(json.dumps({**machine, "bundle": bundle.id, "drives": results}, indent=1))
+    return 0
+
+
+def _drives(folder: Path, seconds: float) -> Iterator[tuple[str, Path]]:
+    drive = folder / "simulated.mcap"
+    simulate(["--seed", "1", "--seconds", str(seconds), "--scenario", "mixed", "--out", str(drive), "--json"])
+    yield f"simulated, {seconds:g} s, 640x384", drive
+    if (DATA / WALK).is_file():
+        drive = folder / "walk.mcap"
+        import_recording([str(DATA / WALK), "--out", str(drive)])
+        yield "GoPro walk, 10.5 s, 848x480", drive
+    else:
+        print(f"GoPro walk: not run: no {WALK} in the data folder")
+
+
+def _measure(drive: Path, bundle: Bundle, repeats: int) -> dict[str, Any]:
+    runs = [_replay(drive, bundle) for _ in range(repeats)]
+    shas = {run["sha256"] for run in runs}
+    if len(shas) != 1:
+        raise RuntimeError(f"expected one SHA-256 from all replays, got {sorted(shas)}")
+    middle = {key: statistics.median([run[key] for run in runs]) for key in runs[0] if key != "sha256"}
+    return {
+        **{key: round(value, 4) for key, value in middle.items()},
+        "efficiency_of_each_run": [round(run["efficiency"], 3) for run in runs],
+        "sha256": shas.pop(),
+        "us_per_frame": _breakdown(drive, bundle),
+    }
+
+
+def _replay(drive: Path, bundle: Bundle) -> dict[str, Any]:
+    with Replay(drive, bundle) as run:
+        frames_alone = 200
+        before_s = _models_alone(run, frames_alone)
+        for engine in run.loop.perception.engines.values():
+            engine.reset()
+        cpu_s, started_s = time.process_time(), time.perf_counter()
+        for _ in run:
+            pass
+        wall_s, cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_s
+        model_s = (before_s + _models_alone(run, frames_alone)) / 2
+    figures = run.statistics.as_dict()
+    frames = figures["frames"]
+    messages = sum(sum(counts.values()) for counts in run.loop.accounts().values())
+    return {
+        "efficiency": model_s * frames / wall_s,
+        "wall_ms_per_frame": wall_s / frames * 1e3,
+        "cpu_ms_per_frame": cpu_s / frames * 1e3,
+        "models_ms_per_frame": model_s * 1e3,
+        "realtime_factor": figures["realtime_factor"],
+        "fused_messages_per_s": messages / wall_s,
+        "sha256": figures["sha256"],
+    }
+
+
+def _models_alone(run: Replay, frames: int) -> float:
+    """Seconds a frame of the engines that ran on each frame, back to back."""
+    engines = list(run.loop.perception.engines.values())
+    started_s = time.perf_counter()
+    for _ in range(frames):
+        for engine in engines:
+            engine.run()
+            engine.advance()
+    return (time.perf_counter() - started_s) / frames
+
+
+# --- where the rest goes ----------------------------------------------------------------------------------------------
+
+
+class Account:
+    """Time by part, without that of the parts called inside it."""
+
+    def __init__(self) -> None:
+        self.spent_ns: Counter[str] = Counter()
+        self._inside_ns = [0]
+
+    def of(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The call, its time booked to the part."""
+
+        def booked(*arguments: Any) -> Any:
+            self._inside_ns.append(0)
+            started_ns = time.perf_counter_ns()
+            result = call(*arguments)
+            elapsed_ns = time.perf_counter_ns() - started_ns
+            self.spent_ns[part] += elapsed_ns - self._inside_ns.pop()
+            self._inside_ns[-1] += elapsed_ns
+            return result
+
+        return booked
+
+
+def _breakdown(drive: Path, bundle: Bundle) -> dict[str, float]:
+    """One more replay with a stopwatch around each part (which itself costs some), us a frame of the main thread."""
+    account = Account()
+
+    class Feed(ReadAhead):
+        def __enter__(self) -> Any:
+            events = super().__enter__()
+            take = account.of("waiting for the feed", lambda: next(events, None))
+            return iter(take, None)
+
+    with Replay(drive, bundle) as run:
+        loop, perception = run.loop, run.loop.perception
+        for engine in perception.engines.values():
+            engine.run = account.of("models", engine.run)  # type: ignore[method-assign]
+        perception.encode = account.of("preprocess", perception.encode)  # type: ignore[method-assign]
+        perception.fuse = account.of("preprocess", perception.fuse)  # type: ignore[method-assign]
+        loop._decide = account.of("judge and decision", loop._decide)  # type: ignore[method-assign]
+        loop.step = account.of("sync", loop.step)  # type: ignore[method-assign]
+        run.statistics.add = account.of("statistics and hash", run.statistics.add)  # type: ignore[method-assign]
+        replaying.ReadAhead = Feed  # type: ignore[misc]
+        started_ns = time.perf_counter_ns()
+        try:
+            for _ in run:
+                pass
+        finally:
+            replaying.ReadAhead = ReadAhead  # type: ignore[misc]
+        account.spent_ns["the replay's own steps"] = (
+            time.perf_counter_ns() - started_ns - sum(account.spent_ns.values())
+        )
+    frames = run.statistics.frames
+    return {part: round(spent_ns / 1e3 / frames, 1) for part, spent_ns in account.spent_ns.most_common()}
+
+
+def _print(name: str, row: dict[str, Any]) -> None:
+    print(f"{name}: efficiency {row['efficiency']:.3f} (each run: {row['efficiency_of_each_run']})")
+    print(
+        f"  {row['wall_ms_per_frame']:.3f} ms a frame, models alone {row['models_ms_per_frame']:.3f}, "
+        f"CPU of all threads {row['cpu_ms_per_frame']:.3f}; {row['realtime_factor']:.1f}x real time, "
+        f"{row['fused_messages_per_s']:,.0f} fused messages/s"
+    )
+    print("  main thread, us a frame, with a stopwatch around each part:")
+    for part, spent_us in row["us_per_frame"].items():
+        print(f"    {part:<24} {spent_us:>8.1f}")
+    print(f"  SHA-256 {row['sha256'][:16]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
