@@ -81,7 +81,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/drive.py
 
 train: $(VENV)/.torch
-	$(BIN)/roadfuse train --out edge/bundles/reference --seed 1
+	$(BIN)/roadfuse train --seed 1 --threads 2 --out edge/bundles/reference --weights export/reference/weights.npz
 
 # The edge tier's tests on every supported Python that is installed here.
 pythons:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import Final
+from typing import Any, Final
 
 from edge.frameset import Pick
 from edge.ring import NEVER, Choice, Ring
@@ -50,6 +50,7 @@ def take_around(ring: Ring, frame_ns: int) -> Pick:
             ring.head = before
     age_ns = frame_ns - stamps[before] if after > ring.head else NEVER
     ahead_ns = stamps[after] - frame_ns if age_ns and after < len(stamps) else NEVER  # at the very instant: no other
+    picked: tuple[Any, ...]
     if ahead_ns > ring.ahead_ns:
         if age_ns > ring.tolerance_ns:
             return SILENT if age_ns == NEVER else STALE

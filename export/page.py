@@ -29,7 +29,7 @@ def page(manifest: dict[str, Any]) -> str:
     parts = [
         INTRO,
         "## How it was made\n",
-        f"`{lineage['command']} --out edge/bundles/reference --weights export/weights/reference.npz`\n",
+        f"`{lineage['command']} --out edge/bundles/reference --weights export/reference/weights.npz`\n",
         f"{lineage.get('note', '')}\n",
         f"Training: {_span(worlds['train'])}. Validation (thresholds only): {_span(worlds['validation'])}. "
         f"Held out (figures only): {_span(worlds['held_out'])}; seeds of the splits never overlap, so no "

@@ -27,7 +27,7 @@ from export.quantise import quantise
 from export.runner import ENGINES, latency_ms, open_engines
 from export.weights import save_weights
 
-FULL_SCHEDULE = Schedule(1000, 64, 1.5e-3, 400, 64, 2e-3, 16)
+FULL_SCHEDULE = Schedule(1080, 64, 1.5e-3, 300, 64, 2e-3, 16)
 SMALL_SCHEDULE = Schedule(24, 32, 1.5e-3, 24, 16, 2e-3, 6)
 QUANTISED = ("camera", "audio")  # motion and fuse gain nothing from int8: 0.03 and 0.1 ms in float
 CALIBRATION_FRAMES = 768
@@ -65,7 +65,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="weights, batches and training worlds (1 .. 100)")
     parser.add_argument("--small", action="store_true", help="a minute's training on a few short worlds, for tests")
     parser.add_argument("--cache", type=Path, default=Path("out/train-cache"), help="rendered worlds")
-    parser.add_argument("--weights", type=Path, help="also save the float weights here (.npz)")
+    parser.add_argument("--weights", type=Path, help="also save float weights here (.npz), int8 ranges beside")
     parser.add_argument("--threads", type=int, default=1, help="of the training; results depend on it")
     parser.add_argument("--workers", type=int, default=2, help="processes that render worlds")
     parser.add_argument("--steps", type=int, help="optimiser steps of the encoders")
@@ -184,7 +184,7 @@ def _write(
     if options.weights:
         options.weights.parent.mkdir(parents=True, exist_ok=True)
         for engine, found in ranges.items():
-            write_ranges(options.weights.parent / f"{options.weights.stem}.{engine}.ranges.json", found)
+            write_ranges(options.weights.parent / f"{engine}.ranges.json", found)
 
 
 def _summary(figures: Figures) -> str:
