@@ -165,8 +165,9 @@ def _worlds(size: Size, seed: int, splits: Mapping[str, Split]) -> dict[str, obj
         drawn = plans(name, size, seed)
         described[name] = {
             "seeds": [drawn[0].seed, drawn[-1].seed], "frames": len(split), "seconds_each": drawn[0].seconds,
+            "world_sha256": split.world_sha256,
         }  # fmt: skip
-    return described | {"world_sha256": splits["train"].world_sha256}
+    return described
 
 
 def _write(
