@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge.samples import Frame
 
@@ -19,8 +19,7 @@ class EmitReason(IntEnum):
     VALUE = 3
 
 
-@dataclass(slots=True)
-class Pick:
+class Pick(NamedTuple):
     """What one stream gives to a frame.
 
     Attributes:

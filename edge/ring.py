@@ -28,6 +28,9 @@ NEVER: Final = 1 << 62
 LONG_AGO: Final = -NEVER
 # A stamp this far after its arrival is clock jitter; beyond, the clock is wrong.
 CLOCK_SLACK_NS: Final = 2 * MS
+# What no frame can take any more is forgotten this many samples at a time: seldom enough to cost nothing, often enough
+# that the garbage collector, which counts what is alive, sees nothing grow.
+TRIM_SAMPLES: Final = 32
 # More sequence numbers skipped than this is a source that counts anew, not a gap to wait for.
 MAX_SKIPPED: Final = 1024
 
@@ -53,7 +56,7 @@ class Ring:
     which came late between them.
 
     Attributes:
-        full_seq: the number at which there is no room left; nothing but a regular push changes how far away it is.
+        full_seq: the number at which room must be made; nothing but a regular push changes how far away it is.
         wake_ns: a push of this stamp or a later one may complete a waiting frame; NEVER while none waits for it.
         since_ns: when somebody began to listen to the stream.
     """
@@ -158,12 +161,6 @@ class Ring:
         silent_ns = max(self.newest_ns, self.since_ns) + stream.silence_ns + stream.lateness_ns
         return min(needs_ns + stream.lateness_ns, silent_ns) if silent_ns > now_ns else 0
 
-    def waits_until(self, frame_ns: int, now_ns: int) -> int:
-        """Beyond its promise: see `Patience.until`."""
-        if self.patience is None:
-            return 0
-        return self.patience.until(self.stamps, self.head, frame_ns, now_ns)
-
     def accounts(self) -> dict[str, int]:
         """used, buffered, and dropped by reason; their sum is what came."""
         used_here = self.fresh - self.head - len(self.behind)
@@ -179,6 +176,7 @@ class Ring:
         self.left += head
         self.fresh -= head
         self.head = 0
+        self._look_for_room()
 
     def use(self, end: int) -> None:
         """All from the head to `end` are in a FrameSet."""
@@ -201,13 +199,19 @@ class Ring:
             self.fresh = head
 
     def _push_irregular(self, sample: Any, stamp_ns: int, now_ns: int) -> bool:
+        if sample.seq == self.next_seq == self.full_seq and len(self.stamps) - self.head < self.capacity:
+            self.trim()
+            return self.push(sample, now_ns)
         refusal = self._refusal(stamp_ns, sample.seq, now_ns)
         if refusal:
             self.dropped[refusal] += 1
         else:
             self._insert(sample, stamp_ns)
-        self.full_seq = self.next_seq + self.capacity - len(self.stamps)
+        self._look_for_room()
         return self.wake_ns != NEVER
+
+    def _look_for_room(self) -> None:
+        self.full_seq = self.next_seq + min(self.capacity - len(self.stamps), TRIM_SAMPLES)
 
     def _refusal(self, stamp_ns: int, seq: int, now_ns: int) -> str:
         """Why the sample is of no use; "" if it is. Keeps the count of numbers."""

@@ -60,7 +60,7 @@ class Sync:
         self._asleep = True  # until something arrives: at the start, and while the whole recording pauses
         # Whoever may hold a frame back longest is asked first, so that the frame is looked at seldom.
         self._slowest_first = sorted(self.others, key=lambda ring: -ring.stream.lateness_ns - ring.stream.ahead_ns)
-        self._patient = [ring for ring in self.others if ring.patience is not None]
+        self._patient = [(ring, ring.patience) for ring in self.others if ring.patience is not None]
         self._blocker: Ring | None = None  # the ring that the waiting frame waits for
 
     @property
@@ -147,8 +147,8 @@ class Sync:
                 self._wait(ring, frame_ns, until_ns)
                 return None
         reason = _SETTLED
-        for ring in self._patient:
-            until_ns = ring.waits_until(frame_ns, now_ns)
+        for ring, patience in self._patient:
+            until_ns = patience.until(ring.stamps, ring.head, frame_ns, now_ns)
             if until_ns > now_ns:
                 self._wait(ring, frame_ns, until_ns)
                 return None

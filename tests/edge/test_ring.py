@@ -338,4 +338,5 @@ def test_ring_of_a_patient_stream_learns() -> None:
     for seq in range(20):
         ring.push_and_learn(Tick(seq * 100 * MS, seq), seq * 100 * MS + 45 * MS)
     frame_ns = 2000 * MS
-    assert ring.waits_until(frame_ns, frame_ns + 20 * MS) > frame_ns + 40 * MS
+    assert ring.patience is not None
+    assert ring.patience.until(ring.stamps, ring.head, frame_ns, frame_ns + 20 * MS) > frame_ns + 40 * MS

@@ -317,8 +317,10 @@ def test_dead_stream_costs_no_latency(dead: str) -> None:
 
 
 def test_steady_state_keeps_no_memory_and_wakes_no_collector() -> None:
-    """Thousands of frames with the collector on, as realtime() leaves it: frozen."""
+    """Thousands of frames, their samples made as they come, with the collector on as realtime() leaves it: frozen."""
     events = Vehicle().events(130)
+    plain = [(now_ns, row, sample.stamp_ns, sample.seq) for now_ns, row, sample in events]
+    del events
     sync = Sync(TABLE)
     collections: list[str] = []
     blocks = []
@@ -327,17 +329,18 @@ def test_steady_state_keeps_no_memory_and_wakes_no_collector() -> None:
     gc.callbacks.append(lambda phase, info: collections.append(phase))
     try:
         for tenth in range(10):
-            for _ in feed(sync, events[tenth * 5000 : (tenth + 1) * 5000]):
+            part = plain[tenth * 5000 : (tenth + 1) * 5000]
+            for _ in feed(sync, ((now_ns, row, Tick(stamp_ns, seq)) for now_ns, row, stamp_ns, seq in part)):
                 pass
             blocks.append(sys.getallocatedblocks())
-            if tenth == 2:  # the longest ring has been full by now
+            if not tenth:  # the windows have filled
                 collections.clear()
     finally:
         gc.callbacks.pop()
         gc.unfreeze()
     assert sync.accounts()["camera"]["used"] > 2000
     assert collections == []
-    assert max(blocks[3:]) - min(blocks[3:]) < 30
+    assert max(blocks[1:]) - min(blocks[1:]) < 1000  # what the rings hold goes up and down by a few dozen samples
 
 
 # --- clocks, restarts, pauses -----------------------------------------------------------------------------------------
@@ -428,7 +431,7 @@ def test_stall_longer_than_the_ring_recovers() -> None:
     frames = play(events, sync)
     assert_covered(events, frames)
     account = sync.accounts()["imu"]
-    assert account.get("late", 0) + account.get("overflow", 0) > 1000
+    assert account["overflow"] > 100
     after = [frame for frame in frames if frame.stamp_ns > stall[1] + 100 * MS]
     assert all(pick.samples for frame in after[2:] for pick in frame.picks)
 
