@@ -16,7 +16,7 @@ from edge.drive.reader import DriveReader
 from edge.errors import ConfigError, DriveFormatError
 from roadfuse.v1 import decision_pb2
 
-# Fields of a decision that say how a run went, not what it decided.
+# In the order in which a frame passes them.
 _STAGES = ("sync", "encode", "fuse")
 
 
