@@ -18,7 +18,7 @@ from edge.errors import BundleError
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
 REFERENCE: Final = Path(__file__).parent / "bundles" / "reference"
-MODALITIES: Final = ("camera", "audio", "motion")
+MODALITIES: Final = ("camera", "audio", "motion", "lidar")
 _MAX_MANIFEST_BYTES: Final = 4 << 20
 _MAX_THREADS: Final = 64
 _MAX_WARM_UP: Final = 1000

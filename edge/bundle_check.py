@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TAG_HEADS: Final = ("scene_tags", "sound_events")
 HEADS: Final = (*TAG_HEADS, "objects")
 MOTION_CHANNELS: Final = 12
+RANGE_CHANNELS: Final = 2
 SCORES: Final = ("uncertainty", "disagreement", "novelty")
 Tensors = Mapping[str, NDArray[Any]]
 _Check = tuple[str, Callable[[Any], bool]]
@@ -29,6 +30,10 @@ def _is_number(value: Any) -> bool:
 def _whole(low: int, high: int) -> _Check:
     check = lambda value: type(value) is int and low <= value <= high  # noqa: E731
     return f"a whole number of {low}..{high}", check
+
+
+def _between(low: float, high: float) -> _Check:
+    return f"a number of {low:g}..{high:g}", lambda value: _is_number(value) and low <= value <= high
 
 
 def _one_of(*choices: str) -> _Check:
@@ -70,11 +75,22 @@ INPUT_KEYS: Final[dict[str, dict[str, _Check]]] = {
         "steps": _whole(1, 10_000),
         "window_ns": _whole(1_000_000, 1_000_000_000),
     },
+    "lidar": {
+        "name": _NAME,
+        "dtype": _one_of("float32"),
+        "channels": _whole(RANGE_CHANNELS, RANGE_CHANNELS),
+        "rows": _whole(1, 1024),
+        "columns": _whole(1, 8192),
+        "azimuth_deg": _between(1, 360),
+        "highest_deg": _between(-80, 80),
+        "lowest_deg": _between(-80, 80),
+    },
 }
 REQUIRED_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "camera": ("name", "dtype", "layout", "width_px", "height_px"),
     "audio": ("name", "dtype", "rate_hz", "samples"),
     "motion": ("name", "dtype", "steps", "window_ns"),
+    "lidar": ("name", "dtype", "rows", "columns", "azimuth_deg", "highest_deg", "lowest_deg"),
 }
 
 
@@ -98,6 +114,9 @@ def check_input(modality: str, spec: Mapping[str, Any]) -> None:
         raise ValueError(f"{modality} input: expected no scale, mean or std with uint8, got {sorted(spec)}")
     if spec.get("hop", 1) > spec.get("samples", 1):
         raise ValueError(f"{modality} input: expected a hop of at most {spec['samples']} samples, got {spec['hop']}")
+    if spec.get("lowest_deg", -1) >= spec.get("highest_deg", 0):
+        lowest, highest = spec["lowest_deg"], spec["highest_deg"]
+        raise ValueError(f"{modality} input: expected lowest_deg below highest_deg, got {lowest} and {highest}")
 
 
 def check_heads(heads: Mapping[str, tuple[str, ...]], thresholds: Mapping[str, Any], roles: set[str]) -> None:
@@ -187,4 +206,6 @@ def _input_shape(modality: str, spec: Mapping[str, Any], shape: tuple[int, ...])
         return (1, height, width, 3) if spec["layout"] == "NHWC" else (1, 3, height, width)
     if modality == "audio":
         return shape if max(shape, default=0) == np.prod(shape) == spec["samples"] else (1, spec["samples"])
+    if modality == "lidar":
+        return (1, RANGE_CHANNELS, spec["rows"], spec["columns"])
     return (1, MOTION_CHANNELS, spec["steps"])

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime as ort
 
-from edge.bundle_check import MOTION_CHANNELS
+from edge.bundle_check import MOTION_CHANNELS, RANGE_CHANNELS
 from edge.engine import DTYPES, reason
 from edge.errors import BundleError, ConfigError
 from edge.model_mapping import ACTIVATIONS, ModelMapping
@@ -129,6 +129,8 @@ def _described_shape(mapping: ModelMapping, rank: int) -> tuple[int, ...]:
         shape = (1, *size, 3) if spec["layout"] == "NHWC" else (1, 3, *size)
     elif mapping.modality == "audio":
         shape = (*[1] * (rank - 1), spec["samples"])
+    elif mapping.modality == "lidar":
+        shape = (1, RANGE_CHANNELS, spec["rows"], spec["columns"])
     else:
         shape = (1, MOTION_CHANNELS, spec["steps"])
     return shape if len(shape) == rank else ()

@@ -18,13 +18,13 @@ from edge.decoders import DECODERS, check_objects
 from edge.engine import OrtEngine
 from edge.frameset import FrameSet
 from edge.image_input import ImageInput
-from edge.preprocess import motion_into, pcm_into
+from edge.preprocess import lidar_into, motion_into, pcm_into
 from edge.samples import AudioChunk
 from edge.streams import Stream
 from edge.windows import SoundWindows
 
 # Costliest first: the overload ladder sheds in this order where freshness is equal.
-ENCODER_ORDER: Final = ("camera", "audio", "motion")
+ENCODER_ORDER: Final = ("camera", "audio", "lidar", "motion")
 
 
 class Perception:
@@ -88,6 +88,9 @@ class Perception:
                 self._step_over(self._windows, engine, sound)
                 return
             pcm_into(buffer.reshape(-1), sound, frames.stamp_ns, spec["rate_hz"])
+        elif name == "lidar":
+            sweep = self._samples("lidar", frames)[0]
+            lidar_into(buffer[0], sweep.points_lidar, spec["azimuth_deg"], spec["highest_deg"], spec["lowest_deg"])
         else:
             imu, vehicle, gnss = [self._samples(stream, frames) for stream in ("imu", "vehicle", "gnss")]
             motion_into(buffer[0], frames.stamp_ns, spec["window_ns"], imu, vehicle, gnss)
@@ -98,8 +101,8 @@ class Perception:
         """Whether the FrameSet has what the modality's encoder needs."""
         if name == "camera":
             return frames.frame is not None and frames.frame.image is not None
-        if name == "audio":
-            return bool(self._samples("audio", frames))
+        if name in ("audio", "lidar"):
+            return bool(self._samples(name, frames))
         return bool(self._samples("imu", frames)) or bool(self._samples("vehicle", frames))
 
     def fuse(self, present: list[bool]) -> None:

@@ -6,6 +6,7 @@ Each function writes into a buffer that it is given and allocates no array that 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import cv2
@@ -19,6 +20,8 @@ MOTION_CHANNELS: Final = 12
 _GRAVITY_MPS2: Final = 9.81
 _SPEED_MPS: Final = 30.0
 FULL_SCALE: Final = np.float32(1 / 32768)
+_HALF_RANGE_M: Final = np.float32(10.0)  # where the first channel of a range image is one half
+_HEIGHT_M: Final = np.float32(3.0)
 
 
 def image_into(out: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
@@ -133,3 +136,63 @@ def _placed(chunks: Sequence[AudioChunk], rate_hz: int) -> NDArray[np.int16]:
         part = chunk.pcm[: end - at]
         pcm[at : at + len(part)] = part
     return pcm
+
+
+def lidar_into(
+    out: NDArray[np.float32],
+    points_lidar: NDArray[np.float32],
+    azimuth_deg: float,
+    highest_deg: float,
+    lowest_deg: float,
+) -> None:
+    """A sweep as a range image: what the LiDAR sees in front of it, left to right and top to bottom.
+
+    The nearest return of a cell counts, the highest of equally near ones, so the order of the points is of no
+    consequence. Only sums, quotients and roots are taken, which every machine rounds alike. Cells without a return are
+    0 in both channels.
+
+    Args:
+        out: (2, rows, columns): 1 / (1 + range / 10 m), 0..1; height over the LiDAR / 3 m, clipped to -1..1.
+        points_lidar: (points, 3 or more): x forward, y left, z up, m; further columns, and returns that are not finite
+            or at 0 m, are left out.
+        azimuth_deg: width of the view, around x.
+        highest_deg, lowest_deg: elevation of the upper edge of the first row and of the lower edge of the last one.
+    """
+    rows, columns = out.shape[1:]
+    left, top = _columns(columns, azimuth_deg), _rows(rows, highest_deg, lowest_deg)
+    x, y, z = np.asarray(points_lidar[:, :3], np.float32).T
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        turn, slope, range_m = -_turn(x, y), -z / np.sqrt(x * x + y * y), np.sqrt(x * x + y * y + z * z)
+        seen = (turn >= left[0]) & (turn < left[-1]) & (slope >= top[0]) & (slope < top[-1]) & (range_m < np.inf)
+    column = np.searchsorted(left, turn[seen], side="right") - 1
+    row = np.searchsorted(top, slope[seen], side="right") - 1
+    cell, range_m, z = row * columns + column, range_m[seen], z[seen]
+    nearest_m = np.full(rows * columns, np.inf, np.float32)
+    np.minimum.at(nearest_m, cell, range_m)
+    first = range_m == nearest_m[cell]
+    height_m = np.full(rows * columns, -np.inf, np.float32)
+    np.maximum.at(height_m, cell[first], z[first])
+    height_m[nearest_m == np.inf] = 0.0
+    np.divide(_HALF_RANGE_M, _HALF_RANGE_M + nearest_m, out=out[0].reshape(-1))  # of infinity: 0
+    np.clip(height_m / _HEIGHT_M, -1.0, 1.0, out=out[1].reshape(-1))
+
+
+def _turn(x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+    """A number -2..2 that grows with the azimuth as -pi..pi does, without a call whose last bit differs by machine."""
+    turn: NDArray[Any] = np.copysign(1 - x / (np.abs(x) + np.abs(y)), y)
+    return turn
+
+
+@lru_cache(maxsize=8)
+def _columns(columns: int, azimuth_deg: float) -> NDArray[np.float32]:
+    """Edges of the columns from left to right, as `-_turn`."""
+    azimuth_rad = np.radians(np.linspace(azimuth_deg / 2, -azimuth_deg / 2, columns + 1))
+    edges: NDArray[np.float32] = -_turn(np.cos(azimuth_rad), np.sin(azimuth_rad)).astype(np.float32)
+    return edges
+
+
+@lru_cache(maxsize=8)
+def _rows(rows: int, highest_deg: float, lowest_deg: float) -> NDArray[np.float32]:
+    """Edges of the rows from top to bottom, as the slope downwards."""
+    edges: NDArray[np.float32] = -np.tan(np.radians(np.linspace(highest_deg, lowest_deg, rows + 1))).astype(np.float32)
+    return edges

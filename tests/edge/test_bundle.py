@@ -100,7 +100,7 @@ def test_an_engine_outside_the_bundle_is_refused(tmp_path: Path, name: str) -> N
     ("changes", "said"),
     [
         ({"encoders": {}}, "expected at least one encoder, got none"),
-        ({"encoders": {"radar": {}}}, "expected encoders of camera, audio, motion, got 'radar'"),
+        ({"encoders": {"radar": {}}}, "expected encoders of camera, audio, motion, lidar, got 'radar'"),
         ({"encoders": []}, r"manifest\.json: "),
         ({"encoders": {"camera": 3}}, r"manifest\.json: "),
         ({"heads": {"objects": 3}}, r"manifest\.json: "),

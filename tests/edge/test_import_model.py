@@ -156,7 +156,7 @@ def test_scores_become_probabilities_in_the_graph(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"modality": "radar"}, "expected a modality of camera, audio, motion, got 'radar'"),
+        ({"modality": "radar"}, "expected a modality of camera, audio, motion, lidar, got 'radar'"),
         ({"colour": "BGR"}, "expected keys of .*, got 'colour'"),
         ({"outputs": {}}, "expected an output for the head 'objects'"),
         ({"outputs": {"objects": "boxes"}}, r"expected outputs of detector.onnx \(found\), got boxes"),
