@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 LIGHTS = {"day": "by day", "dusk": "at dusk", "night": "at night"}
-WEATHERS = {"clear": "", "rain": " in the rain", "fog": " in fog"}
+WEATHERS = {"clear": "", "rain": " in the rain", "fog": " in fog", "snow": " in the snow"}
 PLACES = {"highway": "on a highway", "urban": "on a city street", "residential": "on a residential street",
           "tunnel": "in a tunnel"}  # fmt: skip
 ACTIONS = {"cruise": "cruising", "accelerate": "accelerating", "brake": "braking", "stop": "standing still",

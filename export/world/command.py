@@ -20,6 +20,7 @@ from export.world.delivery import WorldEvent
 from export.world.faults import KINDS, STREAMS, parse_fault
 from export.world.scenario import LIGHTS, SCENARIOS, WEATHERS
 from export.world.simulate import WorldConfig, simulate
+from export.world.town import town_of
 
 
 def main(argv: list[str]) -> int:
@@ -33,6 +34,7 @@ def main(argv: list[str]) -> int:
         options.light,
         tuple(parse_fault(text) for text in options.fault),
         lidar=not options.no_lidar,
+        town=options.town,
     )
     cv2.setNumThreads(1)
     summary = _record(config, options.out, quiet=options.json or not sys.stderr.isatty())
@@ -48,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenario", default="mixed", help=", ".join(SCENARIOS) + " (default mixed)")
     parser.add_argument("--weather", help=", ".join(WEATHERS) + " (default: drawn)")
     parser.add_argument("--light", help=", ".join(LIGHTS) + " (default: drawn)")
+    parser.add_argument(
+        "--town", type=int, help="0..199 training, 200..249 validation, 300..399 held out (default: drawn)"
+    )
     parser.add_argument(
         "--fault", action="append", default=[], metavar="STREAM:KIND[@START-END][=VALUE]",
         help=f"repeatable; streams {', '.join(STREAMS)}; kinds {', '.join(KINDS)}; times in drive seconds",
@@ -74,6 +79,7 @@ def _record(config: WorldConfig, out: Path, quiet: bool) -> dict[str, Any]:
         "scenario": config.scenario,
         "weather": config.weather or "drawn",
         "light": config.light or "drawn",
+        "town": str(town_of(config.seed) if config.town is None else config.town),
         "faults": " ".join(f"{f.name}@{f.start_s:g}-{f.end_s:g}={f.value:g}" for f in config.faults),
     }
     total = round(config.seconds * config.fps)

@@ -84,6 +84,12 @@ class Road:
         """Distance of a lane's middle from the reference line; lane 0 is the innermost of its direction."""
         return self.at(self.half_median_m, s_m) + (lane + 0.5) * self.at(self.lane_width_m, s_m)
 
+    def lane_of(self, s_m: float, d_m: float) -> int:
+        """Number of the lane of the ego's direction at a station and offset; 0 is the innermost."""
+        count = max(round(self.at(self.lanes, s_m)), 1)
+        lane = (-d_m - self.at(self.half_median_m, s_m)) / self.at(self.lane_width_m, s_m)
+        return min(max(int(lane), 0), count - 1)
+
     def position(self, s_m: F64, d_m: F64) -> tuple[F64, F64, F64]:
         """World x, y (m) and the reference heading (rad) at stations and offsets; smooth (cubic) between knots."""
         i = np.clip(s_m.astype(np.int64), 0, len(self.x_m) - 2)

@@ -11,7 +11,7 @@ from export.world.places import PLACES
 from export.world.seeds import generator
 
 SCENARIOS = ("mixed", "highway", "urban", "residential", "tunnel", "siren", "crossing", "night", "demo")
-WEATHERS = ("clear", "rain", "fog")
+WEATHERS = ("clear", "rain", "fog", "snow")
 LIGHTS = ("day", "dusk", "night")
 
 
@@ -59,7 +59,7 @@ class Scenario:
 def compose(seed: int, name: str, seconds: float, weather: str | None, light: str | None) -> Scenario:
     """The scenario of that name for a drive of that length."""
     rng = generator(seed, "scenario", name)
-    drawn_weather = str(rng.choice(WEATHERS, p=[0.6, 0.25, 0.15]))
+    drawn_weather = str(rng.choice(WEATHERS, p=[0.54, 0.22, 0.13, 0.11]))
     drawn_light = str(rng.choice(LIGHTS, p=[0.6, 0.15, 0.25]))
     if name == "demo":
         scenario = _demo(seconds)

@@ -22,6 +22,7 @@ from export.world.scenario import LIGHTS, SCENARIOS, WEATHERS, compose, require
 from export.world.scene import Stage
 from export.world.scenery import build_scenery
 from export.world.sound.microphone import RATE_HZ, Microphone
+from export.world.town import split_of, town_of
 from export.world.truth import ground_truth
 from export.world.weather import Weather
 
@@ -34,7 +35,7 @@ LONGEST_S = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class WorldConfig:
-    """What to simulate; weather and light None leave them to the scenario and the seed."""
+    """What to simulate; weather, light and town None leave them to the scenario and the seed."""
 
     seed: int
     seconds: float = 60.0
@@ -46,6 +47,7 @@ class WorldConfig:
     height_px: int = 384
     fps: int = 20
     lidar: bool = True
+    town: int | None = None
 
     def __post_init__(self) -> None:
         require("scenario", self.scenario, SCENARIOS)
@@ -59,6 +61,8 @@ class WorldConfig:
             raise ConfigError(f"seed: expected 0..2^63-1, got {self.seed}")
         if not (64 <= self.width_px <= 4096 and 64 <= self.height_px <= 4096):
             raise ConfigError(f"picture: expected 64..4096 pixels a side, got {self.width_px}x{self.height_px}")
+        if self.town is not None:
+            split_of(self.town)
         if not 1 <= self.fps <= 60:
             raise ConfigError(f"fps: expected 1..60, got {self.fps}")
 
@@ -94,6 +98,7 @@ class _Drive:
         scenario = compose(config.seed, config.scenario, config.seconds, config.weather, config.light)
         own = tuple(Fault(w.stream, w.kind, w.start_s, w.end_s) for w in scenario.faults)
         self.config, self.encode = config, encode
+        self.town = town_of(config.seed) if config.town is None else config.town
         self.faults = (*own, *config.faults)
         journey = undertake(config.seed, scenario, config.seconds)
         weather = Weather(config.seed, scenario)
@@ -126,12 +131,13 @@ class _Drive:
         time_s = frame / self.config.fps
         stamp = _stamp_ns(time_s)
         scene = self.stage.at(time_s)
-        picture, seen = self.camera.render(scene, frame)
+        shot = self.camera.render(scene, frame)
         levels = self.microphone.levels(time_s)
-        truth = ground_truth(scene, seen, levels, self.road, self.camera.lens, self.faults, stamp, frame)
+        truth = ground_truth(scene, shot, levels, self.road, self.camera.lens, self.faults, stamp, frame)
+        truth.town = self.town
         self.delivery.tell(topics.TRUTH, truth, stamp, frame)
-        jpeg = codec.encode_jpeg(picture) if self.encode else b""
-        self.delivery.send("camera", Frame(stamp, frame, picture, jpeg))
+        jpeg = codec.encode_jpeg(shot.picture) if self.encode else b""
+        self.delivery.send("camera", Frame(stamp, frame, shot.picture, jpeg))
 
     def _motion_sensors(self, end_s: float) -> None:
         numbers = self.due.until("imu", IMU_HZ, end_s)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+import zlib
 
 import numpy as np
 
 from edge.drive.codec import timestamp
+from export.world.camera.camera import Shot
 from export.world.camera.lens import Lens
 from export.world.camera.painter import Seen
 from export.world.captions import caption
+from export.world.facts import facts
 from export.world.faults import Fault
+from export.world.grammar import captions
 from export.world.places import Place
 from export.world.road import Road
 from export.world.scene import Body, Scene
 from export.world.sound.microphone import Level
-from roadfuse.v1.truth_pb2 import GroundTruth, TrueLane, TrueObject, TrueSound
+from roadfuse.v1.truth_pb2 import Caption, GroundTruth, TrueLane, TrueObject, TrueSound
 
 LEAST_VISIBILITY, LEAST_SIZE_PX, SIGN_SIZE_PX = 0.08, 4.0, 6.0
 DARK_SIGHT_M = 55.0  # how far unlit things can be made out in the low beam
@@ -25,7 +29,7 @@ TURN_RADPS = 0.16
 
 
 def ground_truth(
-    scene: Scene, seen: list[Seen], levels: list[Level], road: Road, lens: Lens, faults: tuple[Fault, ...],
+    scene: Scene, shot: Shot, levels: list[Level], road: Road, lens: Lens, faults: tuple[Fault, ...],
     stamp_ns: int, sequence: int,
 ) -> GroundTruth:  # fmt: skip
     """The truth message of one frame."""
@@ -44,15 +48,23 @@ def ground_truth(
         north_m=pose.y_m,
         heading_rad=pose.heading_rad,
         faults=sorted({fault.name for fault in faults if fault.active(scene.time_s)}),
+        surface_mask=zlib.compress(shot.surface.tobytes()),
     )
-    truth.objects.extend(_objects(scene, seen))
+    truth.objects.extend(_objects(scene, shot.seen))
     truth.lanes.extend(_lanes(scene, road, lens))
     for level in levels:
-        sound = TrueSound(name=level.name, level_dbfs=level.level_dbfs)
+        sound = TrueSound(
+            name=level.name,
+            level_dbfs=level.level_dbfs,
+            onset_s=round(level.onset_s, 3),
+            prominence_db=level.prominence_db,
+        )
         if level.bearing_rad is not None:
             sound.bearing_rad = level.bearing_rad
         truth.sounds.append(sound)
     truth.caption = caption(truth)
+    for language, text in captions(facts(truth, lens.height_px)).items():
+        truth.captions.append(Caption(language=language, text=text))
     return truth
 
 
@@ -106,7 +118,7 @@ def _discernible(scene: Scene, x_m: float, y_m: float, shines: bool) -> bool:
 def _lanes(scene: Scene, road: Road, lens: Lens) -> list[TrueLane]:
     """Boundaries of the ego's direction and the next beyond it, near to far, in pixels."""
     section = road.section(scene.station_m)
-    ego_lane = _ego_lane(scene, road)
+    ego_lane = road.lane_of(scene.station_m, scene.offset_m)
     count = max(round(road.at(road.lanes, scene.station_m)), 1)
     stations = scene.station_m + np.concatenate([np.arange(2.0, 20.0, 1.0), np.arange(20.0, LANE_SIGHT_M, 3.0)])
     lanes = []
@@ -133,14 +145,6 @@ def _lanes(scene: Scene, road: Road, lens: Lens) -> list[TrueLane]:
                 TrueLane(index=boundary - ego_lane, kind=kind, x_px=points[:, 0].tolist(), y_px=points[:, 1].tolist())
             )
     return lanes
-
-
-def _ego_lane(scene: Scene, road: Road) -> int:
-    count = max(round(road.at(road.lanes, scene.station_m)), 1)
-    lane = (-scene.offset_m - road.at(road.half_median_m, scene.station_m)) / road.at(
-        road.lane_width_m, scene.station_m
-    )
-    return min(max(int(lane), 0), count - 1)
 
 
 def _kind(place: Place, boundary: int, count: int) -> str:

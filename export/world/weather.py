@@ -38,12 +38,17 @@ class Weather:
         self.kind = scenario.weather
         self.lights = scenario.lights
         sight_m = {"clear": rng.uniform(900.0, 2500.0), "rain": rng.uniform(220.0, 500.0),
-                   "fog": np.exp(rng.uniform(np.log(45.0), np.log(140.0)))}[scenario.weather]  # fmt: skip
+                   "fog": np.exp(rng.uniform(np.log(45.0), np.log(140.0))),
+                   "snow": rng.uniform(140.0, 420.0)}[scenario.weather]  # fmt: skip
         self.extinction_per_m = 3.0 / float(sight_m)
         self.sun_azimuth_rad = float(rng.uniform(-math.pi, math.pi))
         self.sun_elevation_rad = float(rng.uniform(0.22, 1.0))
-        self.cloudiness = {"clear": float(rng.uniform(0.1, 0.6)), "rain": 0.95, "fog": 1.0}[scenario.weather]
-        self.rain = float(rng.uniform(0.4, 1.0)) if scenario.weather == "rain" else 0.0
+        self.cloudiness = {"clear": float(rng.uniform(0.1, 0.6)), "rain": 0.95, "fog": 1.0, "snow": 0.95}[
+            scenario.weather
+        ]
+        strength = float(rng.uniform(0.4, 1.0))
+        self.rain = strength if scenario.weather == "rain" else 0.0
+        self.snow = strength if scenario.weather == "snow" else 0.0
 
     def at(self, time_s: float) -> Atmosphere:
         """The atmosphere at a drive time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,21 @@ from export.world.camera.painter import Painter, Placed, Seen
 from export.world.camera.shadow import cast_shadows
 from export.world.camera.sky import Sky
 from export.world.camera.structures import canopy, structure
+from export.world.camera.surface import Surface
 from export.world.journey import Journey
 from export.world.scene import Body, Fixture, Scene
 from export.world.weather import Weather
 
 TREE_SIGHT_M, SMALL_SIGHT_M = 150.0, 110.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """picture: (height, width, 3) uint8 BGR. seen: where each shape is. surface: (48, 80) uint8, ground by class."""
+
+    picture: NDArray[np.uint8]
+    seen: list[Seen]
+    surface: NDArray[np.uint8]
 
 
 class Camera:
@@ -33,12 +44,13 @@ class Camera:
         self._weather = weather
         self._sky = Sky(seed, weather, width_px, self.lens.focal_px, rows=int(0.56 * height_px))
         self._ground = Ground(seed, journey, self.lens)
+        self._surface = Surface(self._ground)
         self._painter = Painter(self.lens)
         self._film = Film(seed, width_px, height_px, weather.rain)
         self._models: dict[int, Model] = {}
 
-    def render(self, scene: Scene, frame: int) -> tuple[NDArray[np.uint8], list[Seen]]:
-        """The picture (height, width, 3) uint8 BGR, and what can be seen in it."""
+    def render(self, scene: Scene, frame: int) -> Shot:
+        """The picture of a scene, and what can be seen in it."""
         air, pose = scene.air, scene.pose
         picture = np.empty((self.lens.height_px, self.lens.width_px, 3), np.uint8)
         lamps = self._lamps(scene)
@@ -48,11 +60,11 @@ class Camera:
         sun = sun_direction(self._weather.sun_azimuth_rad, self._weather.sun_elevation_rad, pose.heading_rad)
         cast_shadows(picture, scene, self.lens, sun)
         placed = [*self._fixtures(scene), *(self._body(body, scene) for body in scene.bodies if self._ahead(body))]
-        seen = self._painter.paint(picture, placed, pose.pitch_rad, air, sun, lamps)
+        seen, hidden = self._painter.paint(picture, placed, pose.pitch_rad, air, sun, lamps)
         self._film.finish(picture, frame, air, covered)
         if frame % 200 == 0:
             self._forget(scene)
-        return picture, seen
+        return Shot(picture, seen, self._surface.cells(scene, hidden))
 
     def _ahead(self, body: Body) -> bool:
         return body.x_m > -6.0 and (body.kind != "pedestrian" or body.x_m < SMALL_SIGHT_M)

@@ -49,31 +49,40 @@ class Ground:
         self._inner = YELLOW if rng.random() < 0.3 else WHITE
         self._kerbs = rng.random() < 0.7
         self._edges = Edges(self.road)
-        self._dashes = dashes(self.road)
-        self._zebras = zebras(journey)
+        self.dashes = dashes(self.road)
+        self.zebras = zebras(journey)
         self._patches = patches(rng, self.road)
 
     def draw(self, picture: U8, pose: Pose, station_m: float, air: Atmosphere, lamps_ego: F64) -> None:
         """Fills everything below the horizon."""
         top = min(max(int(self.lens.horizon_px(pose.pitch_rad)) + 1, 0), picture.shape[0] - 2)
         below = picture[top:]
-        at = np.clip(int(station_m) + STATIONS, 0, len(self.road.x_m) - 1)
-        lines = self._project(self._edges.x_m[:, at], self._edges.y_m[:, at], pose)
-        spans = self._spans(at)
+        at = self.knots(station_m)
+        strips = self.strips(at, pose)
+        spans = self.spans(at)
         for section, first, last in reversed(spans):
             self._verge(picture, section, pose, station_m, top)
-            self._surface(picture, {n: lines[i, first:last] for i, n in enumerate(self._edges.names)}, section)
+            self._surface(picture, {name: strip[first:last] for name, strip in strips.items()}, section)
         self._patchwork(picture, pose, station_m)
         for section, first, last in reversed(spans):
             if section.place.name != "residential":
-                self._lines(picture, {n: lines[i, first:last] for i, n in enumerate(self._edges.names)})
-        self._quads(picture, pose, station_m, self._dashes, WHITE, 95.0)
-        self._quads(picture, pose, station_m, self._zebras, WHITE, 70.0)
+                self._lines(picture, {name: strip[first:last] for name, strip in strips.items()})
+        self._fill(picture, self.quads(self.dashes, pose, station_m, 95.0), WHITE)
+        self._fill(picture, self.quads(self.zebras, pose, station_m, 70.0), WHITE)
         self._grain.apply(below, top, pose, WET_TONE if air.weather == "rain" else 1.0)
         self._light.apply(below, top, pose.pitch_rad, air, lamps_ego)
         self._apply_air(below, top, pose, air)
 
-    def _spans(self, at: NDArray[np.int64]) -> list[tuple[Section, int, int]]:
+    def knots(self, station_m: float) -> NDArray[np.int64]:
+        """Knots of the road at which the ground is drawn from a station, near to far."""
+        return np.asarray(np.clip(int(station_m) + STATIONS, 0, len(self.road.x_m) - 1))
+
+    def strips(self, at: NDArray[np.int64], pose: Pose) -> dict[str, F64]:
+        """Pixels (n, 2) of every line along the road at these knots, by name."""
+        lines = self.project(self._edges.x_m[:, at], self._edges.y_m[:, at], pose)
+        return {name: lines[i] for i, name in enumerate(self._edges.names)}
+
+    def spans(self, at: NDArray[np.int64]) -> list[tuple[Section, int, int]]:
         """The sections in sight, near to far, each with its range of stations (sharing the one at its end)."""
         spans = []
         for section in self.road.sections:
@@ -109,32 +118,29 @@ class Ground:
         first, last = np.searchsorted(stations, [station_m - 10.0, station_m + 60.0])
         for i in range(int(first), int(last)):
             colour = _paint(self._asphalt * tones[i])
-            self._quads(picture, pose, station_m - 12.0, (stations[i : i + 1], corners[i : i + 1]), colour, 80.0)
+            patch = (stations[i : i + 1], corners[i : i + 1])
+            self._fill(picture, self.quads(patch, pose, station_m - 12.0, 80.0), colour)
 
-    def _quads(
-        self,
-        picture: U8,
-        pose: Pose,
-        station_m: float,
-        quads: tuple[F64, F64],
-        colour: Paint,
-        reach_m: float,
-    ) -> None:
+    def quads(self, quads: tuple[F64, F64], pose: Pose, station_m: float, reach_m: float) -> F64:
+        """Pixels (n, 4, 2) of the flat quads within reach; quads: stations (n,) and world corners (n, 4, 2)."""
         stations, corners = quads
         first, last = np.searchsorted(stations, [station_m + 1.0, station_m + reach_m])
         if first == last:
-            return
+            return np.empty((0, 4, 2))
         chosen = corners[first:last]
-        points = self._project(chosen[..., 0], chosen[..., 1], pose)
         x, _ = pose.to_ego(chosen[..., 0], chosen[..., 1])
-        points = points[(x > 2.0).any(axis=1)]
-        for quad in fixed_corners(points):
-            cv2.fillConvexPoly(picture, quad, colour, cv2.LINE_AA, SHIFT)
+        chosen = chosen[(x > 2.0).any(axis=1)]
+        return self.project(chosen[..., 0], chosen[..., 1], pose)
 
-    def _project(self, x_m: F64, y_m: F64, pose: Pose) -> F64:
+    def project(self, x_m: F64, y_m: F64, pose: Pose) -> F64:
+        """Pixels of world points on the ground; what is too near is drawn as if it were at the picture's foot."""
         x, y = pose.to_ego(x_m, y_m)
         points = np.stack([np.maximum(x, NEAREST_M), y, np.zeros_like(x)], axis=-1)
         return self.lens.project(points, pose.pitch_rad)[0]
+
+    def _fill(self, picture: U8, quads: F64, colour: Paint) -> None:
+        for quad in fixed_corners(quads):
+            cv2.fillConvexPoly(picture, quad, colour, cv2.LINE_AA, SHIFT)
 
     def _apply_air(self, below: U8, top: int, pose: Pose, air: Atmosphere) -> None:
         depth = self.lens.ground_depth_m(pose.pitch_rad)[top : top + below.shape[0]]

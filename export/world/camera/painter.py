@@ -21,7 +21,7 @@ F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
 INDOORS = (95.0, 175.0, 228.0)  # colour of a lit room
-MASK_SCALE = 4  # the mask of what hides what is this much smaller than the picture
+MASK_SCALE = 2  # the mask of what hides what is this much smaller than the picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,11 @@ class Painter:
     def paint(
         self, picture: U8, placed: list[Placed], pitch_rad: float, air: Atmosphere,
         sun_ego: tuple[float, float, float], lamps_ego: F64,
-    ) -> list[Seen]:  # fmt: skip
-        """Draws everything and says where it is."""
+    ) -> tuple[list[Seen], U8]:  # fmt: skip
+        """Draws everything; says where each shape is, and what hides the ground (1; at 1 / MASK_SCALE of the size)."""
         placed = [p for p in placed if len(p.model.faces)]
         if not placed:
-            return []
+            return [], self._mask()
         placed.sort(key=lambda p: (-math.hypot(p.x_m - self.lens.forward_m, p.y_m), p.id))
         ego, starts = self._assemble(placed)
         faces = np.concatenate([p.model.faces + starts[i] for i, p in enumerate(placed)])
@@ -70,7 +70,7 @@ class Painter:
         colours = self._colours(placed, ego, faces, air, sun_ego, lamps_ego)
         two_sided = np.concatenate([p.model.two_sided for p in placed])
         visible = alive & (two_sided | (_areas(pixels) < 0.0))
-        seen = self._look(placed, pixels, alive, visible, owner_first, pitch_rad)
+        seen, hidden = self._look(placed, pixels, alive, visible, owner_first, pitch_rad)
         fixed = fixed_corners(pixels)
         shades = colours.tolist()
         for i, p in enumerate(placed):
@@ -82,7 +82,7 @@ class Painter:
             for lamp in p.model.lamps:
                 if lamp.kind in p.lit:
                     self._lamp(picture, p, lamp, pitch_rad, air)
-        return seen
+        return seen, hidden
 
     def _order(self, p: Placed, first: int, last: int) -> Iterable[int]:
         """Face numbers in drawing order: the pieces of a long shape go far to near."""
@@ -144,10 +144,10 @@ class Painter:
     def _look(
         self, placed: list[Placed], pixels: F64, alive: NDArray[np.bool_], visible: NDArray[np.bool_],
         first: NDArray[np.int64], pitch_rad: float,
-    ) -> list[Seen]:  # fmt: skip
+    ) -> tuple[list[Seen], U8]:  # fmt: skip
         """Boxes, and near to far what each box loses to nearer shapes."""
         width, height = self.lens.width_px, self.lens.height_px
-        mask = np.zeros((height // MASK_SCALE, width // MASK_SCALE), np.uint8)
+        mask = self._mask()
         small = fixed_corners(pixels, MASK_SCALE)
         seen: list[Seen] = []
         for i in range(len(placed) - 1, -1, -1):
@@ -174,7 +174,12 @@ class Painter:
                 continue
             for face in small[of][visible[of]]:
                 cv2.fillConvexPoly(mask, face, 1, cv2.LINE_8, SHIFT)
-        return seen
+            if placed[i].plate:
+                cv2.fillConvexPoly(mask, fixed_corners(corners, MASK_SCALE), 1, cv2.LINE_8, SHIFT)
+        return seen, mask
+
+    def _mask(self) -> U8:
+        return np.zeros((self.lens.height_px // MASK_SCALE, self.lens.width_px // MASK_SCALE), np.uint8)
 
     def _extent(self, corners: F64, polygons: F64) -> tuple[F64, F64]:
         """Low and high corner of the box around what lies inside the picture; low > high if nothing does."""

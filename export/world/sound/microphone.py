@@ -27,16 +27,25 @@ BIN_HZ = 100  # levels are kept in bins of 10 ms
 AUDIBLE_DBFS = -45.0
 MASKED_DB = 22.0  # a source this far below everything else is not heard
 SLOW = ("footsteps", "speech")  # come in bursts: judged over a longer time
+FAST_S, SLOW_S = 0.1, 0.6  # how long before an instant its sounds are judged
+ONSET_HZ = 20  # onsets are told on this grid
+PAUSE_S = {"footsteps": 1.5, "speech": 2.0, "siren": 1.0}  # a shorter silence does not end a sound
+SHORT_PAUSE_S = 0.3
 ECHOES = ((0.043, 0.45), (0.071, 0.36), (0.113, 0.28), (0.167, 0.2), (0.239, 0.14))
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One audible source at one instant."""
+    """One audible source at one instant.
+
+    prominence_db: level against everything else. onset_s: how long it has been heard.
+    """
 
     name: str
     level_dbfs: float
     bearing_rad: float | None
+    prominence_db: float
+    onset_s: float
 
 
 @dataclass(slots=True)
@@ -70,6 +79,8 @@ class Microphone:
         self._voices: dict[int, Voice] = {}
         self._seconds: dict[int, tuple[NDArray[np.int16], list[_Heard], F64]] = {}
         self._echo_tail = np.zeros(int(0.25 * RATE_HZ))
+        self._runs: dict[str, tuple[float, float]] = {}
+        self._begun: dict[int, dict[str, float]] = {}
         self._next = 0
 
     def pcm(self, first: int, count: int) -> NDArray[np.int16]:
@@ -83,36 +94,61 @@ class Microphone:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def levels(self, time_s: float) -> list[Level]:
-        """The sources that can be heard about an instant, loudest first."""
+        """The sources that can be heard at an instant, loudest first."""
+        begun = self._begun_at(time_s)
+        levels = [
+            Level(name, level, bearing, prominence, max(time_s - begun.get(name, time_s), 0.0))
+            for name, level, prominence, bearing in self._audible(time_s)
+        ]
+        return sorted(levels, key=lambda level: (-level.level_dbfs, level.name))
+
+    def _audible(self, time_s: float) -> list[tuple[str, float, float, float | None]]:
+        """Name, level, prominence and bearing of what can be heard."""
+        time_s = max(time_s, FAST_S)  # at the very start there is nothing before
         found: dict[str, tuple[float, float | None]] = {}
-        total = 0.0
+        total = self._noise_power(time_s)
         for name, power, bearing in self._powers(time_s):
             total += power
             before = found.get(name, (0.0, None))
             found[name] = (before[0] + power, bearing if power > 0.5 * before[0] else before[1])
-        total += self._noise_power(time_s)
-        levels = []
+        audible = []
         for name, (power, bearing) in found.items():
             level = 10.0 * math.log10(max(power, 1e-12))
-            rest = 10.0 * math.log10(max(total - power, 1e-12))
-            if level > AUDIBLE_DBFS and level > rest - MASKED_DB:
-                levels.append(Level(name, level, bearing))
-        return sorted(levels, key=lambda level: (-level.level_dbfs, level.name))
+            prominence = level - 10.0 * math.log10(max(total - power, 1e-12))
+            if level > AUDIBLE_DBFS and prominence > -MASKED_DB:
+                audible.append((name, level, prominence, bearing))
+        return audible
+
+    def _begun_at(self, time_s: float) -> dict[str, float]:
+        """When each sound that is heard began to be, by name."""
+        number = int(time_s * ONSET_HZ + 1e-6)
+        self._second(number // ONSET_HZ)
+        return self._begun.get(number, {})
+
+    def _follow(self, second: int) -> None:
+        """Keeps, on the grid of a second that was just mixed, since when each sound has been heard."""
+        for number in range(second * ONSET_HZ, (second + 1) * ONSET_HZ):
+            time_s = number / ONSET_HZ
+            for name, *_ in self._audible(time_s):
+                since, last = self._runs.get(name, (time_s, time_s))
+                paused = time_s - last > PAUSE_S.get(name, SHORT_PAUSE_S)
+                self._runs[name] = (time_s if paused else since, time_s)
+            self._begun[number] = {name: since for name, (since, last) in self._runs.items() if last == time_s}
+            self._begun.pop(number - 5 * ONSET_HZ, None)
 
     def _powers(self, time_s: float) -> list[tuple[str, float, float | None]]:
-        """Mean power of every source around an instant."""
+        """Mean power of every source just before an instant."""
         sums: list[tuple[str, float, float | None]] = []
-        middle = int(time_s)
-        for second in range(max(middle - 1, 0), middle + 2):
+        now = int(time_s)
+        for second in range(max(now - 1, 0), now + 1):
             for heard in self._second(second)[1]:
-                half = 0.3 if heard.name in SLOW else 0.05
-                low = max(math.floor((time_s - half - second) * BIN_HZ), 0)
-                high = min(math.ceil((time_s + half - second) * BIN_HZ), BIN_HZ)
+                length = SLOW_S if heard.name in SLOW else FAST_S
+                low = max(math.floor((time_s - length - second) * BIN_HZ + 1e-6), 0)
+                high = min(math.ceil((time_s - second) * BIN_HZ - 1e-6), BIN_HZ)
                 if low >= high:
                     continue
-                power = float(heard.power[low:high].sum()) / (2 * half * BIN_HZ)
-                at = min(max(int((time_s - second) * BIN_HZ), 0), BIN_HZ - 1)
-                bearing = None if heard.bearing_rad is None else _wrapped(float(heard.bearing_rad[at]))
+                power = float(heard.power[low:high].sum()) / (length * BIN_HZ)
+                bearing = None if heard.bearing_rad is None else _wrapped(float(heard.bearing_rad[high - 1]))
                 sums.append((heard.name, power, bearing))
         return sums
 
@@ -126,6 +162,7 @@ class Microphone:
             self._seconds[self._next] = self._mix(self._next)
             self._seconds.pop(self._next - 5, None)
             self._next += 1
+            self._follow(self._next - 1)
         return self._seconds[index]
 
     def _mix(self, second: int) -> tuple[NDArray[np.int16], list[_Heard], F64]:

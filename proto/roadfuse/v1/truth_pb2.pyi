@@ -50,17 +50,29 @@ class TrueLane(_message.Message):
     def __init__(self, index: _Optional[int] = ..., kind: _Optional[str] = ..., x_px: _Optional[_Iterable[float]] = ..., y_px: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class TrueSound(_message.Message):
-    __slots__ = ("name", "level_dbfs", "bearing_rad")
+    __slots__ = ("name", "level_dbfs", "bearing_rad", "onset_s", "prominence_db")
     NAME_FIELD_NUMBER: _ClassVar[int]
     LEVEL_DBFS_FIELD_NUMBER: _ClassVar[int]
     BEARING_RAD_FIELD_NUMBER: _ClassVar[int]
+    ONSET_S_FIELD_NUMBER: _ClassVar[int]
+    PROMINENCE_DB_FIELD_NUMBER: _ClassVar[int]
     name: str
     level_dbfs: float
     bearing_rad: float
-    def __init__(self, name: _Optional[str] = ..., level_dbfs: _Optional[float] = ..., bearing_rad: _Optional[float] = ...) -> None: ...
+    onset_s: float
+    prominence_db: float
+    def __init__(self, name: _Optional[str] = ..., level_dbfs: _Optional[float] = ..., bearing_rad: _Optional[float] = ..., onset_s: _Optional[float] = ..., prominence_db: _Optional[float] = ...) -> None: ...
+
+class Caption(_message.Message):
+    __slots__ = ("language", "text")
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    language: str
+    text: str
+    def __init__(self, language: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class GroundTruth(_message.Message):
-    __slots__ = ("timestamp", "frame_sequence", "weather", "light", "place", "objects", "lanes", "sounds", "ego_action", "speed_mps", "yaw_rate_radps", "acceleration_mps2", "east_m", "north_m", "heading_rad", "caption", "faults")
+    __slots__ = ("timestamp", "frame_sequence", "weather", "light", "place", "objects", "lanes", "sounds", "ego_action", "speed_mps", "yaw_rate_radps", "acceleration_mps2", "east_m", "north_m", "heading_rad", "caption", "faults", "town", "surface_mask", "captions")
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     FRAME_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     WEATHER_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +90,9 @@ class GroundTruth(_message.Message):
     HEADING_RAD_FIELD_NUMBER: _ClassVar[int]
     CAPTION_FIELD_NUMBER: _ClassVar[int]
     FAULTS_FIELD_NUMBER: _ClassVar[int]
+    TOWN_FIELD_NUMBER: _ClassVar[int]
+    SURFACE_MASK_FIELD_NUMBER: _ClassVar[int]
+    CAPTIONS_FIELD_NUMBER: _ClassVar[int]
     timestamp: _timestamp_pb2.Timestamp
     frame_sequence: int
     weather: str
@@ -95,4 +110,7 @@ class GroundTruth(_message.Message):
     heading_rad: float
     caption: str
     faults: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., frame_sequence: _Optional[int] = ..., weather: _Optional[str] = ..., light: _Optional[str] = ..., place: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[TrueObject, _Mapping]]] = ..., lanes: _Optional[_Iterable[_Union[TrueLane, _Mapping]]] = ..., sounds: _Optional[_Iterable[_Union[TrueSound, _Mapping]]] = ..., ego_action: _Optional[str] = ..., speed_mps: _Optional[float] = ..., yaw_rate_radps: _Optional[float] = ..., acceleration_mps2: _Optional[float] = ..., east_m: _Optional[float] = ..., north_m: _Optional[float] = ..., heading_rad: _Optional[float] = ..., caption: _Optional[str] = ..., faults: _Optional[_Iterable[str]] = ...) -> None: ...
+    town: int
+    surface_mask: bytes
+    captions: _containers.RepeatedCompositeFieldContainer[Caption]
+    def __init__(self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., frame_sequence: _Optional[int] = ..., weather: _Optional[str] = ..., light: _Optional[str] = ..., place: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[TrueObject, _Mapping]]] = ..., lanes: _Optional[_Iterable[_Union[TrueLane, _Mapping]]] = ..., sounds: _Optional[_Iterable[_Union[TrueSound, _Mapping]]] = ..., ego_action: _Optional[str] = ..., speed_mps: _Optional[float] = ..., yaw_rate_radps: _Optional[float] = ..., acceleration_mps2: _Optional[float] = ..., east_m: _Optional[float] = ..., north_m: _Optional[float] = ..., heading_rad: _Optional[float] = ..., caption: _Optional[str] = ..., faults: _Optional[_Iterable[str]] = ..., town: _Optional[int] = ..., surface_mask: _Optional[bytes] = ..., captions: _Optional[_Iterable[_Union[Caption, _Mapping]]] = ...) -> None: ...

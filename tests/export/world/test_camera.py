@@ -23,7 +23,7 @@ LENS = Lens()
 
 def paint(placed: list[Placed]) -> tuple[np.ndarray, dict[int, tuple[tuple[float, ...], float]]]:
     picture = np.zeros((LENS.height_px, LENS.width_px, 3), np.uint8)
-    seen = Painter(LENS).paint(picture, placed, 0.01, DAY, SUN, np.empty((0, 2)))
+    seen, _ = Painter(LENS).paint(picture, placed, 0.01, DAY, SUN, np.empty((0, 2)))
     return picture, {s.id: (s.box_px, s.visibility) for s in seen}
 
 

@@ -94,7 +94,7 @@ def test_pictures_come_with_or_without_jpeg(events: list[WorldEvent]) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"seconds": 0.0}, {"seed": -1}, {"fps": 0}, {"width_px": 8}, {"scenario": "moon"}, {"weather": "snow"},
+    "wrong", [{"seconds": 0.0}, {"seed": -1}, {"fps": 0}, {"width_px": 8}, {"scenario": "moon"}, {"weather": "hail"}, {"town": 250},
               {"light": "noon"}],
 )  # fmt: skip
 def test_wrong_options_are_refused(wrong: dict[str, object]) -> None:
