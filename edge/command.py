@@ -77,6 +77,7 @@ _SUMMARIES = {
     "report": "write one HTML page about a run",
     "view": "open a drive and its decisions in Rerun",
     "simulate": "render a drive of the procedural world",
+    "calibrate": "learn int8 ranges, confidence or the rig from drives and pictures",
     "train": "train the reference bundle on the procedural world",
 }
 
