@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from edge.bundle_check import check_heads, check_input
+from edge.bundle_check import check_input
 from edge.errors import BundleError
+from edge.heads import Head, check_thresholds, parse_heads
+from edge.model_file import TARGETS, ModelFile, check_digest, model_for, sha256_of
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
 REFERENCE: Final = Path(__file__).parent / "bundles" / "reference"
 MODALITIES: Final = ("camera", "audio", "motion", "lidar")
+MAX_GOLDEN_BYTES: Final = 64 << 20
 _MAX_MANIFEST_BYTES: Final = 4 << 20
 _MAX_THREADS: Final = 64
 _MAX_WARM_UP: Final = 1000
-_BLOCK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,39 +33,81 @@ class EngineSpec:
     """One engine of a bundle.
 
     Attributes:
-        path: its ONNX file.
+        file: its ONNX file, which runs where no lowering is for the machine.
         precision: int8, fp32, ...
         input: name, dtype and the preprocessing of its input (see docs/bundles.md).
         outputs: role -> tensor name.
         state: input tensor -> output tensor that becomes it at the next step.
         decoder: how foreign outputs become detections; "" where the graph does it.
         constants: input tensor -> its value, which never changes.
+        lowerings: target (x86, trt, arm) -> the same engine for it.
     """
 
-    path: Path
+    file: ModelFile
     precision: str
     input: dict[str, Any]
     outputs: dict[str, str]
     state: dict[str, str] = field(default_factory=dict)
     decoder: str = ""
     constants: dict[str, Any] = field(default_factory=dict)
+    lowerings: dict[str, ModelFile] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Of the ONNX file, as messages name the engine."""
+        return self.file.path
+
+    def model(self, provider: str) -> ModelFile:
+        """The ONNX model for a provider on this machine."""
+        return model_for(self.file, self.lowerings, provider)
 
 
 @dataclass(frozen=True, slots=True)
 class FuseSpec:
     """The fusion engine: embeddings by modality, a presence mask and a recurrent state in; heads and scores out."""
 
-    path: Path
+    file: ModelFile
     precision: str
     inputs: tuple[str, ...]
     presence: str
     outputs: dict[str, str]
     state: dict[str, str]
+    lowerings: dict[str, ModelFile] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Of the ONNX file, as messages name the engine."""
+        return self.file.path
+
+    def model(self, provider: str) -> ModelFile:
+        """The ONNX model for a provider on this machine."""
+        return model_for(self.file, self.lowerings, provider)
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSpec:
+    """Golden vectors: inputs, and what each engine answers to them (edge/golden.py).
+
+    Attributes:
+        path: the file.
+        tolerances: engine -> target -> output tensor -> largest difference that is none; "" is the engine's own file.
+    """
+
+    path: Path
+    tolerances: dict[str, dict[str, dict[str, float]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle."""
+    """A verified bundle.
+
+    Attributes:
+        heads: head -> labels.
+        head_specs: head -> its kind and labels.
+        thresholds: head -> probabilities from which its labels count.
+        confidence: how probabilities are calibrated; told, not used by the loop.
+        golden: None where the bundle has no golden vectors.
+    """
 
     path: Path
     id: str
@@ -71,10 +116,18 @@ class Bundle:
     encoders: dict[str, EngineSpec]
     fuse: FuseSpec | None
     heads: dict[str, tuple[str, ...]]
+    head_specs: dict[str, Head]
     thresholds: dict[str, Any]
     threads: int
     warm_up: int
+    confidence: dict[str, Any] = field(repr=False)
+    golden: GoldenSpec | None
     manifest: dict[str, Any] = field(repr=False)
+
+    @property
+    def engines(self) -> dict[str, EngineSpec | FuseSpec]:
+        """All engines by name: modalities, and "fuse"."""
+        return {**self.encoders, **({"fuse": self.fuse} if self.fuse else {})}
 
 
 def load(path: Path | str | None = None) -> Bundle:
@@ -97,7 +150,7 @@ def load(path: Path | str | None = None) -> Bundle:
         raise BundleError(f"{manifest_path}: expected at most {_MAX_MANIFEST_BYTES} bytes, got {size}")
     raw = manifest_path.read_bytes()
     try:
-        manifest = json.loads(raw)
+        manifest = json.loads(raw, object_pairs_hook=unique_keys)
         if not isinstance(manifest, dict):
             raise TypeError(f"expected an object, got {type(manifest).__name__}")
         if manifest.get("format") != FORMAT:
@@ -111,41 +164,45 @@ def load(path: Path | str | None = None) -> Bundle:
         raise BundleError(f"{manifest_path}: {error}") from None
 
 
+def unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, each of whose keys is said once: of two, one reader takes the first and another the last.
+
+    Raises:
+        ValueError: one is said twice.
+    """
+    known: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in known:
+            raise ValueError(f"expected each key once, got {key[:80]!r} twice")
+        known[key] = value
+    return known
+
+
 def _bundle(folder: Path, bundle_id: str, manifest: dict[str, Any]) -> Bundle:
     encoders = {}
     for modality, entry in manifest["encoders"].items():
         if modality not in MODALITIES:
             raise ValueError(f"expected encoders of {', '.join(MODALITIES)}, got {modality!r}")
         check_input(modality, entry["input"])
+        file, lowerings = _models(folder, entry)
         encoders[modality] = EngineSpec(
-            path=_verified(folder, entry),
+            file=file,
             precision=str(entry["precision"]),
             input=dict(entry["input"]),
             outputs=dict(entry["outputs"]),
             state=dict(entry.get("state", {})),
             decoder=str(entry.get("decoder", "")),
             constants=dict(entry.get("constants", {})),
+            lowerings=lowerings,
         )
     if not encoders:
         raise ValueError("expected at least one encoder, got none")
-    fuse = None
-    if manifest.get("fuse"):
-        entry = manifest["fuse"]
-        fuse = FuseSpec(
-            path=_verified(folder, entry),
-            precision=str(entry["precision"]),
-            inputs=tuple(entry["inputs"]),
-            presence=str(entry["presence"]),
-            outputs=dict(entry["outputs"]),
-            state=dict(entry["state"]),
-        )
-        if not set(fuse.inputs) <= set(encoders):
-            raise ValueError(f"expected fuse inputs among the encoders {sorted(encoders)}, got {fuse.inputs}")
-    heads = {name: tuple(map(str, labels)) for name, labels in manifest["heads"].items()}
+    fuse = _fuse(folder, manifest["fuse"], set(encoders)) if manifest.get("fuse") else None
+    of_camera = set(encoders["camera"].outputs) if "camera" in encoders else set()
+    roles = {role for spec in (*encoders.values(), *([fuse] if fuse else ())) for role in spec.outputs}
+    heads = parse_heads(manifest["heads"], roles, of_camera)
     thresholds = dict(manifest["thresholds"])
-    engines: dict[str, EngineSpec | FuseSpec] = {**encoders, **({"fuse": fuse} if fuse else {})}
-    roles = {role for name, spec in engines.items() for role in spec.outputs if role != "objects" or name == "camera"}
-    check_heads(heads, thresholds, roles)
+    check_thresholds(heads, thresholds)
     return Bundle(
         path=folder,
         id=bundle_id,
@@ -153,12 +210,77 @@ def _bundle(folder: Path, bundle_id: str, manifest: dict[str, Any]) -> Bundle:
         version=str(manifest["version"]),
         encoders=encoders,
         fuse=fuse,
-        heads=heads,
+        heads={name: head.labels for name, head in heads.items()},
+        head_specs=heads,
         thresholds=thresholds,
         threads=_count(manifest, "threads", 1, _MAX_THREADS),
         warm_up=_count(manifest, "warm_up", 3, _MAX_WARM_UP),
+        confidence=_object("confidence", manifest.get("confidence", {})),
+        golden=_golden(folder, manifest["golden"]) if manifest.get("golden") else None,
         manifest=manifest,
     )
+
+
+def _fuse(folder: Path, entry: dict[str, Any], encoders: set[str]) -> FuseSpec:
+    file, lowerings = _models(folder, entry)
+    fuse = FuseSpec(
+        file=file,
+        precision=str(entry["precision"]),
+        inputs=tuple(entry["inputs"]),
+        presence=str(entry["presence"]),
+        outputs=dict(entry["outputs"]),
+        state=dict(entry["state"]),
+        lowerings=lowerings,
+    )
+    if not set(fuse.inputs) <= encoders:
+        raise ValueError(f"expected fuse inputs among the encoders {sorted(encoders)}, got {fuse.inputs}")
+    return fuse
+
+
+def _models(folder: Path, entry: dict[str, Any]) -> tuple[ModelFile, dict[str, ModelFile]]:
+    """An engine's file and its lowerings, once all of them are what the manifest says."""
+    file = ModelFile(_inside(folder, entry["file"]), str(entry["sha256"]))
+    file.verify()
+    lowerings = {}
+    for target, lowering in _object("lowerings", entry.get("lowerings", {})).items():
+        if target not in TARGETS:
+            raise ValueError(f"expected lowerings of {', '.join(TARGETS)}, got {target!r}")
+        base = lowering.get("base")
+        if base is not None and base != entry["file"]:
+            raise ValueError(f"expected a lowering on the base of {entry['file']!r}, got {base!r}")
+        path = _inside(folder, lowering["file"])
+        lowerings[target] = ModelFile(path, str(lowering["sha256"]), file if base is not None else None)
+        lowerings[target].verify()
+    return file, lowerings
+
+
+def _golden(folder: Path, entry: dict[str, Any]) -> GoldenSpec:
+    path = _inside(folder, entry["file"])
+    if not path.is_file():
+        raise BundleError(f"{path}: expected the golden vectors of the bundle, got no file")
+    size = path.stat().st_size
+    if size > MAX_GOLDEN_BYTES:
+        raise BundleError(f"{path}: expected at most {MAX_GOLDEN_BYTES} bytes, got {size}")
+    check_digest(path, str(entry["sha256"]), sha256_of(path))
+    tolerances: dict[str, dict[str, dict[str, float]]] = {}
+    for engine, targets in _object("tolerances", entry["tolerances"]).items():
+        tolerances[engine] = {
+            target: {name: _tolerance(name, value) for name, value in _object("tolerances", tensors).items()}
+            for target, tensors in _object("tolerances", targets).items()
+        }
+    return GoldenSpec(path, tolerances)
+
+
+def _tolerance(name: str, value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < float("inf"):
+        raise ValueError(f"golden tolerance of {name}: expected a number of at least 0, got {str(value)[:80]}")
+    return float(value)
+
+
+def _object(what: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected {what} to be an object, got {str(value)[:80]}")
+    return value
 
 
 def _count(manifest: dict[str, Any], key: str, default: int, most: int) -> int:
@@ -168,23 +290,8 @@ def _count(manifest: dict[str, Any], key: str, default: int, most: int) -> int:
     return count
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _verified(folder: Path, entry: dict[str, Any]) -> Path:
-    """The entry's file, once its digest is what the manifest says."""
-    name, expected = str(entry["file"]), str(entry["sha256"])
-    path = folder / name
-    if name in ("", ".", "..") or Path(name).name != name:
-        raise ValueError(f"expected a file name inside the bundle, got {name!r}")
-    if not path.is_file():
-        raise BundleError(f"{path}: expected an engine of the bundle, got no file")
-    digest = _sha256(path)
-    if digest != expected:
-        raise BundleError(f"{path}: expected SHA-256 {expected[:16]}..., got {digest[:16]}...")
-    return path
+def _inside(folder: Path, name: Any) -> Path:
+    """A file of the bundle's own folder."""
+    if not isinstance(name, str) or name in ("", ".", "..", MANIFEST) or Path(name).name != name:
+        raise ValueError(f"expected a file name inside the bundle, got {str(name)[:80]!r}")
+    return folder / name

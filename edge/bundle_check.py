@@ -14,8 +14,6 @@ from edge.errors import BundleError
 if TYPE_CHECKING:
     from edge.bundle import EngineSpec, FuseSpec
 
-TAG_HEADS: Final = ("scene_tags", "sound_events")
-HEADS: Final = (*TAG_HEADS, "objects")
 MOTION_CHANNELS: Final = 12
 RANGE_CHANNELS: Final = 2
 SCORES: Final = ("uncertainty", "disagreement", "novelty")
@@ -119,30 +117,6 @@ def check_input(modality: str, spec: Mapping[str, Any]) -> None:
         raise ValueError(f"{modality} input: expected lowest_deg below highest_deg, got {lowest} and {highest}")
 
 
-def check_heads(heads: Mapping[str, tuple[str, ...]], thresholds: Mapping[str, Any], roles: set[str]) -> None:
-    """Refuse heads that nothing computes, and thresholds that fit no head.
-
-    Raises:
-        ValueError: what, expected, got.
-    """
-    for head, labels in heads.items():
-        if head not in HEADS:
-            raise ValueError(f"expected heads of {', '.join(HEADS)}, got {head!r}")
-        if head not in roles:
-            raise ValueError(f"expected an output for the head {head!r}, got outputs {', '.join(sorted(roles))}")
-        if not labels:
-            raise ValueError(f"expected labels of the head {head!r}, got none")
-    for head, threshold in thresholds.items():
-        if head not in heads:
-            raise ValueError(f"expected thresholds of {', '.join(heads)}, got {head!r}")
-        values = [threshold] if head == "objects" else threshold
-        count = 1 if head == "objects" else len(heads[head])
-        if not isinstance(values, list) or len(values) != count:
-            raise ValueError(f"thresholds of {head}: expected {count}, got {str(threshold)[:80]}")
-        if not all(_is_number(value) and 0 <= value <= 1 for value in values):
-            raise ValueError(f"thresholds of {head}: expected 0..1, got {str(threshold)[:80]}")
-
-
 def check_encoder(modality: str, spec: EngineSpec, inputs: Tensors, outputs: Tensors) -> None:
     """Refuse an encoder whose tensors are not what its manifest says, or that has an input which nobody feeds.
 
@@ -173,16 +147,6 @@ def check_fuse(spec: FuseSpec, inputs: Tensors, outputs: Tensors) -> None:
     if "scores" in spec.outputs and outputs[spec.outputs["scores"]].size != len(SCORES):
         raise BundleError(f"{spec.path}: expected scores {SCORES}, got {outputs[spec.outputs['scores']].shape}")
     _check_fed(spec.path, inputs, {*spec.inputs, spec.presence, *spec.state})
-
-
-def check_tags(path: Path, head: str, labels: tuple[str, ...], values: NDArray[Any]) -> None:
-    """Refuse a head whose output has not one probability a label.
-
-    Raises:
-        BundleError: what, expected, got.
-    """
-    if values.size != len(labels):
-        raise BundleError(f"{path}: expected {len(labels)} values of {head}, one a label, got shape {values.shape}")
 
 
 def _check_names(path: Path, what: str, wanted: Iterable[str], tensors: Tensors) -> None:

@@ -54,7 +54,7 @@ class Tag(NamedTuple):
 
 
 class DetectedObject(NamedTuple):
-    """A box in pixels of the recorded picture."""
+    """A box in pixels of the recorded picture; `kind` is "" where the bundle tells none."""
 
     name: str
     probability: float
@@ -62,6 +62,34 @@ class DetectedObject(NamedTuple):
     top_px: float
     width_px: float
     height_px: float
+    kind: str = ""
+
+
+class Reading(NamedTuple):
+    """What a head says of one label: a probability, or of an onset how long ago it was, s."""
+
+    label: str
+    value: float
+
+
+class HeadReadings(NamedTuple):
+    """A head beside scene tags and sound events."""
+
+    name: str
+    readings: tuple[Reading, ...]
+
+
+class Mask(NamedTuple):
+    """A grid of labels over the picture.
+
+    cells: rows * columns bytes, row by row: indices of `labels`, 255 for none of them.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    rows: int
+    columns: int
+    cells: bytes
 
 
 class StageDigest(NamedTuple):
@@ -107,7 +135,7 @@ class Digests(Sequence[StageDigest]):
         return digests
 
 
-_Row = TypeVar("_Row", Score, Tag)
+_Row = TypeVar("_Row", Score, Tag, Reading)
 
 
 def rows(kind: type[_Row], *columns: Iterable[object]) -> tuple[_Row, ...]:
@@ -143,6 +171,8 @@ class Decision:
     digests: Sequence[StageDigest]
     bundle_id: str
     degraded: bool
+    heads: tuple[HeadReadings, ...] = ()
+    masks: tuple[Mask, ...] = ()
     timings_ns: dict[str, int] = field(default_factory=dict, compare=False)
 
     def to_message(self, *, timings: bool = True) -> decision_pb2.Decision:
@@ -176,6 +206,12 @@ class Decision:
             add_sound(name=name, probability=probability)
         for found in self.objects:
             message.objects.add(**found._asdict())
+        for head, readings in self.heads:
+            add_reading = message.heads.add(name=head).readings.add
+            for label, value in readings:
+                add_reading(label=label, value=value)
+        for mask in self.masks:
+            message.masks.add(**mask._asdict())
         add_digest = message.digests.add
         for stage, tensor, crc32 in self.digests:
             add_digest(stage=stage, tensor=tensor, crc32=crc32)
@@ -206,9 +242,13 @@ class Decision:
             scene_tags=tuple(Tag(t.name, t.probability) for t in message.scene_tags),
             sound_events=tuple(Tag(t.name, t.probability) for t in message.sound_events),
             objects=tuple(
-                DetectedObject(o.name, o.probability, o.left_px, o.top_px, o.width_px, o.height_px)
+                DetectedObject(o.name, o.probability, o.left_px, o.top_px, o.width_px, o.height_px, o.kind)
                 for o in message.objects
             ),
+            heads=tuple(
+                HeadReadings(h.name, tuple(Reading(r.label, r.value) for r in h.readings)) for h in message.heads
+            ),
+            masks=tuple(Mask(m.name, tuple(m.labels), m.rows, m.columns, m.cells) for m in message.masks),
             embedding=np.array(message.embedding, dtype="<f4").tobytes(),
             scene_state=SceneState(message.scene_state),
             scene=message.scene,

@@ -1,4 +1,4 @@
-"""Decoders: how a detector's outputs become rows of (class, probability, left, top, width, height).
+"""Decoders: how a detector's outputs become rows of (class, probability, left, top, width, height), or (..., kind).
 
 Only what is at least as probable as a threshold becomes a row: a grid has hundreds of cells, and few objects.
 Boxes are in fractions of the picture. A reference bundle's graph does this itself; foreign models name one of these.
@@ -47,8 +47,11 @@ def fastestdet(outputs: Mapping[str, NDArray[Any]], roles: Mapping[str, str], th
     return suppressed(rows)
 
 
-def check_objects(path: Path, decoder: str, values: NDArray[Any], labels: int) -> None:
+def check_objects(path: Path, decoder: str, values: NDArray[Any], labels: int, kinds: bool = False) -> None:
     """Refuse an output that the decoder does not understand.
+
+    Args:
+        kinds: whether each row ends with its finer kind.
 
     Raises:
         BundleError: what, expected, got.
@@ -59,7 +62,8 @@ def check_objects(path: Path, decoder: str, values: NDArray[Any], labels: int) -
     if decoder == "fastestdet":
         wanted, holds = f"(1, 5 + {labels}, rows, columns)", len(shape) == 4 and shape[:2] == (1, 5 + labels)
     else:
-        wanted, holds = "(1, objects, 6)", len(shape) == 3 and shape[::2] == (1, 6)
+        width = 7 if kinds else 6
+        wanted, holds = f"(1, objects, {width})", len(shape) == 3 and shape[::2] == (1, width)
     if not holds:
         raise BundleError(f"{path}: expected objects of {wanted}, got {shape}")
 

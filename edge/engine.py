@@ -51,6 +51,7 @@ class OrtEngine:
 
     Args:
         path: the ONNX file; every shape in it must be static (a leading batch dimension is taken as 1).
+        content: its bytes where they are known and verified; None reads the file.
         threads: of the call; 1 does not spin, and is what a busy vehicle wants.
         provider: cpu, cuda or tensorrt.
         buffers: input name -> array to read from, such as another engine's output; others are allocated here.
@@ -64,6 +65,7 @@ class OrtEngine:
     def __init__(
         self,
         path: Path,
+        content: bytes | None = None,
         *,
         threads: int = 1,
         provider: str = "cpu",
@@ -72,7 +74,7 @@ class OrtEngine:
         constants: Mapping[str, Any] | None = None,
     ) -> None:
         self._path = path
-        self._session = _session(path, threads, provider)
+        self._session = _session(path, content, threads, provider)
         self._binding = self._session.io_binding()
         buffers = buffers or {}
         self.inputs: dict[str, Tensor] = {}
@@ -153,7 +155,7 @@ class OrtEngine:
             raise BundleError(f"{self._path}: expected a constant {name} of shape {shape}, got {value!r}") from None
 
 
-def _session(path: Path, threads: int, provider: str) -> Any:
+def _session(path: Path, content: bytes | None, threads: int, provider: str) -> Any:
     available = {short: name for short, name in PROVIDERS.items() if name in ort.get_available_providers()}
     if provider not in available:
         raise BundleError(f"provider: expected one of {', '.join(available)} here, got {provider!r}")
@@ -166,7 +168,7 @@ def _session(path: Path, threads: int, provider: str) -> Any:
     if provider != "cpu":  # else a missing library would quietly put the model on the CPU
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        return ort.InferenceSession(path.read_bytes(), options, providers=[available[provider]])
+        return ort.InferenceSession(content or path.read_bytes(), options, providers=[available[provider]])
     except Exception as error:  # ONNX Runtime's errors share no base class but this
         raise BundleError(f"{path}: expected a model that ONNX Runtime loads, got: {reason(error)}") from None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from edge.bundle import Bundle
-from edge.decision import Decision, DetectedObject, Digests, ModalityState
+from edge.decision import Decision, DetectedObject, Digests, Mask, ModalityState
 from edge.frameset import FrameSet
 from edge.judge import Judge, JudgeWeights
 from edge.overload import OverloadLadder
@@ -23,7 +23,7 @@ from edge.sync import Sync
 
 NOT_FUSED: Final = -1
 _DEFAULT_PERIOD_NS: Final = SECOND // 20
-_STREAM_OF: Final = {"camera": "camera", "audio": "audio", "motion": "imu"}
+_STREAM_OF: Final = {"camera": "camera", "audio": "audio", "motion": "imu", "lidar": "lidar"}
 
 
 class Event(NamedTuple):
@@ -87,6 +87,7 @@ class Loop:
         self._vehicle = _index("vehicle", self._names[1:])  # among the picks
         self._seen = [False] * len(self._names)
         self._objects: tuple[DetectedObject, ...] = ()
+        self._masks: tuple[Mask, ...] = ()
         self._index = 0
         self._bytes = 0  # that arrived since the last frame
         self._last_stamp_ns = 0
@@ -141,7 +142,7 @@ class Loop:
             "ladder": self.ladder,
             "judge": self._judge.freeze(),
             "cutter": self.cutter.freeze(),
-            "loop": (self._seen, self._objects, self._index, self._bytes, self._last_stamp_ns),
+            "loop": (self._seen, self._objects, self._masks, self._index, self._bytes, self._last_stamp_ns),
             "bundle": self.bundle.id,
         }
         return pickle.dumps(state, protocol=5)
@@ -159,7 +160,7 @@ class Loop:
         self.ladder = state["ladder"]
         self._judge.thaw(state["judge"])
         self.cutter.thaw(state["cutter"])
-        self._seen, self._objects, self._index, self._bytes, self._last_stamp_ns = state["loop"]
+        self._seen, self._objects, self._masks, self._index, self._bytes, self._last_stamp_ns = state["loop"]
         self._take_sync(state["sync"])
 
     def _take_sync(self, sync: Sync) -> None:
@@ -183,6 +184,7 @@ class Loop:
         scene_tags, sound_events = perception.tags("scene_tags"), perception.tags("sound_events")
         if self._camera is not None and self._camera not in shed:
             self._objects = perception.objects(frames)
+            self._masks = perception.masks(frames)
         vehicle = () if self._vehicle is None else frames.picks[self._vehicle].samples
         hardness, scores = self._judge(
             frames.stamp_ns,
@@ -212,6 +214,8 @@ class Loop:
             scene_tags=scene_tags,
             sound_events=sound_events,
             objects=self._objects,
+            heads=perception.heads(),
+            masks=self._masks,
             embedding=embedding,
             scene_state=scene_state,
             scene=scene,

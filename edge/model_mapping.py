@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from edge.bundle_check import INPUT_KEYS, check_heads, check_input
+from edge.bundle import unique_keys
+from edge.bundle_check import INPUT_KEYS, check_input
 from edge.errors import ConfigError
+from edge.heads import check_thresholds, parse_heads
 
 KNOWN: Final = Path(__file__).parent / "mappings"
 ACTIVATIONS: Final = {"sigmoid": "Sigmoid", "softmax": "Softmax"}
@@ -25,10 +27,10 @@ class ModelMapping:
 
     Attributes:
         name, version: of the bundle.
-        modality: camera, audio or motion.
+        modality: camera, audio, motion or lidar.
         input: tensor name and preprocessing, as in a bundle's manifest.
         outputs: role -> tensor name.
-        heads: head -> labels, in the order of the tensor.
+        heads: head -> labels, in the order of the tensor, or an object of its kind and labels.
         thresholds: head -> probability from which something counts.
         decoder: how detections are read off the output; "" where the graph gives rows.
         state: input tensor -> output tensor that becomes it at the next step.
@@ -42,7 +44,7 @@ class ModelMapping:
     modality: str
     input: dict[str, Any]
     outputs: dict[str, str]
-    heads: dict[str, list[str]] = field(default_factory=dict)
+    heads: dict[str, Any] = field(default_factory=dict)
     thresholds: dict[str, Any] = field(default_factory=dict)
     decoder: str = ""
     state: dict[str, str] = field(default_factory=dict)
@@ -68,7 +70,7 @@ def read(path: Path) -> ModelMapping:
         size = path.stat().st_size
         if size > _MAX_BYTES:
             raise ConfigError(f"{path}: expected at most {_MAX_BYTES} bytes, got {size}")
-        values = json.loads(path.read_bytes())
+        values = json.loads(path.read_bytes(), object_pairs_hook=unique_keys)
         return _checked(values, path.stem)
     except FileNotFoundError:
         raise ConfigError(f"{path}: expected a mapping file, got nothing") from None
@@ -93,7 +95,9 @@ def _checked(values: Any, default_name: str) -> ModelMapping:
     if mapping.modality not in INPUT_KEYS:
         raise ValueError(f"expected a modality of {', '.join(INPUT_KEYS)}, got {mapping.modality!r}")
     check_input(mapping.modality, mapping.input)
-    check_heads({head: tuple(labels) for head, labels in mapping.heads.items()}, mapping.thresholds, _roles(mapping))
+    roles = set(mapping.outputs)
+    heads = parse_heads(mapping.heads, roles, roles if mapping.modality == "camera" else ())
+    check_thresholds(heads, mapping.thresholds)
     for head, kind in mapping.activations.items():
         if head not in mapping.heads or kind not in ACTIVATIONS:
             raise ValueError(
@@ -103,12 +107,8 @@ def _checked(values: Any, default_name: str) -> ModelMapping:
     return mapping
 
 
-def _roles(mapping: ModelMapping) -> set[str]:
-    return {role for role in mapping.outputs if role != "objects" or mapping.modality == "camera"}
-
-
 def _check_type(key: str, wanted: str, value: Any) -> None:
-    """Whether the value is what the field's annotation says: str, or dict of str to str, int, list or anything."""
+    """Whether the value is what the field's annotation says: str, or dict of str to str, int or anything."""
     if wanted == "str":
         if not isinstance(value, str):
             raise ValueError(f"expected {key} to be text, got {str(value)[:80]!r}")
@@ -120,7 +120,6 @@ def _check_type(key: str, wanted: str, value: Any) -> None:
         holds = {
             "str": isinstance(inner, str),
             "int": type(inner) is int and inner > 0,
-            "list[str]": isinstance(inner, list) and all(isinstance(label, str) for label in inner),
         }.get(of, True)
         if not holds:
             raise ValueError(f"expected {key} {name} to be {of}, got {str(inner)[:80]!r}")

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import Bundle
-from edge.bundle_check import TAG_HEADS, check_encoder, check_fuse, check_tags
-from edge.decision import DetectedObject, Tag, rows
+from edge.bundle_check import check_encoder, check_fuse
+from edge.decision import DetectedObject, HeadReadings, Mask, Reading, Tag, rows
 from edge.decoders import DECODERS, check_objects
 from edge.engine import OrtEngine
 from edge.frameset import FrameSet
+from edge.heads import VECTORS, check_values, mask_cells
 from edge.image_input import ImageInput
 from edge.preprocess import lidar_into, motion_into, pcm_into
 from edge.samples import AudioChunk
@@ -47,7 +48,12 @@ class Perception:
         self._row = {stream.name: row - 1 for row, stream in enumerate(streams)}  # into picks
         self.encoders = {
             name: OrtEngine(
-                spec.path, threads=bundle.threads, provider=provider, state=spec.state, constants=spec.constants
+                spec.path,
+                spec.model(provider).read(),
+                threads=bundle.threads,
+                provider=provider,
+                state=spec.state,
+                constants=spec.constants,
             )
             for name, spec in bundle.encoders.items()
         }
@@ -60,6 +66,7 @@ class Perception:
             }
             self._fuse = OrtEngine(
                 bundle.fuse.path,
+                bundle.fuse.model(provider).read(),
                 threads=bundle.threads,
                 provider=provider,
                 buffers=embeddings,
@@ -120,6 +127,26 @@ class Perception:
         values = self._output(head)
         return () if values is None else rows(Tag, self.bundle.heads.get(head, ()), values.tolist())
 
+    def heads(self) -> tuple[HeadReadings, ...]:
+        """What the bundle's further heads of labels say, in the manifest's order."""
+        found = []
+        for head in self._further:
+            values = self._output(head)
+            if values is not None:
+                found.append(HeadReadings(head, rows(Reading, self.bundle.heads[head], values.tolist())))
+        return tuple(found)
+
+    def masks(self, frames: FrameSet) -> tuple[Mask, ...]:
+        """The grids of labels that the camera's encoder lays over the picture."""
+        if not self._masks or frames.frame is None or frames.frame.image is None:
+            return ()
+        found = []
+        for head, values, threshold in self._masks:
+            cells = mask_cells(values, threshold)
+            height, width = cells.shape
+            found.append(Mask(head, self.bundle.heads[head], height, width, cells.tobytes()))
+        return tuple(found)
+
     def scores(self, tags: Sequence[Tag]) -> list[float]:
         """uncertainty, disagreement, novelty, each 0..1.
 
@@ -153,12 +180,16 @@ class Perception:
         height, width = frames.frame.image.shape[:2]
         threshold = float(self.bundle.thresholds.get("objects", 0.5))
         found = DECODERS[spec.decoder](self.encoders["camera"].outputs, spec.outputs, threshold)
-        labels = self.bundle.heads["objects"]
-        boxes = [
-            DetectedObject(labels[int(kind)], score, left * width, top * height, box_width * width, box_height * height)
-            for kind, score, left, top, box_width, box_height in found
-            if 0 <= kind < len(labels)
-        ]
+        labels, kinds = self.bundle.heads["objects"], self.bundle.head_specs["objects"].kinds
+        boxes = []
+        for row in found:
+            which, score, left, top, box_width, box_height = row[:6]
+            if not 0 <= which < len(labels):
+                continue
+            name = labels[int(which)]
+            kind = _of(kinds.get(name, ()), row[6]) if len(row) > 6 else ""
+            box = left * width, top * height, box_width * width, box_height * height
+            boxes.append(DetectedObject(name, score, *box, kind))
         return tuple(boxes)
 
     def freeze(self) -> dict[str, Any]:
@@ -202,14 +233,27 @@ class Perception:
                 self._windows = SoundWindows(buffer.reshape(-1), spec.input["rate_hz"], spec.input["hop"])
 
     def _check_heads(self) -> None:
-        for head, labels in self.bundle.heads.items():
-            values = self._output(head)
-            if head in TAG_HEADS and values is not None:
-                check_tags(self.bundle.path, head, labels, values)
+        """Refuse heads whose tensors are not what the manifest says; find those of labels and of masks."""
         camera = self.bundle.encoders.get("camera")
-        if camera is not None and "objects" in self.bundle.heads:
-            values = self.encoders["camera"].outputs[camera.outputs["objects"]]
-            check_objects(camera.path, camera.decoder, values, len(self.bundle.heads["objects"]))
+        self._further = tuple(
+            name
+            for name, head in self.bundle.head_specs.items()
+            if head.kind in VECTORS and name not in ("scene_tags", "sound_events")
+        )
+        self._masks: list[tuple[str, NDArray[Any], float]] = []
+        for name, head in self.bundle.head_specs.items():
+            if head.kind in VECTORS:
+                for values in (self._fused.get(name), *[values for _, values in self._encoded.get(name, ())]):
+                    if values is not None:
+                        check_values(self.bundle.path, name, head, values)
+                continue
+            assert camera is not None  # parse_heads said so
+            values = self.encoders["camera"].outputs[camera.outputs[name]]
+            if head.kind == "mask":
+                check_values(camera.path, name, head, values)
+                self._masks.append((name, values, float(self.bundle.thresholds.get(name, 0.5))))
+            elif name == "objects":
+                check_objects(camera.path, camera.decoder, values, len(head.labels), bool(head.kinds))
 
     def _find_outputs(self) -> None:
         """Where each role's values lie, flat: in fusion's outputs, else in some encoders', costliest first."""
@@ -238,3 +282,7 @@ class Perception:
     def _samples(self, stream: str, frames: FrameSet) -> Sequence[Any]:
         row = self._row.get(stream)
         return () if row is None else frames.picks[row].samples
+
+
+def _of(kinds: Sequence[str], index: float) -> str:
+    return kinds[int(index)] if 0 <= index < len(kinds) else ""

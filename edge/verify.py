@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import ne
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from edge.decision import Decision, Score, Tag
+from edge.decision import Decision, Mask, Score, Tag
 from edge.drive import topics
 from edge.drive.reader import DriveReader
 from edge.errors import ConfigError, DriveFormatError
@@ -160,6 +161,8 @@ def _distance(x: Any, y: Any) -> float:
         return 0.0
     if isinstance(x, (int, float)) and isinstance(y, (int, float)):
         return abs(x - y)
+    if isinstance(x, Mask) and isinstance(y, Mask) and x[:-1] == y[:-1] and len(x.cells) == len(y.cells):
+        return float(sum(map(ne, x.cells, y.cells)) / len(x.cells))  # share of the cells
     if isinstance(x, tuple) and isinstance(y, tuple) and len(x) == len(y):
         rows, others = (sorted(rows, key=_name) if _named(rows) else rows for rows in (x, y))
         return max((_distance(i, j) for i, j in zip(rows, others)), default=0.0)

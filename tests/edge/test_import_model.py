@@ -170,7 +170,7 @@ def test_scores_become_probabilities_in_the_graph(tmp_path: Path) -> None:
         ({"input": {**DETECTOR["input"], "gamma": 2}}, "expected keys of .*, got 'gamma'"),
         ({"input": {**DETECTOR["input"], "mean": [0, "x", 1]}}, "expected mean to be three numbers"),
         ({"heads": {"objects": []}}, "expected labels of the head 'objects', got none"),
-        ({"heads": {"lanes": ["left"]}}, "expected heads of scene_tags, sound_events, objects, got 'lanes'"),
+        ({"heads": {"lanes": ["left"]}}, "expected an output for the head 'lanes', got outputs objects"),
         ({"thresholds": {"objects": 2}}, "thresholds of objects: expected 0..1, got 2"),
         ({"decoder": "yolo"}, "expected a decoder of .*, got 'yolo'"),
         ({"decoder": "fastestdet"}, r"expected objects of \(1, 5 \+ 2, rows, columns\), got \(1, 1, 6\)"),

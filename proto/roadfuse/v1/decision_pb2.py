@@ -25,29 +25,35 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aroadfuse/v1/decision.proto\x12\x0broadfuse.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"b\n\rModalityState\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0f\n\x07present\x18\x02 \x01(\x08\x12\x0e\n\x06\x61ge_ns\x18\x03 \x01(\x12\x12\x0f\n\x07samples\x18\x04 \x01(\r\x12\x0f\n\x07\x61\x62sence\x18\x05 \x01(\t\"4\n\x05Score\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02\x12\x0e\n\x06weight\x18\x03 \x01(\x02\"(\n\x03Tag\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"y\n\x0e\x44\x65tectedObject\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\x12\x0f\n\x07left_px\x18\x03 \x01(\x02\x12\x0e\n\x06top_px\x18\x04 \x01(\x02\x12\x10\n\x08width_px\x18\x05 \x01(\x02\x12\x11\n\theight_px\x18\x06 \x01(\x02\";\n\x0bStageDigest\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06tensor\x18\x02 \x01(\t\x12\r\n\x05\x63rc32\x18\x03 \x01(\x07\"0\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x12\n\nelapsed_ns\x18\x02 \x01(\x04\"\xfe\x04\n\x08\x44\x65\x63ision\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x66rame_sequence\x18\x02 \x01(\r\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x12\n\nemitted_ns\x18\x04 \x01(\x04\x12,\n\x0b\x65mit_reason\x18\x05 \x01(\x0e\x32\x17.roadfuse.v1.EmitReason\x12.\n\nmodalities\x18\x06 \x03(\x0b\x32\x1a.roadfuse.v1.ModalityState\x12\x16\n\x0eoverload_level\x18\x07 \x01(\r\x12\x10\n\x08hardness\x18\x08 \x01(\x02\x12\"\n\x06scores\x18\t \x03(\x0b\x32\x12.roadfuse.v1.Score\x12$\n\nscene_tags\x18\n \x03(\x0b\x32\x10.roadfuse.v1.Tag\x12&\n\x0csound_events\x18\x0b \x03(\x0b\x32\x10.roadfuse.v1.Tag\x12,\n\x07objects\x18\x0c \x03(\x0b\x32\x1b.roadfuse.v1.DetectedObject\x12\x11\n\tembedding\x18\r \x03(\x02\x12,\n\x0bscene_state\x18\x0e \x01(\x0e\x32\x17.roadfuse.v1.SceneState\x12\r\n\x05scene\x18\x0f \x01(\r\x12\x15\n\rscene_refusal\x18\x10 \x01(\t\x12)\n\x07\x64igests\x18\x11 \x03(\x0b\x32\x18.roadfuse.v1.StageDigest\x12\x11\n\tbundle_id\x18\x12 \x01(\t\x12)\n\x07timings\x18\x13 \x03(\x0b\x32\x18.roadfuse.v1.StageTiming\x12\x10\n\x08\x64\x65graded\x18\x14 \x01(\x08*s\n\nEmitReason\x12\x1b\n\x17\x45MIT_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45MIT_REASON_SETTLED\x10\x01\x12\x18\n\x14\x45MIT_REASON_DEADLINE\x10\x02\x12\x15\n\x11\x45MIT_REASON_VALUE\x10\x03*\x9f\x01\n\nSceneState\x12\x1b\n\x17SCENE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11SCENE_STATE_QUIET\x10\x01\x12\x16\n\x12SCENE_STATE_OPENED\x10\x02\x12\x14\n\x10SCENE_STATE_OPEN\x10\x03\x12\x16\n\x12SCENE_STATE_QUEUED\x10\x04\x12\x17\n\x13SCENE_STATE_REFUSED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aroadfuse/v1/decision.proto\x12\x0broadfuse.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"b\n\rModalityState\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0f\n\x07present\x18\x02 \x01(\x08\x12\x0e\n\x06\x61ge_ns\x18\x03 \x01(\x12\x12\x0f\n\x07samples\x18\x04 \x01(\r\x12\x0f\n\x07\x61\x62sence\x18\x05 \x01(\t\"4\n\x05Score\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02\x12\x0e\n\x06weight\x18\x03 \x01(\x02\"(\n\x03Tag\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"\x87\x01\n\x0e\x44\x65tectedObject\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\x12\x0f\n\x07left_px\x18\x03 \x01(\x02\x12\x0e\n\x06top_px\x18\x04 \x01(\x02\x12\x10\n\x08width_px\x18\x05 \x01(\x02\x12\x11\n\theight_px\x18\x06 \x01(\x02\x12\x0c\n\x04kind\x18\x07 \x01(\t\"\'\n\x07Reading\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02\"D\n\x0cHeadReadings\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x08readings\x18\x02 \x03(\x0b\x32\x14.roadfuse.v1.Reading\"R\n\x04Mask\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x0c\n\x04rows\x18\x03 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x04 \x01(\r\x12\r\n\x05\x63\x65lls\x18\x05 \x01(\x0c\";\n\x0bStageDigest\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06tensor\x18\x02 \x01(\t\x12\r\n\x05\x63rc32\x18\x03 \x01(\x07\"0\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x12\n\nelapsed_ns\x18\x02 \x01(\x04\"\xca\x05\n\x08\x44\x65\x63ision\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x66rame_sequence\x18\x02 \x01(\r\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x12\n\nemitted_ns\x18\x04 \x01(\x04\x12,\n\x0b\x65mit_reason\x18\x05 \x01(\x0e\x32\x17.roadfuse.v1.EmitReason\x12.\n\nmodalities\x18\x06 \x03(\x0b\x32\x1a.roadfuse.v1.ModalityState\x12\x16\n\x0eoverload_level\x18\x07 \x01(\r\x12\x10\n\x08hardness\x18\x08 \x01(\x02\x12\"\n\x06scores\x18\t \x03(\x0b\x32\x12.roadfuse.v1.Score\x12$\n\nscene_tags\x18\n \x03(\x0b\x32\x10.roadfuse.v1.Tag\x12&\n\x0csound_events\x18\x0b \x03(\x0b\x32\x10.roadfuse.v1.Tag\x12,\n\x07objects\x18\x0c \x03(\x0b\x32\x1b.roadfuse.v1.DetectedObject\x12\x11\n\tembedding\x18\r \x03(\x02\x12,\n\x0bscene_state\x18\x0e \x01(\x0e\x32\x17.roadfuse.v1.SceneState\x12\r\n\x05scene\x18\x0f \x01(\r\x12\x15\n\rscene_refusal\x18\x10 \x01(\t\x12)\n\x07\x64igests\x18\x11 \x03(\x0b\x32\x18.roadfuse.v1.StageDigest\x12\x11\n\tbundle_id\x18\x12 \x01(\t\x12)\n\x07timings\x18\x13 \x03(\x0b\x32\x18.roadfuse.v1.StageTiming\x12\x10\n\x08\x64\x65graded\x18\x14 \x01(\x08\x12(\n\x05heads\x18\x15 \x03(\x0b\x32\x19.roadfuse.v1.HeadReadings\x12 \n\x05masks\x18\x16 \x03(\x0b\x32\x11.roadfuse.v1.Mask*s\n\nEmitReason\x12\x1b\n\x17\x45MIT_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45MIT_REASON_SETTLED\x10\x01\x12\x18\n\x14\x45MIT_REASON_DEADLINE\x10\x02\x12\x15\n\x11\x45MIT_REASON_VALUE\x10\x03*\x9f\x01\n\nSceneState\x12\x1b\n\x17SCENE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11SCENE_STATE_QUIET\x10\x01\x12\x16\n\x12SCENE_STATE_OPENED\x10\x02\x12\x14\n\x10SCENE_STATE_OPEN\x10\x03\x12\x16\n\x12SCENE_STATE_QUEUED\x10\x04\x12\x17\n\x13SCENE_STATE_REFUSED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'roadfuse.v1.decision_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EMITREASON']._serialized_start=1147
-  _globals['_EMITREASON']._serialized_end=1262
-  _globals['_SCENESTATE']._serialized_start=1265
-  _globals['_SCENESTATE']._serialized_end=1424
+  _globals['_EMITREASON']._serialized_start=1433
+  _globals['_EMITREASON']._serialized_end=1548
+  _globals['_SCENESTATE']._serialized_start=1551
+  _globals['_SCENESTATE']._serialized_end=1710
   _globals['_MODALITYSTATE']._serialized_start=76
   _globals['_MODALITYSTATE']._serialized_end=174
   _globals['_SCORE']._serialized_start=176
   _globals['_SCORE']._serialized_end=228
   _globals['_TAG']._serialized_start=230
   _globals['_TAG']._serialized_end=270
-  _globals['_DETECTEDOBJECT']._serialized_start=272
-  _globals['_DETECTEDOBJECT']._serialized_end=393
-  _globals['_STAGEDIGEST']._serialized_start=395
-  _globals['_STAGEDIGEST']._serialized_end=454
-  _globals['_STAGETIMING']._serialized_start=456
-  _globals['_STAGETIMING']._serialized_end=504
-  _globals['_DECISION']._serialized_start=507
-  _globals['_DECISION']._serialized_end=1145
+  _globals['_DETECTEDOBJECT']._serialized_start=273
+  _globals['_DETECTEDOBJECT']._serialized_end=408
+  _globals['_READING']._serialized_start=410
+  _globals['_READING']._serialized_end=449
+  _globals['_HEADREADINGS']._serialized_start=451
+  _globals['_HEADREADINGS']._serialized_end=519
+  _globals['_MASK']._serialized_start=521
+  _globals['_MASK']._serialized_end=603
+  _globals['_STAGEDIGEST']._serialized_start=605
+  _globals['_STAGEDIGEST']._serialized_end=664
+  _globals['_STAGETIMING']._serialized_start=666
+  _globals['_STAGETIMING']._serialized_end=714
+  _globals['_DECISION']._serialized_start=717
+  _globals['_DECISION']._serialized_end=1431
 # @@protoc_insertion_point(module_scope)

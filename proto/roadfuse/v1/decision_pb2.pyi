@@ -69,20 +69,52 @@ class Tag(_message.Message):
     def __init__(self, name: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
 
 class DetectedObject(_message.Message):
-    __slots__ = ("name", "probability", "left_px", "top_px", "width_px", "height_px")
+    __slots__ = ("name", "probability", "left_px", "top_px", "width_px", "height_px", "kind")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     LEFT_PX_FIELD_NUMBER: _ClassVar[int]
     TOP_PX_FIELD_NUMBER: _ClassVar[int]
     WIDTH_PX_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_PX_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     name: str
     probability: float
     left_px: float
     top_px: float
     width_px: float
     height_px: float
-    def __init__(self, name: _Optional[str] = ..., probability: _Optional[float] = ..., left_px: _Optional[float] = ..., top_px: _Optional[float] = ..., width_px: _Optional[float] = ..., height_px: _Optional[float] = ...) -> None: ...
+    kind: str
+    def __init__(self, name: _Optional[str] = ..., probability: _Optional[float] = ..., left_px: _Optional[float] = ..., top_px: _Optional[float] = ..., width_px: _Optional[float] = ..., height_px: _Optional[float] = ..., kind: _Optional[str] = ...) -> None: ...
+
+class Reading(_message.Message):
+    __slots__ = ("label", "value")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    value: float
+    def __init__(self, label: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+
+class HeadReadings(_message.Message):
+    __slots__ = ("name", "readings")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    READINGS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    readings: _containers.RepeatedCompositeFieldContainer[Reading]
+    def __init__(self, name: _Optional[str] = ..., readings: _Optional[_Iterable[_Union[Reading, _Mapping]]] = ...) -> None: ...
+
+class Mask(_message.Message):
+    __slots__ = ("name", "labels", "rows", "columns", "cells")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    CELLS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    rows: int
+    columns: int
+    cells: bytes
+    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., cells: _Optional[bytes] = ...) -> None: ...
 
 class StageDigest(_message.Message):
     __slots__ = ("stage", "tensor", "crc32")
@@ -103,7 +135,7 @@ class StageTiming(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., elapsed_ns: _Optional[int] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("timestamp", "frame_sequence", "index", "emitted_ns", "emit_reason", "modalities", "overload_level", "hardness", "scores", "scene_tags", "sound_events", "objects", "embedding", "scene_state", "scene", "scene_refusal", "digests", "bundle_id", "timings", "degraded")
+    __slots__ = ("timestamp", "frame_sequence", "index", "emitted_ns", "emit_reason", "modalities", "overload_level", "hardness", "scores", "scene_tags", "sound_events", "objects", "embedding", "scene_state", "scene", "scene_refusal", "digests", "bundle_id", "timings", "degraded", "heads", "masks")
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     FRAME_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +156,8 @@ class Decision(_message.Message):
     BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    MASKS_FIELD_NUMBER: _ClassVar[int]
     timestamp: _timestamp_pb2.Timestamp
     frame_sequence: int
     index: int
@@ -144,4 +178,6 @@ class Decision(_message.Message):
     bundle_id: str
     timings: _containers.RepeatedCompositeFieldContainer[StageTiming]
     degraded: bool
-    def __init__(self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., frame_sequence: _Optional[int] = ..., index: _Optional[int] = ..., emitted_ns: _Optional[int] = ..., emit_reason: _Optional[_Union[EmitReason, str]] = ..., modalities: _Optional[_Iterable[_Union[ModalityState, _Mapping]]] = ..., overload_level: _Optional[int] = ..., hardness: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., scene_tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., sound_events: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., objects: _Optional[_Iterable[_Union[DetectedObject, _Mapping]]] = ..., embedding: _Optional[_Iterable[float]] = ..., scene_state: _Optional[_Union[SceneState, str]] = ..., scene: _Optional[int] = ..., scene_refusal: _Optional[str] = ..., digests: _Optional[_Iterable[_Union[StageDigest, _Mapping]]] = ..., bundle_id: _Optional[str] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., degraded: _Optional[bool] = ...) -> None: ...
+    heads: _containers.RepeatedCompositeFieldContainer[HeadReadings]
+    masks: _containers.RepeatedCompositeFieldContainer[Mask]
+    def __init__(self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., frame_sequence: _Optional[int] = ..., index: _Optional[int] = ..., emitted_ns: _Optional[int] = ..., emit_reason: _Optional[_Union[EmitReason, str]] = ..., modalities: _Optional[_Iterable[_Union[ModalityState, _Mapping]]] = ..., overload_level: _Optional[int] = ..., hardness: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., scene_tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., sound_events: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., objects: _Optional[_Iterable[_Union[DetectedObject, _Mapping]]] = ..., embedding: _Optional[_Iterable[float]] = ..., scene_state: _Optional[_Union[SceneState, str]] = ..., scene: _Optional[int] = ..., scene_refusal: _Optional[str] = ..., digests: _Optional[_Iterable[_Union[StageDigest, _Mapping]]] = ..., bundle_id: _Optional[str] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., degraded: _Optional[bool] = ..., heads: _Optional[_Iterable[_Union[HeadReadings, _Mapping]]] = ..., masks: _Optional[_Iterable[_Union[Mask, _Mapping]]] = ...) -> None: ...
