@@ -1,6 +1,6 @@
 """From PyTorch modules to float ONNX graphs: batch 1, static shapes, named ports, nothing that differs between runs.
 
-Batch norm is folded first. Doc strings and metadata (they carry paths of the exporting machine) are stripped.
+Batch norm is folded first. The graphs are canonical: the same bytes from any path, user or hash seed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from calibration.canonical import canonical
 from export.encoders import AudioEncoder, CameraEncoder, MotionEncoder, decode_objects
 from export.fusion import FuseNet, FuseStep
 
@@ -62,7 +63,7 @@ def lower(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outpu
         torch.onnx.export(
             plain, inputs, path, input_names=names, output_names=outputs, opset_version=OPSET, dynamo=False
         )
-        return stripped(unshared(onnx.load(path)))
+        return canonical(onnx.load(path))
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:
@@ -76,38 +77,6 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
                 child[i] = fuse_conv_bn_eval(first, second)
                 child[i + 1] = nn.Identity()
     return module
-
-
-def unshared(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Makes every constant an initializer with one user.
-
-    The exporter merges equal weights through Identity nodes and writes buffers as Constant nodes.
-    """
-    for node in [node for node in model.graph.node if node.op_type == "Constant"]:
-        own = model.graph.initializer.add()
-        own.CopyFrom(node.attribute[0].t)
-        own.name = node.output[0]
-        model.graph.node.remove(node)
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in [node for node in model.graph.node if node.op_type == "Identity" and node.input[0] in weights]:
-        own = model.graph.initializer.add()
-        own.CopyFrom(weights[node.input[0]])
-        own.name = node.output[0]
-        model.graph.node.remove(node)
-    return model
-
-
-def stripped(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without doc strings, metadata and value infos; checked."""
-    model.producer_name, model.producer_version, model.doc_string = "roadfuse", "", ""
-    del model.metadata_props[:]
-    del model.graph.value_info[:]
-    model.graph.doc_string = ""
-    for node in model.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    onnx.checker.check_model(model, full_check=True)
-    return model
 
 
 def store_half(model: onnx.ModelProto, at_least: int = 1024) -> onnx.ModelProto:

@@ -21,9 +21,9 @@ from export.evaluate import Figures, Thresholds, choose_thresholds, difference, 
 from export.labels import OBJECTS, SCENE_TAGS, SOUND_EVENTS
 from export.learn import Network, Schedule, embeddings_of, fit_scores, train_encoders, train_fusion
 from export.lower import lower_all, store_half
+from export.lowerings import lower_to
 from export.pack import BundleContent, folder_bytes, write_bundle
 from export.plan import FULL, HELD_OUT_SEED, SMALL, Size, plans
-from export.quantise import quantise
 from export.runner import ENGINES, latency_ms, open_engines
 from export.weights import save_weights
 
@@ -122,7 +122,7 @@ def _lower_precision(
         model = graphs[name]
         if name in QUANTISED:
             ranges[name] = collect(model.SerializeToString(deterministic=True), _feeds(name, split))
-            model = quantise(model, ranges[name])
+            model = lower_to(model, ranges[name], "x86")
         engines[name] = store_half(model)
     return engines, ranges
 

@@ -46,14 +46,26 @@ def test_the_id_is_the_content_and_survives_the_disk(tmp_path: Path) -> None:
     assert write_ranges(tmp_path / "r.json", found) == found.id
     assert read_ranges(tmp_path / "r.json") == found
     assert read_ranges(tmp_path / "r.json").id == found.id
-    assert collect(doubling(), [feed(-1, 0, 1, 0.2)]).id == found.id  # same extremes
-    assert collect(doubling(), [feed(-1, 0, 1.5, 0.2)]).id != found.id
+    assert collect(doubling(), [feed(1, 0.1, 0, -1)]).id == found.id  # the same values
+    assert collect(doubling(), [feed(-1, 0, 1, 0.2)]).id != found.id
 
 
 def test_ranges_of_another_model_are_refused() -> None:
     found = collect(doubling(), [feed(0, 0, 0, 0)])
-    with pytest.raises(ConfigError, match="expected the model"):
+    with pytest.raises(ConfigError, match="of the model"):
         found.merged(Ranges("0" * 64, 1, {}))
+
+
+def test_the_exporter_of_a_model_does_not_matter() -> None:
+    model = onnx.load_from_string(doubling())
+    model.producer_name, model.doc_string = "someone", "/home/someone/model.py"
+    model.graph.node[0].name = ""
+    assert collect(model.SerializeToString(), [feed(0, 1, 2, 3)]) == collect(doubling(), [feed(0, 1, 2, 3)])
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(ConfigError, match="finite"):
+        collect(doubling(), [feed(0, 1, 2, float("inf"))])
 
 
 def test_no_inputs_are_refused() -> None:
@@ -66,10 +78,14 @@ def test_no_inputs_are_refused() -> None:
     [
         "",
         "[]",
+        '{"format": 1, "model_sha256": "a", "samples": 1, "bounds": {"x": [0, 1]}}',
         '{"format": 2}',
-        '{"format": 1, "model_sha256": "a", "samples": 1, "bounds": {"x": [2, 1]}}',
-        '{"format": 1, "model_sha256": "a", "samples": 1, "bounds": {"x": [0, NaN]}}',
-        '{"format": 1, "model_sha256": "a", "samples": 1, "bounds": {"x": [0]}}',
+        '{"format": 2, "model_sha256": "a", "samples": 1, "tensors": {"x": [2, 1, 0, -8, 0, [1]]}}',
+        '{"format": 2, "model_sha256": "a", "samples": 1, "tensors": {"x": [0, NaN, 0, -8, 0, [1]]}}',
+        '{"format": 2, "model_sha256": "a", "samples": 1, "tensors": {"x": [0, 1, 0, -8, 0, [1.5]]}}',
+        '{"format": 2, "model_sha256": "a", "samples": 1, "tensors": {"x": [0, 1, 0, -8, 0, [true]]}}',
+        '{"format": 2, "model_sha256": "a", "samples": 1, "tensors": {"x": [0, 1, 0, -8, 600, [1]]}}',
+        '{"format": 2, "model_sha256": "a", "samples": 1, "tensors": {"x": [0, 1]}}',
     ],
 )
 def test_what_is_no_ranges_file_is_refused_in_one_line(text: str) -> None:
