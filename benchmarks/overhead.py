@@ -30,8 +30,8 @@ from peers.overhead_work import Work, time_calls
 
 from edge import bundle as bundles
 from edge import image_input
-from edge.loop import Event, Loop, LoopConfig
-from edge.samples import Frame
+from edge.loop import Loop, LoopConfig
+from edge.samples import Event, Frame
 from edge.streams import MS, STREAMS
 
 HERE = Path(__file__).resolve().parent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import sys
 import tempfile
@@ -14,7 +13,8 @@ from typing import Any
 from edge import bundle as bundles
 from edge.drive.reader import DriveReader
 from edge.feed import events
-from edge.loop import Event, Loop
+from edge.loop import Loop
+from edge.samples import Event
 from edge.streams import SECOND
 
 LAP_S = 10
@@ -78,9 +78,7 @@ def endless(lap: list[Event]) -> Iterator[Event]:
     while True:
         shift_ns = number * LAP_S * SECOND
         for now_ns, row, sample, size_bytes in lap:
-            moved = dataclasses.replace(
-                sample, stamp_ns=sample.stamp_ns + shift_ns, seq=sample.seq + number * counts[row]
-            )
+            moved = sample._replace(stamp_ns=sample.stamp_ns + shift_ns, seq=sample.seq + number * counts[row])
             yield Event(now_ns + shift_ns, row, moved, size_bytes)
         number += 1
 

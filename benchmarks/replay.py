@@ -25,8 +25,8 @@ from typing import Any
 from edge import bundle as bundles
 from edge import replay as replaying
 from edge.bundle import Bundle
-from edge.feed import ReadAhead
 from edge.importers.command import main as import_recording
+from edge.read_ahead import ReadAhead
 from edge.replay import Replay
 from export.world.command import main as simulate
 
@@ -147,8 +147,8 @@ def _breakdown(drive: Path, bundle: Bundle) -> dict[str, float]:
     account = Account()
 
     class Feed(ReadAhead):
-        def __enter__(self) -> Any:
-            events = super().__enter__()
+        def __iter__(self) -> Iterator[Any]:
+            events = super().__iter__()
             take = account.of("waiting for the feed", lambda: next(events, None))
             return iter(take, None)
 

@@ -42,6 +42,9 @@ class DriveDamaged(DriveError):
         super().__init__(message)
         self.offset = offset
 
+    def __reduce__(self) -> tuple[type[DriveDamaged], tuple[str, int]]:
+        return DriveDamaged, (str(self), self.offset)
+
 
 class SourceError(RoadfuseError):
     """A foreign recording can't be imported."""

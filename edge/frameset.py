@@ -62,8 +62,8 @@ class FrameSet:
         for pick in self.picks:
             samples = pick.samples
             count = len(samples)
-            named = [0] * (2 * count)
-            named[::2] = [sample.stamp_ns for sample in samples]
-            named[1::2] = [sample.seq for sample in samples]
-            parts.append(struct.pack(f"<qH{2 * count}q", pick.age_ns, count, *named))
+            if count > 2 and samples[-1].seq - samples[0].seq == count - 1:
+                samples = (samples[0], samples[-1])  # a window without a gap is named by its ends
+            named = [number for sample in samples for number in (sample.stamp_ns, sample.seq)]
+            parts.append(struct.pack(f"<qH{len(named)}q", pick.age_ns, count, *named))
         return b"".join(parts)

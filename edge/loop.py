@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from edge.bundle import Bundle
 from edge.decision import Decision, DetectedObject, Digests, Mask, ModalityState
@@ -17,29 +17,13 @@ from edge.frameset import FrameSet
 from edge.judge import Judge, JudgeWeights
 from edge.overload import OverloadLadder
 from edge.perception import Perception
+from edge.samples import Event
 from edge.scenes import Scene, SceneConfig, SceneCutter
 from edge.streams import DEADLINE_NS, SECOND, STREAMS, Stream
 from edge.sync import Sync
 
-NOT_FUSED: Final = -1
 _DEFAULT_PERIOD_NS: Final = SECOND // 20
 _STREAM_OF: Final = {"camera": "camera", "audio": "audio", "motion": "imu", "lidar": "lidar"}
-
-
-class Event(NamedTuple):
-    """Something arrived.
-
-    Attributes:
-        now_ns: when, on the vehicle's monotonic clock.
-        row: of the stream table; NOT_FUSED for what is only recorded.
-        sample: None where its content could not be decoded.
-        size_bytes: of the recorded message.
-    """
-
-    now_ns: int
-    row: int
-    sample: Any
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

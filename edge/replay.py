@@ -23,8 +23,9 @@ from edge.decision import Decision
 from edge.drive import topics
 from edge.drive.reader import DriveReader
 from edge.errors import DriveDamaged, DriveFormatError
-from edge.feed import Fed, ReadAhead, events
+from edge.feed import Fed
 from edge.loop import Loop, LoopConfig
+from edge.read_ahead import ReadAhead
 from edge.recorder import Recorder
 from edge.statistics import RunStatistics
 from roadfuse.v1 import decision_pb2
@@ -129,7 +130,7 @@ class Replay:
     def __iter__(self) -> Iterator[Decision]:
         self.statistics.start(self._clock())
         damage: DriveDamaged | None = None
-        with ReadAhead(events(self.drive, self.loop.config.streams)) as feed:
+        with ReadAhead(self.drive, self.loop.config.streams, payloads=self._recorder is not None) as feed:
             loop, statistics = self.loop, self.statistics
             try:
                 for fed in feed:

@@ -21,8 +21,9 @@ from edge import bundle as bundles
 from edge import config as configs
 from edge.decision import Decision
 from edge.drive.reader import DriveReader
-from edge.feed import Fed, ReadAhead, events
+from edge.feed import Fed
 from edge.loop import Loop
+from edge.read_ahead import ReadAhead
 from edge.realtime import realtime
 from edge.recorder import Recorder
 from edge.replay import STEP_TIMING
@@ -99,7 +100,8 @@ def live(
     loop: Loop, drive: DriveReader, recorder: Recorder | None, statistics: RunStatistics, speed: float, inbox: Inbox
 ) -> Iterator[Decision]:
     """Run the loop in real time over a drive's messages; yields each decision when it is made."""
-    with ReadAhead(events(drive, loop.config.streams)) as feed:
+    with ReadAhead(drive, loop.config.streams) as ahead:
+        feed = iter(ahead)
         first = next(feed, None)
         if first is None:
             return

@@ -2,20 +2,19 @@
 
 Every sample carries its capture instant `stamp_ns` (vehicle monotonic clock) and `seq`, the per-stream counter that its
 source gave it at capture; seq decides the order of equal stamps and unmasks losses and duplicates. When a sample
-*arrived* is a property of the event that brings it, not of the sample.
+*arrived* is a property of the event that brings it, not of the sample. They are named tuples because hundreds of them
+are made, sent and read a second.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One camera picture; `stamp_ns` is the start of exposure.
 
     image: (height, width, 3) uint8, BGR; None while the picture is still JPEG (a frame that is shed is never decoded).
@@ -28,8 +27,7 @@ class Frame:
     jpeg: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class AudioChunk:
+class AudioChunk(NamedTuple):
     """A block of sound; `stamp_ns` is the instant of its first sample.
 
     pcm: (samples,) int16, one channel.
@@ -41,8 +39,7 @@ class AudioChunk:
     pcm: NDArray[np.int16]
 
 
-@dataclass(frozen=True, slots=True)
-class ImuSample:
+class ImuSample(NamedTuple):
     """Specific force (m/s2, at rest z = +9.81) and angular rate (rad/s); x forward, y left, z up."""
 
     stamp_ns: int
@@ -51,8 +48,7 @@ class ImuSample:
     gyro_radps: tuple[float, float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class GnssFix:
+class GnssFix(NamedTuple):
     """Position (degrees, m) and velocity (m/s east, north, up; None where the receiver gives none)."""
 
     stamp_ns: int
@@ -63,8 +59,7 @@ class GnssFix:
     velocity_enu_mps: tuple[float, float, float] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CanFrame:
+class CanFrame(NamedTuple):
     """One frame as it was on the bus."""
 
     stamp_ns: int
@@ -75,8 +70,7 @@ class CanFrame:
     is_extended: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class VehicleState:
+class VehicleState(NamedTuple):
     """What the CAN bus says of the vehicle; a field is None where the bus does not say.
 
     steering_wheel_angle_rad and yaw_rate_radps: left positive. accelerator and brake: 0..1.
@@ -95,8 +89,7 @@ class VehicleState:
     wheel_speeds_mps: tuple[float, float, float, float] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
+class Sweep(NamedTuple):
     """One LiDAR revolution; `stamp_ns` is its middle.
 
     points_lidar: (points, 4) float32: x forward, y left, z up (m) in the LiDAR frame, and intensity 0..1.
@@ -108,3 +101,20 @@ class Sweep:
 
 
 Sample: TypeAlias = Frame | AudioChunk | ImuSample | GnssFix | CanFrame | VehicleState | Sweep
+NOT_FUSED: Final = -1
+
+
+class Event(NamedTuple):
+    """Something arrived.
+
+    Attributes:
+        now_ns: when, on the vehicle's monotonic clock.
+        row: of the stream table; NOT_FUSED for what is only recorded.
+        sample: None where its content could not be decoded.
+        size_bytes: of the recorded message.
+    """
+
+    now_ns: int
+    row: int
+    sample: Any
+    size_bytes: int

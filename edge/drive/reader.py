@@ -41,6 +41,7 @@ class DriveReader:
         OSError: the file can't be opened or read.
 
     Attributes:
+        on_damage: as given.
         channels: by id.
         metadata: named records of facts, merged where a name comes twice.
         complete: whether the writer finished the file.
@@ -50,7 +51,7 @@ class DriveReader:
 
     def __init__(self, path: Path | str, on_damage: Callable[[DriveDamaged], None] | None = None) -> None:
         self.path = Path(path)
-        self._on_damage = on_damage
+        self.on_damage = on_damage
         self._bytes = McapBytes(self.path)
         self.size_bytes = self._bytes.size
         try:
@@ -120,7 +121,7 @@ class DriveReader:
         for place in self._places:
             if place.start_ns >= high or place.end_ns < low:
                 continue
-            if self._on_damage is None and first is not None and place.offset >= first.offset:
+            if self.on_damage is None and first is not None and place.offset >= first.offset:
                 continue
             yield from merge.before(place.start_ns)
             run: list[DriveMessage] = []
@@ -131,16 +132,16 @@ class DriveReader:
                     limit = f"expected at most {MAX_OVERLAP_BYTES >> 20} MiB of chunks that overlap in time, got more"
                     raise self._bytes.damaged(place.offset, limit)
             except DriveDamaged as damage:
-                if self._on_damage is None:
+                if self.on_damage is None:
                     first = damage
                 else:
-                    self._on_damage(damage)
+                    self.on_damage(damage)
             run.sort()
             merge.add(run)
         yield from merge.before(_AFTER_ALL_NS)
-        if self._on_damage is not None:
+        if self.on_damage is not None:
             for found in self._damages:
-                self._on_damage(found)
+                self.on_damage(found)
         elif first is not None:
             raise first
 

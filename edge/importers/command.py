@@ -150,7 +150,7 @@ def _write(recording: Recording, source: Path, part: Path, out: Path, cut: Cut, 
             else:
                 sample = event.content
                 if isinstance(sample, Frame) and not sample.jpeg and sample.image is not None:
-                    sample = replace(sample, image=None, jpeg=codec.encode_jpeg(sample.image, JPEG_QUALITY))
+                    sample = sample._replace(image=None, jpeg=codec.encode_jpeg(sample.image, JPEG_QUALITY))
                 drive.write(event.topic, sample, arrival_ns=event.arrival_ns)
             summary.streams[event.topic] = count + 1
             first_ns = event.arrival_ns if first_ns is None else first_ns

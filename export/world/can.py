@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 
 from edge.samples import CanFrame, VehicleState
 
@@ -32,8 +31,7 @@ BO_ 304 WHEELS: 8 CHASSIS
 def quantised(state: VehicleState) -> VehicleState:
     """The state as the bus can carry it."""
     wheels = state.wheel_speeds_mps or (0.0, 0.0, 0.0, 0.0)
-    return replace(
-        state,
+    return state._replace(
         speed_mps=_count(state.speed_mps, 0.005, 0, 65535) * 0.005,
         yaw_rate_radps=_count(state.yaw_rate_radps or 0.0, 0.0001, -32768, 32767) * 0.0001,
         acceleration_mps2=_count(state.acceleration_mps2 or 0.0, 0.001, -32768, 32767) * 0.001,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
@@ -86,7 +86,7 @@ class Delivery:
             elif fault.kind == "stall":
                 arrivals[0] = max(arrivals[0], self._start_ns + round(fault.end_s * 1e9) + sample.seq % 997 * 1_000)
             elif fault.kind == "clock_step":
-                sample = replace(sample, stamp_ns=sample.stamp_ns + round(fault.value * 1e9))
+                sample = sample._replace(stamp_ns=sample.stamp_ns + round(fault.value * 1e9))
             elif fault.kind == "duplicate" and struck:
                 arrivals.append(arrivals[0] + round(float(rng.uniform(0.5e6, 30e6))))
             elif fault.kind == "corrupt" and struck:
@@ -108,7 +108,7 @@ def _corrupted(seed: int, stream: str, sample: Sample, decodable: bool) -> tuple
     if isinstance(sample, Frame) and sample.image is not None:
         if decodable:
             image = spoil(sample.image, seed, sample.seq)
-            return replace(sample, image=image, jpeg=codec.encode_jpeg(image) if sample.jpeg else b""), None
+            return sample._replace(image=image, jpeg=codec.encode_jpeg(image) if sample.jpeg else b""), None
         garbage = Frame(sample.stamp_ns, sample.seq, None, rng.bytes(4096))
         return sample, codec.encode(garbage).SerializeToString(deterministic=True)
     return sample, b"\x07" + rng.bytes(48)  # field 0 does not exist: no protobuf parser takes it

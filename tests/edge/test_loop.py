@@ -10,8 +10,9 @@ from edge import bundle
 from edge.decision import Decision
 from edge.drive.reader import DriveReader
 from edge.feed import Fed, events
-from edge.loop import NOT_FUSED, Event, Loop
+from edge.loop import Loop
 from edge.overload import LAST_LEVEL
+from edge.samples import NOT_FUSED, Event
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,8 @@ import pytest
 from edge import bundle
 from edge.drive.reader import DriveReader
 from edge.feed import events
-from edge.loop import Event, Loop
+from edge.loop import Loop
+from edge.samples import Event
 from edge.streams import SECOND
 
 from .conftest import DRIVE_S
@@ -46,7 +46,7 @@ def endless(lap: list[Event]) -> Iterator[Event]:
     while True:
         for now_ns, row, sample, size_bytes in lap:
             shift_ns = number * LAP_NS
-            moved = replace(sample, stamp_ns=sample.stamp_ns + shift_ns, seq=sample.seq + number * counts[row])
+            moved = sample._replace(stamp_ns=sample.stamp_ns + shift_ns, seq=sample.seq + number * counts[row])
             yield Event(now_ns + shift_ns, row, moved, size_bytes)
         number += 1
 
