@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from roadfuse.v1.truth_pb2 import GroundTruth, TrueObject
 
-VEHICLE_PX, LARGE_PX, EMERGENCY_PX, PERSON_PX, SIGN_PX = 18.0, 46.0, 18.0, 30.0, 20.0  # heights at 384 rows
+VEHICLE_PX, LARGE_PX, EMERGENCY_PX, PERSON_PX, SIGN_PX = 18.0, 46.0, 18.0, 30.0, 24.0  # heights at 384 rows
 LEAST_VISIBILITY = 0.4
 SIGN_VISIBILITY = 0.7
 PROMINENCE_DB, LEVEL_DBFS = -12.0, -42.0

@@ -16,6 +16,7 @@ from export.world.pedestrians import Crosser, crosser_track, make_crosser, walke
 from export.world.road import LEAD_IN_M, Road, build_road
 from export.world.scenario import Incident, Scenario
 from export.world.seeds import generator
+from export.world.town import Town
 from export.world.track import STEP_S, Track
 from export.world.traffic import Traffic, bend_limit_mps
 
@@ -35,7 +36,7 @@ class Horn:
 
 @dataclass(frozen=True, slots=True)
 class Siren:
-    """The siren of one emergency vehicle; kind is wail, yelp or hi_lo."""
+    """The siren of one emergency vehicle; kind is wail, yelp, hi_lo or whoop."""
 
     vehicle_id: int
     kind: str
@@ -56,10 +57,10 @@ class Journey:
     sirens: tuple[Siren, ...]
 
 
-def undertake(seed: int, scenario: Scenario, seconds: float) -> Journey:
+def undertake(seed: int, town: Town, scenario: Scenario, seconds: float) -> Journey:
     """Works the journey out."""
-    road = build_road(seed, scenario.stretches, seconds)
-    worker = _Undertaking(seed, road, scenario)
+    road = build_road(seed, scenario.stretches, seconds, scenario.winding)
+    worker = _Undertaking(seed, town, road, scenario)
     steps = math.ceil((seconds + TAIL_S) / STEP_S) + 1
     for step in range(steps):
         worker.step(step)
@@ -68,7 +69,7 @@ def undertake(seed: int, scenario: Scenario, seconds: float) -> Journey:
         road,
         worker.ego.track(),
         tuple(worker.traffic.tracks()),
-        (*people, *walkers(seed, road, steps)),
+        (*people, *walkers(seed, road, steps, scenario.crowd)),
         tuple(sorted(worker.crossings)),
         tuple(worker.halts),
         tuple(worker.horns),
@@ -79,8 +80,9 @@ def undertake(seed: int, scenario: Scenario, seconds: float) -> Journey:
 class _Undertaking:
     """The state of the pass."""
 
-    def __init__(self, seed: int, road: Road, scenario: Scenario) -> None:
+    def __init__(self, seed: int, town: Town, road: Road, scenario: Scenario) -> None:
         self.rng = generator(seed, "journey")
+        self.town, self.crowd = town, scenario.crowd
         self.road = road
         self.waiting = sorted(scenario.incidents, key=lambda incident: incident.at_s)
         start = road.section(LEAD_IN_M)
@@ -89,7 +91,7 @@ class _Undertaking:
         self.ego = Driver(
             1, "car", 1, lane, LEAD_IN_M, -road.lane_m(LEAD_IN_M, lane), speed, start.speed_mps, 0, (4.5, 1.85, 1.5), 0
         )
-        self.traffic = Traffic(seed, road, self.ego)
+        self.traffic = Traffic(seed, town, road, self.ego)
         self.crossers: list[tuple[Crosser, str]] = []
         self.crossings: list[float] = []
         self.halts = _halts(self.rng, road)
@@ -119,7 +121,7 @@ class _Undertaking:
             for s in np.arange(section.start_m + 60.0, section.end_m - 40.0, 170.0):
                 at = float(s + self.rng.uniform(-30.0, 30.0))
                 if at > LEAD_IN_M + 25.0 and self.rng.random() < 0.6:
-                    self._crossing(at, ["stays"] * int(self.rng.integers(0, 3)), 0)
+                    self._crossing(at, ["stays"] * round(self.crowd * float(self.rng.integers(0, 3))), 0)
 
     def _crossing(self, s_m: float, manners: list[str], steps_before: int) -> None:
         self.crossings.append(s_m)
@@ -129,15 +131,17 @@ class _Undertaking:
             self.crossers.append((crosser, manner))
 
     def _notice_s(self, incident: Incident) -> float:
-        return {"crossing": 8.0, "yield": 8.0, "siren": min(13.0, 0.9 * incident.at_s)}.get(incident.kind, 0.0)
+        return {"crossing": 8.0, "yield": 8.0, "wait": 8.0, "siren": min(13.0, 0.9 * incident.at_s)}.get(
+            incident.kind, 0.0
+        )
 
     def _begin(self, incident: Incident, step: int, time_s: float) -> None:
         lead_s = max(incident.at_s - time_s, 0.0)
-        if incident.kind in ("crossing", "yield"):
+        if incident.kind in ("crossing", "yield", "wait"):
             self._plan_crossing(incident.kind, lead_s, step)
         elif incident.kind == "siren":
             vehicle = self.traffic.send_siren(step, lead_s, oncoming=self.rng.random() < 0.35)
-            kind = str(self.rng.choice(["wail", "yelp", "hi_lo"]))
+            kind = str(self.rng.choice(self.town.hearing.sirens))
             self.sirens.append(Siren(vehicle.id, kind, time_s))
         elif incident.kind == "horn":
             vehicle_near = self.traffic.nearest(70.0)
@@ -162,9 +166,11 @@ class _Undertaking:
         others = ["stays"] * int(self.rng.integers(0, 2))
         if kind == "yield":
             others += ["yield"] * int(self.rng.integers(0, 2))
+        if any(abs(c.s_m - s) < 18.0 and manner != "stays" for c, manner in self.crossers):
+            return
         self.crossings = [c for c in self.crossings if abs(c - s) > 18.0]
         self.halts = [h for h in self.halts if abs(h - s) > 40.0]
-        self._crossing(s, [kind, *others], step)
+        self._crossing(s, ["stays" if kind == "wait" else kind, *others], step)
 
     def _straightest(self, s_m: float, nearest_m: float) -> float:
         """The station within 25 m with the least bend before it: crossings are seen from afar."""

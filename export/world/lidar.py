@@ -69,7 +69,7 @@ class Lidar:
         down = -level[..., 2]
         with np.errstate(divide="ignore"):
             distance = np.where(down > 1e-3, UP_M / np.maximum(down, 1e-3), np.inf)
-        wet = 0.4 if scene.air.weather == "rain" else 1.0
+        wet = {"rain": 0.4, "snow": 2.2}.get(scene.air.weather, 1.0)
         shine = np.full(distance.shape, 0.18 * wet) * np.clip(down * 4.0, 0.05, 1.0) ** 0.5
         return distance, shine
 

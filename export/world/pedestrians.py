@@ -70,14 +70,16 @@ def crosser_track(crosser: Crosser, road: Road) -> Track:
     """The finished motion of a crosser."""
     d = np.array(crosser.path)
     speed = np.abs(np.gradient(d, STEP_S))
-    heading = np.full(len(d), -crosser.side * np.pi / 2)
-    return _track(crosser.id, road, np.full(len(d), crosser.s_m), d, speed, heading, crosser.look, crosser.height_m)
+    s = np.full(len(d), crosser.s_m)
+    waits = intents(d, _edges_m(road, s), speed) == INTENTS.index("waits")
+    heading = np.where(waits, np.pi * (crosser.look % 2), -crosser.side * np.pi / 2)  # turns to the road to cross it
+    return _track(crosser.id, road, s, d, speed, heading, crosser.look, crosser.height_m)
 
 
-def walkers(seed: int, road: Road, steps: int) -> list[Track]:
+def walkers(seed: int, road: Road, steps: int, crowd: float) -> list[Track]:
     """People who walk or stand on the pavements all along the road."""
     rng = generator(seed, "walkers")
-    factor = float(rng.uniform(0.4, 1.8))
+    factor = crowd * float(rng.uniform(0.4, 1.8))
     tracks: list[Track] = []
     time = np.arange(steps) * STEP_S
     for section in road.sections:
@@ -95,7 +97,7 @@ def walkers(seed: int, road: Road, steps: int) -> list[Track]:
             edge = road.half_median_m[i] + road.lanes[i] * road.lane_width_m[i] + road.shoulder_m[i]
             d = side * (edge + away * road.sidewalk_m[i] + 0.3)
             speed = np.where((s > section.start_m + 22.0) & (s < section.end_m - 22.0), abs(pace), 0.0)
-            heading = np.full(steps, 0.0 if pace > 0 else np.pi) if pace else np.full(steps, -side * np.pi / 2)
+            heading = np.full(steps, np.pi if pace < 0.0 else 0.0)  # who stands looks along the road
             height = float(rng.uniform(1.15, 1.92))
             look = int(rng.integers(1 << 30))
             tracks.append(_track(FIRST_ID + len(tracks), road, s, d, speed, heading, look, height))
@@ -124,10 +126,25 @@ def _track(
     look: int,
     height: float,
 ) -> Track:
-    i = np.clip(s.astype(np.int64), 0, len(road.lanes) - 1)
-    edge = road.half_median_m[i] + road.lanes[i] * road.lane_width_m[i] + road.shoulder_m[i]
     variant = "child" if height < 1.35 else "adult"
     size = (0.35, 0.55 * height / 1.75, height)
     return Track(
-        id, "pedestrian", variant, 0, s, d, speed, heading, np.zeros(len(s)), size, look, intents(d, edge, speed)
+        id,
+        "pedestrian",
+        variant,
+        0,
+        s,
+        d,
+        speed,
+        heading,
+        np.zeros(len(s)),
+        size,
+        look,
+        intents(d, _edges_m(road, s), speed),
     )
+
+
+def _edges_m(road: Road, s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Offset of the paved edge at stations."""
+    i = np.clip(s.astype(np.int64), 0, len(road.lanes) - 1)
+    return np.asarray(road.half_median_m[i] + road.lanes[i] * road.lane_width_m[i] + road.shoulder_m[i])

@@ -104,12 +104,16 @@ class Road:
         return x - d_m * np.sin(heading), y + d_m * np.cos(heading), heading
 
 
-def build_road(seed: int, stretches: tuple[Stretch, ...], seconds: float) -> Road:
-    """The road that these stretches make, with enough of it before the start and after `seconds` of driving."""
+def build_road(seed: int, stretches: tuple[Stretch, ...], seconds: float, winding: float = 1.0) -> Road:
+    """The road that these stretches make, with enough of it before the start and after `seconds` of driving.
+
+    Args:
+        winding: the straights and radii of streets are this many times smaller than usual.
+    """
     rng = generator(seed, "road")
     sections = _sections(rng, stretches, seconds)
     count = int(sections[-1].end_m) + 1
-    curvature = _curvature(rng, sections, count)
+    curvature = _curvature(rng, sections, count, winding)
     heading0 = float(rng.uniform(-np.pi, np.pi))
     heading = heading0 + np.concatenate([[0.0], np.cumsum(0.5 * (curvature[1:] + curvature[:-1]))])
     middle = 0.5 * (heading[1:] + heading[:-1])
@@ -146,15 +150,16 @@ def _sections(rng: np.random.Generator, stretches: tuple[Stretch, ...], seconds:
     return sections
 
 
-def _curvature(rng: np.random.Generator, sections: list[Section], count: int) -> F64:
+def _curvature(rng: np.random.Generator, sections: list[Section], count: int, winding: float) -> F64:
     """Straights and bends in turn, eased in and out; bends lead back towards the first heading."""
     curvature = np.zeros(count)
     heading, s = 0.0, 40.0
     while s < count:
         section = next((c for c in sections if s < c.end_m), sections[-1])
         place = section.place
-        straight = float(rng.uniform(0.5, 1.8)) * (1.0 - place.bend_share) * 90.0
-        radius = float(np.exp(rng.uniform(*np.log(place.bend_radius_m))))
+        tighter = winding if place.sidewalk_m else 1.0
+        straight = float(rng.uniform(0.5, 1.8)) * (1.0 - place.bend_share) * 90.0 / tighter
+        radius = max(float(np.exp(rng.uniform(*np.log(place.bend_radius_m)))) / tighter, 18.0)
         angle = float(rng.uniform(0.3, 1.0)) * min(1.3, 110.0 / radius + 0.25)
         side = 1.0 if rng.random() < 0.5 else -1.0
         if abs(heading + side * angle) > MAX_HEADING_RAD:

@@ -10,9 +10,10 @@ from edge.errors import ConfigError
 from export.world.places import PLACES
 from export.world.seeds import generator
 
-SCENARIOS = ("mixed", "highway", "urban", "residential", "tunnel", "siren", "crossing", "night", "demo")
+SCENARIOS = ("mixed", "highway", "urban", "residential", "tunnel", "siren", "crossing", "night", "varied", "demo")
 WEATHERS = ("clear", "rain", "fog", "snow")
 LIGHTS = ("day", "dusk", "night")
+VARIED_CROWD, VARIED_SIGN_GAP_M, VARIED_WINDING = 1.6, 15.0, 1.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,11 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that happens about `at_s` into the drive: siren, crossing (a hard brake), yield, horn or hard_lead."""
+    """Something that happens about `at_s` into the drive.
+
+    kind: siren, crossing (a hard brake), yield (someone crosses in good time), wait (people at a kerb who stay), horn
+    or hard_lead.
+    """
 
     kind: str
     at_s: float
@@ -45,7 +50,9 @@ class FaultWindow:
 class Scenario:
     """The composed drive.
 
-    lights: (instant in s, light from there on), ascending, the first at 0.
+    lights: (instant in s, light from there on), ascending, the first at 0. crowd: factor on the people beside the road.
+    sign_gap_m: distance of the signs along the road, None = as is usual for the place. winding: how much tighter than
+    usual the streets bend.
     """
 
     name: str
@@ -54,6 +61,9 @@ class Scenario:
     weather: str
     lights: tuple[tuple[float, str], ...]
     faults: tuple[FaultWindow, ...] = ()
+    crowd: float = 1.0
+    sign_gap_m: float | None = None
+    winding: float = 1.0
 
 
 def compose(seed: int, name: str, seconds: float, weather: str | None, light: str | None) -> Scenario:
@@ -75,6 +85,9 @@ def compose(seed: int, name: str, seconds: float, weather: str | None, light: st
         weather or scenario.weather,
         ((0.0, light),) if light else scenario.lights,
         scenario.faults,
+        VARIED_CROWD if name == "varied" else 1.0,
+        VARIED_SIGN_GAP_M if name == "varied" else None,
+        VARIED_WINDING if name == "varied" else 1.0,
     )
 
 
@@ -105,7 +118,7 @@ def _course(rng: np.random.Generator, name: str, seconds: float) -> tuple[tuple[
     if name == "night":
         place = str(rng.choice(["highway", "urban", "residential"]))
         return (Stretch(place, seconds),), _everyday(rng, place, seconds)
-    return _mixed(rng, seconds)
+    return _varied(rng, seconds) if name == "varied" else _mixed(rng, seconds)
 
 
 def _mixed(rng: np.random.Generator, seconds: float) -> tuple[tuple[Stretch, ...], tuple[Incident, ...]]:
@@ -122,6 +135,30 @@ def _mixed(rng: np.random.Generator, seconds: float) -> tuple[tuple[Stretch, ...
         incidents += [Incident(i.kind, i.at_s + start) for i in _everyday(rng, place, span)]
         start += length
     return tuple(stretches), tuple(incidents)
+
+
+def _varied(rng: np.random.Generator, seconds: float) -> tuple[tuple[Stretch, ...], tuple[Incident, ...]]:
+    """Many short situations: a new place every few seconds, and something happening nearly all of the time."""
+    stretches: list[Stretch] = []
+    incidents: list[Incident] = []
+    start = 0.0
+    while start < seconds:
+        place = str(rng.choice(["highway", "urban", "residential", "tunnel"], p=[0.2, 0.4, 0.3, 0.1]))
+        if stretches and stretches[-1].place == place:
+            continue
+        walked = place in ("urban", "residential")
+        length = float(rng.uniform(10.0, 18.0)) if walked else float(rng.uniform(6.0, 10.0))
+        stretches.append(Stretch(place, length))
+        at = start + float(rng.uniform(1.0, 4.0))
+        while at < start + length:
+            kinds = {"crossing": 0.3, "yield": 0.4, "wait": 0.3} if walked else {"hard_lead": 1.0}
+            incidents.append(Incident(str(rng.choice(list(kinds), p=list(kinds.values()))), at))
+            at += float(rng.uniform(3.5, 7.0))
+        start += length
+    for kind, every_s in (("horn", 9.0), ("hard_lead", 20.0), ("siren", 34.0)):
+        first = float(rng.uniform(1.0, every_s))
+        incidents += [Incident(kind, float(at)) for at in np.arange(first, seconds, every_s)]
+    return tuple(stretches), tuple(sorted(incidents, key=lambda incident: (incident.at_s, incident.kind)))
 
 
 def _everyday(rng: np.random.Generator, place: str, seconds: float) -> tuple[Incident, ...]:

@@ -10,9 +10,17 @@ from numpy.typing import NDArray
 from export.world.journey import Journey
 from export.world.places import TUNNEL_HEIGHT_M
 from export.world.road import LEAD_IN_M, Road, Section
+from export.world.scenario import Scenario
 from export.world.seeds import generator
+from export.world.town import Town
 
 SPEED_SIGNS = {"highway": "speed_120", "urban": "speed_50", "residential": "speed_30", "tunnel": "speed_80"}
+SIGNS_OF = {
+    "highway": ("guide", "curve", "speed_80", "roadworks", "speed_120", "keep_right"),
+    "urban": ("yield", "priority", "no_entry", "no_parking", "keep_right", "roadworks", "curve", "speed_30", "stop"),
+    "residential": ("yield", "priority", "no_entry", "no_parking", "curve", "speed_30", "stop", "speed_50"),
+    "tunnel": ("speed_80", "keep_right", "curve", "roadworks"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +56,19 @@ class Scenery:
         return self.things[int(first) : int(last)]
 
 
-def build_scenery(seed: int, journey: Journey) -> Scenery:
+def build_scenery(seed: int, town: Town, scenario: Scenario, journey: Journey) -> Scenery:
     """Furnishes the road of a journey."""
-    builder = _Builder(seed, journey)
+    builder = _Builder(seed, town, scenario.sign_gap_m, journey)
+    builder.mark_crossings()
     for section in journey.road.sections:
         builder.furnish(section)
-    builder.mark_crossings()
     things = sorted(builder.things, key=lambda thing: (thing.s_m, thing.id))
     return Scenery(tuple(things), np.array([thing.s_m for thing in things]))
 
 
 class _Builder:
-    def __init__(self, seed: int, journey: Journey) -> None:
+    def __init__(self, seed: int, town: Town, sign_gap_m: float | None, journey: Journey) -> None:
+        self.town, self.sign_gap_m = town, sign_gap_m
         self.rng = generator(seed, "scenery")
         self.journey = journey
         self.road: Road = journey.road
@@ -126,7 +135,7 @@ class _Builder:
             if not self._fits(s, d):
                 continue
             height = float(self.rng.uniform(3.5, 9.5))
-            variant = "conifer" if self.rng.random() < 0.3 else "broadleaf"
+            variant = str(self.rng.choice(self.town.look.trees))
             self.add(kind, variant, s, d, (height * 0.55, height * 0.55, height))
 
     def _buildings(self, per_100m: float, start: float, end: float, side: int) -> None:
@@ -171,11 +180,12 @@ class _Builder:
             self.add("parked", variant, s, d, (length, width, height), 0.0 if side < 0 else np.pi)
 
     def _signs(self, section: Section, start: float, end: float) -> None:
-        speed = SPEED_SIGNS[section.place.name]
-        for s in np.arange(start + 12.0, end - 10.0, float(self.rng.uniform(90.0, 160.0))):
-            variant = speed if self.rng.random() < 0.6 else str(self.rng.choice(["yield", "curve", "no_parking"]))
-            if section.place.name == "highway" and variant != speed:
-                variant = str(self.rng.choice(["guide", "curve"]))
+        place = section.place.name
+        for s in np.arange(start + 12.0, end - 10.0, self.sign_gap_m or float(self.rng.uniform(50.0, 110.0))):
+            usual = self.rng.random() < (0.45 if self.sign_gap_m is None else 0.1)
+            variant = SPEED_SIGNS[place] if usual else str(self.rng.choice(SIGNS_OF[place]))
+            if any(abs(t.s_m - s) < 9.0 and t.kind == "sign" and t.d_m < 0.0 for t in self.things):
+                continue
             size = (0.05, 2.6, 4.6) if variant == "guide" else (0.05, 0.75, 2.7)
             self.add("sign", variant, float(s), -(self._edge(s) + (2.0 if variant == "guide" else 0.8)), size)
 

@@ -22,7 +22,7 @@ from export.world.scenario import LIGHTS, SCENARIOS, WEATHERS, compose, require
 from export.world.scene import Stage
 from export.world.scenery import build_scenery
 from export.world.sound.microphone import RATE_HZ, Microphone
-from export.world.town import split_of, town_of
+from export.world.town import split_of, town, town_of
 from export.world.truth import ground_truth
 from export.world.weather import Weather
 
@@ -100,14 +100,15 @@ class _Drive:
         self.config, self.encode = config, encode
         self.town = town_of(config.seed) if config.town is None else config.town
         self.faults = (*own, *config.faults)
-        journey = undertake(config.seed, scenario, config.seconds)
+        place = town(self.town)
+        journey = undertake(config.seed, place, scenario, config.seconds)
         weather = Weather(config.seed, scenario)
         self.road = journey.road
         self.motion = Motion(config.seed, journey.road, journey.ego)
-        self.stage = Stage(journey, build_scenery(config.seed, journey), weather, self.motion)
-        self.camera = Camera(config.seed, journey, weather, config.width_px, config.height_px)
+        self.stage = Stage(journey, build_scenery(config.seed, place, scenario, journey), weather, self.motion)
+        self.camera = Camera(config.seed, place, journey, weather, config.width_px, config.height_px)
         self.lidar = Lidar(config.seed)
-        self.microphone = Microphone(config.seed, journey, weather, self.motion)
+        self.microphone = Microphone(config.seed, place, journey, weather, self.motion)
         self.delivery = Delivery(config.seed, START_NS, self.faults)
         self.due = _Due()
         self.gnss_seq = 0

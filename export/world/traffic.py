@@ -9,6 +9,7 @@ import numpy as np
 from export.world.driver import SIZES_M, Driver
 from export.world.road import Road
 from export.world.seeds import generator
+from export.world.town import Town
 from export.world.track import Track
 
 AHEAD_M, BEHIND_M = 250.0, 90.0
@@ -18,7 +19,8 @@ LATERAL_COMFORT_MPS2 = 2.2
 class Traffic:
     """The moving vehicles of a journey, advanced step by step together with the ego."""
 
-    def __init__(self, seed: int, road: Road, ego: Driver) -> None:
+    def __init__(self, seed: int, town: Town, road: Road, ego: Driver) -> None:
+        self._mix = np.array(town.mix)
         self._rng = generator(seed, "traffic")
         self._road = road
         self._ego = ego
@@ -152,12 +154,13 @@ class Traffic:
             return
         place = self._road.section(s_m).place.name
         shares = {
-            "highway": [0.66, 0.1, 0.22, 0.02],
-            "tunnel": [0.7, 0.12, 0.16, 0.02],
-            "urban": [0.74, 0.14, 0.06, 0.06],
-            "residential": [0.85, 0.13, 0.02, 0.0],
+            "highway": [0.63, 0.1, 0.22, 0.05],
+            "tunnel": [0.68, 0.12, 0.16, 0.04],
+            "urban": [0.68, 0.14, 0.08, 0.1],
+            "residential": [0.8, 0.13, 0.03, 0.04],
         }[place]
-        variant = str(self._rng.choice(["car", "van", "truck", "bus"], p=shares))
+        weights = np.array(shares) * self._mix
+        variant = str(self._rng.choice(["car", "van", "truck", "bus"], p=weights / weights.sum()))
         driver = self._make(variant, direction, lane, s_m, step)
         factor = self._rng.uniform(1.05, 1.25) if faster else self._rng.uniform(0.75, 1.08)
         driver.desired_mps *= float(factor) * (0.88 if variant in ("truck", "bus") and place == "highway" else 1.0)

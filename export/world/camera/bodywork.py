@@ -16,43 +16,43 @@ from export.world.camera.trim import (
     treads,
     wheels,
 )
+from export.world.town import Livery, Look
 
-PAINTS: tuple[Colour, ...] = (
-    (235, 235, 235), (46, 44, 42), (165, 163, 160), (105, 102, 100), (130, 65, 28), (32, 32, 170), (80, 46, 24),
-    (50, 100, 50), (60, 130, 190), (170, 190, 205), (28, 75, 130), (115, 82, 65),
-)  # fmt: skip
 Size = tuple[float, float, float]
 
 
-def vehicle(variant: str, look: int, size_m: Size) -> Model:
-    """The model of a vehicle; `look` picks paint and shape."""
+def vehicle(variant: str, look: int, size_m: Size, style: Look) -> Model:
+    """The model of a vehicle; `look` picks paint and shape from what is driven in the town."""
     rng = np.random.Generator(np.random.PCG64(look))
-    paint = PAINTS[int(rng.integers(len(PAINTS)))]
+    paint = style.paints[int(rng.integers(len(style.paints)))]
     builder = Builder()
     if variant == "truck":
         _truck(builder, paint, size_m, rng)
     elif variant == "bus":
         _bus(builder, paint, size_m)
     elif variant in ("van", "emergency"):
-        _van(builder, variant == "emergency", paint, size_m, rng)
+        _van(builder, style.livery if variant == "emergency" else None, paint, size_m)
     else:
-        _car(builder, paint, size_m, rng)
+        body = style.bodies[int(rng.integers(len(style.bodies)))]
+        if body == "pickup":
+            _pickup(builder, paint, size_m)
+        else:
+            _car(builder, body, paint, size_m, rng)
     return builder.build()
 
 
-def _car(b: Builder, paint: Colour, size: Size, rng: np.random.Generator) -> None:
+def _car(b: Builder, body: str, paint: Colour, size: Size, rng: np.random.Generator) -> None:
     length, width, height = size
     x, y = 0.5 * length, 0.5 * width
     belt = height * float(rng.uniform(0.57, 0.63))
-    hatch = rng.random() < 0.55
-    rear = length * float(rng.uniform(0.02, 0.10) if hatch else rng.uniform(0.16, 0.22))
+    rear = length * float(rng.uniform(*{"hatch": (0.05, 0.1), "saloon": (0.16, 0.22), "estate": (0.01, 0.04)}[body]))
     front = length * float(rng.uniform(0.25, 0.31))
     axles = (x - 0.85, -x + 0.85)
     treads(b, axles, y, 0.32)
     b.prism((-x, -y, 0.22), (x, y, belt), paint, (0.04, 0.12, 0.05), shade(paint, 1.06))
     wheels(b, axles, y, 0.32)
     cabin = ((-x + rear, -y + 0.06, belt), (x - front, y - 0.06, height))
-    lean = (0.35 if hatch else 0.6, 0.75, 0.2)
+    lean = ({"hatch": 0.4, "saloon": 0.6, "estate": 0.12}[body], 0.75, 0.2)
     b.prism(*cabin, shade(paint, 0.97), lean)
     _cabin_glass(b, cabin, lean)
     rear_trim(b, x, y, (0.34, belt), paint)
@@ -76,12 +76,29 @@ def _cabin_glass(b: Builder, cabin: tuple[Size, Size], lean: Size) -> None:
         b.face([at(u0, 0, 0.12), at(u1, 0, 0.12), at(u1, 0, 0.88), at(u0, 0, 0.88)], GLASS)
 
 
-def _van(b: Builder, emergency: bool, paint: Colour, size: Size, rng: np.random.Generator) -> None:
-    """A box with a short nose; with `emergency` painted, striped and with light bars."""
+def _pickup(b: Builder, paint: Colour, size: Size) -> None:
+    """A cabin in the middle and an open bed behind it."""
     length, width, height = size
     x, y = 0.5 * length, 0.5 * width
-    if emergency:
-        paint = (240, 240, 240) if rng.random() < 0.6 else (40, 40, 200)
+    top, belt = 1.12 * height, 0.66 * height
+    axles = (x - 0.9, -x + 0.95)
+    treads(b, axles, y, 0.38)
+    b.prism((-x, -y, 0.36), (x, y, belt), paint, (0.0, 0.1, 0.04), shade(paint, 0.5))
+    wheels(b, axles, y, 0.38)
+    cabin = ((-x + 0.42 * length, -y + 0.06, belt), (x - 0.26 * length, y - 0.06, top))
+    lean = (0.1, 0.55, 0.16)
+    b.prism(*cabin, shade(paint, 0.97), lean)
+    _cabin_glass(b, cabin, lean)
+    rear_trim(b, x, y, (0.46, belt), paint)
+    front_trim(b, x, y, (0.46, belt))
+
+
+def _van(b: Builder, livery: Livery | None, paint: Colour, size: Size) -> None:
+    """A box with a short nose; with a livery painted, striped and with light bars."""
+    length, width, height = size
+    x, y = 0.5 * length, 0.5 * width
+    if livery:
+        paint = livery.paint
         height -= 0.22
     nose = x - 0.95
     axles = (x - 1.0, -x + 1.0)
@@ -95,14 +112,14 @@ def _van(b: Builder, emergency: bool, paint: Colour, size: Size, rng: np.random.
     rear_panel(b, -x - 0.004, (-y + 0.25, y - 0.25), (1.35, height - 0.3), GLASS, 0.02)
     for side in (1, -1):
         side_panel(b, side, y - 0.03, (nose - 1.45, nose - 0.62), (1.3, min(2.0, height - 0.3)), GLASS, 0.03)
-        if emergency:
-            stripe = (40, 40, 210) if paint[0] > 200 else (245, 245, 245)
-            side_panel(b, side, y + 0.002, (-x + 0.05, nose - 0.1), (0.85, 1.2), stripe, 0.02)
+        if livery:
+            side_panel(b, side, y + 0.002, (-x + 0.05, nose - 0.1), (0.85, 1.2), livery.stripe, 0.02)
     wheels(b, axles[1:], y, 0.36)
     rear_trim(b, x, y, (0.45, 1.45), paint)
-    if emergency:
-        light_bar(b, -x + 0.25, y, height)
-        light_bar(b, nose - 0.8, y, height)
+    if livery:
+        rear_panel(b, -x - 0.006, (-y + 0.05, y - 0.05), (0.85, 1.2), livery.stripe, 0.02)
+        light_bar(b, -x + 0.25, y, height, livery.beacons)
+        light_bar(b, nose - 0.8, y, height, livery.beacons)
     b.part(nose + 0.5)
     b.prism((nose - 0.25, -y, 0.28), (x, y, 1.2), paint, (0.0, 0.14, 0.05))
     wheels(b, axles[:1], y, 0.36)

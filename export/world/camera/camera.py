@@ -22,6 +22,7 @@ from export.world.camera.structures import canopy, structure
 from export.world.camera.surface import Surface
 from export.world.journey import Journey
 from export.world.scene import Body, Fixture, Scene
+from export.world.town import Town
 from export.world.weather import Weather
 
 TREE_SIGHT_M, SMALL_SIGHT_M = 150.0, 110.0
@@ -39,14 +40,17 @@ class Shot:
 class Camera:
     """Renders scenes of one journey."""
 
-    def __init__(self, seed: int, journey: Journey, weather: Weather, width_px: int, height_px: int) -> None:
+    def __init__(
+        self, seed: int, town: Town, journey: Journey, weather: Weather, width_px: int, height_px: int
+    ) -> None:
+        self._look = town.look
         self.lens = Lens.of_size(width_px, height_px)
         self._weather = weather
         self._sky = Sky(seed, weather, width_px, self.lens.focal_px, rows=int(0.56 * height_px))
-        self._ground = Ground(seed, journey, self.lens)
+        self._ground = Ground(seed, town.look, journey, weather.snow, self.lens)
         self._surface = Surface(self._ground)
-        self._painter = Painter(self.lens)
-        self._film = Film(seed, width_px, height_px, weather.rain)
+        self._painter = Painter(self.lens, town.look.signs)
+        self._film = Film(seed, town, width_px, height_px, weather)
         self._models: dict[int, Model] = {}
 
     def render(self, scene: Scene, frame: int) -> Shot:
@@ -94,10 +98,10 @@ class Camera:
     def _body(self, body: Body, scene: Scene) -> Placed:
         if body.kind == "pedestrian":
             view = math.atan2(body.y_m, body.x_m - self.lens.forward_m)
-            model = person(body.look, body.size_m[2], body.walked_m, body.speed_mps > 0.2, body.turn_rad, view)
+            model = person(body.look, body.size_m[2], body.walked_m, body.intent, body.turn_rad, view, self._look)
             return Placed(body.id, model, body.x_m, body.y_m, 0.0)
         if body.id not in self._models:
-            self._models[body.id] = vehicle(body.variant, body.look, body.size_m)
+            self._models[body.id] = vehicle(body.variant, body.look, body.size_m, self._look)
         lit: tuple[str, ...] = ()
         parked = body.id >= 20_000
         if scene.air.lamps > 0.1 and not parked:
@@ -106,20 +110,20 @@ class Camera:
             lit = ("tail",)
         if body.siren:
             phase = int(scene.time_s * 7.0 + body.look % 7) % 2
-            lit = (*lit, f"blue{phase}")
+            lit = (*lit, f"beacon{phase}")
         return Placed(body.id, self._models[body.id], body.x_m, body.y_m, body.turn_rad, lit)
 
     def _structure(self, fixture: Fixture) -> Model:
         key = -fixture.thing.id
         if key not in self._models:
-            self._models[key] = structure(fixture.thing)
+            self._models[key] = structure(fixture.thing, self._look, self._weather.snow)
         return self._models[key]
 
     def _tree(self, fixture: Fixture) -> Model:
         """Trees always face the camera: their model looks along -x, turned by the view."""
         key = -fixture.thing.id
         if key not in self._models:
-            self._models[key] = canopy(fixture.thing, 0.0)
+            self._models[key] = canopy(fixture.thing, 0.0, self._look, self._weather.snow)
         return self._models[key]
 
     def _lamps(self, scene: Scene) -> NDArray[np.float64]:

@@ -8,26 +8,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.world.camera.model import Builder, Colour, Model
+from export.world.town import Look
 
 SKINS: tuple[Colour, ...] = ((150, 180, 225), (115, 150, 200), (80, 115, 165), (50, 75, 115))
-CLOTHES: tuple[Colour, ...] = (
-    (60, 50, 160), (160, 90, 40), (70, 120, 60), (50, 50, 55), (200, 200, 205), (40, 150, 200), (120, 60, 110),
-    (30, 90, 140), (90, 80, 70), (190, 150, 60),
-)  # fmt: skip
-TROUSERS: tuple[Colour, ...] = ((70, 45, 35), (40, 40, 42), (95, 95, 100), (60, 80, 105), (110, 80, 55))
 
 
-def person(look: int, height_m: float, stride_m: float, moving: bool, bearing_rad: float, view_rad: float) -> Model:
+def person(
+    look: int, height_m: float, stride_m: float, intent: str, bearing_rad: float, view_rad: float, style: Look
+) -> Model:
     """A person in the levelled ego's axes, origin at the feet.
 
     Args:
+        intent: walks, waits, will_cross or crosses; who is about to cross stands on their toes with an arm held out
+            to the traffic, so that the intent can be seen.
         stride_m: distance walked so far; swings the limbs.
         bearing_rad: the way they face, in the ego frame.
         view_rad: direction from the camera to them, in the ego frame; strips lie across it.
     """
     rng = np.random.Generator(np.random.PCG64(look))
-    skin, top = SKINS[int(rng.integers(len(SKINS)))], CLOTHES[int(rng.integers(len(CLOTHES)))]
-    legs, hair = TROUSERS[int(rng.integers(len(TROUSERS)))], tuple(float(c) for c in rng.uniform(20, 95, 3))
+    skin, top = SKINS[int(rng.integers(len(SKINS)))], style.clothes[int(rng.integers(len(style.clothes)))]
+    legs, hair = style.trousers[int(rng.integers(len(style.trousers)))], tuple(float(c) for c in rng.uniform(20, 95, 3))
+    if rng.random() < style.hats:
+        hair = style.clothes[int(rng.integers(len(style.clothes)))]
+    moving, signals = intent in ("walks", "crosses"), intent == "will_cross"
     h = height_m
     swing = 0.42 * math.sin(2 * math.pi * stride_m / (0.8 * h)) if moving else 0.05
     forward = np.array([math.cos(bearing_rad), math.sin(bearing_rad), 0.0])
@@ -58,6 +61,8 @@ def person(look: int, height_m: float, stride_m: float, moving: bool, bearing_ra
     for side, phase in ((1.0, -1.0), (-1.0, 1.0)):
         shoulder = np.array([0.0, 0.0, 0.80 * h]) + left * (0.105 * h * side)
         hand = shoulder + forward * (0.30 * h * math.sin(swing * phase)) + np.array([0.0, 0.0, -0.33 * h])
+        if signals and side > 0:
+            hand = shoulder + forward * (0.30 * h) + np.array([0.0, 0.0, 0.12 * h])
         limb(shoulder, hand, 0.055, 0.04, (top[0] * 0.8, top[1] * 0.8, top[2] * 0.8))
     width = 0.15 + 0.11 * broad
     limb(hip - np.array([0.0, 0.0, 0.03 * h]), neck, width * 0.85, width, top)

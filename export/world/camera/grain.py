@@ -21,9 +21,9 @@ SIGHT_M = 42.0  # beyond, it would only flicker
 class Grain:
     """Multiplies the texture into the picture of the ground."""
 
-    def __init__(self, rng: np.random.Generator, lens: Lens) -> None:
+    def __init__(self, rng: np.random.Generator, lens: Lens, snow: float) -> None:
         self._lens = lens
-        self._texture = _texture(rng)
+        self._texture = _texture(rng, snow)
 
     def apply(self, below: U8, top: int, pose: Pose, tone: float) -> None:
         """Textures the rows from `top` down, in place, and multiplies them by `tone`."""
@@ -57,11 +57,18 @@ class Grain:
         return np.stack([x, y], axis=1) / GRAIN_M
 
 
-def _texture(rng: np.random.Generator) -> U8:
-    """A wrapping texture around 128: fine chips, patches, a few cracks."""
+def _texture(rng: np.random.Generator, snow: float) -> U8:
+    """A wrapping texture around 128: fine chips, patches, a few cracks, and where it snows (0..1) white patches."""
     total = rng.normal(0.0, 12.0, (GRAIN_PX, GRAIN_PX)).astype(np.float32)
     for cells, weight in ((8, 6.0), (32, 4.0), (128, 7.0)):
         grid = rng.normal(0.0, 1.0, (cells, cells)).astype(np.float32)
         tiled = cv2.resize(np.tile(grid, (3, 3)), (3 * GRAIN_PX, 3 * GRAIN_PX), interpolation=cv2.INTER_CUBIC)
         total += weight * tiled[GRAIN_PX : 2 * GRAIN_PX, GRAIN_PX : 2 * GRAIN_PX]
-    return np.asarray(np.clip(total + 128.0, 60, 200), dtype=np.uint8)
+    if snow:
+        drifts = np.zeros_like(total)
+        for cells, weight in ((6, 1.0), (20, 0.6), (64, 0.3)):
+            grid = rng.normal(0.0, 1.0, (cells, cells)).astype(np.float32)
+            tiled = cv2.resize(np.tile(grid, (3, 3)), (3 * GRAIN_PX, 3 * GRAIN_PX), interpolation=cv2.INTER_CUBIC)
+            drifts += weight * tiled[GRAIN_PX : 2 * GRAIN_PX, GRAIN_PX : 2 * GRAIN_PX]
+        total += 70.0 * np.clip((drifts + 1.3 * snow - 0.9) * 1.5, 0.0, 1.0)
+    return np.asarray(np.clip(total + 128.0, 60, 250 if snow else 200), dtype=np.uint8)

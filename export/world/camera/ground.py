@@ -15,6 +15,7 @@ from export.world.journey import Journey
 from export.world.motion import Pose
 from export.world.road import Road, Section
 from export.world.seeds import generator
+from export.world.town import Look
 from export.world.weather import Atmosphere
 
 F64 = NDArray[np.float64]
@@ -25,28 +26,29 @@ SIGHT_M = 190
 STATIONS = np.unique(np.round(np.concatenate([np.arange(-2, 14, 2), np.geomspace(14, SIGHT_M, 26)])).astype(np.int64))
 NEAREST_M = 2.2  # ground nearer than this is below the picture
 WET_TONE = 0.72
-WHITE: Paint = (222.0, 226.0, 226.0)
-YELLOW: Paint = (70.0, 185.0, 225.0)
+SNOW = np.array([238.0, 236.0, 232.0])
 VERGE_OF = {"urban": "paving", "tunnel": "gravel", "highway": "grass", "residential": "grass"}
 
 
 class Ground:
     """Draws the ground of one journey."""
 
-    def __init__(self, seed: int, journey: Journey, lens: Lens) -> None:
+    def __init__(self, seed: int, look: Look, journey: Journey, snow: float, lens: Lens) -> None:
         rng = generator(seed, "ground")
         self.road: Road = journey.road
         self.lens = lens
-        self._grain = Grain(rng, lens)
+        self._grain = Grain(rng, lens, snow)
         self._light = GroundLight(lens)
-        tone = float(rng.uniform(62, 112))
-        self._asphalt = np.array([tone * 1.02, tone, tone * 0.98]) + rng.uniform(-4, 4, 3)
-        self._verges = {
-            "grass": np.array([48.0, 112.0, 92.0]) * rng.uniform(0.75, 1.2) + rng.uniform(-14, 14, 3),
-            "paving": np.array([128.0, 134.0, 138.0]) * rng.uniform(0.8, 1.1),
-            "gravel": np.array([88.0, 102.0, 110.0]) * rng.uniform(0.8, 1.1),
-        }
-        self._inner = YELLOW if rng.random() < 0.3 else WHITE
+        self._asphalt = np.array(look.asphalt) * float(rng.uniform(0.9, 1.1))
+        verges = {"grass": look.grass, "paving": look.paving, "gravel": (88.0, 102.0, 110.0)}
+        self._verges = {name: np.array(colour) * float(rng.uniform(0.88, 1.1)) for name, colour in verges.items()}
+        for name, cover in (("grass", 0.9), ("paving", 0.75)):
+            self._verges[name] += (SNOW - self._verges[name]) * (cover * snow**0.4 if snow else 0.0)
+        self._asphalt += (SNOW - self._asphalt) * (0.12 * snow)
+        self._outer, self._inner = (
+            _paint(np.array(colour) * (1.0 - look.wear) + self._asphalt * look.wear)
+            for colour in (look.marking, look.centre_marking)
+        )
         self._kerbs = rng.random() < 0.7
         self._edges = Edges(self.road)
         self.dashes = dashes(self.road)
@@ -67,8 +69,8 @@ class Ground:
         for section, first, last in reversed(spans):
             if section.place.name != "residential":
                 self._lines(picture, {name: strip[first:last] for name, strip in strips.items()})
-        self._fill(picture, self.quads(self.dashes, pose, station_m, 95.0), WHITE)
-        self._fill(picture, self.quads(self.zebras, pose, station_m, 70.0), WHITE)
+        self._fill(picture, self.quads(self.dashes, pose, station_m, 95.0), self._outer)
+        self._fill(picture, self.quads(self.zebras, pose, station_m, 70.0), self._outer)
         self._grain.apply(below, top, pose, WET_TONE if air.weather == "rain" else 1.0)
         self._light.apply(below, top, pose.pitch_rad, air, lamps_ego)
         self._apply_air(below, top, pose, air)
@@ -111,7 +113,7 @@ class Ground:
 
     def _lines(self, picture: U8, strip: dict[str, F64]) -> None:
         for line in ("line_right", "line_left", "inner_right", "inner_left"):
-            _band(picture, strip[line + "_a"], strip[line + "_b"], self._inner if line[0] == "i" else WHITE)
+            _band(picture, strip[line + "_a"], strip[line + "_b"], self._inner if line[0] == "i" else self._outer)
 
     def _patchwork(self, picture: U8, pose: Pose, station_m: float) -> None:
         stations, corners, tones = self._patches

@@ -15,6 +15,7 @@ from export.world.camera.lens import NEAR_M, SHIFT, Lens, clip_near, clip_to_pic
 from export.world.camera.light import air_colour, brightness
 from export.world.camera.model import CORNERS, Lamp, Model
 from export.world.camera.signs import draw_plate, plate_corners
+from export.world.town import SignStyle
 from export.world.weather import Atmosphere
 
 F64 = NDArray[np.float64]
@@ -49,8 +50,9 @@ class Seen:
 class Painter:
     """Draws placed shapes; owns the hidden-share mask."""
 
-    def __init__(self, lens: Lens) -> None:
+    def __init__(self, lens: Lens, signs: SignStyle | None = None) -> None:
         self.lens = lens
+        self._signs = signs or SignStyle()
         self._glows: dict[tuple[int, tuple[float, float, float]], U8] = {}
 
     def paint(
@@ -78,7 +80,7 @@ class Painter:
                 if visible[f]:
                     cv2.fillConvexPoly(picture, fixed[f], shades[f], cv2.LINE_AA, SHIFT)
             if p.plate:
-                draw_plate(picture, self.lens, self._plate_ego(p), p.plate, pitch_rad, air)
+                draw_plate(picture, self.lens, self._plate_ego(p), p.plate, self._signs, pitch_rad, air)
             for lamp in p.model.lamps:
                 if lamp.kind in p.lit:
                     self._lamp(picture, p, lamp, pitch_rad, air)
@@ -234,7 +236,7 @@ class Painter:
     def _plate_ego(self, p: Placed) -> F64:
         """(4, 3) corners of a sign's plate in the ego frame."""
         c, s = math.cos(p.turn_rad), math.sin(p.turn_rad)
-        corners = plate_corners(p.plate, float(p.model.vertices_m[:, 2].max()) + 0.1)
+        corners = plate_corners(p.plate, float(p.model.vertices_m[:, 2].max()) + 0.1, self._signs)
         x, y = corners[:, 0].copy(), corners[:, 1].copy()
         corners[:, 0], corners[:, 1] = p.x_m + x * c - y * s, p.y_m + x * s + y * c
         return corners

@@ -1,4 +1,4 @@
-"""Traffic signs: plates as small pictures, warped into place."""
+"""Traffic signs: plates as small pictures in a town's design, warped into place."""
 
 from __future__ import annotations
 
@@ -11,80 +11,68 @@ from numpy.typing import NDArray
 
 from export.world.camera.lens import Lens
 from export.world.camera.light import air_colour, beam
+from export.world.town import Colour, SignStyle
 from export.world.weather import Atmosphere
 
 U8 = NDArray[np.uint8]
 
 PLATE_PX = 96
-RED, WHITE, BLACK, BLUE, GREEN = (40, 30, 200), (235, 238, 238), (25, 25, 25), (170, 80, 20), (70, 120, 20)
-SIZES_M = {"guide": (2.6, 1.5), "crossing": (0.7, 0.7)}
+MIDDLE = (48, 48)
+WHITE, BLACK, YELLOW = (235, 238, 238), (25, 25, 25), (40, 200, 240)
+GUIDE_M = (2.6, 1.5)
+AA = cv2.LINE_AA
 
 
 @cache
-def plate(variant: str) -> tuple[U8, U8]:
-    """Picture (96, 96, 3) and mask (96, 96) of a plate."""
+def plate(variant: str, style: SignStyle) -> tuple[U8, U8]:
+    """Picture (96, 96, 3) and mask (96, 96) of a plate; variants are those of export.world.grammar.SIGNS."""
     picture, mask = np.zeros((PLATE_PX, PLATE_PX, 3), np.uint8), np.zeros((PLATE_PX, PLATE_PX), np.uint8)
-    middle = (48, 48)
     if variant.startswith("speed_"):
-        _disc(picture, mask, RED, WHITE, 34)
-        text = variant[6:]
-        scale = 1.45 if len(text) == 2 else 1.05
-        (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, scale, 3)
-        cv2.putText(
-            picture, text, (48 - width // 2, 48 + height // 2), cv2.FONT_HERSHEY_DUPLEX, scale, BLACK, 3, cv2.LINE_AA
-        )
+        _round(picture, mask, style.red, style.ground, 46 - style.rim)
+        _number(picture, variant[6:], style)
     elif variant == "stop":
-        ring = [
-            (round(48 + 47 * math.cos(a)), round(48 + 47 * math.sin(a)))
-            for a in np.arange(8) * math.pi / 4 + math.pi / 8
-        ]
-        cv2.fillConvexPoly(mask, np.array(ring), 255, cv2.LINE_AA)
-        cv2.fillConvexPoly(picture, np.array(ring), WHITE, cv2.LINE_AA)
-        inner = [
-            (round(48 + 42 * math.cos(a)), round(48 + 42 * math.sin(a)))
-            for a in np.arange(8) * math.pi / 4 + math.pi / 8
-        ]
-        cv2.fillConvexPoly(picture, np.array(inner), RED, cv2.LINE_AA)
-        cv2.putText(picture, "STOP", (12, 58), cv2.FONT_HERSHEY_DUPLEX, 0.9, WHITE, 2, cv2.LINE_AA)
-    elif variant in ("yield", "curve"):
-        outer = [(2, 8), (94, 8), (48, 90)] if variant == "yield" else [(2, 88), (94, 88), (48, 6)]
-        inner = [(18, 17), (78, 17), (48, 71)] if variant == "yield" else [(18, 79), (78, 79), (48, 25)]
-        cv2.fillConvexPoly(mask, np.array(outer), 255, cv2.LINE_AA)
-        cv2.fillConvexPoly(picture, np.array(outer), RED, cv2.LINE_AA)
-        cv2.fillConvexPoly(picture, np.array(inner), WHITE, cv2.LINE_AA)
-        if variant == "curve":
-            cv2.polylines(picture, [np.array([(44, 76), (44, 60), (54, 52), (52, 40)])], False, BLACK, 5, cv2.LINE_AA)
+        _polygon(picture, mask, _octagon(47), WHITE)
+        _polygon(picture, mask, _octagon(42), style.red)
+        cv2.putText(picture, "STOP", (12, 58), cv2.FONT_HERSHEY_DUPLEX, 0.9, WHITE, 2, AA)
+    elif variant == "yield":
+        _polygon(picture, mask, [(2, 8), (94, 8), (48, 90)], style.red)
+        _polygon(picture, mask, _inner([(2, 8), (94, 8), (48, 90)], (48, 35), style.rim), style.ground)
+    elif variant in ("curve", "roadworks"):
+        _warning(picture, mask, variant, style)
     elif variant == "no_parking":
-        _disc(picture, mask, RED, BLUE, 36)
-        cv2.line(picture, (22, 22), (74, 74), RED, 9, cv2.LINE_AA)
+        _round(picture, mask, style.red, style.blue, 48 - style.rim)
+        cv2.line(picture, (22, 22), (74, 74), style.red, 9, AA)
+    elif variant == "no_entry":
+        _round(picture, mask, WHITE, style.red, 43)
+        cv2.rectangle(picture, (17, 39), (79, 57), WHITE, -1)
+    elif variant == "priority":
+        _polygon(picture, mask, [(48, 1), (95, 48), (48, 95), (1, 48)], WHITE)
+        _polygon(picture, mask, [(48, 16), (80, 48), (48, 80), (16, 48)], YELLOW)
+    elif variant == "keep_right":
+        _round(picture, mask, WHITE, style.blue, 43)
+        cv2.arrowedLine(picture, (28, 28), (70, 70), WHITE, 10, AA, tipLength=0.5)
     elif variant == "crossing":
-        mask[:] = 255
-        picture[:] = BLUE
-        cv2.fillConvexPoly(picture, np.array([(48, 12), (8, 84), (88, 84)]), WHITE, cv2.LINE_AA)
-        cv2.circle(picture, (50, 36), 6, BLACK, -1, cv2.LINE_AA)
-        for a, b in (((50, 42), (46, 60)), ((46, 60), (38, 76)), ((46, 60), (56, 76)), ((49, 48), (60, 56))):
-            cv2.line(picture, a, b, BLACK, 5, cv2.LINE_AA)
+        _crossing(picture, mask, style)
     else:
-        mask[:] = 255
-        picture[:] = GREEN if variant == "guide" else BLUE
+        mask[:], picture[:] = 255, style.green if style.font != 3 else style.blue
         cv2.rectangle(picture, (4, 4), (91, 91), WHITE, 2)
         for row in (28, 54, 78):
             cv2.line(picture, (14, row), (70, row), WHITE, 6)
         cv2.arrowedLine(picture, (82, 84), (82, 24), WHITE, 4, tipLength=0.3)
-    cv2.circle(mask, middle, 1, 255, -1)
     return picture, mask
 
 
-def plate_corners(variant: str, top_m: float) -> NDArray[np.float64]:
+def plate_corners(variant: str, top_m: float, style: SignStyle) -> NDArray[np.float64]:
     """(4, 3) corners of a plate in its sign's frame, clockwise from the upper left as seen from -x."""
-    width, height = SIZES_M.get(variant, (0.75, 0.75))
+    width, height = GUIDE_M if variant == "guide" else (style.size_m, style.size_m)
     low, half = top_m - height, 0.5 * width
     return np.array([[-0.06, half, top_m], [-0.06, -half, top_m], [-0.06, -half, low], [-0.06, half, low]])
 
 
 def draw_plate(
-    picture: U8, lens: Lens, corners_ego: NDArray[np.float64], variant: str, pitch_rad: float, air: Atmosphere
-) -> None:
+    picture: U8, lens: Lens, corners_ego: NDArray[np.float64], variant: str, style: SignStyle, pitch_rad: float,
+    air: Atmosphere,
+) -> None:  # fmt: skip
     """Warps the plate onto the picture, lit (plates throw the ego's own light back) and faded by the air."""
     pixels, depth = lens.project(corners_ego, pitch_rad)
     if depth.min() < 1.0:
@@ -95,12 +83,12 @@ def draw_plate(
     if right - left < 2 or bottom - top < 2:
         return
     away = pixels[0, 0] > pixels[1, 0]
-    source, mask = plate(variant)
+    source, mask = plate(variant, style)
     square = np.array([[0, 0], [PLATE_PX, 0], [PLATE_PX, PLATE_PX], [0, PLATE_PX]], np.float32)
     shrink = max((pixels.max(axis=0) - pixels.min(axis=0)).max(), 2.0) / PLATE_PX
     if shrink < 0.5:
         size = max(round(PLATE_PX * shrink * 1.5), 4)
-        source, mask = _small(variant, size)
+        source, mask = _small(variant, style, size)
         square = square * (size / PLATE_PX)
     matrix = cv2.getPerspectiveTransform(square, (pixels - (left + 0.5, top + 0.5)).astype(np.float32))
     area = (right - left, bottom - top)
@@ -120,14 +108,60 @@ def draw_plate(
 
 
 @cache
-def _small(variant: str, size: int) -> tuple[U8, U8]:
-    picture, mask = plate(variant)
+def _small(variant: str, style: SignStyle, size: int) -> tuple[U8, U8]:
+    picture, mask = plate(variant, style)
     shape = (size, size)
     small = np.asarray(cv2.resize(picture, shape, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     return small, np.asarray(cv2.resize(mask, shape, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _disc(picture: U8, mask: U8, rim: tuple[int, int, int], field: tuple[int, int, int], radius: int) -> None:
-    cv2.circle(mask, (48, 48), 46, 255, -1, cv2.LINE_AA)
-    cv2.circle(picture, (48, 48), 46, rim, -1, cv2.LINE_AA)
-    cv2.circle(picture, (48, 48), radius, field, -1, cv2.LINE_AA)
+def _round(picture: U8, mask: U8, rim: Colour, field: Colour, radius: int) -> None:
+    cv2.circle(mask, MIDDLE, 46, 255, -1, AA)
+    cv2.circle(picture, MIDDLE, 46, rim, -1, AA)
+    cv2.circle(picture, MIDDLE, radius, field, -1, AA)
+
+
+def _polygon(picture: U8, mask: U8, corners: list[tuple[int, int]], colour: Colour) -> None:
+    cv2.fillConvexPoly(mask, np.array(corners), 255, AA)
+    cv2.fillConvexPoly(picture, np.array(corners), colour, AA)
+
+
+def _octagon(radius: int) -> list[tuple[int, int]]:
+    angles = [(k + 0.5) * math.pi / 4 for k in range(8)]
+    return [(round(48 + radius * math.cos(a)), round(48 + radius * math.sin(a))) for a in angles]
+
+
+def _inner(corners: list[tuple[int, int]], middle: tuple[int, int], rim: int) -> list[tuple[int, int]]:
+    """The corners drawn in towards the middle so that a rim remains."""
+    share = 1.0 - rim / 28.0
+    return [
+        (round(middle[0] + (x - middle[0]) * share), round(middle[1] + (y - middle[1]) * share)) for x, y in corners
+    ]
+
+
+def _number(picture: U8, text: str, style: SignStyle) -> None:
+    scale = (1.5 if style.font == 2 else 1.4) if len(text) == 2 else 1.05
+    thick = 4 if style.font != 2 else 3
+    (width, height), _ = cv2.getTextSize(text, style.font, scale, thick)
+    cv2.putText(picture, text, (48 - width // 2, 48 + height // 2), style.font, scale, BLACK, thick, AA)
+
+
+def _warning(picture: U8, mask: U8, variant: str, style: SignStyle) -> None:
+    corners = [(2, 88), (94, 88), (48, 6)]
+    _polygon(picture, mask, corners, style.red)
+    _polygon(picture, mask, _inner(corners, (48, 61), style.rim), style.ground)
+    if variant == "curve":
+        cv2.polylines(picture, [np.array([(44, 76), (44, 60), (54, 52), (52, 40)])], False, BLACK, 6, AA)
+        return
+    cv2.fillConvexPoly(picture, np.array([(50, 77), (76, 77), (63, 60)]), BLACK, AA)
+    cv2.circle(picture, (44, 41), 5, BLACK, -1, AA)
+    for a, b in (((43, 46), (36, 62)), ((36, 62), (28, 77)), ((36, 62), (43, 77)), ((42, 50), (56, 66))):
+        cv2.line(picture, a, b, BLACK, 5, AA)
+
+
+def _crossing(picture: U8, mask: U8, style: SignStyle) -> None:
+    mask[:], picture[:] = 255, style.blue
+    cv2.fillConvexPoly(picture, np.array([(48, 12), (8, 84), (88, 84)]), WHITE, AA)
+    cv2.circle(picture, (50, 36), 6, BLACK, -1, AA)
+    for a, b in (((50, 42), (46, 60)), ((46, 60), (38, 76)), ((46, 60), (56, 76)), ((49, 48), (60, 56))):
+        cv2.line(picture, a, b, BLACK, 5, AA)

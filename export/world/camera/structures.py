@@ -10,26 +10,28 @@ from export.world.camera.bodywork import vehicle
 from export.world.camera.model import Builder, Colour, Lamp, Model, shade
 from export.world.camera.trim import front_panel, rear_panel, side_panel
 from export.world.scenery import Thing
+from export.world.town import Look
 
-WALLS: tuple[Colour, ...] = (
-    (170, 190, 205), (140, 165, 190), (120, 130, 160), (185, 190, 190), (110, 120, 140), (90, 110, 160),
-    (150, 160, 150),
-)  # fmt: skip
-ROOFS: tuple[Colour, ...] = ((55, 65, 110), (60, 60, 70), (70, 85, 130), (80, 80, 85))
+SNOW = np.array([238.0, 236.0, 232.0])
 STEEL: Colour = (165, 162, 158)
+# metres of a bay, share of it that is window, height of the window
+FACADES = {"grid": (3.0, 0.55, 1.45), "bands": (3.4, 0.97, 1.3), "tall": (2.2, 0.4, 2.1), "panes": (2.6, 0.86, 2.2),
+           "timber": (2.6, 0.42, 1.2)}  # fmt: skip
+# crowns of leaves: spread across, lowest and step of height (of the tree's), factor on the size of the clumps
+CROWNS = {"broadleaf": (0.2, 0.46, 0.045, 1.0), "poplar": (0.05, 0.26, 0.08, 0.62), "bush": (0.3, 0.16, 0.05, 1.0)}
 PANE: Colour = (88, 76, 66)
 CONCRETE: Colour = (150, 155, 155)
-LAMP_LIGHT: Colour = (140.0, 205.0, 255.0)
+BEAM: Colour = (42, 60, 78)
 
 
-def structure(thing: Thing) -> Model:
-    """The model of a fixed thing (trees and sign plates are drawn otherwise)."""
+def structure(thing: Thing, style: Look, snow: float) -> Model:
+    """The model of a fixed thing (trees and sign plates are drawn otherwise); snow: 0..1 on what lies flat."""
     rng = np.random.Generator(np.random.PCG64(thing.look))
     builder = Builder()
     if thing.kind == "parked":
-        return vehicle(thing.variant, thing.look, thing.size_m)
+        return vehicle(thing.variant, thing.look, thing.size_m, style)
     if thing.kind == "building":
-        _building(builder, thing, rng)
+        _building(builder, thing, rng, style, snow)
     elif thing.kind == "rail":
         _rail(builder, thing)
     elif thing.kind == "wall":
@@ -37,7 +39,7 @@ def structure(thing: Thing) -> Model:
     elif thing.kind == "portal":
         _portal(builder, thing)
     elif thing.kind == "lamp":
-        _street_lamp(builder, thing)
+        _street_lamp(builder, thing, style)
     elif thing.kind == "post":
         builder.prism((-0.04, -0.07, 0.0), (0.04, 0.07, 1.0), (225, 228, 228))
         rear_panel(builder, -0.045, (-0.075, 0.075), (0.68, 0.86), (40, 40, 40))
@@ -46,29 +48,46 @@ def structure(thing: Thing) -> Model:
     return builder.build()
 
 
-def _building(b: Builder, thing: Thing, rng: np.random.Generator) -> None:
+def _building(b: Builder, thing: Thing, rng: np.random.Generator, style: Look, snow: float) -> None:
     """The side with +y faces the road: things across the road are turned round."""
     length, depth, height = thing.size_m
     x, y = 0.5 * length, 0.5 * depth
-    wall = shade(WALLS[int(rng.integers(len(WALLS)))], float(rng.uniform(0.75, 1.15)))
-    b.prism((-x, -y, 0.0), (x, y, height), wall, roof=shade(wall, 0.6))
+    wall = shade(style.walls[int(rng.integers(len(style.walls)))], float(rng.uniform(0.8, 1.15)))
+    facade = style.facades[int(rng.integers(len(style.facades)))]
+    b.prism((-x, -y, 0.0), (x, y, height), wall, roof=_snowy(np.array(shade(wall, 0.6)), snow))
     storey = float(rng.uniform(2.7, 3.4))
-    bays = max(int(length / float(rng.uniform(2.4, 3.6))), 2)
-    lit, width = float(rng.uniform(0.15, 0.5)), float(rng.uniform(0.4, 0.7))
+    bay_m, share, window_m = FACADES[facade]
+    bays = max(int(length / (bay_m * float(rng.uniform(0.85, 1.2)))), 2)
+    lit, width = float(rng.uniform(0.15, 0.5)), share * float(rng.uniform(0.85, 1.1))
     shop = thing.variant == "block" and rng.random() < 0.6
     if shop:
         side_panel(b, 1, y + 0.015, (-x, x), (2.75, 3.05), shade(wall, 0.7))
     for floor in range(max(int(height / storey), 1)):
-        low = floor * storey + 0.9
-        span = (low, min(low + 1.45, height - 0.3)) if floor or not shop else (0.35, 2.6)
+        low = floor * storey + min(0.9, 0.5 * (storey - window_m) + 0.2)
+        span = (low, min(low + window_m, height - 0.3)) if floor or not shop else (0.35, 2.6)
+        if facade == "timber" and (floor or not shop):
+            _timbers(b, y + 0.012, (-x, x), (floor * storey, min((floor + 1) * storey, height)), bays)
         for bay in range(bays):
             middle = -x + (bay + 0.5) * length / bays
             half = 0.5 * (width if floor or not shop else 0.85) * length / bays
             side_panel(b, 1, y + 0.02, (middle - half, middle + half), span, PANE, window=bool(rng.random() < lit))
         rear_panel(b, -x - 0.02, (-0.8 * y, 0.8 * y), span, shade(wall, 0.72))
         front_panel(b, x + 0.02, (-0.8 * y, 0.8 * y), span, shade(wall, 0.72))
-    if thing.variant == "house":
-        _gable_roof(b, x, y, height, wall, ROOFS[int(rng.integers(len(ROOFS)))])
+    if thing.variant == "house" and rng.random() >= style.flat_roofs:
+        roof = style.roofs[int(rng.integers(len(style.roofs)))]
+        _gable_roof(b, x, y, height, wall, _snowy(np.array(roof), snow))
+
+
+def _timbers(b: Builder, y: float, x: tuple[float, float], z: tuple[float, float], bays: int) -> None:
+    """The dark beams of a half-timbered storey: sills, posts and braces."""
+    side_panel(b, 1, y, x, (z[0], z[0] + 0.22), BEAM)
+    for k in range(bays + 1):
+        at = x[0] + (x[1] - x[0]) * k / bays
+        side_panel(b, 1, y, (max(at - 0.12, x[0]), min(at + 0.12, x[1])), z, BEAM)
+    wide = (x[1] - x[0]) / bays
+    for k in range(0, bays, 2):
+        left = x[0] + k * wide
+        b.face([(left + 0.3, y, z[0]), (left, y, z[0]), (left + wide - 0.3, y, z[1]), (left + wide, y, z[1])], BEAM)
 
 
 def _gable_roof(b: Builder, x: float, y: float, height: float, wall: Colour, roof: Colour) -> None:
@@ -128,14 +147,26 @@ def _portal(b: Builder, thing: Thing) -> None:
     b.face([(0, y, opening), (0, -y, opening), (0, -y, top), (0, y, top)], shade(CONCRETE, 0.93), two_sided=True)
 
 
-def _street_lamp(b: Builder, thing: Thing) -> None:
+def _street_lamp(b: Builder, thing: Thing, style: Look) -> None:
     top = thing.size_m[2]
     pole: Colour = (110, 112, 110)
+    if style.lamp in ("mast", "globe"):
+        top *= 0.72
+        b.prism((-0.07, -0.07, 0.0), (0.07, 0.07, top), pole, (0.02, 0.02, 0.02))
+        wide = 0.42 if style.lamp == "globe" else 0.24
+        heads = ((0.0, -wide, wide),) if style.lamp == "mast" else ((-0.7, -0.28, 0.28), (0.7, -0.28, 0.28))
+        for middle, low, high in heads:
+            b.prism((-0.25, middle + low, top), (0.25, middle + high, top + 2 * wide), (200, 235, 250), (0.1, 0.1, 0.1))
+            b.lamps.append(Lamp((0.0, middle, top + wide), style.lamp_light, 0.9, 0, "street"))
+        return
     b.prism((-0.08, -0.08, 0.0), (0.08, 0.08, top), pole, (0.03, 0.03, 0.03))
-    b.prism((-0.05, -0.05, top - 0.1), (1.9, 0.05, top + 0.05), pole)
-    b.face([(1.1, -0.13, top - 0.12), (1.9, -0.13, top - 0.12), (1.9, 0.13, top - 0.12), (1.1, 0.13, top - 0.12)],
-           (200, 235, 250), 0.9, two_sided=True)  # fmt: skip
-    b.lamps.append(Lamp((1.5, 0.0, top - 0.15), LAMP_LIGHT, 0.9, 0, "street"))
+    for reach in (1.9,) if style.lamp == "arm" else (1.9, -1.9):
+        low, high = sorted((0.0, reach))
+        b.prism((low, -0.05, top - 0.1), (high, 0.05, top + 0.05), pole)
+        near, far = sorted((0.6 * reach, reach))
+        b.face([(near, -0.13, top - 0.12), (far, -0.13, top - 0.12), (far, 0.13, top - 0.12), (near, 0.13, top - 0.12)],
+               (200, 235, 250), 0.9, two_sided=True)  # fmt: skip
+        b.lamps.append(Lamp((0.8 * reach, 0.0, top - 0.15), style.lamp_light, 0.9, 0, "street"))
 
 
 def _sign_post(b: Builder, thing: Thing) -> None:
@@ -147,7 +178,7 @@ def _sign_post(b: Builder, thing: Thing) -> None:
     b.prism((-0.035, -0.035, 0.0), (0.035, 0.035, top - 0.1), (140, 142, 140))
 
 
-def canopy(thing: Thing, view_rad: float) -> Model:
+def canopy(thing: Thing, view_rad: float, style: Look, snow: float) -> Model:
     """A tree as seen from a direction: trunk and leaves as discs across the view, in the levelled ego's axes."""
     rng = np.random.Generator(np.random.PCG64(thing.look))
     height = thing.size_m[2]
@@ -161,7 +192,21 @@ def canopy(thing: Thing, view_rad: float) -> Model:
     b.face(
         [at(-w, 0.0), at(w, 0.0), at(0.7 * w, 0.5 * height), at(-0.7 * w, 0.5 * height)], (45, 62, 80), two_sided=True
     )
-    green = np.array([40.0, 95.0, 62.0]) * rng.uniform(0.65, 1.15) + rng.uniform(-12, 22, 3) * np.array([0.5, 0.6, 1.2])
+    green = np.array(style.leaves) * rng.uniform(0.75, 1.15) + rng.uniform(-10, 14, 3) * np.array([0.5, 0.6, 1.2])
+    green += (SNOW - green) * (0.45 * snow)
+    if thing.variant == "palm":
+        for k in range(9):
+            a = math.pi * (k / 8.0) * 1.25 - 0.125 * math.pi
+            c, s = math.cos(a), math.sin(a)
+            tip = at(0.34 * height * c, height * (0.82 + 0.2 * s))
+            b.face(
+                [at(0.0, 0.8 * height), at(0.18 * height * c - 0.03 * height * s, height * (0.86 + 0.14 * s)), tip,
+                 at(0.18 * height * c + 0.03 * height * s, height * (0.8 + 0.14 * s))],
+                _c(green * (0.7 + 0.05 * k)), two_sided=True,
+            )  # fmt: skip
+        b.face([at(-w, 0.4 * height), at(w, 0.4 * height), at(0.6 * w, 0.82 * height), at(-0.6 * w, 0.82 * height)],
+               (60, 85, 105), two_sided=True)  # fmt: skip
+        return b.build()
     if thing.variant == "conifer":
         for k in range(4):
             z0, z1, r = height * (0.16 + 0.19 * k), height * (0.5 + 0.17 * k), height * (0.24 - 0.05 * k)
@@ -170,10 +215,11 @@ def canopy(thing: Thing, view_rad: float) -> Model:
                 [at(-r, z0), at(r, z0), at(0.02, min(z1, height)), at(-0.02, min(z1, height))], _c(c), two_sided=True
             )
         return b.build()
+    spread, foot, step, wide = CROWNS[thing.variant]
     for k in range(9):
-        u = float(rng.uniform(-0.2, 0.2)) * height
-        z = height * (0.46 + 0.045 * k + float(rng.uniform(-0.03, 0.03)))
-        r = height * float(rng.uniform(0.14, 0.21)) * (1.0 - 0.05 * k)
+        u = float(rng.uniform(-spread, spread)) * height
+        z = height * (foot + step * k + float(rng.uniform(-0.03, 0.03)))
+        r = wide * height * float(rng.uniform(0.14, 0.21)) * (1.0 - 0.05 * k)
         for tone, lift, share in ((0.62 + 0.06 * k, 0.0, 1.0), (0.78 + 0.07 * k, 0.25, 0.6)):
             angles, ragged = np.arange(8) * math.pi / 4 + float(rng.uniform(0, 0.8)), rng.uniform(0.8, 1.12, 8)
             ring = [
@@ -185,6 +231,10 @@ def canopy(thing: Thing, view_rad: float) -> Model:
             ]
             b.face(ring, _c(green * tone), two_sided=True)
     return b.build()
+
+
+def _snowy(colour: np.ndarray[tuple[int, ...], np.dtype[np.float64]], snow: float) -> Colour:
+    return _c(colour + (SNOW - colour) * (0.85 * snow))
 
 
 def _c(colour: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Colour:

@@ -10,7 +10,7 @@ GLASS: Colour = (72, 60, 50)
 RUBBER: Colour = (26, 26, 27)
 PLATE: Colour = (225, 230, 230)
 DARK: Colour = (34, 34, 35)
-RED, WHITE, BLUE = (40.0, 30.0, 255.0), (225.0, 245.0, 255.0), (255.0, 90.0, 30.0)
+RED, WHITE = (40.0, 30.0, 255.0), (225.0, 245.0, 255.0)
 Span = tuple[float, float]
 
 
@@ -76,11 +76,11 @@ def front_trim(b: Builder, x: float, y: float, z: Span) -> None:
     front_panel(b, x + 0.012, (-0.26, 0.26), (low + 0.02, low + 0.13), PLATE)
 
 
-def light_bar(b: Builder, x: float, y: float, z: float) -> None:
-    """Blue lights across the roof; kinds blue0 and blue1 flash in turn."""
-    b.prism((x - 0.15, -y + 0.3, z), (x + 0.15, y - 0.3, z + 0.2), (200, 110, 50))
-    for i, side in enumerate((1, -1)):
-        b.lamps.append(Lamp((x, side * (y - 0.45), z + 0.12), BLUE, 1.4, 0, f"blue{i}"))
+def light_bar(b: Builder, x: float, y: float, z: float, beacons: tuple[Colour, Colour]) -> None:
+    """Lights across the roof; kinds beacon0 and beacon1 flash in turn."""
+    b.prism((x - 0.15, -y + 0.3, z), (x + 0.15, y - 0.3, z + 0.2), shade(beacons[0], 0.8))
+    for i, (side, colour) in enumerate(zip((1, -1), beacons)):
+        b.lamps.append(Lamp((x, side * (y - 0.45), z + 0.12), colour, 1.4, 0, f"beacon{i}"))
 
 
 def _disc(b: Builder, x: float, side: int, y: float, height: float, radius: float, colour: Colour) -> None:

@@ -17,6 +17,7 @@ from export.world.sound.engine import Engine
 from export.world.sound.path import SourcePath
 from export.world.sound.sirens import HORN_DBFS_10M, SIREN_DBFS_10M, SirenTone, horn
 from export.world.sound.voice import Voice
+from export.world.town import Town
 from export.world.track import Track
 from export.world.weather import Weather
 
@@ -60,10 +61,13 @@ class _Heard:
 class Microphone:
     """Sound of one journey at 16 kHz, full scale 1."""
 
-    def __init__(self, seed: int, journey: Journey, weather: Weather, motion: Motion) -> None:
+    def __init__(self, seed: int, town: Town, journey: Journey, weather: Weather, motion: Motion) -> None:
         rng = generator(seed, "sound")
         self._seed, self._journey, self._weather, self._motion = seed, journey, weather, motion
-        self._engine = Engine(seed, journey.ego)
+        self._hearing = town.hearing
+        self._engine = Engine(seed, town.hearing, journey.ego)
+        self._response = noise.response(town.hearing.response_db, RATE_HZ)
+        self._response_tail = np.zeros(len(self._response) - 1)
         self._loops = {
             "tyres": noise.loop(rng, 7.3, RATE_HZ, noise.TYRES),
             "wind": noise.loop(rng, 9.1, RATE_HZ, noise.WIND),
@@ -72,7 +76,7 @@ class Microphone:
         }
         self._tyre_db = float(rng.uniform(-34.0, -28.0))
         self._rain_db = float(rng.uniform(-34.0, -26.0))
-        self._passenger = Voice(seed, 1, RATE_HZ) if rng.random() < 0.3 else None
+        self._passenger = Voice(seed, town.hearing, 1, RATE_HZ) if rng.random() < 0.3 else None
         self._passenger_db = float(rng.uniform(-30.0, -24.0))
         self._tracks = {track.id: track for track in (*journey.vehicles, *journey.pedestrians)}
         self._paths: dict[int, SourcePath] = {}
@@ -190,6 +194,7 @@ class Microphone:
             add("rain", wave * dry * 10.0 ** ((self._rain_db + 6.0 * (self._weather.rain - 1.0)) / 20.0))
         rolling = self._rolling(second, time_s)
         mixed = self._echoed(total + rolling, 1.0 - self._sheltered(time_s))
+        mixed = self._coloured(mixed)
         mixed += noise.window(self._loops["hiss"], second * RATE_HZ, RATE_HZ) * 10.0 ** (-68.0 / 20.0)
         pcm = np.round(np.tanh(mixed) * 32767.0).astype(np.int16)
         return pcm, heard, (rolling**2).reshape(BIN_HZ, -1).mean(axis=1)
@@ -203,7 +208,8 @@ class Microphone:
             fade = np.clip((path.emitted_s - track.start_s) / 1.5, 0, 1) * np.clip(
                 (track.end_s - path.emitted_s) / 1.0, 0, 1
             )
-            wave = SirenTone(siren.kind, track.look).sound(path.emitted_s) * _far(path.distance_m, SIREN_DBFS_10M)
+            wave = self._siren(siren.kind, track.look).sound(path.emitted_s)
+            wave = wave * self._far(path.distance_m, SIREN_DBFS_10M)
             add("siren", wave * fade, path.bearing_rad)
 
     def _add_horns(self, time_s: F64, add: _Add) -> None:
@@ -216,9 +222,11 @@ class Microphone:
             path = self._path(track).heard(self._motion, time_s)
             since = path.emitted_s - blow.start_s
             gate = np.clip(since / 0.02, 0, 1) * np.clip((blow.seconds - since) / 0.04, 0, 1)
-            add(
-                "horn", horn(path.emitted_s, track.look) * gate * _far(path.distance_m, HORN_DBFS_10M), path.bearing_rad
-            )
+            wave = horn(path.emitted_s, track.look, self._hearing.horn_hz, self._hearing.horn_ratio) * gate
+            add("horn", wave * self._far(path.distance_m, HORN_DBFS_10M), path.bearing_rad)
+
+    def _siren(self, kind: str, look: int) -> SirenTone:
+        return SirenTone(kind, look, self._hearing.siren_pitch, self._hearing.siren_pace)
 
     def _add_people(self, second: int, time_s: F64, add: _Add) -> None:
         ego_s, _ = self._motion.station_m(second + 0.5)
@@ -229,10 +237,14 @@ class Microphone:
             path = self._path(track).heard(self._motion, time_s)
             if path.distance_m.min() > 22.0:
                 continue
-            add("footsteps", self._footsteps(track, time_s) * _far(path.distance_m, -38.0), path.bearing_rad)
+            add(
+                "footsteps",
+                self._footsteps(track, time_s) * (1.0 - 0.4 * self._weather.snow) * self._far(path.distance_m, -38.0),
+                path.bearing_rad,
+            )
             if track.look % 10 < 4:
-                voice = self._voices.setdefault(track.id, Voice(self._seed, track.id, RATE_HZ))
-                add("speech", voice.second(second) * _far(path.distance_m, -36.0), path.bearing_rad)
+                voice = self._voices.setdefault(track.id, Voice(self._seed, self._hearing, track.id, RATE_HZ))
+                add("speech", voice.second(second) * self._far(path.distance_m, -36.0), path.bearing_rad)
         if self._passenger is not None:
             add("speech", self._passenger.second(second) * 10.0 ** (self._passenger_db / 20.0))
 
@@ -247,7 +259,7 @@ class Microphone:
         walked = np.abs(track.s_m[low:high] - track.s_m[0]) + np.abs(track.d_m[low:high] - track.d_m[0])
         steps = walked / (0.42 * track.size_m[2])
         rng = np.random.Generator(np.random.PCG64(track.look))
-        fall = noise.footfall(rng, RATE_HZ) * 6.0
+        fall = noise.footfall(rng, RATE_HZ, self._hearing.sole) * 6.0
         for n in range(math.ceil(steps[0]), math.floor(steps[-1]) + 1):
             at = float(np.interp(n, steps, times))
             first = round((at - time_s[0]) * RATE_HZ)
@@ -259,7 +271,7 @@ class Microphone:
     def _rolling(self, second: int, time_s: F64) -> F64:
         """Tyres and wind of the ego, and the rush of vehicles that pass; never listed as sounds."""
         speed = np.interp(time_s, self._motion.time_s, self._motion.speed_mps)
-        wet = 1.6 if self._weather.rain else 1.0
+        wet = 1.6 if self._weather.rain else 1.0 - 0.45 * self._weather.snow  # snow dampens
         tyres = noise.window(self._loops["tyres"], second * RATE_HZ, RATE_HZ)
         wave = tyres * (speed / 20.0) ** 1.3 * (wet * 10.0 ** (self._tyre_db / 20.0))
         wave = wave + noise.window(self._loops["wind"], second * RATE_HZ, RATE_HZ) * (speed / 30.0) ** 2.2 * 0.03
@@ -297,6 +309,18 @@ class Microphone:
             echo += gain * joined[start - shift : len(joined) - shift]
         return np.asarray(dry + wet * echo)
 
+    def _coloured(self, mixed: F64) -> F64:
+        """The microphone's own response."""
+        joined = np.concatenate([self._response_tail, mixed])
+        self._response_tail = joined[len(mixed) :].copy()
+        return np.asarray(np.convolve(joined, self._response, mode="valid"))
+
+    def _far(self, distance_m: F64, dbfs_10m: float) -> F64:
+        """Amplitude over distance: 1/r from 2 m on, and what the air (and falling snow) absorbs."""
+        absorbed = (0.01 + 0.05 * self._weather.snow) * distance_m
+        level = dbfs_10m - 20.0 * np.log10(np.maximum(distance_m, 2.0) / 10.0) - absorbed
+        return np.asarray(10.0 ** (level / 20.0))
+
     def _path(self, track: Track) -> SourcePath:
         if track.id not in self._paths:
             self._paths[track.id] = SourcePath(self._journey.road, track)
@@ -307,12 +331,6 @@ class _Add(Protocol):
     """How a source joins the mix: name, sound, and where it comes from (typing only)."""
 
     def __call__(self, name: str, wave: F64, bearing: F64 | None = None) -> None: ...
-
-
-def _far(distance_m: F64, dbfs_10m: float) -> F64:
-    """Amplitude over distance: 1/r from 2 m on, and the air's absorption."""
-    level = dbfs_10m - 20.0 * np.log10(np.maximum(distance_m, 2.0) / 10.0) - 0.01 * distance_m
-    return np.asarray(10.0 ** (level / 20.0))
 
 
 def _wrapped(angle: float) -> float:

@@ -30,14 +30,19 @@ RAIN = ((20.0, -34.0), (400.0, -20.0), (1500.0, -6.0), (4000.0, 0.0), (8000.0, -
 HISS = ((20.0, -6.0), (8000.0, 0.0))
 
 
-def footfall(rng: np.random.Generator, rate_hz: int) -> F64:
-    """One footstep of 90 ms: heel thump, then sole; peak about 1."""
+def footfall(rng: np.random.Generator, rate_hz: int, sole: tuple[float, float, float] = (1.0, 0.01, 0.6)) -> F64:
+    """One footstep of 90 ms: heel thump, then sole; peak about 1.
+
+    Args:
+        sole: the ground: factor on the pitch, decay (s) and share of the scraping.
+    """
+    pitch, decay_s, scrape = sole
     count = int(0.09 * rate_hz)
     t = np.arange(count) / rate_hz
-    thump = np.sin(2 * np.pi * float(rng.uniform(70, 130)) * t) * np.exp(-t / 0.012)
-    click = np.diff(rng.normal(0, 0.7, count + 1)) * np.exp(-t / float(rng.uniform(0.006, 0.014)))
-    sole = np.concatenate([np.zeros(int(0.035 * rate_hz)), click])[:count] * 0.6
-    wave = thump + 0.8 * click + sole
+    thump = np.sin(2 * np.pi * pitch * float(rng.uniform(80, 120)) * t) * np.exp(-t / 0.012)
+    click = np.diff(rng.normal(0, 0.7, count + 1)) * np.exp(-t / (decay_s * float(rng.uniform(0.8, 1.25))))
+    scraped = np.concatenate([np.zeros(int(0.035 * rate_hz)), click])[:count] * scrape
+    wave = thump + 0.8 * click + scraped
     return np.asarray(wave / np.abs(wave).max())
 
 
@@ -50,3 +55,12 @@ def drops(rng: np.random.Generator, count: int, rate_hz: int, per_s: float) -> F
         click = np.sin(2 * np.pi * float(rng.uniform(900, 3200)) * t) * np.exp(-t / 0.0012)
         wave[at : at + len(t)] += click * float(rng.exponential(1.0))
     return wave
+
+
+def response(corners_db: tuple[float, float, float, float, float], rate_hz: int, taps: int = 63) -> F64:
+    """A linear-phase filter of a microphone whose level at 60, 250, 1000, 3000 and 7500 Hz is given."""
+    frequency = np.fft.rfftfreq(512, 1.0 / rate_hz)
+    corners = np.log([60.0, 250.0, 1000.0, 3000.0, 7500.0])
+    level_db = np.interp(np.log(np.maximum(frequency, 1.0)), corners, corners_db)
+    impulse = np.roll(np.fft.irfft(10.0 ** (level_db / 20.0), 512), taps // 2)[:taps]
+    return np.asarray(impulse * np.hamming(taps))

@@ -16,20 +16,17 @@ SIREN_DBFS_10M, HORN_DBFS_10M = -13.0, -16.0
 class SirenTone:
     """One siren: a periodic sweep of its fundamental."""
 
-    def __init__(self, kind: str, look: int) -> None:
+    def __init__(self, kind: str, look: int, pitch: float = 1.0, pace: float = 1.0) -> None:
         rng = np.random.Generator(np.random.PCG64(look))
-        self.period_s = {
-            "wail": float(rng.uniform(3.2, 5.0)),
-            "yelp": float(rng.uniform(0.28, 0.4)),
-            "hi_lo": float(rng.uniform(0.9, 1.5)),
-        }[kind]
+        usual_s = {"wail": (3.2, 5.0), "yelp": (0.28, 0.4), "hi_lo": (0.9, 1.5), "whoop": (0.8, 1.2)}[kind]
+        self.period_s = float(rng.uniform(*usual_s)) / pace
         u = np.arange(round(self.period_s * TABLE_HZ)) / round(self.period_s * TABLE_HZ)
-        low, high = float(rng.uniform(520.0, 700.0)), float(rng.uniform(1250.0, 1550.0))
+        low, high = pitch * float(rng.uniform(520.0, 700.0)), pitch * float(rng.uniform(1250.0, 1550.0))
         if kind == "hi_lo":
-            low = float(rng.uniform(410.0, 480.0))
+            low = pitch * float(rng.uniform(410.0, 480.0))
             self.frequency_hz = low * np.where(u < 0.5, 1.0, 4.0 / 3.0)
         else:
-            rise = 0.6 if kind == "wail" else 0.5
+            rise = {"wail": 0.6, "yelp": 0.5, "whoop": 0.96}[kind]
             shape = np.where(u < rise, u / rise, 1.0 - (u - rise) / (1.0 - rise))
             self.frequency_hz = low * (high / low) ** (0.5 - 0.5 * np.cos(np.pi * shape))
         cycles = np.cumsum(self.frequency_hz) / TABLE_HZ
@@ -45,12 +42,12 @@ class SirenTone:
         return _overtones(2 * np.pi * cycles, SIREN_OVERTONES)
 
 
-def horn(emitted_s: F64, look: int) -> F64:
-    """Two steady tones a third apart, unit power."""
+def horn(emitted_s: F64, look: int, low_hz: float = 400.0, ratio: float = 1.24) -> F64:
+    """Two steady tones, unit power."""
     rng = np.random.Generator(np.random.PCG64(look))
-    low = float(rng.uniform(340.0, 460.0))
+    low = low_hz * float(rng.uniform(0.93, 1.07))
     both = _overtones(2 * np.pi * low * emitted_s, HORN_OVERTONES)
-    return np.asarray((both + _overtones(2 * np.pi * 1.24 * low * emitted_s, HORN_OVERTONES)) / np.sqrt(2.0))
+    return np.asarray((both + _overtones(2 * np.pi * ratio * low * emitted_s, HORN_OVERTONES)) / np.sqrt(2.0))
 
 
 def _overtones(phase: F64, weights: tuple[float, ...]) -> F64:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.world.seeds import generator
+from export.world.town import Hearing
 
 F64 = NDArray[np.float64]
 
@@ -27,12 +28,15 @@ PHRASE_S = 3
 class Voice:
     """One talker."""
 
-    def __init__(self, seed: int, talker: int, rate_hz: int) -> None:
+    def __init__(self, seed: int, hearing: Hearing, talker: int, rate_hz: int) -> None:
         self._seed, self._talker, self._rate = seed, talker, rate_hz
         rng = generator(seed, "voice", talker)
-        self._pitch_hz = float(rng.choice([rng.uniform(90, 135), rng.uniform(170, 240)]))
-        self._tract = 1.0 if self._pitch_hz < 150 else 1.15
-        self._pace = float(rng.uniform(3.4, 5.2))
+        usual_hz = float(rng.choice([rng.uniform(90, 135), rng.uniform(170, 240)]))
+        tract = 1.0 if usual_hz < 150 else 1.15
+        self._pitch_hz = hearing.pitch * usual_hz
+        self._tracts = tuple(tract * share for share in hearing.vowels)
+        self._breath = hearing.breath
+        self._pace = hearing.pace * float(rng.uniform(3.4, 5.2))
         self._talks = float(rng.uniform(0.5, 0.9))
 
     def second(self, index: int) -> F64:
@@ -65,20 +69,20 @@ class Voice:
         voiced = np.zeros(count)
         harmonics = int(3600.0 / self._pitch_hz)
         for n in range(1, harmonics + 1):
-            weight_a = _formant_gain(n * self._pitch_hz, a, self._tract)
-            weight_b = _formant_gain(n * self._pitch_hz, b, self._tract)
+            weight_a = _formant_gain(n * self._pitch_hz, a, self._tracts)
+            weight_b = _formant_gain(n * self._pitch_hz, b, self._tracts)
             voiced += (weight_a * (1 - u) + weight_b * u) * np.sin(n * phase)
         shape = np.minimum(1.0, u / 0.15) * np.minimum(1.0, (1.0 - u) / 0.3)
         voiced *= shape * 1.5
-        if rng.random() < 0.6:
+        if rng.random() < self._breath:
             burst = min(int(0.07 * self._rate), count)
             breath = np.diff(rng.normal(0.0, 0.35, burst + 1)) * np.hanning(burst)
             voiced[:burst] += breath
         sound[first : first + count] += voiced
 
 
-def _formant_gain(frequency_hz: float, formants: tuple[int, int, int], tract: float) -> float:
+def _formant_gain(frequency_hz: float, formants: tuple[int, int, int], tracts: tuple[float, ...]) -> float:
     gain = 0.02
-    for formant, weight, width in zip(formants, (1.0, 0.5, 0.25), (90.0, 120.0, 170.0)):
+    for formant, tract, weight, width in zip(formants, tracts, (1.0, 0.5, 0.25), (90.0, 120.0, 170.0)):
         gain += weight / (1.0 + ((frequency_hz - formant * tract) / width) ** 2)
     return float(gain * (200.0 / max(frequency_hz, 100.0)) ** 0.35)

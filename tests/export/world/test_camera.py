@@ -14,11 +14,13 @@ from export.world.camera.figures import person
 from export.world.camera.lens import Lens
 from export.world.camera.painter import Painter, Placed
 from export.world.simulate import WorldConfig, simulate
+from export.world.town import town
 from export.world.weather import Atmosphere
 
 DAY = Atmosphere("clear", "day", 1.0, 0.0, 0.0, (1.0, 0.0, 0.0))
 SUN = (0.0, 0.0, 1.0)
 LENS = Lens()
+LOOK = town(0).look
 
 
 def paint(placed: list[Placed]) -> tuple[np.ndarray, dict[int, tuple[tuple[float, ...], float]]]:
@@ -30,7 +32,7 @@ def paint(placed: list[Placed]) -> tuple[np.ndarray, dict[int, tuple[tuple[float
 @pytest.mark.parametrize("variant", ["car", "van", "truck", "bus", "emergency"])
 @pytest.mark.parametrize(("x", "y", "turn"), [(14.0, 1.0, 0.1), (22.0, -3.5, 3.0), (7.0, 3.5, 0.0), (60.0, 2.0, 1.5)])
 def test_vehicle_boxes_are_the_drawn_pixels(variant: str, x: float, y: float, turn: float) -> None:
-    model = vehicle(variant, 7, (4.6, 1.9, 1.6 if variant == "car" else 2.6))
+    model = vehicle(variant, 7, (4.6, 1.9, 1.6 if variant == "car" else 2.6), LOOK)
     picture, seen = paint([Placed(1, model, x, y, turn)])
     rows, columns = np.nonzero(picture.max(axis=2) > 12)
     left, top, right, bottom = seen[1][0]
@@ -39,8 +41,8 @@ def test_vehicle_boxes_are_the_drawn_pixels(variant: str, x: float, y: float, tu
 
 
 def test_pedestrian_boxes_are_the_drawn_pixels() -> None:
-    for bearing in (0.0, 1.6, 2.5):
-        model = person(3, 1.75, 2.3, True, bearing, math.atan2(2.0, 12.0))
+    for bearing, intent in ((0.0, "walks"), (1.6, "crosses"), (2.5, "waits"), (1.5, "will_cross")):
+        model = person(3, 1.75, 2.3, intent, bearing, math.atan2(2.0, 12.0), LOOK)
         picture, seen = paint([Placed(5, model, 13.0, 2.0, 0.0)])
         rows, columns = np.nonzero(picture.max(axis=2) > 12)
         left, top, right, bottom = seen[5][0]
@@ -51,8 +53,8 @@ def test_pedestrian_boxes_are_the_drawn_pixels() -> None:
 
 
 def test_hidden_share_is_what_nearer_shapes_cover() -> None:
-    car = vehicle("car", 1, (4.4, 1.8, 1.5))
-    truck = vehicle("truck", 2, (9.0, 2.5, 3.6))
+    car = vehicle("car", 1, (4.4, 1.8, 1.5), LOOK)
+    truck = vehicle("truck", 2, (9.0, 2.5, 3.6), LOOK)
     _, apart = paint([Placed(1, car, 40.0, -6.0, 0.0), Placed(2, truck, 16.0, 3.0, 0.0)])
     _, behind = paint([Placed(1, car, 40.0, 0.0, 0.0), Placed(2, truck, 16.0, 0.0, 0.0)])
     assert apart[1][1] > 0.95 and apart[2][1] > 0.95

@@ -91,7 +91,7 @@ def test_the_most_pressing_intent_and_the_nearest_kind_are_told() -> None:
     full = truth(
         objects=[thing("vehicle", "car", 30), thing("vehicle", "bus", 80), thing("vehicle", "emergency", 40),
                  thing("pedestrian", "adult", 60, "waits"), thing("pedestrian", "adult", 50, "will_cross"),
-                 thing("sign", "yield", 22), thing("sign", "speed_50", 26)],
+                 thing("sign", "yield", 25), thing("sign", "speed_50", 26)],
         sounds=[TrueSound(name="siren", level_dbfs=-30.0, prominence_db=-2.0)],
     )  # fmt: skip
     assert facts(full)[4:] == ("several", "bus", True, "speed_50", "will_cross", ("siren",))

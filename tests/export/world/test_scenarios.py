@@ -9,6 +9,7 @@ from edge.drive import topics
 from export.world.journey import Journey, undertake
 from export.world.scenario import compose
 from export.world.simulate import WorldConfig, simulate
+from export.world.town import town
 from export.world.track import INTENTS, STEP_S, WILL_CROSS_S
 from export.world.weather import Weather
 
@@ -16,7 +17,7 @@ WALKS, WAITS, WILL_CROSS, CROSSES = range(4)
 
 
 def journey(name: str, seed: int, seconds: float) -> Journey:
-    return undertake(seed, compose(seed, name, seconds, None, None), seconds)
+    return undertake(seed, town(0), compose(seed, name, seconds, None, None), seconds)
 
 
 def places(journey: Journey, seconds: float) -> set[str]:
@@ -70,7 +71,7 @@ def test_mixed_runs_through_several_places() -> None:
 @pytest.mark.parametrize("seconds", [30.0, 120.0])
 def test_the_demo_has_siren_night_crossing_and_camera_fault(seed: int, seconds: float) -> None:
     scenario = compose(seed, "demo", seconds, None, None)
-    found = undertake(seed, scenario, seconds)
+    found = undertake(seed, town(0), scenario, seconds)
     weather = Weather(seed, scenario)
     assert closest_pass_s(found, seconds)
     assert any(_braked_for(found, p, seconds) < -3.4 for p in found.pedestrians if (p.intent == CROSSES).any())

@@ -94,8 +94,8 @@ def test_pictures_come_with_or_without_jpeg(events: list[WorldEvent]) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"seconds": 0.0}, {"seed": -1}, {"fps": 0}, {"width_px": 8}, {"scenario": "moon"}, {"weather": "hail"}, {"town": 250},
-              {"light": "noon"}],
+    "wrong", [{"seconds": 0.0}, {"seed": -1}, {"fps": 0}, {"width_px": 8}, {"scenario": "moon"}, {"weather": "hail"},
+              {"town": 250}, {"light": "noon"}],
 )  # fmt: skip
 def test_wrong_options_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="expected"):

@@ -16,6 +16,7 @@ from export.world.seeds import generator
 from export.world.sound.microphone import RATE_HZ, Microphone
 from export.world.sound.path import SOUND_MPS, SourcePath
 from export.world.sound.sirens import SirenTone
+from export.world.town import town
 from export.world.track import STEP_S, Track
 from export.world.weather import Weather
 
@@ -72,9 +73,9 @@ def test_distance_and_bearing_follow_the_source() -> None:
 @pytest.fixture(scope="module")
 def siren_drive() -> tuple[Microphone, Motion, Track, float]:
     scenario = compose(5, "siren", 20.0, "clear", "day")
-    journey = undertake(5, scenario, 20.0)
+    journey = undertake(5, town(0), scenario, 20.0)
     motion = Motion(5, journey.road, journey.ego)
-    microphone = Microphone(5, journey, Weather(5, scenario), motion)
+    microphone = Microphone(5, town(0), journey, Weather(5, scenario), motion)
     vehicle = next(t for t in journey.vehicles if t.id == journey.sirens[0].vehicle_id)
     path = SourcePath(journey.road, vehicle)
     grid = np.arange(0.0, 19.0, 0.05)
@@ -95,9 +96,9 @@ def test_the_listed_level_of_a_near_siren_is_the_level_in_the_audio(
 
 def test_only_what_can_be_heard_is_listed() -> None:
     scenario = compose(9, "highway", 6.0, "rain", "day")
-    journey = undertake(9, scenario, 6.0)
+    journey = undertake(9, town(0), scenario, 6.0)
     motion = Motion(9, journey.road, journey.ego)
-    microphone = Microphone(9, journey, Weather(9, scenario), motion)
+    microphone = Microphone(9, town(0), journey, Weather(9, scenario), motion)
     for time_s in (1.0, 3.0, 5.0):
         levels = microphone.levels(time_s)
         assert {"engine", "rain"} <= {level.name for level in levels}
