@@ -150,7 +150,7 @@ def load(path: Path | str | None = None) -> Bundle:
         raise BundleError(f"{manifest_path}: expected at most {_MAX_MANIFEST_BYTES} bytes, got {size}")
     raw = manifest_path.read_bytes()
     try:
-        manifest = json.loads(raw, object_pairs_hook=unique_keys)
+        manifest = parse_json(raw)
         if not isinstance(manifest, dict):
             raise TypeError(f"expected an object, got {type(manifest).__name__}")
         if manifest.get("format") != FORMAT:
@@ -164,12 +164,20 @@ def load(path: Path | str | None = None) -> Bundle:
         raise BundleError(f"{manifest_path}: {error}") from None
 
 
-def unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, each of whose keys is said once: of two, one reader takes the first and another the last.
+def parse_json(raw: bytes) -> Any:
+    """Strict JSON: no NaN or infinity, and no key twice, of which one reader takes the first and another the last.
 
     Raises:
-        ValueError: one is said twice.
+        ValueError: it is none.
     """
+    return json.loads(raw, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+
+
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"expected numbers, got {word}")
+
+
+def _unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     known: dict[str, Any] = {}
     for key, value in pairs:
         if key in known:

@@ -6,26 +6,27 @@ The bundle appears under its name only when the loop's own engines have loaded a
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
-import statistics
 import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from edge import bundle as bundles
-from edge.bundle import FORMAT, MANIFEST, Bundle
+from edge.bundle import Bundle
+from edge.bundle_show import call_ms
+from edge.bundle_write import Parts, write
 from edge.errors import BundleError, ConfigError
 from edge.foreign_model import StaticModel, static_model
+from edge.golden import made_inputs
+from edge.model_file import sha256_of
 from edge.model_mapping import KNOWN, ModelMapping, known, read
 from edge.perception import Perception
 from edge.streams import SECOND, STREAMS
 
 _WARM_UP: Final = 3
-_TIMED_CALLS: Final = 9
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,11 +65,7 @@ def import_model(model: Path, mapping: ModelMapping, out: Path) -> dict[str, Any
 
 
 def _write(folder: Path, model: Path, mapping: ModelMapping, static: StaticModel) -> None:
-    file = f"{mapping.modality}.onnx"
-    (folder / file).write_bytes(static.content)
     encoder = {
-        "file": file,
-        "sha256": hashlib.sha256(static.content).hexdigest(),
         "precision": static.precision,
         "input": mapping.input,
         "outputs": static.outputs,
@@ -77,7 +74,6 @@ def _write(folder: Path, model: Path, mapping: ModelMapping, static: StaticModel
         "decoder": mapping.decoder,
     }
     manifest = {
-        "format": FORMAT,
         "name": mapping.name,
         "version": mapping.version,
         "encoders": {mapping.modality: encoder},
@@ -88,11 +84,13 @@ def _write(folder: Path, model: Path, mapping: ModelMapping, static: StaticModel
         "figures": {},
         "lineage": {
             "imported_from": model.name,
-            "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+            "sha256": sha256_of(model),
             "origin": mapping.origin,
         },
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    parts = Parts(manifest, {mapping.modality: static.content})
+    write(folder, parts)
+    write(folder, replace(parts, golden=made_inputs(bundles.load(folder))))
 
 
 def _proved(folder: Path) -> dict[str, Any]:
@@ -109,7 +107,7 @@ def _proved(folder: Path) -> dict[str, Any]:
             "precision": spec.precision,
             "inputs": {tensor: _described(values) for tensor, values in engine.inputs.items()},
             "outputs": {tensor: _described(values) for tensor, values in engine.outputs.items()},
-            "call_ms": _call_ms(engine),
+            "call_ms": call_ms(engine),
         }
     heads = {head: len(labels) for head, labels in bundle.heads.items()}
     return {"id": bundle.id, "name": bundle.name, "version": bundle.version, "heads": heads, "engines": engines}
@@ -129,15 +127,6 @@ def _check_sound(bundle: Bundle) -> None:
 
 def _described(values: Any) -> str:
     return f"{values.dtype}[{','.join(map(str, values.shape))}]"
-
-
-def _call_ms(engine: Any) -> float:
-    spans_ns = []
-    for _ in range(_TIMED_CALLS):
-        start_ns = time.perf_counter_ns()
-        engine.run()
-        spans_ns.append(time.perf_counter_ns() - start_ns)
-    return round(statistics.median(spans_ns) / 1e6, 3)
 
 
 def _text(made: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from edge.bundle import unique_keys
+from edge.bundle import parse_json
 from edge.bundle_check import INPUT_KEYS, check_input
 from edge.errors import ConfigError
 from edge.heads import check_thresholds, parse_heads
@@ -70,7 +70,7 @@ def read(path: Path) -> ModelMapping:
         size = path.stat().st_size
         if size > _MAX_BYTES:
             raise ConfigError(f"{path}: expected at most {_MAX_BYTES} bytes, got {size}")
-        values = json.loads(path.read_bytes(), object_pairs_hook=unique_keys)
+        values = parse_json(path.read_bytes())
         return _checked(values, path.stem)
     except FileNotFoundError:
         raise ConfigError(f"{path}: expected a mapping file, got nothing") from None

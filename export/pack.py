@@ -1,89 +1,112 @@
-"""Writes a bundle folder: ONNX engines and a canonical manifest that names their digests.
+"""Writes a bundle of what was trained: the fixed contract of its engines around what training gives.
 
 The manifest's layout is what edge/bundle.py checks on the vehicle; nothing here needs PyTorch.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
-FORMAT = 1
+from edge import bundle_write
+from edge.bundle_write import FUSE, Parts
+
 INPUTS: dict[str, dict[str, object]] = {
     "camera": {
         "name": "image", "dtype": "uint8", "layout": "NHWC", "width_px": 320, "height_px": 192, "color": "BGR",
     },
     "audio": {"name": "pcm", "dtype": "float32", "rate_hz": 16000, "samples": 16000},
     "motion": {"name": "motion", "dtype": "float32", "channels": 12, "steps": 50, "window_ns": 1_000_000_000},
+    "lidar": {
+        "name": "range_image", "dtype": "float32", "channels": 2, "rows": 16, "columns": 256, "azimuth_deg": 120,
+        "highest_deg": 7.5, "lowest_deg": -24.5,
+    },
 }  # fmt: skip
 OUTPUTS: dict[str, dict[str, str]] = {
     "camera": {"embedding": "embedding", "objects": "objects"},
     "audio": {"embedding": "embedding"},
     "motion": {"embedding": "embedding"},
+    "lidar": {"embedding": "embedding"},
 }
 FUSE_OUTPUTS = ("embedding", "scene_tags", "sound_events", "scores")
 
 
 @dataclass(frozen=True, slots=True)
 class BundleContent:
-    """What goes into a bundle besides the fixed contract.
+    """What goes into a bundle.
 
-    engines, precisions: by engine name (camera, audio, motion, fuse). heads: labels by head. thresholds: probabilities,
-    a list for a multi-label head, one number for objects. figures, lineage: JSON values; floats are rounded.
+    Attributes:
+        engines: by name: those of INPUTS that there are, and fuse.
+        precisions: by engine.
+        heads: labels, or a kind and labels, by head (docs/bundles.md).
+        thresholds: probabilities: a list, one a label; one number for objects and masks.
+        figures, lineage: JSON values; their floats and the thresholds are rounded.
+        confidence: JSON values, as calibration/confidence.py has them.
+        ranges: ranges id by int8 engine.
+        lowerings: engine -> target (x86, trt, arm) -> the same engine for it.
+        golden: engine -> input tensor -> one row a case, answered when the bundle is written; None for no vectors.
+        inputs, outputs: by engine, where they differ from INPUTS, OUTPUTS and FUSE_OUTPUTS.
     """
 
     engines: Mapping[str, onnx.ModelProto]
     precisions: Mapping[str, str]
-    heads: Mapping[str, list[str]]
+    heads: Mapping[str, Any]
     thresholds: Mapping[str, object]
     figures: Mapping[str, object]
     lineage: Mapping[str, object]
     name: str = "reference"
     version: str = "1"
-    ranges: Mapping[str, str] = field(default_factory=dict)  # ranges id by int8 engine
+    ranges: Mapping[str, str] = field(default_factory=dict)
+    confidence: Mapping[str, object] = field(default_factory=dict)
+    lowerings: Mapping[str, Mapping[str, onnx.ModelProto]] = field(default_factory=dict)
+    golden: Mapping[str, dict[str, NDArray[np.generic]]] | None = None
+    inputs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    outputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-def write_bundle(folder: Path, content: BundleContent) -> dict[str, object]:
+def write_bundle(folder: Path, content: BundleContent) -> dict[str, Any]:
     """Writes engines and manifest.json into `folder` (made if absent) and returns the manifest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    entries: dict[str, dict[str, object]] = {}
-    for name, model in content.engines.items():
-        entries[name] = _engine(folder, name, model, content)
-    fuse = entries.pop("fuse")
-    fuse |= {
-        "inputs": list(INPUTS),
-        "presence": "presence",
-        "state": {"state": "state_next"},
-        "outputs": {name: name for name in FUSE_OUTPUTS},
-    }
+    entries: dict[str, dict[str, object]] = {name: _engine(name, content) for name in content.engines}
+    fuse = entries.pop(FUSE, None)
+    if fuse is not None:
+        fuse |= {
+            "inputs": [name for name in INPUTS if name in entries],
+            "presence": "presence",
+            "state": {"state": "state_next"},
+        }
     for name, entry in entries.items():
-        entry |= {"input": INPUTS[name], "outputs": OUTPUTS[name]}
+        entry["input"] = dict(content.inputs.get(name, INPUTS[name]))
     manifest: dict[str, object] = {
-        "format": FORMAT,
         "name": content.name,
         "version": content.version,
         "encoders": entries,
-        "fuse": fuse,
         "heads": dict(content.heads),
-        "thresholds": dict(content.thresholds),
+        "thresholds": _rounded(content.thresholds),
         "threads": 1,
         "warm_up": 3,
-        "figures": dict(content.figures),
-        "lineage": dict(content.lineage),
+        "figures": _rounded(content.figures),
+        "lineage": _rounded(content.lineage),
     }
-    (folder / "manifest.json").write_text(canonical(manifest))
-    return manifest
+    manifest |= {FUSE: fuse} if fuse else {}
+    manifest |= {"confidence": dict(content.confidence)} if content.confidence else {}
+    models = {name: _bytes(model) for name, model in content.engines.items()}
+    lowerings = {
+        name: {target: _bytes(model) for target, model in targets.items()}
+        for name, targets in content.lowerings.items()
+    }
+    return bundle_write.write(folder, Parts(manifest, models, lowerings, content.golden))
 
 
 def canonical(value: object) -> str:
     """Sorted keys, 2-space indent, trailing newline; floats to 5 significant digits, no NaN."""
-    return json.dumps(_rounded(value), indent=2, sort_keys=True, allow_nan=False) + "\n"
+    return bundle_write.canonical(_rounded(value))
 
 
 def folder_bytes(folder: Path) -> int:
@@ -91,17 +114,18 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
 
 
-def _engine(folder: Path, name: str, model: onnx.ModelProto, content: BundleContent) -> dict[str, object]:
-    serialised = model.SerializeToString(deterministic=True)
-    (folder / f"{name}.onnx").write_bytes(serialised)
+def _engine(name: str, content: BundleContent) -> dict[str, object]:
+    usual = {head: head for head in FUSE_OUTPUTS} if name == FUSE else OUTPUTS[name]
     entry: dict[str, object] = {
-        "file": f"{name}.onnx",
-        "sha256": hashlib.sha256(serialised).hexdigest(),
-        "precision": content.precisions[name],
-    }
+        "precision": content.precisions[name], "outputs": dict(content.outputs.get(name, usual)),
+    }  # fmt: skip
     if name in content.ranges:
         entry["ranges_id"] = content.ranges[name]
     return entry
+
+
+def _bytes(model: onnx.ModelProto) -> bytes:
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _rounded(value: object) -> object:
