@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,92 @@ class Engine(Protocol):
         """Compute the outputs of the inputs."""
 
 
-class OrtEngine:
+class BoundEngine(ABC):
+    """An engine on static host buffers: what all have that is not the call itself.
+
+    Args:
+        name: of the engine or its file, for messages.
+        inputs: by name.
+        outputs: by name.
+        state: input -> output that is copied into it by `advance`; it begins as zeros.
+        constants: input -> its value, for good.
+
+    Raises:
+        BundleError: state or constants do not fit the tensors.
+    """
+
+    def __init__(
+        self,
+        name: Path | str,
+        inputs: dict[str, Tensor],
+        outputs: dict[str, Tensor],
+        state: Mapping[str, str] | None,
+        constants: Mapping[str, Any] | None,
+    ) -> None:
+        self._name = name
+        self.inputs = inputs
+        self.outputs = outputs
+        self._state = [self._pair(into, out) for into, out in (state or {}).items()]
+        for tensor, value in (constants or {}).items():
+            self._set(tensor, value)
+
+    @abstractmethod
+    def run(self) -> None:
+        """Compute the outputs of the inputs."""
+
+    def warm_up(self, runs: int) -> None:
+        """Run on what the inputs hold, without advancing the state.
+
+        Raises:
+            BundleError: the model can't run.
+        """
+        try:
+            for _ in range(runs):
+                self.run()
+        except Exception as error:  # ONNX Runtime's errors share no base class but this
+            raise BundleError(f"{self._name}: expected a model that runs, got: {reason(error)}") from None
+
+    def advance(self) -> None:
+        """Let the recurrent outputs become the next step's inputs."""
+        for into, out in self._state:
+            np.copyto(into, out)
+
+    def reset(self) -> None:
+        """Begin anew: a recurrent state of zeros."""
+        for into, _ in self._state:
+            into.fill(0)
+
+    def freeze(self) -> list[bytes]:
+        """The recurrent state."""
+        return [into.tobytes() for into, _ in self._state]
+
+    def thaw(self, state: list[bytes]) -> None:
+        """Take a frozen recurrent state."""
+        for (into, _), frozen in zip(self._state, state):
+            into[...] = np.frombuffer(frozen, dtype=into.dtype).reshape(into.shape)
+
+    def _pair(self, into: str, out: str) -> tuple[Tensor, Tensor]:
+        if into not in self.inputs or out not in self.outputs:
+            raise BundleError(
+                f"{self._name}: expected a state {into!r} <- {out!r} of inputs {sorted(self.inputs)} "
+                f"and outputs {sorted(self.outputs)}"
+            )
+        pair = self.inputs[into], self.outputs[out]
+        if (pair[0].shape, pair[0].dtype) != (pair[1].shape, pair[1].dtype):
+            raise BundleError(f"{self._name}: expected {out} like {into} {pair[0].shape}, got {pair[1].shape}")
+        return pair
+
+    def _set(self, name: str, value: Any) -> None:
+        if name not in self.inputs:
+            raise BundleError(f"{self._name}: expected a constant of inputs {sorted(self.inputs)}, got {name!r}")
+        try:
+            self.inputs[name][...] = value
+        except (TypeError, ValueError, OverflowError):
+            shape = self.inputs[name].shape
+            raise BundleError(f"{self._name}: expected a constant {name} of shape {shape}, got {value!r}") from None
+
+
+class OrtEngine(BoundEngine):
     """An ONNX model in ONNX Runtime with inputs and outputs bound once.
 
     Args:
@@ -73,12 +159,11 @@ class OrtEngine:
         state: Mapping[str, str] | None = None,
         constants: Mapping[str, Any] | None = None,
     ) -> None:
-        self._path = path
         self._session = _session(path, content, threads, provider)
         self._binding = self._session.io_binding()
         buffers = buffers or {}
-        self.inputs: dict[str, Tensor] = {}
-        self.outputs: dict[str, Tensor] = {}
+        inputs: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         for node in self._session.get_inputs():
             array = buffers.get(node.name)
             fresh = _allocate(path, node)
@@ -89,70 +174,17 @@ class OrtEngine:
                     f"{path}: expected input {node.name} {fresh.dtype}{fresh.shape}, got {array.dtype}{array.shape}"
                 )
             self._binding.bind_input(node.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-            self.inputs[node.name] = array
+            inputs[node.name] = array
         for node in self._session.get_outputs():
             array = _allocate(path, node)
             self._binding.bind_output(node.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-            self.outputs[node.name] = array
-        self._state = [self._pair(into, out) for into, out in (state or {}).items()]
-        for name, value in (constants or {}).items():
-            self._set(name, value)
+            outputs[node.name] = array
+        super().__init__(path, inputs, outputs, state, constants)
         self._call = _direct_call(self._session, self._binding)
 
     def run(self) -> None:
         """Compute the outputs of the inputs."""
         self._call()
-
-    def warm_up(self, runs: int) -> None:
-        """Run on what the inputs hold, without advancing the state.
-
-        Raises:
-            BundleError: the model can't run.
-        """
-        try:
-            for _ in range(runs):
-                self.run()
-        except Exception as error:  # ONNX Runtime's errors share no base class but this
-            raise BundleError(f"{self._path}: expected a model that runs, got: {reason(error)}") from None
-
-    def advance(self) -> None:
-        """Let the recurrent outputs become the next step's inputs."""
-        for into, out in self._state:
-            np.copyto(into, out)
-
-    def reset(self) -> None:
-        """Begin anew: a recurrent state of zeros."""
-        for into, _ in self._state:
-            into.fill(0)
-
-    def freeze(self) -> list[bytes]:
-        """The recurrent state."""
-        return [into.tobytes() for into, _ in self._state]
-
-    def thaw(self, state: list[bytes]) -> None:
-        """Take a frozen recurrent state."""
-        for (into, _), frozen in zip(self._state, state):
-            into[...] = np.frombuffer(frozen, dtype=into.dtype).reshape(into.shape)
-
-    def _pair(self, into: str, out: str) -> tuple[Tensor, Tensor]:
-        if into not in self.inputs or out not in self.outputs:
-            raise BundleError(
-                f"{self._path}: expected a state {into!r} <- {out!r} of inputs {sorted(self.inputs)} "
-                f"and outputs {sorted(self.outputs)}"
-            )
-        pair = self.inputs[into], self.outputs[out]
-        if (pair[0].shape, pair[0].dtype) != (pair[1].shape, pair[1].dtype):
-            raise BundleError(f"{self._path}: expected {out} like {into} {pair[0].shape}, got {pair[1].shape}")
-        return pair
-
-    def _set(self, name: str, value: Any) -> None:
-        if name not in self.inputs:
-            raise BundleError(f"{self._path}: expected a constant of inputs {sorted(self.inputs)}, got {name!r}")
-        try:
-            self.inputs[name][...] = value
-        except (TypeError, ValueError, OverflowError):
-            shape = self.inputs[name].shape
-            raise BundleError(f"{self._path}: expected a constant {name} of shape {shape}, got {value!r}") from None
 
 
 def _session(path: Path, content: bytes | None, threads: int, provider: str) -> Any:

@@ -7,6 +7,7 @@
     │   └── DriveDamaged          the bytes break off or contradict themselves at `offset`
     ├── SourceError               a foreign recording can't be imported
     ├── BundleError               a bundle is missing, incomplete, altered or does not fit
+    ├── DeviceError               the GPU, its driver or its libraries are missing or refuse
     └── ReplayDiverged            a recomputed decision differs from the recorded one
 
 A message says what, expected and got.
@@ -52,6 +53,10 @@ class SourceError(RoadfuseError):
 
 class BundleError(RoadfuseError):
     """A bundle is missing, incomplete, altered, or does not fit this vehicle."""
+
+
+class DeviceError(RoadfuseError):
+    """The GPU, its driver or its libraries are missing, or refuse what is asked."""
 
 
 class ReplayDiverged(RoadfuseError):

@@ -72,7 +72,7 @@ class ModelFile:
 
 def target_of(provider: str, machine: str = "") -> str:
     """The lowering that a provider runs best on a machine (this one by default); "" where it is any."""
-    if provider == "tensorrt":
+    if provider in ("tensorrt", "trt"):
         return "trt"
     return _CPU_TARGETS.get(machine or platform.machine(), "") if provider == "cpu" else ""
 

@@ -15,7 +15,8 @@ from edge.bundle import Bundle
 from edge.bundle_check import check_encoder, check_fuse
 from edge.decision import DetectedObject, HeadReadings, Mask, Reading, Tag, rows
 from edge.decoders import DECODERS, check_objects
-from edge.engine import OrtEngine
+from edge.engine import BoundEngine
+from edge.engines import engine_opener
 from edge.frameset import FrameSet
 from edge.heads import VECTORS, check_values, mask_cells
 from edge.image_input import ImageInput
@@ -34,7 +35,7 @@ class Perception:
     Args:
         bundle: verified.
         streams: the stream table of the loop, in whose order the picks come.
-        provider: of ONNX Runtime.
+        provider: of ONNX Runtime (cpu, cuda, tensorrt), or trt: native TensorRT.
 
     Attributes:
         names: modalities that the bundle encodes, costliest first.
@@ -46,32 +47,16 @@ class Perception:
         self.names = tuple(name for name in ENCODER_ORDER if name in bundle.encoders)
         self.ages = [0] * len(self.names)
         self._row = {stream.name: row - 1 for row, stream in enumerate(streams)}  # into picks
-        self.encoders = {
-            name: OrtEngine(
-                spec.path,
-                spec.model(provider).read(),
-                threads=bundle.threads,
-                provider=provider,
-                state=spec.state,
-                constants=spec.constants,
-            )
-            for name, spec in bundle.encoders.items()
-        }
+        open_engine = engine_opener(bundle, provider)
+        self.encoders = {name: open_engine(name, {}) for name in bundle.encoders}
         self._check_inputs()
-        self._fuse: OrtEngine | None = None
+        self._fuse: BoundEngine | None = None
         if bundle.fuse is not None:
             embeddings = {
                 name: self.encoders[name].outputs[bundle.encoders[name].outputs["embedding"]]
                 for name in bundle.fuse.inputs
             }
-            self._fuse = OrtEngine(
-                bundle.fuse.path,
-                bundle.fuse.model(provider).read(),
-                threads=bundle.threads,
-                provider=provider,
-                buffers=embeddings,
-                state=bundle.fuse.state,
-            )
+            self._fuse = open_engine("fuse", embeddings)
             check_fuse(bundle.fuse, self._fuse.inputs, self._fuse.outputs)
             self._presence = self._fuse.inputs[bundle.fuse.presence]
             self._fused_from = [self.names.index(name) for name in bundle.fuse.inputs]
@@ -213,7 +198,7 @@ class Perception:
             for out, raw in zip(engine.outputs.values(), frozen["outputs"][name]):
                 out[...] = np.frombuffer(raw, dtype=out.dtype).reshape(out.shape)
 
-    def _step_over(self, windows: SoundWindows, engine: OrtEngine, sound: Sequence[AudioChunk]) -> None:
+    def _step_over(self, windows: SoundWindows, engine: BoundEngine, sound: Sequence[AudioChunk]) -> None:
         """Step a model that hears a stream over all windows that became whole; its last outputs stand."""
         if windows.take(sound):
             engine.reset()
