@@ -72,6 +72,7 @@ _SUMMARIES = {
     "import": "turn a foreign recording into a drive",
     "info": "what is in a drive: streams, rates, gaps, clocks",
     "import-model": "make a bundle of a foreign ONNX model",
+    "build": "build a bundle's engines into TensorRT plans for this device",
     "bundle": "show, verify, compare and pack bundles",
     "replay": "run a drive through the loop, bit for bit",
     "run": "run the loop live, paced by a real clock, and record what happened",
