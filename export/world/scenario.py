@@ -140,22 +140,19 @@ def _mixed(rng: np.random.Generator, seconds: float) -> tuple[tuple[Stretch, ...
 def _varied(rng: np.random.Generator, seconds: float) -> tuple[tuple[Stretch, ...], tuple[Incident, ...]]:
     """Many short situations: a new place every few seconds, and something happening nearly all of the time."""
     stretches: list[Stretch] = []
-    incidents: list[Incident] = []
     start = 0.0
     while start < seconds:
-        place = str(rng.choice(["highway", "urban", "residential", "tunnel"], p=[0.2, 0.4, 0.3, 0.1]))
+        place = str(rng.choice(["highway", "urban", "residential", "tunnel"], p=[0.26, 0.36, 0.26, 0.12]))
         if stretches and stretches[-1].place == place:
             continue
-        walked = place in ("urban", "residential")
-        length = float(rng.uniform(10.0, 18.0)) if walked else float(rng.uniform(6.0, 10.0))
-        stretches.append(Stretch(place, length))
-        at = start + float(rng.uniform(1.0, 4.0))
-        while at < start + length:
-            kinds = {"crossing": 0.3, "yield": 0.4, "wait": 0.3} if walked else {"hard_lead": 1.0}
-            incidents.append(Incident(str(rng.choice(list(kinds), p=list(kinds.values()))), at))
-            at += float(rng.uniform(3.5, 7.0))
-        start += length
-    for kind, every_s in (("horn", 9.0), ("hard_lead", 20.0), ("siren", 34.0)):
+        stretches.append(Stretch(place, float(rng.uniform(4.0, 7.0))))
+        start += stretches[-1].seconds
+    incidents: list[Incident] = []
+    at = float(rng.uniform(1.0, 4.0))
+    while at < seconds:
+        incidents.append(Incident(str(rng.choice(["crossing", "yield", "wait"], p=[0.3, 0.4, 0.3])), at))
+        at += float(rng.uniform(3.5, 6.5))
+    for kind, every_s in (("horn", 9.0), ("hard_lead", 9.0), ("siren", 34.0)):
         first = float(rng.uniform(1.0, every_s))
         incidents += [Incident(kind, float(at)) for at in np.arange(first, seconds, every_s)]
     return tuple(stretches), tuple(sorted(incidents, key=lambda incident: (incident.at_s, incident.kind)))

@@ -271,7 +271,7 @@ class Microphone:
     def _rolling(self, second: int, time_s: F64) -> F64:
         """Tyres and wind of the ego, and the rush of vehicles that pass; never listed as sounds."""
         speed = np.interp(time_s, self._motion.time_s, self._motion.speed_mps)
-        wet = 1.6 if self._weather.rain else 1.0 - 0.45 * self._weather.snow  # snow dampens
+        wet = 1.6 if self._weather.rain else 1.0 - 0.65 * self._weather.snow  # snow dampens
         tyres = noise.window(self._loops["tyres"], second * RATE_HZ, RATE_HZ)
         wave = tyres * (speed / 20.0) ** 1.3 * (wet * 10.0 ** (self._tyre_db / 20.0))
         wave = wave + noise.window(self._loops["wind"], second * RATE_HZ, RATE_HZ) * (speed / 30.0) ** 2.2 * 0.03

@@ -82,3 +82,15 @@ def test_lane_truth_lies_on_painted_lines() -> None:
             assert grey[v, u - 2 : u + 3].max() > beside + 40
             checked += 1
     assert checked > 3
+
+
+def test_snow_whitens_the_verge() -> None:
+    def picture(weather: str) -> np.ndarray:
+        events = simulate(WorldConfig(3, 0.1, "highway", weather, "day", lidar=False, town=4), encode=False)
+        return next(e.sample.image for e in events if isinstance(e.sample, Frame)).astype(int)
+
+    clear, snow = picture("clear"), picture("snow")
+    foot = (slice(230, 300), slice(0, 640))
+    assert snow[foot].mean() > clear[foot].mean() + 10
+    saturation = [np.ptp(p[foot], axis=-1).mean() for p in (clear, snow)]
+    assert saturation[1] < saturation[0]

@@ -63,8 +63,9 @@ def test_the_night_scenario_is_dark() -> None:
     assert Weather(3, scenario).at(5.0).label == "night"
 
 
-def test_mixed_runs_through_several_places() -> None:
+def test_mixed_and_varied_run_through_several_places() -> None:
     assert len(set().union(*(places(journey("mixed", seed, 60.0), 60.0) for seed in (1, 2)))) >= 3
+    assert len(set().union(*(places(journey("varied", seed, 60.0), 60.0) for seed in (1, 2, 3)))) == 4
 
 
 @pytest.mark.parametrize("seed", [1, 3])
@@ -136,3 +137,27 @@ def _braked_for(found: Journey, person: object, seconds: float) -> float:
     ahead = person.s_m[:n] - ego.s_m[:n]  # type: ignore[attr-defined]
     busy = (person.intent[:n] == CROSSES) & (ahead > 0.0) & (ahead < 40.0)  # type: ignore[attr-defined]
     return float(ego.acceleration_mps2[:n][busy].min(initial=0.0))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_varied_packs_places_incidents_and_intents_into_a_minute(seed: int) -> None:
+    found = journey("varied", seed, 60.0)
+    assert len(places(found, 60.0)) >= 2
+    assert len(found.sirens) >= 1 and len(found.horns) >= 2
+    near = []
+    for person in found.pedestrians:
+        n = min(len(person.s_m), len(found.ego.s_m))
+        ahead = person.s_m[:n] - found.ego.s_m[:n]
+        near.append(person.intent[:n][(ahead > 4.0) & (ahead < 30.0)])  # type: ignore[index]
+    steps = np.bincount(np.concatenate(near), minlength=4) * STEP_S
+    assert steps[WAITS] > 6.0 and steps[WILL_CROSS] > 3.0 and steps[CROSSES] > 6.0
+
+
+def test_people_about_to_cross_face_the_road_and_people_who_wait_do_not() -> None:
+    checked = 0
+    for person in journey("varied", 2, 40.0).pedestrians:
+        across = np.abs(np.sin(person.heading_rad)) > 0.5
+        assert across[person.intent == WILL_CROSS].all()
+        assert not across[person.intent == WAITS].any()
+        checked += int((person.intent == WILL_CROSS).sum())
+    assert checked > 20

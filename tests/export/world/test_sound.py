@@ -109,3 +109,34 @@ def test_only_what_can_be_heard_is_listed() -> None:
 def test_generator_names_are_independent() -> None:
     assert generator(1, "a").random() == generator(1, "a").random() != generator(1, "b").random()
     assert Stretch("urban", 1.0).place in PLACES
+
+
+def test_an_onset_counts_from_when_a_sound_begins_to_be_heard() -> None:
+    scenario = compose(42, "varied", 20.0, "clear", "day")
+    journey = undertake(42, town(0), scenario, 20.0)
+    motion = Motion(42, journey.road, journey.ego)
+    microphone = Microphone(42, town(0), journey, Weather(42, scenario), motion)
+    path = {t.id: SourcePath(journey.road, t) for t in journey.vehicles}
+    checked = 0
+    for horn in (h for h in journey.horns if h.start_s < 18.0 and h.vehicle_id in path):
+        delay = float(path[horn.vehicle_id].heard(motion, np.array([horn.start_s, horn.start_s + 1e-3])).distance_m[0])
+        time_s = horn.start_s + delay / SOUND_MPS + 0.4
+        heard = {level.name: level for level in microphone.levels(time_s)}
+        if "horn" in heard:
+            assert heard["horn"].onset_s == pytest.approx(0.4, abs=0.11)
+            checked += 1
+    assert checked
+    assert next(level for level in microphone.levels(18.5) if level.name == "engine").onset_s == pytest.approx(
+        18.5, abs=0.06
+    )
+
+
+def test_snow_dampens_the_tyres_and_what_is_far() -> None:
+    power = {}
+    for weather in ("clear", "snow"):
+        scenario = compose(9, "highway", 4.0, weather, "day")
+        journey = undertake(9, town(0), scenario, 4.0)
+        microphone = Microphone(9, town(0), journey, Weather(9, scenario), Motion(9, journey.road, journey.ego))
+        spectrum = np.abs(np.fft.rfft(microphone.pcm(0, 3 * RATE_HZ).astype(float)))
+        power[weather] = float((spectrum[900:6000] ** 2).mean())  # 300 to 2000 Hz, above the engine
+    assert power["snow"] < 0.8 * power["clear"]
