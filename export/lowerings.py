@@ -41,6 +41,7 @@ class Target:
         relu_zero: zero point of what a ReLU made.
         int_bias: whether a bias is int32 with a DequantizeLinear (without, ONNX Runtime has no int8 Gemm), or float.
         bytes: whether a uint8 tensor may be taken as it is.
+        casts_first: whether an input of bytes must become float before anything else (TensorRT moves no bytes).
     """
 
     kind: Any
@@ -48,10 +49,11 @@ class Target:
     relu_zero: int
     int_bias: bool
     bytes: bool = False
+    casts_first: bool = False
 
 
 TARGETS = {
-    "trt": Target(np.int8, 0, 0, int_bias=False),
+    "trt": Target(np.int8, 0, 0, int_bias=False, casts_first=True),
     "x86": Target(np.uint8, 128, 0, int_bias=True, bytes=True),
     "arm": Target(np.int8, 0, -128, int_bias=True),
 }
@@ -118,7 +120,10 @@ class _Writer:
         lowered = onnx.ModelProto()
         lowered.CopyFrom(self._model)
         del lowered.graph.node[:], lowered.graph.initializer[:]
-        lowered.graph.node.extend(_needed(self._nodes, {value.name for value in lowered.graph.output}))
+        nodes = _needed(self._nodes, {value.name for value in lowered.graph.output})
+        if self._target.casts_first:
+            _cast_first(nodes, {value.name for value in lowered.graph.input})
+        lowered.graph.node.extend(nodes)
         lowered.graph.initializer.extend(self._weights.values())
         return canonical(lowered)
 
@@ -206,3 +211,17 @@ def _needed(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodePro
             kept.append(node)
             wanted.update(node.input)
     return kept[::-1]
+
+
+def _cast_first(nodes: list[onnx.NodeProto], inputs: set[str]) -> None:
+    """Where an input is transposed and then cast, cast it before: the same values, bit for bit."""
+    for at, node in enumerate(nodes):
+        readers = [i for i, other in enumerate(nodes) if set(other.input) & set(node.output)]
+        if node.op_type != "Transpose" or node.input[0] not in inputs or len(readers) != 1:
+            continue
+        cast = nodes[readers[0]]
+        if cast.op_type == "Cast":
+            after = cast.output[0]
+            cast.input[0], cast.output[0] = node.input[0], node.output[0]
+            node.input[0], node.output[0] = cast.output[0], after
+            nodes[at], nodes[readers[0]] = cast, node
