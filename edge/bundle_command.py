@@ -106,7 +106,12 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "bundle", nargs="?", type=Path, metavar="BUNDLE", help="folder; by default the reference bundle"
     )
-    verify.add_argument("--provider", choices=sorted(PROVIDERS), default="cpu", help="of ONNX Runtime")
+    verify.add_argument(
+        "--provider",
+        choices=[*sorted(PROVIDERS), golden.NATIVE],
+        default="cpu",
+        help="of ONNX Runtime; trt: native TensorRT",
+    )
     verify.add_argument(
         "--target",
         choices=[golden.FILE, *TARGETS, "all"],

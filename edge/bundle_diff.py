@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge import golden
 from edge.bundle import Bundle
 from edge.bundle_show import leaves
-from edge.engine import OrtEngine
+from edge.engine import BoundEngine
 from edge.errors import BundleError
 from edge.heads import VECTORS
 from edge.onnx_weights import Weight, weights
@@ -168,7 +168,7 @@ def _predictions(ours: Bundle, theirs: Bundle, both: list[str]) -> dict[str, Any
     return found
 
 
-def _takes(engine: OrtEngine, inputs: golden.Tensors) -> bool:
+def _takes(engine: BoundEngine, inputs: golden.Tensors) -> bool:
     return all(
         name in engine.inputs
         and (engine.inputs[name].shape[1:], engine.inputs[name].dtype) == (values.shape[1:], values.dtype)

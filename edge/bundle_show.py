@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from edge import golden
 from edge.bundle import Bundle, EngineSpec
-from edge.engine import OrtEngine
+from edge.engine import BoundEngine
 from edge.model_file import target_of
 from edge.perception import Perception
 from edge.streams import STREAMS
@@ -90,7 +90,7 @@ def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def call_ms(engine: OrtEngine) -> float:
+def call_ms(engine: BoundEngine) -> float:
     """Median time of a call, ms."""
     spans_ns = []
     for _ in range(_TIMED_CALLS):
@@ -100,7 +100,7 @@ def call_ms(engine: OrtEngine) -> float:
     return round(statistics.median(spans_ns) / 1e6, 3)
 
 
-def _engine(bundle: Bundle, name: str, engine: OrtEngine | None) -> dict[str, Any]:
+def _engine(bundle: Bundle, name: str, engine: BoundEngine | None) -> dict[str, Any]:
     spec = bundle.engines[name]
     found: dict[str, Any] = {
         "file": spec.path.name,

@@ -47,10 +47,31 @@ def fastestdet(outputs: Mapping[str, NDArray[Any]], roles: Mapping[str, str], th
     return suppressed(rows)
 
 
-def check_objects(path: Path, decoder: str, values: NDArray[Any], labels: int, kinds: bool = False) -> None:
-    """Refuse an output that the decoder does not understand.
+def ssd(outputs: Mapping[str, NDArray[Any]], roles: Mapping[str, str], threshold: float) -> Rows:
+    """SSD detectors whose graph has applied priors: probabilities with the background first, corners of boxes.
+
+    Ref: https://github.com/Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB (its ONNX example decodes the same way).
+    """
+    scores, corners = outputs[roles["objects"]][0], outputs[roles["boxes"]][0]  # (boxes, 1 + classes), (boxes, 4)
+    rows: Rows = []
+    for box, which in np.argwhere(scores[:, 1:] >= max(threshold, _MIN_PROBABILITY)).tolist():
+        left, top, right, bottom = corners[box].tolist()
+        rows.append([float(which), float(scores[box, 1 + which]), left, top, right - left, bottom - top])
+    return suppressed(rows)
+
+
+def check_objects(
+    path: Path,
+    decoder: str,
+    outputs: Mapping[str, NDArray[Any]],
+    roles: Mapping[str, str],
+    labels: int,
+    kinds: bool = False,
+) -> None:
+    """Refuse outputs that the decoder does not understand.
 
     Args:
+        outputs: by tensor name; `roles` says which is what.
         kinds: whether each row ends with its finer kind.
 
     Raises:
@@ -58,8 +79,13 @@ def check_objects(path: Path, decoder: str, values: NDArray[Any], labels: int, k
     """
     if decoder not in DECODERS:
         raise BundleError(f"{path}: expected a decoder of {sorted(DECODERS)}, got {decoder!r}")
-    shape = values.shape
-    if decoder == "fastestdet":
+    shape = outputs[roles["objects"]].shape
+    if decoder == "ssd":
+        boxes = outputs[roles["boxes"]].shape if "boxes" in roles else ()
+        wanted = f"(1, boxes, 1 + {labels}) and an output boxes of (1, boxes, 4)"
+        holds = len(shape) == 3 and shape[::2] == (1, 1 + labels) and boxes == (*shape[:2], 4)
+        shape = (*shape, *([boxes] if boxes else []))
+    elif decoder == "fastestdet":
         wanted, holds = f"(1, 5 + {labels}, rows, columns)", len(shape) == 4 and shape[:2] == (1, 5 + labels)
     else:
         width = 7 if kinds else 6
@@ -91,4 +117,5 @@ def _iou(a: list[float], b: list[float]) -> float:
 DECODERS: Final[dict[str, Callable[[Mapping[str, NDArray[Any]], Mapping[str, str], float], Rows]]] = {
     "": in_graph,
     "fastestdet": fastestdet,
+    "ssd": ssd,
 }

@@ -46,8 +46,8 @@ def static_model(path: Path, mapping: ModelMapping) -> StaticModel:
     """
     model = _read(path)
     graph = model.graph
-    stored = {tensor.name for tensor in graph.initializer}
-    inputs = {value.name: value for value in graph.input if value.name not in stored}
+    _store_weights(model)
+    inputs = {value.name: value for value in graph.input}
     _check_names(path, mapping, set(inputs), {value.name for value in graph.output})
     _settle_inputs(path, mapping, inputs)
     outputs = dict(mapping.outputs)
@@ -76,6 +76,16 @@ def _read(path: Path) -> Any:
     if not (model.opset_import and model.graph.node and model.graph.output):
         raise BundleError(f"{path}: expected an ONNX model, got one without operators")
     return model
+
+
+def _store_weights(model: Any) -> None:
+    """Weights that old exporters list among the inputs (IR 3 asked for it) are none: a runtime may then fold them."""
+    graph = model.graph
+    model.ir_version = max(model.ir_version, 4)
+    stored = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in stored]
+    del graph.input[:]
+    graph.input.extend(inputs)
 
 
 def _check_names(path: Path, mapping: ModelMapping, inputs: set[str], outputs: set[str]) -> None:

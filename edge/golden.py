@@ -21,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import MAX_GOLDEN_BYTES, Bundle, EngineSpec
-from edge.engine import OrtEngine
+from edge.engine import BoundEngine, OrtEngine
+from edge.engines import engine_opener
 from edge.errors import BundleError
 from edge.model_file import ModelFile, target_of
 
 Tensors = dict[str, NDArray[Any]]
 FILE: Final = "file"  # the target of an engine's own file
+NATIVE: Final = "trt"  # the provider that is none of ONNX Runtime's
 CASES: Final = 2
 _INPUT: Final = "input"
 _INT8_TOLERANCE: Final = 0.02
@@ -163,11 +165,14 @@ def check(bundle: Bundle, golden: Golden, target: str = "", provider: str = "cpu
 
     Args:
         target: x86, trt, arm or "file"; "" takes what the loop would with this provider on this machine.
+        provider: of ONNX Runtime (cpu, cuda, tensorrt), or trt: native TensorRT, which runs the trt lowering alone.
 
     Raises:
         BundleError: no engine has golden vectors for the target, or one does not run.
     """
     assert bundle.golden is not None
+    if provider == NATIVE and target not in ("", "trt"):
+        raise BundleError(f"--target: expected trt with the provider {NATIVE}, got {target!r}")
     checked = 0
     for name in bundle.engines:
         known = files(bundle, name)
@@ -180,7 +185,9 @@ def check(bundle: Bundle, golden: Golden, target: str = "", provider: str = "cpu
         if expected is None or name not in golden.inputs:
             continue
         checked += 1
-        got = answer(_engine(bundle, name, known[chosen], provider), golden.inputs[name], bundle.path)
+        native = engine_opener(bundle, NATIVE)(name, {}) if provider == NATIVE else None
+        engine = native or _engine(bundle, name, known[chosen], provider)
+        got = answer(engine, golden.inputs[name], bundle.path)
         allowed = bundle.golden.tolerances.get(name, {}).get(chosen, {})
         for tensor, values in expected.items():
             if tensor not in got or got[tensor].shape != values.shape:
@@ -197,7 +204,7 @@ def files(bundle: Bundle, engine: str) -> dict[str, ModelFile]:
     return {FILE: spec.file, **spec.lowerings}
 
 
-def answer(engine: OrtEngine, inputs: Tensors, path: Path) -> Tensors:
+def answer(engine: BoundEngine, inputs: Tensors, path: Path) -> Tensors:
     """The engine's outputs for each case, from a state of zeros.
 
     Raises:

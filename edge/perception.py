@@ -233,12 +233,13 @@ class Perception:
                         check_values(self.bundle.path, name, head, values)
                 continue
             assert camera is not None  # parse_heads said so
-            values = self.encoders["camera"].outputs[camera.outputs[name]]
+            outputs = self.encoders["camera"].outputs
             if head.kind == "mask":
+                values = outputs[camera.outputs[name]]
                 check_values(camera.path, name, head, values)
                 self._masks.append((name, values, float(self.bundle.thresholds.get(name, 0.5))))
             elif name == "objects":
-                check_objects(camera.path, camera.decoder, values, len(head.labels), bool(head.kinds))
+                check_objects(camera.path, camera.decoder, outputs, camera.outputs, len(head.labels), bool(head.kinds))
 
     def _find_outputs(self) -> None:
         """Where each role's values lie, flat: in fusion's outputs, else in some encoders', costliest first."""

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge.decoders import check_objects, fastestdet, in_graph, suppressed
+from edge.decoders import check_objects, fastestdet, in_graph, ssd, suppressed
 from edge.errors import BundleError
 
 ROLES = {"objects": "out"}
@@ -50,6 +50,37 @@ def test_every_grid_gives_finite_boxes_of_known_classes(values: list[float], off
     for kind, score, *box in rows:
         assert kind in (0, 1, 2) and 0.05 <= score <= 1 and all(map(math.isfinite, box))
         assert 0 <= box[2] <= 1 and 0 <= box[3] <= 1
+
+
+SSD_ROLES = {"objects": "out", "boxes": "corners"}
+
+
+def anchors(*scores: list[float], corners: tuple[float, ...] = (0.1, 0.2, 0.5, 0.4)) -> dict[str, NDArray[np.float32]]:
+    """An SSD output: background and classes of each box, all boxes in one place."""
+    return {"out": np.array([scores], np.float32), "corners": np.array([[corners] * len(scores)], np.float32)}
+
+
+def test_corners_become_boxes_and_the_background_is_none() -> None:
+    (row,) = ssd(anchors([0.9, 0.05, 0.05], [0.1, 0.2, 0.7]), SSD_ROLES, 0.5)
+    assert row == pytest.approx([1, 0.7, 0.1, 0.2, 0.4, 0.2])
+
+
+def test_boxes_of_one_class_in_one_place_are_one_object_and_of_two_classes_two() -> None:
+    found = ssd(anchors([0.0, 0.8, 0.6], [0.0, 0.9, 0.0]), SSD_ROLES, 0.5)
+    assert [(kind, pytest.approx(score)) for kind, score, *_ in found] == [(0, 0.9), (1, 0.6)]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "roles"),
+    [
+        (anchors([0.1, 0.9]), 2, SSD_ROLES),  # two labels need three scores
+        (anchors([0.1, 0.9]), 1, ROLES),  # no boxes
+        ({**anchors([0.1, 0.9]), "corners": np.zeros((1, 2, 4), np.float32)}, 1, SSD_ROLES),  # boxes without scores
+    ],
+)
+def test_ssd_outputs_that_do_not_belong_together_are_refused(outputs: Any, labels: int, roles: dict[str, str]) -> None:
+    with pytest.raises(BundleError, match="and an output boxes of"):
+        check_objects(Path("camera.onnx"), "ssd", outputs, roles, labels)
 
 
 def test_rows_of_the_graph_pass_through() -> None:
@@ -100,9 +131,11 @@ def test_suppression_keeps_the_best_and_drops_only_what_overlaps_it(rows: list[l
 )
 def test_an_output_of_another_shape_is_refused(decoder: str, shape: tuple[int, ...], said: str) -> None:
     with pytest.raises(BundleError, match=said):
-        check_objects(Path("camera.onnx"), decoder, np.zeros(shape, np.float32), 80)
+        check_objects(Path("camera.onnx"), decoder, {"out": np.zeros(shape, np.float32)}, ROLES, 80)
 
 
 def test_outputs_that_fit_are_taken() -> None:
-    check_objects(Path("camera.onnx"), "fastestdet", np.zeros((1, 85, 22, 22), np.float32), 80)
-    check_objects(Path("camera.onnx"), "", np.zeros((1, 12, 6), np.float32), 3)
+    check_objects(Path("camera.onnx"), "fastestdet", {"out": np.zeros((1, 85, 22, 22), np.float32)}, ROLES, 80)
+    check_objects(Path("camera.onnx"), "", {"out": np.zeros((1, 12, 6), np.float32)}, ROLES, 3)
+    check_objects(Path("camera.onnx"), "", {"out": np.zeros((1, 12, 7), np.float32)}, ROLES, 3, kinds=True)
+    check_objects(Path("camera.onnx"), "ssd", anchors([0.1, 0.2, 0.7]), SSD_ROLES, 2)

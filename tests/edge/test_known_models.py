@@ -11,6 +11,7 @@ import onnxruntime as ort
 import pytest
 
 from edge import bundle
+from edge.command import main as roadfuse
 from edge.decision import Decision
 from edge.import_model import main
 from edge.importers.command import main as import_drive
@@ -20,6 +21,7 @@ from edge.streams import STREAMS
 from tests.edge.frames import frame_set, picture, sounds
 
 FASTESTDET = "models/fastestdet/FastestDet.onnx"
+ULTRAFACE = "models/ultraface/version-RFB-320.onnx"
 SILERO = "models/silero-vad/silero_vad_16k_op15.onnx"
 
 
@@ -102,6 +104,40 @@ def test_fastestdet_finds_the_cars_where_its_published_decoding_does(recordings:
     }
     car = max(cars["solidWhiteCurve"], key=lambda thing: thing.probability)
     assert 60 < car.left_px < 140 and 290 < car.top_px < 330  # of the two cars in the left lanes
+
+
+@pytest.fixture(scope="module")
+def faces(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundles") / "faces"
+    assert main([str(recordings / ULTRAFACE), "--as", "ultraface", "--out", str(out)]) == 0
+    return out
+
+
+def test_ultraface_finds_each_talkers_face_in_every_picture_and_none_on_the_road(recordings: Path, faces: Path) -> None:
+    av = pytest.importorskip("av")
+    perception = Perception(bundle.load(faces), STREAMS)
+
+    def seen(image: Any) -> list[tuple[float, ...]]:
+        frames = frame_set(image)
+        perception.encode("camera", frames)
+        return [found[1:6] for found in perception.objects(frames)]
+
+    talkers = sorted((recordings / "av/grid").glob("*.mpg"))
+    assert len(talkers) == 7
+    for path in talkers:
+        with av.open(str(path)) as video:
+            pictures = [frame.to_ndarray(format="bgr24") for frame in video.decode(video=0)][::15]
+        for picture_of_face in pictures:
+            ((probability, left, top, width, height),) = seen(picture_of_face)
+            assert probability > 0.9
+            assert 100 < left + width / 2 < 260 and 100 < top + height / 2 < 220  # the talker sits in the middle
+    for path in sorted((recordings / "images").glob("udacity-*/*.jpg")):
+        assert seen(picture(path)) == []
+
+
+def test_known_models_verify_on_their_golden_vectors(vad: Path, found: Path, faces: Path) -> None:
+    for folder in (vad, found, faces):
+        assert roadfuse(["bundle", "verify", str(folder)]) == 0
 
 
 @pytest.fixture(scope="module")
