@@ -23,6 +23,8 @@ from export.world.traffic import Traffic, bend_limit_mps
 TAIL_S = 2.0  # worked out beyond the end, so that truth can look ahead
 STOP_LINE_M = 5.0  # where one stops before a crossing, to the ego's middle
 FIRST_CROSSER_ID = 5_000
+RETRY_S = 2.0
+CLEAR_M = 1.5  # who is this far beyond the middle of the road no longer keeps the ego waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class _Undertaking:
         while self.waiting and time_s >= self.waiting[0].at_s - self._notice_s(self.waiting[0]):
             self._begin(self.waiting.pop(0), step, time_s)
         used = self._crossings_in_use(time_s)
-        self._drive_ego(time_s, used)
+        self._drive_ego(time_s, self._crossings_in_use(time_s, ego_half=True))
         self.traffic.step(step, time_s, used)
         for crosser, manner in self.crossers:
             self._prompt(crosser, manner, time_s)
@@ -138,7 +140,9 @@ class _Undertaking:
     def _begin(self, incident: Incident, step: int, time_s: float) -> None:
         lead_s = max(incident.at_s - time_s, 0.0)
         if incident.kind in ("crossing", "yield", "wait"):
-            self._plan_crossing(incident.kind, lead_s, step)
+            if not self._plan_crossing(incident.kind, lead_s, step) and incident.retries:
+                later = Incident(incident.kind, max(incident.at_s, time_s) + RETRY_S, incident.retries - 1)
+                self.waiting = sorted([*self.waiting, later], key=lambda incident: incident.at_s)
         elif incident.kind == "siren":
             vehicle = self.traffic.send_siren(step, lead_s, oncoming=self.rng.random() < 0.35)
             kind = str(self.rng.choice(self.town.hearing.sirens))
@@ -152,8 +156,8 @@ class _Undertaking:
             if leader is not None:
                 leader.brake_until_s = time_s + 2.5
 
-    def _plan_crossing(self, kind: str, lead_s: float, step: int) -> None:
-        """Puts the crossing where the ego will be; far enough, and where people walk."""
+    def _plan_crossing(self, kind: str, lead_s: float, step: int) -> bool:
+        """Puts the crossing where the ego will be, far enough and where people walk; False if there is no room."""
         road, ego = self.road, self.ego
         pace = max(min(road.section(ego.s_m).speed_mps, bend_limit_mps(road, ego.s_m, 1)), 6.0)
         s = ego.s_m + max(0.5 * (pace + max(ego.speed_mps, 0.6 * pace)) * (lead_s + 1.5), 30.0)
@@ -162,15 +166,16 @@ class _Undertaking:
             s = min(s, section.start_m - 45.0)
         s = self._straightest(s, ego.s_m + 30.0)
         if s < ego.s_m + 25.0 or s > road.length_m - 50.0:
-            return
+            return False
         others = ["stays"] * int(self.rng.integers(0, 2))
         if kind == "yield":
             others += ["yield"] * int(self.rng.integers(0, 2))
         if any(abs(c.s_m - s) < 18.0 and manner != "stays" for c, manner in self.crossers):
-            return
+            return False
         self.crossings = [c for c in self.crossings if abs(c - s) > 18.0]
         self.halts = [h for h in self.halts if abs(h - s) > 40.0]
         self._crossing(s, ["stays" if kind == "wait" else kind, *others], step)
+        return True
 
     def _straightest(self, s_m: float, nearest_m: float) -> float:
         """The station within 25 m with the least bend before it: crossings are seen from afar."""
@@ -195,9 +200,12 @@ class _Undertaking:
         elif gap < ego.speed_mps**2 / (2.0 * 1.8) + 8.0:
             crosser.sets_out_s = time_s + 1.0
 
-    def _crossings_in_use(self, time_s: float) -> list[float]:
+    def _crossings_in_use(self, time_s: float, ego_half: bool = False) -> list[float]:
+        """Stations where someone is on the way across; with `ego_half` only while they may still meet the ego."""
         stations = []
         for crosser, _ in self.crossers:
+            if ego_half and crosser.side < 0 and crosser.d_m > CLEAR_M:
+                continue
             if crosser.sets_out_s is not None and crosser.leaving_kerb(time_s, self.road.edge_m(crosser.s_m)):
                 stations.append(crosser.s_m)
         return stations

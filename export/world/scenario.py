@@ -29,11 +29,12 @@ class Incident:
     """Something that happens about `at_s` into the drive.
 
     kind: siren, crossing (a hard brake), yield (someone crosses in good time), wait (people at a kerb who stay), horn
-    or hard_lead.
+    or hard_lead. retries: how often what has no room at that time is put off.
     """
 
     kind: str
     at_s: float
+    retries: int = 4
 
 
 @dataclass(frozen=True, slots=True)
