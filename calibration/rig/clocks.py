@@ -1,0 +1,97 @@
+"""`roadfuse calibrate rig clocks`: how far the sensors' clocks are apart, from the motion that they share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from calibration.rig.correlate import Offset, Series, find_offset
+from calibration.rig.rig_file import write_part
+from calibration.rig.signals import Signals, derivative, read_signals
+from edge.drive.reader import DriveReader
+from edge.errors import DriveFormatError
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; 1 where no pair of sensors could be compared.
+
+    Raises:
+        DriveFormatError: the drive has no two streams that share a motion.
+    """
+    options = _parser().parse_args(argv)
+    cv2.setNumThreads(1)
+    with DriveReader(options.drive) as drive:
+        offsets = clock_offsets(read_signals(drive))
+    if not offsets:
+        raise DriveFormatError(f"{options.drive}: expected two of camera, audio, imu, vehicle, gnss, got fewer")
+    result = {name: _entry(offset) for name, offset in offsets.items()}
+    write_part(options.out, "clocks", "roadfuse calibrate rig clocks", [options.drive], result)
+    print(json.dumps(result) if options.json else _report(options.out, result))
+    return 0 if any(offset.offset_s is not None for offset in offsets.values()) else 1
+
+
+def clock_offsets(signals: Signals) -> dict[str, Offset]:
+    """Offset by pair "FIRST-SECOND (what)": positive where the second's stamps are later for the same event."""
+    imu, vehicle, gnss, camera, audio = signals.imu, signals.vehicle, signals.gnss, signals.camera, signals.audio
+    gyro = [imu[name] for name in ("gyro_x", "gyro_y", "gyro_z") if name in imu]
+    accel = [imu[name] for name in ("accel_x", "accel_y", "accel_z") if name in imu]
+    turning = vehicle.get("yaw_rate", vehicle.get("steering"))
+    found = {
+        "imu-camera (turning)": _best(gyro, camera.get("turn_x")),
+        "imu-vehicle (turning)": _best(gyro, turning),
+        "imu-vehicle (accelerating)": _best(accel, derivative(vehicle["speed"]) if "speed" in vehicle else None),
+        "vehicle-gnss (speed)": _best([vehicle[n] for n in ("speed",) if n in vehicle], gnss.get("speed"), signed=True),
+        "camera-audio (events)": _best(
+            [camera[n] for n in ("change",) if n in camera], audio.get("onset"), signed=True
+        ),
+    }
+    return {name: offset for name, offset in found.items() if offset is not None}
+
+
+def _best(references: Iterable[Series], other: Series | None, *, signed: bool = False) -> Offset | None:
+    """The offset against the axis that shows most of the same motion; None where a stream is not there."""
+    axes = list(references)
+    if not axes or other is None:
+        return None
+    tried = [find_offset(axis, other, signed=signed, tried=len(axes)) for axis in axes]
+    return max(tried, key=lambda offset: (offset.offset_s is not None, offset.correlation))
+
+
+def _entry(offset: Offset) -> dict[str, Any]:
+    return {
+        "offset_ms": None if offset.offset_s is None else round(1000.0 * offset.offset_s, 2),
+        "std_ms": None if offset.std_s is None else round(1000.0 * offset.std_s, 2),
+        "correlation": offset.correlation,
+        "false_alarm": float(f"{offset.false_alarm:.2g}"),
+        "not_identifiable": offset.reason,
+    }
+
+
+def _report(out: Path, result: dict[str, Any]) -> str:
+    lines = []
+    for name, entry in result.items():
+        if entry["offset_ms"] is None:
+            lines.append(f"{name:<27} not identifiable: {entry['not_identifiable']}")
+        else:
+            lines.append(
+                f"{name:<27} {entry['offset_ms']:+8.1f} ms +- {entry['std_ms']:.1f}   "
+                f"(correlation {entry['correlation']:.2f})"
+            )
+    return "\n".join([*lines, f"written {out}"])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="roadfuse calibrate rig clocks",
+        description="Clock offsets between the sensors of a drive: positive where the second's stamps are later.",
+        epilog="exit code: 0 fine, 1 no offset could be told, 2 unusable input",
+    )
+    parser.add_argument("--drive", type=Path, required=True, help="MCAP drive")
+    parser.add_argument("--out", type=Path, required=True, help="the rig file to write or complete, .json")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
