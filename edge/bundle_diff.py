@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from edge.bundle_show import leaves
 from edge.engine import BoundEngine
 from edge.errors import BundleError
 from edge.heads import VECTORS
-from edge.onnx_weights import Weight, weights
+from edge.onnx_weights import weights
 from edge.perception import Perception
 from edge.streams import STREAMS
 
@@ -52,7 +53,11 @@ def text(found: Mapping[str, Any]) -> str:
         lines.append("engines")
         lines += [f"  {name:<14} {change}" for name, change in found["engines"].items()]
     for name, changes in found["weights"].items():
-        lines.append(f"weights of {name}: {100 * changes['share']:.2f} % of {changes['values']} values differ")
+        others = f"; {len(changes['only_in_a'])} tensors only in a, {len(changes['only_in_b'])} only in b"
+        lines.append(
+            f"weights of {name}: {100 * changes['share']:.2f} % of the {changes['values']} values in both differ"
+            + (others if changes["only_in_a"] or changes["only_in_b"] else "")
+        )
         rows = list(changes["tensors"].items())
         lines += [f"  {tensor:<52} {100 * share:6.2f} %" for tensor, share in rows[:_MAX_ROWS]]
         lines += [f"  and {len(rows) - _MAX_ROWS} more tensors (--json)"] if len(rows) > _MAX_ROWS else []
@@ -114,20 +119,20 @@ def _weights(ours: Bundle, theirs: Bundle, name: str) -> dict[str, Any]:
     except BundleError as error:
         raise BundleError(f"{a.path} and {b.path}: {error}") from None
     tensors, changed, count = {}, 0.0, 0
-    for tensor in dict.fromkeys([*ours_by_name, *theirs_by_name]):
-        share, size = _share(ours_by_name.get(tensor), theirs_by_name.get(tensor))
+    for tensor, ours_of_it in ours_by_name.items():
+        if tensor not in theirs_by_name:
+            continue
+        share, size = ours_of_it.changed(theirs_by_name[tensor]), prod(ours_of_it.shape)
         changed, count = changed + share * size, count + size
         if share:
             tensors[tensor] = share
-    largest_first = dict(sorted(tensors.items(), key=lambda row: -row[1]))
-    return {"values": count, "share": changed / count if count else 0.0, "tensors": largest_first}
-
-
-def _share(ours: Weight | None, theirs: Weight | None) -> tuple[float, int]:
-    there = ours or theirs
-    assert there is not None
-    size = int(np.prod(there.shape, dtype=np.int64))
-    return (ours.changed(theirs) if ours and theirs else 1.0), size
+    return {
+        "values": count,
+        "share": changed / count if count else 0.0,
+        "tensors": dict(sorted(tensors.items(), key=lambda row: -row[1])),
+        "only_in_a": [tensor for tensor in ours_by_name if tensor not in theirs_by_name],
+        "only_in_b": [tensor for tensor in theirs_by_name if tensor not in ours_by_name],
+    }
 
 
 def _heads(ours: Bundle, theirs: Bundle) -> dict[str, str]:
