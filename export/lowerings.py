@@ -25,7 +25,7 @@ from calibration.canonical import canonical, model_id
 from calibration.ranges import Ranges
 from edge.errors import ConfigError
 from export.layout import WEIGHTED, Layout, Pixels, Wiring, layout
-from export.scales import QUANTA, activation_scale, weight_scales
+from export.scales import QUANTA, SCALES, activation_scale, weight_scales
 
 F32 = NDArray[np.float32]
 _BIAS_LIMIT = 2.0**30  # quanta of the int32 accumulator
@@ -59,7 +59,9 @@ TARGETS = {
 }
 
 
-def lower_to(model: onnx.ModelProto, ranges: Ranges, target: str, floats: Collection[str] = ()) -> onnx.ModelProto:
+def lower_to(
+    model: onnx.ModelProto, ranges: Ranges, target: str, floats: Collection[str] = (), scales: str = "minmax"
+) -> onnx.ModelProto:
     """The int8 graph of a float graph, the same bytes for the same input.
 
     Args:
@@ -67,12 +69,15 @@ def lower_to(model: onnx.ModelProto, ranges: Ranges, target: str, floats: Collec
         ranges: of exactly this model.
         target: of TARGETS.
         floats: names of nodes to keep float, as a plan says.
+        scales: how they are drawn from the histograms, of `export.scales.SCALES`.
 
     Raises:
         ConfigError: the model can't be lowered, the ranges are another model's, or there is no such target or node.
     """
     if target not in TARGETS:
         raise ConfigError(f"target: expected one of {', '.join(TARGETS)}, got {target!r}")
+    if scales not in SCALES:
+        raise ConfigError(f"scales: expected one of {', '.join(SCALES)}, got {scales!r}")
     plain = canonical(model)
     ranges.belong_to(model_id(plain))
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in plain.graph.node):
@@ -81,7 +86,7 @@ def lower_to(model: onnx.ModelProto, ranges: Ranges, target: str, floats: Collec
     unknown = sorted(set(floats) - {node.name for node in plain.graph.node})
     if unknown:
         raise ConfigError(f"plan: expected nodes of the model, got {unknown[0]!r}")
-    return _Writer(plain, wiring, layout(wiring, floats), ranges, TARGETS[target]).write()
+    return _Writer(plain, wiring, layout(wiring, floats), ranges, TARGETS[target], scales).write()
 
 
 def int8_nodes(model: onnx.ModelProto, floats: Collection[str] = ()) -> tuple[str, ...]:
@@ -92,12 +97,14 @@ def int8_nodes(model: onnx.ModelProto, floats: Collection[str] = ()) -> tuple[st
 class _Writer:
     """Writes one lowered graph, node by node in the order of the float graph."""
 
-    def __init__(self, model: onnx.ModelProto, wiring: Wiring, chosen: Layout, ranges: Ranges, target: Target) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, wiring: Wiring, chosen: Layout, ranges: Ranges, target: Target, scales: str
+    ) -> None:
         self._model, self._wiring, self._layout, self._target = model, wiring, chosen, target
         self._int8 = frozenset(chosen.nodes)
         self._stored, self._read = frozenset(chosen.stored), frozenset(chosen.read)
         self._pixels = {name: found for name in chosen.read if (found := wiring.pixels(name))}
-        self._scales = {name: self._scale(name, ranges) for name in (*chosen.stored, *chosen.read)}
+        self._scales = {name: self._scale(name, ranges, scales) for name in (*chosen.stored, *chosen.read)}
         self._nodes: list[onnx.NodeProto] = []
         self._weights = dict(wiring.weights)
         self._biases: dict[tuple[str, str], str] = {}  # (given bias, node that adds it) -> rounded bias
@@ -127,13 +134,13 @@ class _Writer:
         lowered.graph.initializer.extend(self._weights.values())
         return canonical(lowered)
 
-    def _scale(self, name: str, ranges: Ranges) -> np.float32:
+    def _scale(self, name: str, ranges: Ranges, how: str) -> np.float32:
         if name in self._pixels:
             return np.float32(self._pixels[name].scale)
         source = self._layout.like.get(name, name)
         if source not in ranges.tensors:
             raise ConfigError(f"ranges: expected the tensor {source}, got none of that name")
-        return activation_scale(ranges.tensors[source])
+        return activation_scale(ranges.tensors[source], how)
 
     def _taken(self, name: str, int8: bool) -> str:
         """The name under which a node takes a tensor."""

@@ -1,0 +1,226 @@
+"""`roadfuse export`: float models into canonical ONNX and, with a ranges file, into int8 graphs for each runtime."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from calibration.canonical import canonical, canonical_bytes, model_id
+from calibration.ranges import Ranges, read_ranges
+from edge.errors import ConfigError
+from export.guard import MIN_DB, Plan, guard, read_plan, structure
+from export.lowerings import TARGETS, int8_nodes, lower_to
+from export.scales import SCALES
+from export.sensitivity import Feed, Layer, Meter
+
+
+def main(argv: list[str]) -> int:
+    """The command."""
+    options = _parser().parse_args(argv)
+    targets = _targets(options)
+    ranges = [read_ranges(path) for path in options.ranges]
+    plans = [read_plan(path) for path in options.plan]
+    models = {path: _load(path) for path in options.models}
+    _refuse_equal_names(options.models)
+    results = [_export(path, model, options, targets, ranges, plans) for path, model in models.items()]
+    print(json.dumps(results) if options.json else "\n".join(_text(result) for result in results))
+    return 0
+
+
+def _export(
+    path: Path,
+    model: onnx.ModelProto,
+    options: argparse.Namespace,
+    targets: list[str],
+    ranges: list[Ranges],
+    plans: list[Plan],
+) -> dict[str, Any]:
+    """Writes all files of one model and says what they are."""
+    result: dict[str, Any] = {"model": str(path), "model_sha256": model_id(model)}
+    options.out.mkdir(parents=True, exist_ok=True)
+    result["files"] = {"float": _write(options.out / f"{path.stem}.onnx", model)}
+    if not targets:
+        return result
+    found = _ranges_of(path, result["model_sha256"], ranges)
+    result["ranges_id"] = found.id
+    meter = _meter(path, model, found, options)
+    plan = _plan_of(model, plans)
+    if options.guard and meter is not None:
+        plan = guard(meter, options.machine, options.min_db)
+        (options.out / f"{path.stem}.plan.json").write_text(plan.to_json())
+    floats: Mapping[str, str] = {} if plan is None else plan.floats
+    result |= {"int8": list(int8_nodes(model, floats)), "floats": dict(floats)}
+    for target in targets:
+        lowered = lower_to(model, found, target, floats, options.scales)
+        result["files"][target] = _write(options.out / f"{path.stem}.{target}.onnx", lowered)
+    if meter is not None:
+        result["sqnr_db"] = {target: meter.sqnr_db(target, floats) for target in targets}
+        if "trt" in targets and "x86" in targets:
+            result["parity"] = meter.parity("x86", "trt", floats)
+    if options.sensitivity and meter is not None:
+        layers = meter.layers(floats=floats)
+        result["sensitivity"] = [dataclasses.asdict(layer) for layer in layers]
+        text = json.dumps(result["sensitivity"], indent=1) + "\n"
+        (options.out / f"{path.stem}.sensitivity.json").write_text(text)
+    return result
+
+
+def _targets(options: argparse.Namespace) -> list[str]:
+    targets = [name for name in options.target.split(",") if name] if options.ranges else []
+    for name in targets:
+        if name not in TARGETS:
+            raise ConfigError(f"--target: expected a list of {', '.join(TARGETS)}, got {name!r}")
+    if (options.guard or options.sensitivity) and not (options.inputs and targets):
+        raise ConfigError(
+            "--guard and --sensitivity: expected --ranges and --inputs, which they measure with, got none"
+        )
+    if options.inputs and len(options.inputs) != len(options.models):
+        raise ConfigError(f"--inputs: expected one a model, {len(options.models)}, got {len(options.inputs)}")
+    return targets
+
+
+def _refuse_equal_names(models: list[Path]) -> None:
+    stems = [path.stem for path in models]
+    for stem in stems:
+        if stems.count(stem) > 1:
+            raise ConfigError(f"models: expected different names, got two of {stem}")
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load(path)
+    except OSError:
+        raise
+    except Exception as error:  # protobuf's errors differ between its versions
+        raise ConfigError(f"{path}: expected an ONNX model, got {type(error).__name__}") from None
+    if not model.graph.node:
+        raise ConfigError(f"{path}: expected an ONNX model, got one without nodes")
+    try:
+        return canonical(model)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _ranges_of(path: Path, digest: str, ranges: list[Ranges]) -> Ranges:
+    for found in ranges:
+        if found.model_sha256 == digest:
+            return found
+    got = ", ".join(found.model_sha256[:12] for found in ranges)
+    raise ConfigError(f"{path}: expected ranges of the model {digest[:12]}, got those of {got}")
+
+
+def _plan_of(model: onnx.ModelProto, plans: list[Plan]) -> Plan | None:
+    if not plans:
+        return None
+    wanted = structure(model)
+    for plan in plans:
+        if plan.structure == wanted:
+            return plan
+    plans[0].fits(model)  # says what does not fit
+    return None
+
+
+def _meter(path: Path, model: onnx.ModelProto, ranges: Ranges, options: argparse.Namespace) -> Meter | None:
+    """Over the inputs that `roadfuse calibrate ranges --keep` wrote, spread to at most --samples."""
+    if not options.inputs:
+        return None
+    source = options.inputs[options.models.index(path)]
+    try:
+        with np.load(source, allow_pickle=False) as arrays:
+            columns = {name: np.asarray(arrays[name]) for name in arrays.files}
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ConfigError(f"{source}: expected inputs as `calibrate ranges --keep` writes them, got {error}") from None
+    wanted = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in model.graph.input}
+    given = {name: [1, *values.shape[1:]] for name, values in columns.items()}
+    if wanted != given:
+        raise ConfigError(f"{source}: expected the inputs of {path.name}, {wanted}, got {given}")
+    rows = min(len(values) for values in columns.values())
+    if rows == 0:
+        raise ConfigError(f"{source}: expected at least one input, got none")
+    picked = np.linspace(0, rows - 1, min(rows, options.samples)).astype(int)
+    feeds: list[Feed] = [{name: values[row : row + 1] for name, values in columns.items()} for row in picked]
+    return Meter(model, ranges, feeds, options.scales)
+
+
+def _write(path: Path, model: onnx.ModelProto) -> dict[str, Any]:
+    content = canonical_bytes(model)
+    path.write_bytes(content)
+    return {"file": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _text(result: dict[str, Any]) -> str:
+    lines = [f"{result['model']}: model {result['model_sha256'][:12]}"]
+    for target, file in result["files"].items():
+        db = ", ".join(f"{name} {value:.1f} dB" for name, value in result.get("sqnr_db", {}).get(target, {}).items())
+        kilobytes = f"{file['bytes'] / 1e3:.1f} kB"
+        lines.append(
+            f"  {target:<6}{file['file']}, {kilobytes}, {file['sha256'][:12]}" + (f", SQNR {db}" if db else "")
+        )
+    if "int8" in result:
+        lines.append(f"  int8  {len(result['int8'])} nodes")
+        lines += [f"  kept float: {node}: {why}" for node, why in result["floats"].items()]
+    for tensor, found in result.get("parity", {}).items():
+        lines.append(
+            f"  x86 and trt: {tensor} at most {found['largest_quanta']:.2f} quanta apart, "
+            f"{100 * found['within_one_quantum']:.3f} % within one, top-1 the same in {100 * found['same_top1']:.2f} %"
+        )
+    if "sensitivity" in result:
+        lines.append(_table([Layer(**row) for row in result["sensitivity"]]))
+    return "\n".join(lines)
+
+
+def _table(layers: list[Layer]) -> str:
+    width = max((len(layer.node) for layer in layers), default=5)
+    lines = [f"  {'layer':<{width}}  operator  SQNR, dB: only it in int8, all but it"]
+    lines += [
+        f"  {layer.node:<{width}}  {layer.operator:<8}  {layer.only_db:6.1f}  {layer.without_db:6.1f}"
+        for layer in layers
+    ]
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="roadfuse export",
+        description="Write float ONNX models in canonical form, and as int8 graphs for each runtime.",
+    )
+    parser.add_argument(
+        "models", type=Path, nargs="+", metavar="MODEL.onnx", help="float, opset 17 to 20, static shapes"
+    )
+    parser.add_argument(
+        "--ranges", type=Path, nargs="+", default=[], metavar="FILE", help="of the models, in any order"
+    )
+    parser.add_argument("--target", default=",".join(TARGETS), help="comma-separated (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where NAME[.TARGET].onnx go")
+    parser.add_argument("--plan", type=Path, nargs="+", default=[], metavar="FILE", help="nodes to keep float")
+    parser.add_argument(
+        "--scales", choices=tuple(SCALES), default="minmax", help="how they are drawn (default: minmax)"
+    )
+    parser.add_argument(
+        "--inputs", type=Path, nargs="+", default=[], metavar="FILE.npz", help="to measure with, one a model"
+    )
+    parser.add_argument("--samples", type=int, default=32, help="inputs to measure with (default: 32)")
+    parser.add_argument(
+        "--guard", action="store_true", help="measure here what loses in int8, and write NAME.plan.json"
+    )
+    parser.add_argument(
+        "--min-db", type=float, default=MIN_DB, help="SQNR that the guard asks for (default: %(default)g)"
+    )
+    parser.add_argument("--machine", default=f"{platform.machine()} {platform.system()}", help="its name in the plan")
+    parser.add_argument("--sensitivity", action="store_true", help="SQNR layer by layer, and NAME.sensitivity.json")
+    parser.add_argument("--json", action="store_true", help="print one JSON list")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
