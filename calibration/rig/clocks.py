@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def clock_offsets(signals: Signals) -> dict[str, Offset]:
     accel = [imu[name] for name in ("accel_x", "accel_y", "accel_z") if name in imu]
     turning = vehicle.get("yaw_rate", vehicle.get("steering"))
     found = {
-        "imu-camera (turning)": _best(gyro, camera.get("turn_x")),
+        "imu-camera (turning)": _best(gyro, *(camera[name] for name in ("turn_x", "turn_y") if name in camera)),
         "imu-vehicle (turning)": _best(gyro, turning),
         "imu-vehicle (accelerating)": _best(accel, derivative(vehicle["speed"]) if "speed" in vehicle else None),
         "vehicle-gnss (speed)": _best([vehicle[n] for n in ("speed",) if n in vehicle], gnss.get("speed"), signed=True),
@@ -53,12 +53,12 @@ def clock_offsets(signals: Signals) -> dict[str, Offset]:
     return {name: offset for name, offset in found.items() if offset is not None}
 
 
-def _best(references: Iterable[Series], other: Series | None, *, signed: bool = False) -> Offset | None:
-    """The offset against the axis that shows most of the same motion; None where a stream is not there."""
-    axes = list(references)
-    if not axes or other is None:
+def _best(references: Sequence[Series], *others: Series | None, signed: bool = False) -> Offset | None:
+    """The offset between the two axes that show most of the same motion; None where a stream is not there."""
+    pairs = [(axis, other) for axis in references for other in others if other is not None]
+    if not pairs:
         return None
-    tried = [find_offset(axis, other, signed=signed, tried=len(axes)) for axis in axes]
+    tried = [find_offset(axis, other, signed=signed, tried=len(pairs)) for axis, other in pairs]
     return max(tried, key=lambda offset: (offset.offset_s is not None, offset.correlation))
 
 

@@ -168,8 +168,10 @@ def _rival(correlation: F64, peak: int) -> float:
     half = 0.5 * correlation[peak]
     left = np.flatnonzero(correlation[:peak] < half)
     right = np.flatnonzero(correlation[peak:] < half)
-    outside = [correlation[: left[-1] + 1] if len(left) else [], correlation[peak + right[0] :] if len(right) else []]
-    return max((float(np.max(part)) for part in outside if len(part)), default=-1.0)
+    outside = np.concatenate(
+        [correlation[: left[-1] + 1] if len(left) else [], correlation[peak + right[0] :] if len(right) else []]
+    )
+    return float(outside.max()) if len(outside) else -1.0
 
 
 def _false_alarm(x: F64, y: F64, height: float, tried: int) -> float:

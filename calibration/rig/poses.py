@@ -81,7 +81,8 @@ def quaternion_of(rotation: F64) -> tuple[float, float, float, float]:
 
 def _pose(message: FrameTransform) -> F64:
     q, t = message.rotation, message.translation
-    x, y, z, w = (value / max(np.linalg.norm([q.x, q.y, q.z, q.w]), 1e-12) for value in (q.x, q.y, q.z, q.w))
+    quaternion = np.array([q.x, q.y, q.z, q.w], np.float64)
+    x, y, z, w = (quaternion / max(float(np.linalg.norm(quaternion)), 1e-12)).tolist()
     pose = np.eye(4)
     pose[:3, :3] = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],

@@ -6,6 +6,7 @@ Stamps are capture instants of the drive, in seconds from its first sample.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,7 +22,9 @@ from edge.samples import AudioChunk, Frame, GnssFix, ImuSample, VehicleState
 
 _NS_PER_S: Final = 1_000_000_000
 _TOPICS: Final = (topics.CAMERA, topics.AUDIO, topics.IMU, topics.GNSS, topics.VEHICLE)
-_SMALL_PX: Final = 160  # width at which picture motion is measured
+_SMALL_PX: Final = 320  # width at which picture motion is measured
+_CORNERS: Final = 150
+_LEAST_CORNERS: Final = 12
 _ONSET_HZ: Final = 100
 _QUIETEST: Final = 10.0  # of 16-bit sound; keeps the logarithm of silence finite
 _M_PER_DEG: Final = 111_195.0
@@ -68,13 +71,15 @@ def derivative(series: Series) -> Series:
 
 
 class _PictureMotion:
-    """How pictures move against the one before: shift (px/s, by phase correlation) and mean change of brightness."""
+    """How pictures move against the one before: median shift of corners (px/s) and mean change of brightness.
+
+    Corners are followed by Lucas-Kanade; phase correlation sticks to whole pixels when a camera turns slowly.
+    """
 
     def __init__(self) -> None:
         self.stamps_ns: list[int] = []
-        self._before: NDArray[np.float32] | None = None
-        self._window: NDArray[np.float32] | None = None
-        self._rows: list[tuple[float, float, float, float]] = []
+        self._before: NDArray[np.uint8] | None = None
+        self._rows: list[tuple[float, ...]] = []
 
     def see(self, frame: Frame) -> None:
         """Take the next picture, in the order of arrival."""
@@ -82,20 +87,18 @@ class _PictureMotion:
         if self.stamps_ns and frame.stamp_ns <= self.stamps_ns[-1]:
             return
         height, width = frame.image.shape[:2]
-        small = cv2.resize(
-            frame.image, (_SMALL_PX, max(round(height * _SMALL_PX / width), 16)), interpolation=cv2.INTER_AREA
-        )
-        grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
+        size = (_SMALL_PX, max(round(height * _SMALL_PX / width), 16))
+        small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
         before = self._before
-        if before is None or before.shape != grey.shape:
-            self._window = np.asarray(cv2.createHanningWindow(grey.shape[::-1], cv2.CV_32F), np.float32)
-        else:
-            (dx, dy), _ = cv2.phaseCorrelate(before, grey, self._window)
+        if before is not None and before.shape == grey.shape:
             seconds = (frame.stamp_ns - self.stamps_ns[-1]) / _NS_PER_S
             middle_ns = 0.5 * (frame.stamp_ns + self.stamps_ns[-1])
-            change = float(np.abs(grey - before).mean())
-            self._rows.append((middle_ns, dx / seconds, dy / seconds, change))
-        self._before = np.asarray(grey, np.float32)
+            change = float(cv2.absdiff(grey, before).mean())
+            shift = _shift_px(before, grey)
+            if shift is not None:
+                self._rows.append((middle_ns, shift[0] / seconds, shift[1] / seconds, change))
+        self._before = grey
         self.stamps_ns.append(frame.stamp_ns)
 
     def signals(self, first_ns: int) -> dict[str, Series]:
@@ -105,6 +108,20 @@ class _PictureMotion:
         rows = np.array(self._rows, np.float64)
         stamps_s = (rows[:, 0] - first_ns) / _NS_PER_S
         return {name: Series(stamps_s, rows[:, i]) for i, name in enumerate(("turn_x", "turn_y", "change"), start=1)}
+
+
+def _shift_px(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> tuple[float, float] | None:
+    """Median movement of the corners; None where hardly one could be followed."""
+    corners: Any = cv2.goodFeaturesToTrack(before, _CORNERS, 0.01, 7)
+    if corners is None:
+        return None
+    where: Any = None  # which OpenCV takes and its stubs do not know
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, where, winSize=(15, 15), maxLevel=3)
+    kept = np.ravel(found) == 1
+    if kept.sum() < _LEAST_CORNERS:
+        return None
+    dx, dy = np.median((moved - corners).reshape(-1, 2)[kept], axis=0).tolist()
+    return dx, dy
 
 
 def _imu(samples: list[ImuSample], first_ns: int) -> dict[str, Series]:
@@ -164,7 +181,7 @@ def _audio(samples: list[AudioChunk], first_ns: int) -> dict[str, Series]:
 
 
 def _series(
-    stamps_ns: list[int], rows: list[tuple[float, ...]], names: tuple[str, ...], first_ns: int
+    stamps_ns: list[int], rows: Sequence[tuple[float, ...]], names: tuple[str, ...], first_ns: int
 ) -> dict[str, Series]:
     """Columns by name, in the order of their stamps, each instant once; {} with fewer than three."""
     if len(rows) < 3:
