@@ -1,8 +1,8 @@
 """Plans that were built on this device, by all that they depend on.
 
-A file is a line that names the format, a JSON line with the key's parts, notes and the SHA-256 of the content, then
-the content. It appears whole or not at all. What can't be trusted is not used: a file that breaks off, was altered, or
-is of another key is named and built anew.
+A file is a line that names the format, a JSON line with the key's parts, notes and the SHA-256 of notes and content,
+then the content. It appears whole or not at all. What can't be trusted is not used: a file that breaks off, was
+altered, or is of another key is named and built anew.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class PlanCache:
             BundleError: the folder can't be written.
         """
         path = self.path(name, key)
-        header = {"key": dict(key), "notes": dict(notes), "sha256": hashlib.sha256(content).hexdigest()}
+        header = {"key": dict(key), "notes": dict(notes), "sha256": _sha256(notes, content)}
         raw = _MAGIC + json.dumps(header, sort_keys=True).encode() + b"\n" + content
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -99,10 +99,14 @@ def _entry(path: Path, key: Mapping[str, str], raw: bytes) -> Entry:
         other = next(part for part in sorted({*of, *key}) if of.get(part) != key.get(part))
         raise BundleError(f"{path}: expected a plan for {other} {key.get(other)}, got one for {of.get(other)}")
     content = raw[len(_MAGIC) + len(line) + 1 :]
-    got = hashlib.sha256(content).hexdigest()
+    got = _sha256(notes, content)
     if got != expected:
         raise BundleError(f"{path}: expected SHA-256 {expected[:16]}..., got {got[:16]}...")
     return Entry(content, notes)
+
+
+def _sha256(notes: Mapping[str, Any], content: bytes) -> str:
+    return hashlib.sha256(json.dumps(dict(notes), sort_keys=True).encode() + content).hexdigest()
 
 
 def _write_whole(path: Path, raw: bytes) -> None:

@@ -64,7 +64,7 @@ def ready_plan(tensorrt: TensorRt, bundle: Bundle, name: str, cache: PlanCache) 
     spec = bundle.engines[name]
     model, profiles = spec.model(PROVIDER).read(), _profiles(bundle, name)
     asked = read_plan(model, name)
-    if spec.precision == "int8" and not asked.int8:
+    if spec.precision == "int8" and not asked.int8:  # trt: guarded (the manifest's word)
         raise BundleError(f"{name}: expected layers in int8, as the manifest says, got an ONNX file that has none")
     key = {
         "onnx": hashlib.sha256(model).hexdigest(),
