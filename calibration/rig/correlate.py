@@ -181,8 +181,11 @@ def _false_alarm(x: F64, y: F64, height: float, tried: int) -> float:
     variance = (1.0 + 2.0 * float((own[1:] * theirs[1:]).sum())) / len(x)
     width = max(1.0, float(np.argmax(own < 0.5)) if (own < 0.5).any() else float(reach))
     places = tried * max(2.0 * MAX_LAG_S / GRID_S / width, 1.0)
-    tail = 0.5 * math.erfc(height / math.sqrt(2.0 * max(variance, 1.0 / len(x))))
-    return min(1.0, places * tail)
+    independent = 1.0 / max(variance, 1.0 / len(x))  # samples that as many unrelated white ones would be worth
+    if independent <= 4.0:
+        return 1.0
+    deviations = math.atanh(min(height, 1.0 - 1e-9)) * math.sqrt(independent - 3.0)  # Fisher's z
+    return min(1.0, places * 0.5 * math.erfc(deviations / math.sqrt(2.0)))
 
 
 def _autocorrelation(values: F64, reach: int) -> F64:
