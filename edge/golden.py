@@ -33,7 +33,7 @@ CASES: Final = 2
 _INPUT: Final = "input"
 _INT8_TOLERANCE: Final = 0.02
 _FLOAT_TOLERANCE: Final = 0.001
-_LEAST_TOLERANCE: Final = 1e-6
+_LEAST_TOLERANCE: Final = 1e-5
 _MAX_MEMBERS: Final = 4096
 _CELLS: Final = 12  # along each side of a made-up picture
 

@@ -283,7 +283,7 @@ def test_a_mapping_that_is_none_is_one_line(tmp_path: Path, content: str) -> Non
 
 
 def test_known_mappings_are_whole() -> None:
-    assert known() == ["fastestdet", "silero-vad", "ultraface"]
+    assert known() == ["fastestdet", "silero-vad", "twinlitenet", "ultraface"]
     assert len(read(KNOWN / "fastestdet.json").heads["objects"]) == 80
 
 
