@@ -42,7 +42,7 @@ class Loop:
     Args:
         bundle: verified.
         config: stream table, deadline, judging and scenes.
-        provider: of ONNX Runtime: cpu, cuda, tensorrt.
+        provider: of ONNX Runtime (cpu, cuda, tensorrt), or trt: native TensorRT.
         clock: for stage timings alone, which no decision depends on; None measures nothing.
 
     Attributes:

@@ -59,7 +59,7 @@ class Replay:
         drive, bundle, mode, speed: as in `replay`.
         config: of the loop.
         recorder: gets all that passes; None records nothing.
-        provider: of ONNX Runtime.
+        provider: of ONNX Runtime (cpu, cuda, tensorrt), or trt: native TensorRT.
         on_damage: called with a damage in the drive, which is then skipped; None raises it after the last frame before.
         clock: for timings and pacing, ns.
 

@@ -158,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="write the drive with the decisions")
     parser.add_argument("--spool", type=Path, help="folder for the clips of hard scenes")
     parser.add_argument("--config", type=Path, help="TOML settings of the loop")
-    parser.add_argument("--provider", default="cpu", help="ONNX Runtime provider: cpu, cuda, tensorrt")
+    parser.add_argument("--provider", default="cpu", help="cpu, cuda, tensorrt: of ONNX Runtime; trt: native plans")
     parser.add_argument("--salvage", action="store_true", help="go on behind damage in the drive, and report it")
     parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="compare the decisions of two drives")
     parser.add_argument("--tolerance", action="append", default=[], metavar="FIELD=X", help="for --diff; repeatable")

@@ -207,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--spool", type=Path, help="folder for the clips of hard scenes")
     parser.add_argument("--bundle", type=Path, help="bundle folder (default: the reference bundle)")
     parser.add_argument("--config", type=Path, help="TOML settings of the loop")
-    parser.add_argument("--provider", default="cpu", help="ONNX Runtime provider: cpu, cuda, tensorrt")
+    parser.add_argument("--provider", default="cpu", help="cpu, cuda, tensorrt: of ONNX Runtime; trt: native plans")
     parser.add_argument("--speed", type=float, default=1.0, help="multiple of real time (default 1)")
     parser.add_argument("--realtime", action="store_true", help="FIFO scheduling, a core of its own, frozen garbage")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
