@@ -52,7 +52,12 @@ def canonical_bytes(model: onnx.ModelProto) -> bytes:
 
 def model_id(model: onnx.ModelProto) -> str:
     """SHA-256 of the canonical form."""
-    return hashlib.sha256(canonical_bytes(canonical(model))).hexdigest()
+    return canonical_id(canonical(model))
+
+
+def canonical_id(model: onnx.ModelProto) -> str:
+    """SHA-256 of a model that is in canonical form already."""
+    return hashlib.sha256(canonical_bytes(model)).hexdigest()
 
 
 def _refuse(model: onnx.ModelProto) -> None:

@@ -18,7 +18,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from calibration.canonical import canonical, canonical_bytes
+from calibration.canonical import canonical, canonical_id
 from calibration.histogram import Histogram
 from edge.errors import ConfigError
 
@@ -103,7 +103,7 @@ def collect(model: bytes, inputs: Iterable[Mapping[str, NDArray[np.generic]]]) -
         ConfigError: the model has no canonical form, there were no inputs, or a value was not finite.
     """
     graph = canonical(onnx.load_from_string(model))
-    digest = hashlib.sha256(canonical_bytes(graph)).hexdigest()
+    digest = canonical_id(graph)
     session, inner = _observed(graph)
     names = [port.name for port in session.get_inputs() if port.type == "tensor(float)"] + inner
     tensors: dict[str, Histogram] = {}

@@ -66,7 +66,7 @@ def _export(
     if meter is not None:
         result["sqnr_db"] = {target: meter.sqnr_db(target, floats) for target in targets}
         if "trt" in targets and "x86" in targets:
-            result["parity"] = meter.parity("x86", "trt", floats)
+            result["parity"] = meter.parity(floats)
     if options.sensitivity and meter is not None:
         layers = meter.layers(floats=floats)
         result["sensitivity"] = [dataclasses.asdict(layer) for layer in layers]
@@ -170,13 +170,17 @@ def _text(result: dict[str, Any]) -> str:
         lines.append(f"  int8  {len(result['int8'])} nodes")
         lines += [f"  kept float: {node}: {why}" for node, why in result["floats"].items()]
     for tensor, found in result.get("parity", {}).items():
-        lines.append(
-            f"  x86 and trt: {tensor} at most {found['largest_quanta']:.2f} quanta apart, "
-            f"{100 * found['within_one_quantum']:.3f} % within one, top-1 the same in {100 * found['same_top1']:.2f} %"
-        )
+        lines.append(f"  x86 and trt: {tensor} {_apart(found)}; by int8 kernels {_apart(found['kernels'])}")
     if "sensitivity" in result:
         lines.append(_table([Layer(**row) for row in result["sensitivity"]]))
     return "\n".join(lines)
+
+
+def _apart(found: Mapping[str, Any]) -> str:
+    within, same = 100 * found["within_one_quantum"], 100 * found["same_top1"]
+    return (
+        f"at most {found['largest_quanta']:.2f} quanta apart ({within:.3f} % within one), top-1 the same {same:.2f} %"
+    )
 
 
 def _table(layers: list[Layer]) -> str:

@@ -3,7 +3,7 @@
 What is measured is written down as a plan, and graphs are lowered by the plan, so that their bytes do not depend on the
 weather of a machine. A plan belongs to a graph's structure: new weights of the same network keep it.
 
-Accuracy: while the SQNR is below a floor, the layer goes whose leaving raises it most. Latency: layers are tried in
+Accuracy: while the SQNR is below a floor, the layer that is noisiest by itself goes. Latency: layers are tried in
 float in graph order, alone and in pairs of neighbours, each trial against the best graph so far in alternating calls; a
 trial wins by the median of its paired ratios. Bad bargains: a layer that makes over half of all noise and saves little
 time goes too. At the end int8 as a whole must beat float, or everything stays float.
@@ -11,6 +11,7 @@ time goes too. At the end int8 as a whole must beat float, or everything stays f
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import itertools
 import json
@@ -136,13 +137,12 @@ def guard(meter: Meter, machine: str, min_db: float = MIN_DB) -> Plan:
 
 
 def _accurate(meter: Meter, min_db: float) -> dict[str, str]:
-    floats: dict[str, str] = {}
-    now = meter.worst_db()
-    while now < min_db and (noisiest := _noisiest(meter, floats)):
-        name, then = noisiest
-        floats[name] = f"accuracy: SQNR {now:.1f} dB with it, {then:.1f} dB without"
-        now = then
-    return floats
+    """Noise adds up, so the layers that make most of it alone go first, as few as will do."""
+    layers = _layers(meter)
+    alone = {name: meter.worst_db(floats=set(layers) - {name}) for name in layers}
+    ranked = sorted(layers, key=lambda name: alone[name])
+    few = bisect.bisect_left(range(len(ranked)), min_db, key=lambda count: meter.worst_db(floats=ranked[:count]))
+    return {name: f"accuracy: SQNR {alone[name]:.1f} dB by itself" for name in ranked[:few]}
 
 
 def _worth(meter: Meter, timing: _Timing, given: Mapping[str, str]) -> dict[str, str]:

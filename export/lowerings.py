@@ -21,7 +21,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from calibration.canonical import canonical, model_id
+from calibration.canonical import canonical, canonical_id
 from calibration.ranges import Ranges
 from edge.errors import ConfigError
 from export.layout import WEIGHTED, Layout, Pixels, Wiring, layout
@@ -79,7 +79,7 @@ def lower_to(
     if scales not in SCALES:
         raise ConfigError(f"scales: expected one of {', '.join(SCALES)}, got {scales!r}")
     plain = canonical(model)
-    ranges.belong_to(model_id(plain))
+    ranges.belong_to(canonical_id(plain))
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in plain.graph.node):
         raise ConfigError("model: expected a float graph, got one with QuantizeLinear or DequantizeLinear")
     wiring = Wiring(plain.graph)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import onnx
@@ -45,6 +45,20 @@ class Layer:
     operator: str
     only_db: float
     without_db: float
+
+
+class Apart(TypedDict):
+    """How far two runs lie apart in one tensor; a quantum is its largest magnitude in float over 127."""
+
+    largest_quanta: float
+    within_one_quantum: float  # share of the elements
+    same_top1: float  # share of the samples whose largest element is the same one
+
+
+class Parity(Apart):
+    """Of the two graphs as they are defined, and by the kernels that run here."""
+
+    kernels: Apart
 
 
 class Meter:
@@ -95,27 +109,25 @@ class Meter:
             for name in names
         ]
 
-    def parity(self, one: str = "x86", other: str = "trt", floats: Collection[str] = ()) -> dict[str, dict[str, float]]:
-        """How far two lowerings lie apart, by compared tensor: in its quanta, and how often its largest element agrees.
+    def parity(self, floats: Collection[str] = ()) -> dict[str, Parity]:
+        """How far the trt and x86 graphs lie apart, by compared tensor.
 
-        A quantum is the tensor's largest magnitude in float over 127.
+        Both are computed in float, operator by operator, so that only what the graphs say can differ; and x86 once more
+        by ONNX Runtime's int8 kernels, which round ties their own way.
         """
-        first, second = (self._run(self.lowered(target, floats)) for target in (one, other))
-        found = {}
-        for name in self.probes:
-            a, b = (np.stack(run[name]).reshape(len(self.inputs), -1) for run in (first, second))
-            quantum = max(float(np.abs(np.stack(self._float[name])).max()) / 127, 1e-30)
-            apart = np.abs(a - b) / quantum
-            found[name] = {
-                "largest_quanta": float(apart.max()),
-                "within_one_quantum": float((apart <= 1.0).mean()),
-                "same_top1": float((a.argmax(1) == b.argmax(1)).mean()),
-            }
-        return found
+        trt, x86 = (self._run(self.lowered(target, floats), fused=False) for target in ("trt", "x86"))
+        kernels = self._run(self.lowered("x86", floats))
+        return {
+            name: Parity(
+                **_apart(self._float[name], trt[name], x86[name]),
+                kernels=_apart(self._float[name], trt[name], kernels[name]),
+            )
+            for name in self.probes
+        }
 
-    def _run(self, model: onnx.ModelProto) -> dict[str, list[NDArray[Any]]]:
+    def _run(self, model: onnx.ModelProto, fused: bool = True) -> dict[str, list[NDArray[Any]]]:
         """The compared tensors of every input."""
-        session = open_session(model, self.probes)
+        session = open_session(model, self.probes, fused)
         found = [session.run(list(self.probes), dict(feed)) for feed in self.inputs]
         return {name: [values[i] for values in found] for i, name in enumerate(self.probes)}
 
@@ -140,8 +152,8 @@ def probes(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(found)
 
 
-def open_session(model: onnx.ModelProto, also: Collection[str] = ()) -> ort.InferenceSession:
-    """A session on one CPU thread, with further tensors as outputs."""
+def open_session(model: onnx.ModelProto, also: Collection[str] = (), fused: bool = True) -> ort.InferenceSession:
+    """A session on one CPU thread, with further tensors as outputs; `fused` False computes operator by operator."""
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
     there = {value.name for value in opened.graph.output}
@@ -152,6 +164,8 @@ def open_session(model: onnx.ModelProto, also: Collection[str] = ()) -> ort.Infe
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if not fused:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(canonical_bytes(opened), options, providers=["CPUExecutionProvider"])
 
 
@@ -159,3 +173,14 @@ def _sqnr_db(exact: Sequence[NDArray[Any]], rounded: Sequence[NDArray[Any]]) -> 
     signal = sum(float(np.square(value, dtype=np.float64).sum()) for value in exact)
     noise = sum(float(np.square(a - b, dtype=np.float64).sum()) for a, b in zip(exact, rounded))
     return EXACT_DB if noise == 0.0 else float(10 * np.log10(max(signal, 1e-300) / noise))
+
+
+def _apart(exact: Sequence[NDArray[Any]], one: Sequence[NDArray[Any]], other: Sequence[NDArray[Any]]) -> Apart:
+    quantum = max(float(np.abs(np.stack(exact)).max()) / 127, 1e-30)
+    a, b = (np.stack(run).reshape(len(exact), -1) for run in (one, other))
+    quanta = np.abs(a - b) / quantum
+    return {
+        "largest_quanta": float(quanta.max()),
+        "within_one_quantum": float((quanta <= 1.0).mean()),
+        "same_top1": float((a.argmax(1) == b.argmax(1)).mean()),
+    }
