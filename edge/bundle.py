@@ -197,10 +197,10 @@ def _bundle(folder: Path, bundle_id: str, manifest: dict[str, Any]) -> Bundle:
             file=file,
             precision=str(entry["precision"]),
             input=dict(entry["input"]),
-            outputs=dict(entry["outputs"]),
-            state=dict(entry.get("state", {})),
+            outputs=_names("outputs", entry["outputs"]),
+            state=_names("state", entry.get("state", {})),
             decoder=str(entry.get("decoder", "")),
-            constants=dict(entry.get("constants", {})),
+            constants=_object("constants", entry.get("constants", {})),
             lowerings=lowerings,
         )
     if not encoders:
@@ -234,10 +234,10 @@ def _fuse(folder: Path, entry: dict[str, Any], encoders: set[str]) -> FuseSpec:
     fuse = FuseSpec(
         file=file,
         precision=str(entry["precision"]),
-        inputs=tuple(entry["inputs"]),
+        inputs=tuple(map(str, entry["inputs"])),
         presence=str(entry["presence"]),
-        outputs=dict(entry["outputs"]),
-        state=dict(entry["state"]),
+        outputs=_names("outputs", entry["outputs"]),
+        state=_names("state", entry["state"]),
         lowerings=lowerings,
     )
     if not set(fuse.inputs) <= encoders:
@@ -289,6 +289,14 @@ def _object(what: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"expected {what} to be an object, got {str(value)[:80]}")
     return value
+
+
+def _names(what: str, value: Any) -> dict[str, str]:
+    names = _object(what, value)
+    for key, name in names.items():
+        if not isinstance(name, str):
+            raise ValueError(f"expected {what} {key} to be a tensor name, got {str(name)[:80]}")
+    return names
 
 
 def _count(manifest: dict[str, Any], key: str, default: int, most: int) -> int:

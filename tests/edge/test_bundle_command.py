@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from edge import bundle, golden
 from edge.command import main as roadfuse
+from edge.errors import BundleError
 from edge.perception import Perception
 from edge.streams import STREAMS
 from tests.edge.models import DETECTOR, save, value
@@ -255,6 +258,7 @@ def told(made: Path, change: Any) -> None:
             lambda made: (made / "manifest.json").write_text('{"format": 1, "format": 1}'),
             "expected each key once, got 'format' twice",
         ),
+        (lambda made: os.truncate(made / "camera.onnx", 3 << 30), "camera.onnx: expected at most 2000000000 bytes"),
         (lambda made: os.truncate(made / "golden.npz", 1 << 30), "golden.npz: expected at most 67108864 bytes"),
     ],
 )  # fmt: skip
@@ -320,6 +324,46 @@ def test_a_wrong_opset_and_a_dynamic_shape_are_one_line(
     assert message.replace("thinker.onnx", "camera.onnx") in error and error.count("\n") == 1
     assert ".partial" not in error
     assert [path.name for path in tmp_path.iterdir()] == ["parts"]
+
+
+def test_an_operator_that_nobody_knows_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = parts(tmp_path / "parts")
+    model = onnx.load(tmp_path / "parts/thinker.onnx")
+    model.graph.node[0].op_type = "Frobnicate"
+    onnx.save(model, tmp_path / "parts/thinker.onnx")
+    error = said(capsys, argv, 2)
+    assert (
+        "expected a model that ONNX Runtime loads, got: " in error and "Frobnicate" in error and error.count("\n") == 1
+    )
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=st.lists(st.integers(0, 40), min_size=1, max_size=6), what=st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+))  # fmt: skip
+def test_any_value_anywhere_loads_or_is_a_bundle_error(tmp_path: Path, where: list[int], what: Any) -> None:
+    made = tmp_path / "made"
+    if not made.exists():
+        packed(tmp_path)
+        (tmp_path / "whole.json").write_bytes((made / "manifest.json").read_bytes())
+    manifest = json.loads((tmp_path / "whole.json").read_text())
+    at = manifest
+    for step in where[:-1]:
+        inner = at[list(at)[step % len(at)]]
+        if not isinstance(inner, dict) or not inner:
+            break
+        at = inner
+    at[list(at)[where[-1] % len(at)]] = what
+    (made / "manifest.json").write_text(json.dumps(manifest))
+    try:
+        loaded = bundle.load(made)
+        Perception(loaded, STREAMS)
+        if loaded.golden is not None:
+            list(golden.check(loaded, golden.read(loaded.golden.path)))
+    except BundleError as error:
+        assert "\n" not in str(error)
 
 
 def test_the_mapping_may_say_no_key_twice_and_no_nan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,9 +18,9 @@ from edge import bundle
 from edge.decision import Decision, Mask, Reading
 from edge.errors import BundleError
 from edge.heads import NO_LABEL, mask_cells, parse_heads
-from edge.loop import Event, Loop
+from edge.loop import Loop
 from edge.perception import Perception
-from edge.samples import Frame
+from edge.samples import Event, Frame
 from edge.streams import STREAMS
 from edge.verify import divergence
 from tests.edge.frames import START_NS, frame_set

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from onnx import helper
 
+from edge import bundle
+from edge.errors import ConfigError
+from edge.import_model import import_model
+from edge.loop import Loop
+from edge.model_mapping import read
+from edge.perception import Perception
 from edge.preprocess import lidar_into
+from edge.samples import Event, Frame, Sweep
+from edge.streams import STREAMS
+from tests.edge.frames import START_NS, frame_set
+from tests.edge.models import save, value
 
 F32 = NDArray[np.float32]
 VIEW: dict[str, Any] = {"azimuth_deg": 120, "highest_deg": 7.5, "lowest_deg": -24.5}
@@ -122,3 +135,73 @@ def test_two_rings_of_the_worlds_lidar_fall_into_each_row() -> None:
     rays = [at(turn + 0.25, up, 20.0) for up in range(-24, 8) for turn in range(-60, 60)]
     out = image(*rays, columns=120)
     assert (out[0] > 0).all()
+
+
+LIDAR: dict[str, Any] = {
+    "modality": "lidar",
+    "input": {"name": "ranges", "dtype": "float32", "rows": 16, "columns": 64, **VIEW},
+    "outputs": {"scene_tags": "share"},
+    "heads": {"scene_tags": ["crowded"]},
+}
+
+
+def crowded(tmp_path: Path, **changes: Any) -> Perception:
+    """A bundle whose LiDAR encoder says how near all is on average."""
+    shape = ("batch", 2, "rows", "columns")
+    nodes = [
+        helper.make_node("Slice", ["ranges", "first", "second", "channels"], ["near"]),
+        helper.make_node("ReduceMean", ["near"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Reshape", ["mean", "one"], ["share"]),
+    ]
+    one, zero = np.array([1], np.int64), np.array([0], np.int64)
+    model = save(
+        tmp_path / "crowded.onnx", nodes, [value("ranges", shape)], [value("share", (1,))],
+        first=zero, second=one, channels=one, one=one,
+    )  # fmt: skip
+    mapping = tmp_path / "crowded.json"
+    mapping.write_text(json.dumps({**LIDAR, **changes}))
+    import_model(model, read(mapping), tmp_path / "made")
+    return Perception(bundle.load(tmp_path / "made"), STREAMS)
+
+
+def test_a_sweep_reaches_its_encoder_as_a_range_image(tmp_path: Path) -> None:
+    perception = crowded(tmp_path)
+    points = np.array([at(turn, up, 10.0) for turn in range(-50, 50) for up in range(-20, 6)], np.float32)
+    frames = frame_set(lidar=[Sweep(0, 0, points)])
+    assert perception.present("lidar", frames) and not perception.present("lidar", frame_set())
+    perception.encode("lidar", frames)
+    perception.fuse([True])
+    wanted = image(*points.tolist(), columns=64)
+    assert (perception.encoders["lidar"].inputs["ranges"][0] == wanted).all()
+    assert perception.tags("scene_tags")[0].probability == pytest.approx(float(wanted[0].mean()), rel=1e-5)
+
+
+def test_an_absent_sweep_is_in_the_decision_and_costs_no_frame(tmp_path: Path) -> None:
+    loop = Loop(crowded(tmp_path).bundle)
+    frame = Frame(START_NS, 0, np.zeros((24, 32, 3), np.uint8))
+    (decision,) = loop.step(Event(START_NS, 0, frame, 0), START_NS) or loop.step(None, START_NS + 10**9)
+    assert decision.scene_tags == () and decision.objects == ()
+    (lidar,) = [state for state in decision.modalities if state.stream == "lidar"]
+    assert not lidar.present and lidar.absence == "silent"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"azimuth_deg": 361}, "expected azimuth_deg to be a number of 1..360"),
+        ({"highest_deg": 90}, "expected highest_deg to be a number of -80..80"),
+        ({"lowest_deg": 10}, "expected lowest_deg below highest_deg, got 10 and 7.5"),
+        ({"rows": 0}, "expected rows to be a whole number"),
+        ({"channels": 3}, "expected channels to be a whole number of 2..2"),
+        ({"turns": 1}, "expected keys of .*, got 'turns'"),
+    ],
+)
+def test_a_view_that_makes_no_sense_is_one_line(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        crowded(tmp_path, input={**LIDAR["input"], **change})
+
+
+def test_a_view_must_be_told_whole(tmp_path: Path) -> None:
+    spec = {key: known for key, known in LIDAR["input"].items() if key != "azimuth_deg"}
+    with pytest.raises(ConfigError, match="lidar input: expected the key 'azimuth_deg'"):
+        crowded(tmp_path, input=spec)
