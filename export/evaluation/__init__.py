@@ -1,0 +1,1 @@
+"""The figures of a bundle on drives that it never saw."""

@@ -1,0 +1,126 @@
+"""The modules as engines: batch 1, named ports as a bundle's manifest says them, float ONNX graphs."""
+
+from __future__ import annotations
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from export.lower import lower
+from export.model.camera import HEIGHT_PX, PATCH, WIDTH_PX, CameraEncoder, Maps, decode_objects, split_maps
+from export.model.fusion import STATE, FuseStep
+from export.model.labels import (
+    EGO_ACTIONS,
+    INTENTS,
+    MODALITIES,
+    OBJECTS,
+    PRESSING_INTENTS,
+    SCENE_TAGS,
+    SIGN_KINDS,
+    SOUND_EVENTS,
+    SURFACES,
+)  # fmt: skip
+from export.model.layers import EMBEDDING
+from export.model.network import Network
+from export.model.tokens import TOKENS
+from export.model.video import STEPS
+
+# One ray a degree, two of the LiDAR's rings a row.
+LIDAR_VIEW = {"azimuth_deg": 256.0, "highest_deg": 7.5, "lowest_deg": -24.5}
+INPUTS: dict[str, dict[str, object]] = {
+    "camera": {
+        "name": "image", "dtype": "uint8", "layout": "NHWC", "width_px": WIDTH_PX, "height_px": HEIGHT_PX,
+        "color": "BGR",
+    },
+    "audio": {"name": "pcm", "dtype": "float32", "rate_hz": 16000, "samples": 16000},
+    "motion": {"name": "motion", "dtype": "float32", "channels": 12, "steps": 50, "window_ns": 1_000_000_000},
+    "lidar": {"name": "ranges", "dtype": "float32", "rows": 16, "columns": 256, **LIDAR_VIEW},
+}  # fmt: skip
+SHAPES = {
+    "camera": (1, HEIGHT_PX, WIDTH_PX, 3), "audio": (1, 16000), "motion": (1, 12, 50), "lidar": (1, 2, 16, 256),
+}  # fmt: skip
+OUTPUTS = {
+    "camera": ("embedding", "objects", "lanes"),
+    "audio": ("embedding", "sound_onsets"),
+    "motion": ("embedding",),
+    "lidar": ("embedding",),
+}
+FUSE_OUTPUTS = ("embedding", "scene_tags", "sound_events", "ego_action", "intent", "scores")
+
+HEADS: dict[str, object] = {
+    "scene_tags": list(SCENE_TAGS),
+    "sound_events": list(SOUND_EVENTS),
+    "sound_onsets": list(SOUND_EVENTS),
+    "ego_action": list(EGO_ACTIONS),
+    "intent": list(PRESSING_INTENTS),
+    "lanes": list(SURFACES),
+    "objects": {
+        "kind": "objects", "labels": list(OBJECTS), "kinds": {"sign": list(SIGN_KINDS), "pedestrian": list(INTENTS)},
+    },
+}  # fmt: skip
+
+
+class CameraEngine(nn.Module):
+    """uint8 NHWC picture in; unit embedding, the top objects with their kinds, and each cell's surface out."""
+
+    def __init__(self, encoder: CameraEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.stem = patchwise(encoder.stem)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """image: (1, 384, 640, 3) uint8 BGR. Returns (1, 192), (1, 32, 7), (1, 48, 80) uint8."""
+        rows, columns = HEIGHT_PX // PATCH, WIDTH_PX // PATCH
+        patches = image.reshape(1, rows, PATCH, columns, PATCH * 3).permute(0, 1, 3, 2, 4)
+        patches = patches.reshape(1, rows, columns, 3 * PATCH * PATCH).permute(0, 3, 1, 2)
+        stem = self.stem(patches.to(torch.float32) * (1.0 / 255.0))
+        embedding, raw = self.encoder.embedded(*self.encoder.beyond(stem))
+        maps = split_maps(raw)
+        return embedding, objects_with_kinds(maps), maps.surface.argmax(1).to(torch.uint8)
+
+
+def patchwise(stem: nn.Sequential) -> nn.Sequential:
+    """The first convolution over patches of 4x4 pixels as one of 1x1 over their 48 bytes, as rows of pixels lie."""
+    first, norm = stem[0], stem[1]
+    assert isinstance(first, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    flat = nn.Conv2d(3 * PATCH * PATCH, first.out_channels, 1, bias=False)
+    with torch.no_grad():
+        flat.weight.copy_(first.weight.permute(0, 2, 3, 1).reshape(flat.weight.shape))
+    return nn.Sequential(flat, norm, nn.ReLU())
+
+
+def objects_with_kinds(maps: Maps) -> Tensor:
+    """(batch, 32, 7): boxes as decode_objects gives them, then a sign's kind or a pedestrian's intent, -1 otherwise."""
+    boxes, signs, intents = decode_objects(maps)
+    kind = boxes[:, :, 0]
+    sign, intent = (part.argmax(2).to(kind.dtype) for part in (signs, intents))
+    none = torch.full_like(kind, -1.0)
+    finer = torch.where(kind == OBJECTS.index("sign"), sign, none)
+    finer = torch.where(kind == OBJECTS.index("pedestrian"), intent, finer)
+    return torch.cat([boxes, finer[:, :, None]], 2)
+
+
+def lower_edge(net: Network) -> dict[str, onnx.ModelProto]:
+    """The five float graphs of the vehicle's bundle, by engine name."""
+    modules: dict[str, nn.Module] = {
+        "camera": CameraEngine(net.camera), "audio": net.audio, "motion": net.motion, "lidar": net.lidar,
+    }  # fmt: skip
+    graphs = {}
+    for name, module in modules.items():
+        dtype = torch.uint8 if name == "camera" else torch.float32
+        example = torch.zeros(SHAPES[name], dtype=dtype)
+        graphs[name] = lower(module, (example,), [str(INPUTS[name]["name"])], list(OUTPUTS[name]))
+    unit = torch.zeros(1, EMBEDDING)
+    fuse_inputs = (*[unit for _ in MODALITIES], torch.ones(1, len(MODALITIES)), torch.zeros(1, STATE))
+    ports = [*MODALITIES, "presence", "state"]
+    graphs["fuse"] = lower(FuseStep(net.fuse), fuse_inputs, ports, [*FUSE_OUTPUTS, "state_next"])
+    return graphs
+
+
+def lower_cloud(net: Network) -> dict[str, onnx.ModelProto]:
+    """What search needs besides: the text tower and the clip encoder, float."""
+    return {
+        "text": lower(net.text, (torch.ones(1, TOKENS, dtype=torch.int64),), ["tokens"], ["embedding"]),
+        "video": lower(net.clip, (torch.zeros(1, STEPS, EMBEDDING),), ["moments"], ["embedding"]),
+    }

@@ -1,0 +1,1 @@
+"""Training of the reference model on the procedural world."""

@@ -1,0 +1,269 @@
+"""`roadfuse train`: renders worlds, trains, lowers to int8, measures on held-out worlds, writes a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from calibration.ranges import Ranges, collect, write_ranges
+from edge.errors import ConfigError
+from export.evaluation.figures import Measured, measure
+from export.evaluation.runner import open_engines
+from export.lower import store_half
+from export.lowerings import lower_to
+from export.model import engines
+from export.model.labels import MODALITIES
+from export.model.network import Network
+from export.model.strategies import STRATEGIES
+from export.model.tokens import Vocabulary
+from export.pack import BundleContent, folder_bytes, write_bundle
+from export.training import schedule as schedules
+from export.training.curves import write_curves
+from export.training.dataset import Split, prepare
+from export.training.encoders import embeddings_of, features_of, train_encoders
+from export.training.language import learn_vocabulary, train_text
+from export.training.mixin import Mixin, read_mixin
+from export.training.plan import FULL, SMALL, Size, plans
+from export.training.progress import Progress
+from export.training.sequences import Labels, fit_scores, train_clips, train_fusion
+from export.training.weights import save_weights
+
+QUANTISED = ("camera", "audio", "lidar")  # motion and fuse gain nothing from int8: 0.02 and 0.1 ms in float
+CALIBRATION_FRAMES = 768
+GOLDEN_FRAMES = 4  # of a picture, the first alone: it is as large as all the rest
+
+
+def main(argv: list[str]) -> int:
+    """Entry point of `roadfuse train`."""
+    options = _options(argv)
+    size, schedule = (SMALL, schedules.SMALL) if options.small else (FULL, schedules.FULL)
+    size = dataclasses.replace(size, train=options.worlds or size.train)
+    encoders = dataclasses.replace(schedule.encoders, steps=options.steps or schedule.encoders.steps)
+    schedule = dataclasses.replace(schedule, encoders=encoders)
+    mixin = read_mixin(options.audio_dir, options.image_dir)
+    _seed_everything(options.seed, options.threads)
+    start = time.monotonic()
+    splits = {
+        split: prepare(options.cache / split, plans(split, size, options.seed), options.workers, split)
+        for split in ("validation", "held_out", "train")
+    }
+    rendered = time.monotonic()
+    progress = Progress(options.run, _key(options, schedule, size), schedule.checkpoint, options.resume)
+    net, words = train(splits["train"], schedule, options, progress, mixin)
+    trained = time.monotonic()
+    print(f"rendered in {rendered - start:.0f} s, trained in {trained - rendered:.0f} s", file=sys.stderr)
+    if options.run:
+        write_curves(options.run, progress.history)
+    if options.weights:
+        save_weights(options.weights, net)
+        words.save(options.weights.parent / "vocabulary.json")
+    graphs = engines.lower_edge(net)
+    lowered, ranges = lower_precision(graphs, splits["train"])
+    towers = engines.lower_cloud(net)
+    measured = measure(lowered, graphs, towers, words, splits["validation"], splits["held_out"])
+    lineage = {
+        "command": "roadfuse train " + " ".join(_command(options)),
+        "seed": options.seed,
+        "training": {
+            "schedule": dataclasses.asdict(schedule), "threads": options.threads, "fusion": options.fusion,
+            "rendered_s": round(rendered - start), "trained_s": round(trained - rendered),
+            "mixed_in": {"sounds": len(mixin.sounds), "pictures": len(mixin.pictures)} if mixin else {},
+        },
+        "worlds": _worlds(size, options.seed, splits),
+        "ranges": {name: {"id": found.id, "samples": found.samples} for name, found in ranges.items()},
+    }  # fmt: skip
+    _write(options, lowered, ranges, measured, lineage, splits["held_out"])
+    if options.weights:
+        for name, model in towers.items():
+            path = options.weights.parent / f"{name}.onnx"
+            path.write_bytes(store_half(model).SerializeToString(deterministic=True))
+    print(f"bundle {options.out}  {folder_bytes(options.out) / 1e6:.2f} MB  {measured.line()}")
+    return 0
+
+
+def train(
+    split: Split, schedule: schedules.Schedule, options: argparse.Namespace, progress: Progress, mixin: Mixin | None
+) -> tuple[Network, Vocabulary]:
+    """All stages, one after the other."""
+    device = _device(options.device)
+    net = Network(options.fusion)
+    train_encoders(net, split, schedule.encoders, options.seed, progress, device, mixin)
+    net.to("cpu")
+    found = embeddings_of(net, split, 2, options.seed, device)
+    features = features_of(net, split, device) if options.fusion == "early" else None
+    net.to("cpu")
+    labels = Labels.of(split)
+    train_fusion(net, found, labels, schedule.fusion, schedule.unroll, options.seed, progress, features)
+    train_clips(net, found, labels, schedule.clips, options.seed, progress)
+    if options.fusion != "early":
+        fit_scores(net, found, labels, options.seed)
+    words = learn_vocabulary(split, options.seed)
+    train_text(net, split, words, schedule.text, options.seed, progress)
+    return net.eval(), words
+
+
+def lower_precision(
+    graphs: Mapping[str, onnx.ModelProto], split: Split
+) -> tuple[dict[str, onnx.ModelProto], dict[str, Ranges]]:
+    """int8 where it wins, float stored as float16 for the rest."""
+    lowered, ranges = {}, {}
+    for name, model in graphs.items():
+        if name in QUANTISED:
+            ranges[name] = collect(model.SerializeToString(deterministic=True), feeds(name, split))
+            model = lower_to(model, ranges[name], "x86")
+        lowered[name] = store_half(model)
+    return lowered, ranges
+
+
+def feeds(name: str, split: Split, count: int = CALIBRATION_FRAMES) -> Iterator[dict[str, NDArray[np.generic]]]:
+    """An encoder's inputs on frames spread over all worlds."""
+    port = str(engines.INPUTS[name]["name"])
+    for row in np.linspace(0, len(split) - 1, min(count, len(split))).astype(int):
+        yield {port: _input(name, split, int(row))}
+
+
+def _input(name: str, split: Split, row: int) -> NDArray[np.generic]:
+    if name == "camera":
+        return split.image(row)[None]
+    if name == "audio":
+        return split.pcm[row : row + 1].astype(np.float32) / np.float32(32768.0)
+    return np.array((split.motion if name == "motion" else split.lidar)[row : row + 1], np.float32)
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="roadfuse train", description="Train the reference bundle.")
+    parser.add_argument("--out", type=Path, required=True, help="bundle folder to write")
+    parser.add_argument("--seed", type=int, default=1, help="weights, batches and training worlds (1 .. 90)")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--small", action="store_true", help="a minute's training on a few short worlds, for tests")
+    size.add_argument("--full", action="store_true", help="the full setting, which is the default")
+    parser.add_argument("--fusion", choices=sorted(STRATEGIES), default="intermediate", help="how modalities are mixed")
+    parser.add_argument("--cache", type=Path, default=Path("out/train-cache"), help="rendered worlds")
+    parser.add_argument("--run", type=Path, help="folder of checkpoint, record and curves")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --run")
+    parser.add_argument("--weights", type=Path, help="also save float weights here (.npz); ranges and towers beside")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the encoders' training")
+    parser.add_argument("--threads", type=int, default=1, help="of the training; results depend on it")
+    parser.add_argument("--workers", type=int, default=2, help="processes that render worlds")
+    parser.add_argument("--steps", type=int, help="optimiser steps of the encoders")
+    parser.add_argument("--worlds", type=int, help="training worlds")
+    parser.add_argument("--audio-dir", type=Path, help="real sounds to mix in; labels.csv says what they are")
+    parser.add_argument("--image-dir", type=Path, help="real pictures to mix in")
+    options = parser.parse_args(argv)
+    if not 1 <= options.seed <= 90:
+        raise ConfigError(f"--seed: expected 1..90, got {options.seed}")
+    if options.resume and not options.run:
+        raise ConfigError("--resume: expected --run with the folder of the checkpoint, got none")
+    if options.fusion == "early":
+        raise ConfigError(
+            "--fusion: expected a strategy that a bundle can hold, got 'early': its engine would take features that no "
+            "encoder gives out; `python -m export.evaluation.strategies` compares it"
+        )
+    if options.small:
+        options.cache = options.cache / "small"
+    return options
+
+
+def _command(options: argparse.Namespace) -> list[str]:
+    """The options that decide the result."""
+    words = ["--seed", str(options.seed), "--threads", str(options.threads)]
+    words += ["--small"] if options.small else []
+    words += ["--fusion", options.fusion] if options.fusion != "intermediate" else []
+    for name in ("steps", "worlds"):
+        words += [f"--{name}", str(getattr(options, name))] if getattr(options, name) else []
+    return words
+
+
+def _key(options: argparse.Namespace, schedule: schedules.Schedule, size: Size) -> dict[str, object]:
+    return {
+        "seed": options.seed, "threads": options.threads, "fusion": options.fusion, "device": options.device,
+        "schedule": dataclasses.asdict(schedule), "size": dataclasses.asdict(size),
+        "audio_dir": str(options.audio_dir), "image_dir": str(options.image_dir),
+    }  # fmt: skip
+
+
+def _seed_everything(seed: int, threads: int) -> None:
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs a third of the time, decides nothing
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: expected a CUDA device that PyTorch can use, got none")
+    return torch.device(name)
+
+
+def _worlds(size: Size, seed: int, splits: Mapping[str, Split]) -> dict[str, object]:
+    described: dict[str, object] = {}
+    for name, split in splits.items():
+        drawn = plans(name, size, seed)
+        towns = sorted({plan.town for plan in drawn})
+        described[name] = {
+            "worlds": len(drawn), "seeds": [drawn[0].seed, drawn[-1].seed], "towns": [towns[0], towns[-1]],
+            "frames": len(split), "seconds_each": drawn[0].seconds, "world_sha256": split.world_sha256,
+        }  # fmt: skip
+    return described
+
+
+def _write(
+    options: argparse.Namespace, lowered: Mapping[str, onnx.ModelProto], ranges: Mapping[str, Ranges],
+    measured: Measured, lineage: dict[str, object], split: Split,
+) -> None:  # fmt: skip
+    content = bundle_content(lowered, ranges, measured, lineage, split, "small" if options.small else "reference")
+    write_bundle(options.out, content)
+    if options.weights:
+        options.weights.parent.mkdir(parents=True, exist_ok=True)
+        for engine, found in ranges.items():
+            write_ranges(options.weights.parent / f"{engine}.ranges.json", found)
+
+
+def bundle_content(
+    lowered: Mapping[str, onnx.ModelProto], ranges: Mapping[str, Ranges], measured: Measured,
+    lineage: dict[str, object], split: Split, name: str,
+) -> BundleContent:  # fmt: skip
+    """The vehicle's bundle."""
+    return BundleContent(
+        lowered,
+        {engine: "int8" if engine in ranges else "fp32" for engine in lowered},
+        engines.HEADS,
+        measured.thresholds.as_json(),
+        measured.figures,
+        lineage,
+        name=name,
+        version="2",
+        ranges={engine: found.id for engine, found in ranges.items()},
+        confidence=measured.confidence,
+        golden=golden_inputs(lowered, split),
+        inputs=engines.INPUTS,
+        outputs={engine: {role: role for role in roles} for engine, roles in engines.OUTPUTS.items()}
+        | {"fuse": {role: role for role in engines.FUSE_OUTPUTS}},
+    )
+
+
+def golden_inputs(lowered: Mapping[str, onnx.ModelProto], split: Split) -> dict[str, dict[str, NDArray[np.generic]]]:
+    """A few held-out moments as each engine's input; for the fusion what the encoders then say, one modality absent."""
+    rows = np.linspace(0, len(split) - 1, GOLDEN_FRAMES).astype(int)
+    golden: dict[str, dict[str, NDArray[np.generic]]] = {}
+    fuse: dict[str, NDArray[np.generic]] = {}
+    sessions = open_engines({name: model.SerializeToString() for name, model in lowered.items()})
+    for name in MODALITIES:
+        port = str(engines.INPUTS[name]["name"])
+        tensors = [_input(name, split, int(row)) for row in rows]
+        golden[name] = {port: np.concatenate(tensors[:1] if name == "camera" else tensors)}
+        fuse[name] = np.concatenate([sessions[name].run(["embedding"], {port: tensor})[0] for tensor in tensors])
+    presence = np.ones((GOLDEN_FRAMES, len(MODALITIES)), np.float32)
+    presence[1:, :][np.arange(GOLDEN_FRAMES - 1), np.arange(GOLDEN_FRAMES - 1)] = 0.0
+    state = np.linspace(-0.5, 0.5, GOLDEN_FRAMES * engines.STATE).reshape(GOLDEN_FRAMES, -1).astype(np.float32)
+    golden["fuse"] = {**fuse, "presence": presence, "state": state}
+    return golden

@@ -1,0 +1,73 @@
+"""Which worlds are rendered for training, validation and the held-out figures.
+
+The splits lie in disjoint ranges of towns and of seeds, so no town, road, building, car, voice or rain drop is shared.
+Most drives are of the varied kind; the others see to it that rare labels (siren, crossing, tunnel) come often enough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge.errors import ConfigError
+from export.world.town import TOWNS
+
+FIRST_SEED = {"train": 1_000_000, "validation": 2_000_000, "held_out": 3_000_000}
+SPLIT_TOWNS = {"train": TOWNS["training"], "validation": TOWNS["validation"], "held_out": TOWNS["held_out"]}
+FPS = 4  # every fifth frame of a 20 fps drive
+WARM_UP_S = 1  # the first second fills the windows and is not used
+SCENARIOS = ("varied", "varied", "crossing", "varied", "siren", "varied", "varied", "urban", "varied", "tunnel")
+WEATHERS = {"clear": 0.4, "rain": 0.22, "fog": 0.18, "snow": 0.2}  # share of the worlds
+LIGHTS = {"day": 0.5, "dusk": 0.2, "night": 0.3}
+
+
+@dataclass(frozen=True, slots=True)
+class WorldPlan:
+    """One drive to render."""
+
+    seed: int
+    town: int
+    scenario: str
+    weather: str
+    light: str
+    seconds: int
+
+    @property
+    def frames(self) -> int:
+        return (self.seconds - WARM_UP_S) * FPS
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is rendered: worlds by split, and the seconds of each."""
+
+    train: int
+    validation: int
+    held_out: int
+    seconds: int
+
+
+FULL = Size(train=560, validation=60, held_out=200, seconds=8)
+SMALL = Size(train=6, validation=3, held_out=3, seconds=4)
+
+
+def plans(split: str, size: Size, seed: int) -> list[WorldPlan]:
+    """The drives of a split; `seed` shifts the training and validation worlds, never the held-out ones.
+
+    Raises:
+        ConfigError: no such split.
+    """
+    if split not in FIRST_SEED:
+        raise ConfigError(f"split: expected one of {', '.join(FIRST_SEED)}, got {split!r}")
+    first = FIRST_SEED[split] + (10_000 * (seed - 1) if split != "held_out" else 0)
+    count = {"train": size.train, "validation": size.validation, "held_out": size.held_out}[split]
+    rng = np.random.default_rng(first)
+    towns = SPLIT_TOWNS[split]
+    drawn = []
+    for i in range(count):
+        weather = str(rng.choice(list(WEATHERS), p=list(WEATHERS.values())))
+        light = str(rng.choice(list(LIGHTS), p=list(LIGHTS.values())))
+        scenario = SCENARIOS[i % len(SCENARIOS)]
+        drawn.append(WorldPlan(first + i, towns[i % len(towns)], scenario, weather, light, size.seconds))
+    return drawn

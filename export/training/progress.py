@@ -1,0 +1,123 @@
+"""A run that can be killed at any instant and resumed: stages, checkpoints, and the record of what was measured.
+
+A checkpoint holds the network, the optimiser, the step and the random generator; it is written beside its name and
+then renamed, so there is always a whole one. Batches are functions of the seed and the step, so on one machine, with
+the same number of threads, a resumed run ends with the same weights as an uninterrupted one, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from edge.errors import ConfigError
+from export.training.schedule import Stage
+
+CLIP_NORM = 5.0
+DECAY = 0.02  # of weights
+
+
+class Progress:
+    """The state of one training run in a folder; nothing is kept without a folder.
+
+    Args:
+        folder: of checkpoint.pt and history.jsonl.
+        key: what the run depends on; a checkpoint of another key is refused.
+        every: steps between checkpoints.
+    """
+
+    def __init__(self, folder: Path | None, key: Mapping[str, object], every: int, resume: bool = False) -> None:
+        self.folder, self.every = folder, every
+        self.key = json.dumps(key, sort_keys=True)
+        self.history: list[dict[str, float | str]] = []
+        self._resumed: dict[str, object] | None = None
+        self._finished: list[str] = []
+        if folder is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "checkpoint.pt"
+        if resume and path.is_file():
+            self._resumed = torch.load(path, weights_only=True)
+            if self._resumed["key"] != self.key:
+                raise ConfigError(f"{path}: expected a checkpoint of these options, got one of {self._resumed['key']}")
+            self.history = json.loads(str(self._resumed["history"]))
+            self._finished = list(self._resumed["finished"])  # type: ignore[call-overload]
+
+    def stage(
+        self, name: str, net: nn.Module, trained: list[nn.Parameter], stage: Stage,
+        batches: Callable[[int], Iterator[object]], loss: Callable[[object, int], tuple[Tensor, dict[str, float]]],
+    ) -> None:  # fmt: skip
+        """Trains one stage to its end, from where the last run stopped.
+
+        Args:
+            net: whose whole state is kept; `trained` of it is optimised.
+            batches: the batches from a step on.
+            loss: loss of a batch at a step, and figures for the record.
+        """
+        if self._done_before(name, net):
+            return
+        optimiser = torch.optim.AdamW(trained, lr=stage.rate, weight_decay=DECAY)
+        first = self._thaw(name, net, optimiser)
+        bar = tqdm(batches(first), total=stage.steps, initial=first, desc=name)
+        for step, batch in enumerate(bar, first):
+            for group in optimiser.param_groups:
+                group["lr"] = stage.rate_at(step)
+            value, figures = loss(batch, step)
+            optimiser.zero_grad(set_to_none=True)
+            value.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(trained, CLIP_NORM)
+            optimiser.step()
+            self.record(name, step, {"loss": float(value.detach()), **figures})
+            bar.set_postfix(loss=f"{float(value.detach()):.3f}")
+            if (step + 1) % self.every == 0 and step + 1 < stage.steps:
+                self._save(name, net, optimiser, step + 1)
+        self._finished.append(name)
+        self._save(name, net, None, stage.steps)
+
+    def record(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
+        """Adds figures to the record; curves are drawn from it."""
+        self.history.append({"stage": stage, "step": float(step), **figures})
+
+    def _done_before(self, name: str, net: nn.Module) -> bool:
+        """Whether the resumed run had finished this stage; the last one of them brings its weights."""
+        if self._resumed is None or name not in self._finished:
+            return False
+        if self._resumed["stage"] == name:
+            self._load(net)
+            self._resumed = None
+        return True
+
+    def _thaw(self, name: str, net: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+        resumed = self._resumed
+        if resumed is None or resumed["stage"] != name:
+            return 0
+        self._load(net)
+        optimiser.load_state_dict(resumed["optimiser"])  # type: ignore[arg-type]
+        self._resumed = None
+        return int(resumed["step"])  # type: ignore[call-overload,no-any-return]
+
+    def _load(self, net: nn.Module) -> None:
+        assert self._resumed is not None
+        net.load_state_dict(self._resumed["network"])  # type: ignore[arg-type]
+        torch.set_rng_state(self._resumed["random"])  # type: ignore[arg-type]
+
+    def _save(self, name: str, net: nn.Module, optimiser: torch.optim.Optimizer | None, step: int) -> None:
+        if self.folder is None:
+            return
+        state = {
+            "key": self.key, "stage": name, "step": step, "finished": list(self._finished),
+            "history": json.dumps(self.history), "network": net.state_dict(),
+            "optimiser": optimiser.state_dict() if optimiser else {}, "random": torch.get_rng_state(),
+        }  # fmt: skip
+        whole, part = self.folder / "checkpoint.pt", self.folder / "checkpoint.part"
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(whole)

@@ -1,0 +1,36 @@
+"""Float weights beside a bundle: float16 in one compressed file, enough to go on training or to lower again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edge.errors import ConfigError
+from export.model.network import Network
+
+
+def save_weights(path: Path, net: Network) -> None:
+    """Writes every parameter and buffer, float16 where it is float."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {name: value.detach().cpu().numpy() for name, value in net.state_dict().items()}
+    halves = {name: a.astype(np.float16) if a.dtype == np.float32 else a for name, a in arrays.items()}
+    np.savez_compressed(path, allow_pickle=False, **halves, strategy=np.array(net.fuse.strategy))
+
+
+def load_weights(path: Path) -> Network:
+    """The network that save_weights wrote.
+
+    Raises:
+        ConfigError: no such file, or a weight is missing or of another shape.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            state = {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files if name != "strategy"}
+            net = Network(str(arrays["strategy"]))
+        net.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in state.items()})
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ConfigError(f"{path}: expected the weights of this network, got {reason}") from None
+    return net.eval()
