@@ -205,7 +205,7 @@ def _bundle(folder: Path, bundle_id: str, manifest: dict[str, Any]) -> Bundle:
         )
     if not encoders:
         raise ValueError("expected at least one encoder, got none")
-    fuse = _fuse(folder, manifest["fuse"], set(encoders)) if manifest.get("fuse") else None
+    fuse = _fuse(folder, manifest["fuse"], encoders) if manifest.get("fuse") else None
     of_camera = set(encoders["camera"].outputs) if "camera" in encoders else set()
     roles = {role for spec in (*encoders.values(), *([fuse] if fuse else ())) for role in spec.outputs}
     heads = parse_heads(manifest["heads"], roles, of_camera)
@@ -229,7 +229,7 @@ def _bundle(folder: Path, bundle_id: str, manifest: dict[str, Any]) -> Bundle:
     )
 
 
-def _fuse(folder: Path, entry: dict[str, Any], encoders: set[str]) -> FuseSpec:
+def _fuse(folder: Path, entry: dict[str, Any], encoders: dict[str, EngineSpec]) -> FuseSpec:
     file, lowerings = _models(folder, entry)
     fuse = FuseSpec(
         file=file,
@@ -240,8 +240,11 @@ def _fuse(folder: Path, entry: dict[str, Any], encoders: set[str]) -> FuseSpec:
         state=_names("state", entry["state"]),
         lowerings=lowerings,
     )
-    if not set(fuse.inputs) <= encoders:
+    if not set(fuse.inputs) <= set(encoders):
         raise ValueError(f"expected fuse inputs among the encoders {sorted(encoders)}, got {fuse.inputs}")
+    for name in fuse.inputs:
+        if "embedding" not in encoders[name].outputs:
+            raise ValueError(f"expected an output embedding of {name}, which fuse takes, got {encoders[name].outputs}")
     return fuse
 
 

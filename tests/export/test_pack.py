@@ -14,6 +14,7 @@ onnx = pytest.importorskip("onnx", reason="the export tier is not installed: no 
 
 from edge import bundle, golden  # noqa: E402
 from edge.command import main as roadfuse  # noqa: E402
+from edge.errors import BundleError  # noqa: E402
 from export.pack import BundleContent, canonical, folder_bytes, write_bundle  # noqa: E402
 
 
@@ -115,3 +116,12 @@ def test_the_lidar_has_its_place_in_the_contract(tmp_path: Path) -> None:
     assert "fuse" not in manifest
     loaded = bundle.load(tmp_path)  # its input is what edge/bundle_check.py takes
     assert loaded.encoders["lidar"].input["columns"] == 256
+
+
+def test_an_encoder_that_fusion_takes_must_have_an_embedding(tmp_path: Path) -> None:
+    write_bundle(tmp_path, of_the_reference())
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["encoders"]["motion"]["outputs"] = {}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="expected an output embedding of motion, which fuse takes"):
+        bundle.load(tmp_path)
