@@ -6,15 +6,17 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cv2
 
-from calibration.rig.correlate import Offset, Series, find_offset
+from calibration.rig.correlate import HIGH_PASS_S, Offset, Series, find_offset
 from calibration.rig.rig_file import write_part
 from calibration.rig.signals import Signals, derivative, read_signals
 from edge.drive.reader import DriveReader
 from edge.errors import DriveFormatError
+
+SPEED_S: Final = 10.0  # speed changes more slowly than all else
 
 
 def main(argv: list[str]) -> int:
@@ -45,7 +47,9 @@ def clock_offsets(signals: Signals) -> dict[str, Offset]:
         "imu-camera (turning)": _best(gyro, *(camera[name] for name in ("turn_x", "turn_y") if name in camera)),
         "imu-vehicle (turning)": _best(gyro, turning),
         "imu-vehicle (accelerating)": _best(accel, derivative(vehicle["speed"]) if "speed" in vehicle else None),
-        "vehicle-gnss (speed)": _best([vehicle[n] for n in ("speed",) if n in vehicle], gnss.get("speed"), signed=True),
+        "vehicle-gnss (speed)": _best(
+            [vehicle[n] for n in ("speed",) if n in vehicle], gnss.get("speed"), signed=True, high_pass_s=SPEED_S
+        ),
         "camera-audio (events)": _best(
             [camera[n] for n in ("change",) if n in camera], audio.get("onset"), signed=True
         ),
@@ -53,12 +57,16 @@ def clock_offsets(signals: Signals) -> dict[str, Offset]:
     return {name: offset for name, offset in found.items() if offset is not None}
 
 
-def _best(references: Sequence[Series], *others: Series | None, signed: bool = False) -> Offset | None:
+def _best(
+    references: Sequence[Series], *others: Series | None, signed: bool = False, high_pass_s: float = HIGH_PASS_S
+) -> Offset | None:
     """The offset between the two axes that show most of the same motion; None where a stream is not there."""
     pairs = [(axis, other) for axis in references for other in others if other is not None]
     if not pairs:
         return None
-    tried = [find_offset(axis, other, signed=signed, tried=len(pairs)) for axis, other in pairs]
+    tried = [
+        find_offset(axis, other, signed=signed, tried=len(pairs), high_pass_s=high_pass_s) for axis, other in pairs
+    ]
     return max(tried, key=lambda offset: (offset.offset_s is not None, offset.correlation))
 
 

@@ -1,7 +1,7 @@
 """How much later one signal is than another: normalised cross-correlation, between the samples, and when not to say.
 
-Both signals come onto one grid, lose what is slower than HIGH_PASS_S, and are compared at every lag. The peak is placed
-between lags by a parabola. Its standard deviation is a jackknife over stretches of the drive; whether there is a peak
+Both signals come onto one grid, lose what is slower than a few seconds, and are compared at every lag. A parabola
+places the peak between lags. Its standard deviation is a jackknife over stretches of the drive; whether there is a peak
 at all is judged against what two unrelated signals of the same colour would reach (Bartlett), over all lags tried.
 
 Ref: Knapp, Carter, "The generalized correlation method for estimation of time delay", 1976; Bartlett, 1946.
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 GRID_S: Final = 0.01
-HIGH_PASS_S: Final = 5.0
+HIGH_PASS_S: Final = 3.0
 MAX_LAG_S: Final = 2.0
 LONGEST_GAP_S: Final = 0.5
-LEAST_S: Final = 8.0  # of both signals together in time
+LEAST_S: Final = 5.0  # of both signals together, without the high-pass's ends
 STRETCHES: Final = 8
 FALSE_ALARM: Final = 0.001
+LEAST_CORRELATION: Final = 0.1  # bursts and gusts make chance a little better than Bartlett thinks
 SUREST_S: Final = 0.1  # an offset with a larger standard deviation is none
 RIVAL: Final = 0.9  # another peak this high leaves open which is right
 # The jackknife knows nothing of what all stretches share. With these, measured on planted shifts (docs/calibration.md),
@@ -58,15 +59,18 @@ class Offset:
     reason: str = ""
 
 
-def find_offset(reference: Series, other: Series, *, signed: bool = True, tried: int = 1) -> Offset:
+def find_offset(
+    reference: Series, other: Series, *, signed: bool = True, tried: int = 1, high_pass_s: float = HIGH_PASS_S
+) -> Offset:
     """The offset of `other`, or why there is none.
 
     Args:
         reference, other: signals of one motion, in any unit.
         signed: False also takes a negative correlation, for axes whose sign is not known.
         tried: pairs of signals that this one was chosen from.
+        high_pass_s: what is slower does not count.
     """
-    x, y = _on_one_grid(reference, other)
+    x, y = _on_one_grid(reference, other, high_pass_s)
     if len(x) < LEAST_S / GRID_S:
         return _none(f"{len(x) * GRID_S:.1f} s of both, expected at least {LEAST_S:g} s")
     if min(x.std(), y.std()) < 1e-9:
@@ -79,9 +83,9 @@ def find_offset(reference: Series, other: Series, *, signed: bool = True, tried:
         y = -y
     peak = int(np.argmax(correlation))
     height = float(correlation[peak])
-    false_alarm = _false_alarm(x, y, height, tried * (1 if signed else 2))
+    false_alarm = _false_alarm(x, y, height, tried * (1 if signed else 2), high_pass_s)
     found = Offset(None, None, round(height, 4), false_alarm)
-    if false_alarm > FALSE_ALARM:
+    if false_alarm > FALSE_ALARM or height < LEAST_CORRELATION:
         return _because(found, f"correlation {height:.2f} is what unrelated signals reach")
     if not 0 < peak < 2 * lags:
         return _because(found, f"no peak within {MAX_LAG_S:g} s")
@@ -102,27 +106,37 @@ def _because(found: Offset, reason: str) -> Offset:
     return Offset(None, None, found.correlation, found.false_alarm, reason)
 
 
-def _on_one_grid(reference: Series, other: Series) -> tuple[F64, F64]:
+def _on_one_grid(reference: Series, other: Series, high_pass_s: float) -> tuple[F64, F64]:
     """Both on GRID_S over the time that they share, high-passed, 0 in gaps."""
-    if min(len(reference.stamps_s), len(other.stamps_s)) < 3:
+    filtered = [_high_passed(reference, high_pass_s), _high_passed(other, high_pass_s)]
+    start = max(first for first, _ in filtered)
+    count = min(first + len(values) for first, values in filtered) - start
+    if count <= 0:
         return np.zeros(0), np.zeros(0)
-    start = max(reference.stamps_s[0], other.stamps_s[0])
-    end = min(reference.stamps_s[-1], other.stamps_s[-1])
-    grid = np.arange(start, max(end, start), GRID_S)
-    first, second = _resampled(reference, grid), _resampled(other, grid)
-    return first, second
+    x, y = (values[start - first : start - first + count] for first, values in filtered)
+    return x, y
 
 
-def _resampled(series: Series, grid: F64) -> F64:
-    if not len(grid):
-        return np.zeros(0)
-    values = np.interp(grid, series.stamps_s, series.values)
+def _high_passed(series: Series, high_pass_s: float) -> tuple[int, F64]:
+    """The number of the first grid point, and the signal less its mean over high_pass_s around.
+
+    Only where that window is whole: a filter that changed towards the ends would stay where it is when the signal
+    moves, and pull every offset towards 0.
+    """
+    if len(series.stamps_s) < 3:
+        return 0, np.zeros(0)
+    first = math.ceil(series.stamps_s[0] / GRID_S)
+    grid = GRID_S * np.arange(first, math.floor(series.stamps_s[-1] / GRID_S) + 1)
+    width = round(high_pass_s / GRID_S) | 1
+    if len(grid) <= width:
+        return first, np.zeros(0)
     after = np.clip(np.searchsorted(series.stamps_s, grid), 1, len(series.stamps_s) - 1)
     known = series.stamps_s[after] - series.stamps_s[after - 1] <= LONGEST_GAP_S
-    width = min(round(HIGH_PASS_S / GRID_S), len(grid))
+    values = np.where(known, np.interp(grid, series.stamps_s, series.values), 0.0)
     window = np.ones(width)
-    mean = np.convolve(values * known, window, "same") / np.maximum(np.convolve(known, window, "same"), 1.0)
-    return np.asarray(np.where(known, values - mean, 0.0), np.float64)
+    mean = np.convolve(values, window, "valid") / np.maximum(np.convolve(known, window, "valid"), 1.0)
+    middle = slice(width // 2, len(grid) - width // 2)
+    return first + width // 2, np.asarray(np.where(known[middle], values[middle] - mean, 0.0), np.float64)
 
 
 def _stretches(x: F64, y: F64, lags: int) -> tuple[F64, F64]:
@@ -174,9 +188,9 @@ def _rival(correlation: F64, peak: int) -> float:
     return float(outside.max()) if len(outside) else -1.0
 
 
-def _false_alarm(x: F64, y: F64, height: float, tried: int) -> float:
+def _false_alarm(x: F64, y: F64, height: float, tried: int, high_pass_s: float) -> float:
     """Chance that independent signals with the same autocorrelations reach `height` at one of the lags."""
-    reach = min(len(x) // 2, round(HIGH_PASS_S / GRID_S))
+    reach = min(len(x) // 2, round(high_pass_s / GRID_S))
     own, theirs = _autocorrelation(x, reach), _autocorrelation(y, reach)
     variance = (1.0 + 2.0 * float((own[1:] * theirs[1:]).sum())) / len(x)
     width = max(1.0, float(np.argmax(own < 0.5)) if (own < 0.5).any() else float(reach))

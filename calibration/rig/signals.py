@@ -164,7 +164,7 @@ def _gnss(samples: list[GnssFix], first_ns: int) -> dict[str, Series]:
 
 
 def _audio(samples: list[AudioChunk], first_ns: int) -> dict[str, Series]:
-    """Onset strength: how fast the level rises (dB), 100 times a second."""
+    """Onset strength: root of how fast the level rises (dB/s), 100 times a second: no bang outweighs all."""
     levels: list[tuple[float, float]] = []
     for chunk in samples:
         hop = max(chunk.rate_hz // _ONSET_HZ, 1)
@@ -177,7 +177,7 @@ def _audio(samples: list[AudioChunk], first_ns: int) -> dict[str, Series]:
     if not found:
         return {}
     rising = derivative(found["level"])
-    return {"onset": Series(rising.stamps_s, np.maximum(rising.values, 0.0))}
+    return {"onset": Series(rising.stamps_s, np.sqrt(np.maximum(rising.values, 0.0)))}
 
 
 def _series(
