@@ -105,7 +105,7 @@ def _small(picture: Picture | None) -> Markup:
 def _said_boxes(decision: Decision) -> list[Box]:
     return [
         Box(
-            f"{found.name} {100 * found.probability:.0f} %",
+            f"{found.name}{found.kind and ' ' + found.kind} {100 * found.probability:.0f} %".replace("_", " "),
             found.name if found.name in ("vehicle", "pedestrian", "sign") else "other",
             found.left_px,
             found.top_px,

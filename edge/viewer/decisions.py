@@ -97,7 +97,9 @@ def _boxes(recording: rr.RecordingStream, log: SensorLog, drive: DriveReader) ->
         if objects or shown:
             log.at(message.capture_ns)
             boxes = [(found.left_px, found.top_px, found.width_px, found.height_px) for found in objects]
-            labels = [f"{found.name} {100 * found.probability:.0f} %" for found in objects]
+            labels = [
+                f"{found.name}{found.kind and ' ' + found.kind} {100 * found.probability:.0f} %" for found in objects
+            ]
             colors = [color_of(found.name) for found in objects]
             recording.log(SAID_BOXES, boxes_2d(boxes, labels, colors, show_labels=True))
         shown = bool(objects)
