@@ -80,6 +80,7 @@ _SUMMARIES = {
     "view": "open a drive and its decisions in Rerun",
     "simulate": "render a drive of the procedural world",
     "calibrate": "learn int8 ranges, confidence or the rig from drives and pictures",
+    "label": "write what is true of a simulated drive, as labels to calibrate on",
     "export": "write float models as canonical ONNX and as int8 graphs for each runtime",
     "train": "train the reference bundle on the procedural world",
 }

@@ -1,0 +1,68 @@
+"""`roadfuse label`: what is true of each frame of a simulated drive, in the terms of the heads, as a file beside it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from foxglove_schemas_protobuf.CameraCalibration_pb2 import CameraCalibration
+from google.protobuf.message import DecodeError
+
+from calibration.labels import SUFFIX, HeadLabels, Labels, file_sha256
+from edge.drive import topics
+from edge.drive.codec import timestamp_ns
+from edge.drive.reader import DriveReader
+from edge.errors import DriveFormatError
+from export.labels import SCENE_TAGS, SOUND_EVENTS, boxes_of, sounds_of, tags_of
+from roadfuse.v1.truth_pb2 import GroundTruth
+
+HEADS = {"scene_tags": HeadLabels("multi", SCENE_TAGS), "sound_events": HeadLabels("multi", SOUND_EVENTS)}
+
+
+def main(argv: list[str]) -> int:
+    """Writes DRIVE.labels.json beside each drive.
+
+    Raises:
+        DriveFormatError: a drive without truth or without the size of its pictures.
+    """
+    parser = argparse.ArgumentParser(prog="roadfuse label", description=(__doc__ or "").split(": ", 1)[1])
+    parser.add_argument("drives", type=Path, nargs="+", metavar="DRIVE", help="MCAP drives with truth")
+    options = parser.parse_args(argv)
+    for drive in options.drives:
+        labels = labels_of(drive)
+        out = drive.with_suffix(SUFFIX)
+        out.write_text(labels.to_json())
+        print(f"{out}: {len(labels.frames)} frames")
+    return 0
+
+
+def labels_of(path: Path) -> Labels:
+    """The labels of every frame that the drive has truth of.
+
+    Raises:
+        DriveFormatError: no truth, no picture size, or a message that is damaged.
+    """
+    frames: dict[int, dict[str, tuple[str, ...]]] = {}
+    with DriveReader(path) as drive:
+        try:
+            size_px = _picture_size(drive)
+            for message in drive.messages(topics=[topics.TRUTH]):
+                truth = GroundTruth.FromString(message.payload)
+                tags = tags_of(truth, boxes_of(truth, *size_px))
+                frames[timestamp_ns(truth.timestamp)] = {
+                    "scene_tags": tuple(name for name, on in zip(SCENE_TAGS, tags) if on),
+                    "sound_events": tuple(name for name, on in zip(SOUND_EVENTS, sounds_of(truth)) if on),
+                }
+        except DecodeError as error:
+            raise DriveFormatError(f"{path}: {error}") from None
+    if not frames:
+        raise DriveFormatError(f"{path}: expected truth in {topics.TRUTH}, got none")
+    return Labels(file_sha256(path), HEADS, frames)
+
+
+def _picture_size(drive: DriveReader) -> tuple[int, int]:
+    for message in drive.messages(topics=[topics.CALIBRATION]):
+        calibration = CameraCalibration.FromString(message.payload)
+        if calibration.width and calibration.height:
+            return calibration.width, calibration.height
+    raise DriveFormatError(f"{drive.path}: expected the size of its pictures in {topics.CALIBRATION}, got none")
