@@ -41,7 +41,7 @@ class PycudaDriver:
         self._device = _call(cuda.Device, index)
         self._context = _call(self._device.retain_primary_context)
         self._context.push()
-        atexit.register(self._context.pop)  # pycuda wants its stack of contexts empty at exit
+        atexit.register(_leave, self._context)
         self._memory: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}
         self._graphs = _GraphCalls()
@@ -170,6 +170,12 @@ class _GraphCalls:
         finally:
             self.call("cuGraphDestroy", graph)
         return _Graph(self, ready)
+
+
+def _leave(context: Any) -> None:
+    """Before pycuda's own end, which wants its stack of contexts empty and would detach a primary one wrongly."""
+    context.pop()
+    context.detach()
 
 
 def _call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

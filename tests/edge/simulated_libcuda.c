@@ -36,6 +36,15 @@ int cuDeviceGetAttribute(int *value, int which, int device) { *value = which == 
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)0x70; return OK; }
 int cuDevicePrimaryCtxRelease_v2(int device) { return device == 7 ? OK : INVALID_VALUE; }
 int cuCtxSetCurrent(void *context) { return context == (void *)0x70 ? OK : INVALID_VALUE; }
+/* pycuda's own housekeeping */
+int cuCtxPushCurrent_v2(void *context) { return cuCtxSetCurrent(context); }
+int cuCtxPopCurrent_v2(void **context) { *context = (void *)0x70; return OK; }
+int cuCtxGetDevice(int *device) { *device = 7; return OK; }
+int cuCtxSynchronize(void) { return OK; }
+int cuDeviceGetCount(int *count) { *count = 1; return OK; }
+int cuDeviceComputeCapability(int *major, int *minor, int device) { *major = 8; *minor = 7; return OK; }
+int cuFuncSetBlockShape(void *function, int x, int y, int z) { return OK; }
+int cuModuleUnload(void *module) { return OK; }
 int cuMemAlloc_v2(void **out, size_t size) { return size ? new_block(out, size) : INVALID_VALUE; }
 int cuMemFree_v2(void *block) { return end_block(block); }
 int cuMemHostAlloc(void **out, size_t size, unsigned flags) { return new_block(out, size); }
@@ -88,6 +97,9 @@ int cuEventElapsedTime_v2(float *ms, int *start, int *end) { *ms = (float)(*end 
 int cuEventElapsedTime(float *ms, int *start, int *end) { return cuEventElapsedTime_v2(ms, start, end); }
 int cuEventDestroy_v2(int *event) { free(event); return OK; }
 int cuModuleLoadData(void **module, const char *image) { *module = (void *)image; return strncmp(image, "PTX", 4) ? 200 : OK; }
+int cuModuleLoadDataEx(void **module, const char *image, unsigned count, void *options, void **values) {
+  return cuModuleLoadData(module, image); /* the options are log buffers */
+}
 int cuModuleGetFunction(void **function, void *module, const char *name) {
   *function = (void *)0x99;
   return strcmp(name, "add") ? NOT_FOUND : OK;
@@ -95,9 +107,11 @@ int cuModuleGetFunction(void **function, void *module, const char *name) {
 /* add(float *to, const float *from, int size), in one row of blocks */
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared, Stream *stream, void **arguments, void **extra) {
-  int size = *(int32_t *)arguments[2];
-  if (function != (void *)0x99 || gx * bx < (unsigned)size || gy * gz * by * bz != 1 || shared || extra) return INVALID_VALUE;
-  return queue(stream, (Op){1, *(void **)arguments[0], *(void **)arguments[1], (size_t)size});
+  char *packed = extra ? extra[1] : NULL; /* pycuda packs them: CU_LAUNCH_PARAM_BUFFER_POINTER, buffer, ... */
+  void *to = *(void **)(packed ? packed : arguments[0]), *from = *(void **)(packed ? packed + 8 : arguments[1]);
+  int size = *(int32_t *)(packed ? packed + 16 : arguments[2]);
+  if (function != (void *)0x99 || gx * bx < (unsigned)size || gy * gz * by * bz != 1 || shared) return INVALID_VALUE;
+  return queue(stream, (Op){1, to, from, (size_t)size});
 }
 int cuGetErrorName(int status, const char **name) { *name = "CUDA_ERROR_SIMULATED"; return OK; }
 int cuGetErrorString(int status, const char **text) { *text = "simulated"; return OK; }
