@@ -205,3 +205,16 @@ def test_a_view_must_be_told_whole(tmp_path: Path) -> None:
     spec = {key: known for key, known in LIDAR["input"].items() if key != "azimuth_deg"}
     with pytest.raises(ConfigError, match="lidar input: expected the key 'azimuth_deg'"):
         crowded(tmp_path, input=spec)
+
+
+def test_a_real_sweep_lies_on_its_road(recordings: Path) -> None:
+    """KITTI: a Velodyne HDL-64E 1.73 m over the road, a hundred thousand points."""
+    folder = recordings / "noncommercial/kitti-2011_09_26/velodyne_points/data"
+    for path in sorted(folder.glob("*.bin")):
+        out = np.zeros((2, 16, 256), np.float32)
+        lidar_into(out, np.fromfile(path, np.float32).reshape(-1, 4), **VIEW)
+        near, height_m = out[0], out[1] * 3
+        assert (near[7:14] > 0).mean() > 0.99  # from 8 to 20 degrees below the horizon no ray misses the road
+        ahead = slice(112, 144)
+        assert abs(float(np.median(height_m[12, ahead])) + 1.73) < 0.15
+        assert 3.5 < float(np.median(10 / near[12, ahead] - 10)) < 6.5  # 1.73 m / tan(17.5 degrees) is 5.5 m
