@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from calibration.canonical import canonical, canonical_bytes, model_id
+from calibration.canonical import canonical, canonical_bytes, canonical_id
 from calibration.ranges import Ranges, read_ranges
 from edge.errors import ConfigError
 from export.guard import MIN_DB, Plan, guard, read_plan, structure
@@ -28,41 +28,40 @@ def main(argv: list[str]) -> int:
     """The command."""
     options = _parser().parse_args(argv)
     targets = _targets(options)
-    ranges = [read_ranges(path) for path in options.ranges]
-    plans = [read_plan(path) for path in options.plan]
-    models = {path: _load(path) for path in options.models}
-    _refuse_equal_names(options.models)
-    results = [_export(path, model, options, targets, ranges, plans) for path, model in models.items()]
+    models = _models(options)
+    ranges = _by_model(options.ranges, models)
+    plans = _by_structure(options.plan, models)
+    results = [_export(name, model, options, targets, ranges, plans) for name, model in models.items()]
     print(json.dumps(results) if options.json else "\n".join(_text(result) for result in results))
     return 0
 
 
 def _export(
-    path: Path,
+    name: str,
     model: onnx.ModelProto,
     options: argparse.Namespace,
     targets: list[str],
-    ranges: list[Ranges],
-    plans: list[Plan],
+    ranges: Mapping[str, Ranges],
+    plans: Mapping[str, Plan],
 ) -> dict[str, Any]:
     """Writes all files of one model and says what they are."""
-    result: dict[str, Any] = {"model": str(path), "model_sha256": model_id(model)}
+    result: dict[str, Any] = {"model": name, "model_sha256": canonical_id(model)}
     options.out.mkdir(parents=True, exist_ok=True)
-    result["files"] = {"float": _write(options.out / f"{path.stem}.onnx", model)}
-    if not targets:
+    result["files"] = {"float": _write(options.out / f"{name}.onnx", model)}
+    found = ranges.get(result["model_sha256"])
+    if found is None:  # engines that gain nothing from int8 have no ranges
         return result
-    found = _ranges_of(path, result["model_sha256"], ranges)
     result["ranges_id"] = found.id
-    meter = _meter(path, model, found, options)
-    plan = _plan_of(model, plans)
+    meter = _meter(name, model, found, options)
+    plan = plans.get(structure(model)) if plans else None
     if options.guard and meter is not None:
         plan = guard(meter, options.machine, options.min_db)
-        (options.out / f"{path.stem}.plan.json").write_text(plan.to_json())
+        (options.out / f"{name}.plan.json").write_text(plan.to_json())
     floats: Mapping[str, str] = {} if plan is None else plan.floats
     result |= {"int8": list(int8_nodes(model, floats)), "floats": dict(floats)}
     for target in targets:
         lowered = lower_to(model, found, target, floats, options.scales)
-        result["files"][target] = _write(options.out / f"{path.stem}.{target}.onnx", lowered)
+        result["files"][target] = _write(options.out / f"{name}.{target}.onnx", lowered)
     if meter is not None:
         result["sqnr_db"] = {target: meter.sqnr_db(target, floats) for target in targets}
         if "trt" in targets and "x86" in targets:
@@ -71,7 +70,7 @@ def _export(
         layers = meter.layers(floats=floats)
         result["sensitivity"] = [dataclasses.asdict(layer) for layer in layers]
         text = json.dumps(result["sensitivity"], indent=1) + "\n"
-        (options.out / f"{path.stem}.sensitivity.json").write_text(text)
+        (options.out / f"{name}.sensitivity.json").write_text(text)
     return result
 
 
@@ -84,16 +83,30 @@ def _targets(options: argparse.Namespace) -> list[str]:
         raise ConfigError(
             "--guard and --sensitivity: expected --ranges and --inputs, which they measure with, got none"
         )
-    if options.inputs and len(options.inputs) != len(options.models):
-        raise ConfigError(f"--inputs: expected one a model, {len(options.models)}, got {len(options.inputs)}")
     return targets
 
 
-def _refuse_equal_names(models: list[Path]) -> None:
-    stems = [path.stem for path in models]
-    for stem in stems:
-        if stems.count(stem) > 1:
-            raise ConfigError(f"models: expected different names, got two of {stem}")
+def _models(options: argparse.Namespace) -> dict[str, onnx.ModelProto]:
+    """Canonical float graphs by name: of each ONNX file, and of each engine of a weights file."""
+    models: dict[str, onnx.ModelProto] = {}
+    for path in options.models:
+        for name, model in _of_weights(path).items() if path.suffix == ".npz" else [(path.stem, _load(path))]:
+            if name in models:
+                raise ConfigError(f"models: expected different names, got two of {name}")
+            models[name] = model
+    foreign = [path for path in options.inputs if path.stem not in models]
+    if foreign:
+        raise ConfigError(
+            f"--inputs: expected files named like the models ({', '.join(models)}), got {foreign[0].name}"
+        )
+    return models
+
+
+def _of_weights(path: Path) -> dict[str, onnx.ModelProto]:
+    from export.model.engines import lower_edge  # PyTorch is needed for this alone
+    from export.training.weights import load_weights
+
+    return lower_edge(load_weights(path))
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -111,30 +124,37 @@ def _load(path: Path) -> onnx.ModelProto:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _ranges_of(path: Path, digest: str, ranges: list[Ranges]) -> Ranges:
-    for found in ranges:
-        if found.model_sha256 == digest:
-            return found
-    got = ", ".join(found.model_sha256[:12] for found in ranges)
-    raise ConfigError(f"{path}: expected ranges of the model {digest[:12]}, got those of {got}")
+def _by_model(paths: list[Path], models: Mapping[str, onnx.ModelProto]) -> dict[str, Ranges]:
+    """The ranges by their model's digest; a file of none of the models is refused."""
+    wanted = {canonical_id(model): name for name, model in models.items()}
+    found = {}
+    for path in paths:
+        ranges = read_ranges(path)
+        if ranges.model_sha256 not in wanted:
+            known = ", ".join(f"{digest[:12]} ({name})" for digest, name in wanted.items())
+            raise ConfigError(f"{path}: expected ranges of the model {known}, got those of {ranges.model_sha256[:12]}")
+        found[ranges.model_sha256] = ranges
+    return found
 
 
-def _plan_of(model: onnx.ModelProto, plans: list[Plan]) -> Plan | None:
-    if not plans:
-        return None
-    wanted = structure(model)
-    for plan in plans:
-        if plan.structure == wanted:
-            return plan
-    plans[0].fits(model)  # says what does not fit
-    return None
+def _by_structure(paths: list[Path], models: Mapping[str, onnx.ModelProto]) -> dict[str, Plan]:
+    """The plan by its graph's structure; a file of none of the models is refused."""
+    wanted = {structure(model): name for name, model in models.items()} if paths else {}
+    found = {}
+    for path in paths:
+        plan = read_plan(path)
+        if plan.structure not in wanted:
+            known = ", ".join(f"{digest[:12]} ({name})" for digest, name in wanted.items())
+            raise ConfigError(f"{path}: expected a plan of the graph {known}, got that of {plan.structure[:12]}")
+        found[plan.structure] = plan
+    return found
 
 
-def _meter(path: Path, model: onnx.ModelProto, ranges: Ranges, options: argparse.Namespace) -> Meter | None:
+def _meter(name: str, model: onnx.ModelProto, ranges: Ranges, options: argparse.Namespace) -> Meter | None:
     """Over the inputs that `roadfuse calibrate ranges --keep` wrote, spread to at most --samples."""
-    if not options.inputs:
+    source = next((path for path in options.inputs if path.stem == name), None)
+    if source is None:
         return None
-    source = options.inputs[options.models.index(path)]
     try:
         with np.load(source, allow_pickle=False) as arrays:
             columns = {name: np.asarray(arrays[name]) for name in arrays.files}
@@ -143,7 +163,7 @@ def _meter(path: Path, model: onnx.ModelProto, ranges: Ranges, options: argparse
     wanted = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in model.graph.input}
     given = {name: [1, *values.shape[1:]] for name, values in columns.items()}
     if wanted != given:
-        raise ConfigError(f"{source}: expected the inputs of {path.name}, {wanted}, got {given}")
+        raise ConfigError(f"{source}: expected the inputs of {name}, {wanted}, got {given}")
     rows = min(len(values) for values in columns.values())
     if rows == 0:
         raise ConfigError(f"{source}: expected at least one input, got none")
@@ -196,10 +216,15 @@ def _table(layers: list[Layer]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="roadfuse export",
-        description="Write float ONNX models in canonical form, and as int8 graphs for each runtime.",
+        description="Write float models as canonical ONNX, and as int8 graphs for each runtime.",
+        epilog="ONNX models: opset 17 to 20, static shapes, standard operators; ranges by `roadfuse calibrate ranges`.",
     )
     parser.add_argument(
-        "models", type=Path, nargs="+", metavar="MODEL.onnx", help="float, opset 17 to 20, static shapes"
+        "models",
+        type=Path,
+        nargs="+",
+        metavar="WEIGHTS.npz|MODEL.onnx",
+        help="weights of `roadfuse train`, or float ONNX",
     )
     parser.add_argument(
         "--ranges", type=Path, nargs="+", default=[], metavar="FILE", help="of the models, in any order"
@@ -211,7 +236,12 @@ def _parser() -> argparse.ArgumentParser:
         "--scales", choices=tuple(SCALES), default="minmax", help="how they are drawn (default: minmax)"
     )
     parser.add_argument(
-        "--inputs", type=Path, nargs="+", default=[], metavar="FILE.npz", help="to measure with, one a model"
+        "--inputs",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE.npz",
+        help="to measure with; NAME.npz belongs to NAME",
     )
     parser.add_argument("--samples", type=int, default=32, help="inputs to measure with (default: 32)")
     parser.add_argument(

@@ -6,7 +6,7 @@ weather of a machine. A plan belongs to a graph's structure: new weights of the 
 Accuracy: while the SQNR is below a floor, the layer that is noisiest by itself goes. Latency: layers are tried in
 float in graph order, alone and in pairs of neighbours, each trial against the best graph so far in alternating calls; a
 trial wins by the median of its paired ratios. Bad bargains: a layer that makes over half of all noise and saves little
-time goes too. At the end int8 as a whole must beat float, or everything stays float.
+time goes too. At the end int8 as a whole must beat float clearly, or everything stays float.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ MIN_DB = 30.0  # 3 % noise; where heads' figures begin to move
 _GAIN = 0.99  # a trial must save 1 % of the whole graph's time: less is noise
 _HALF_DB = 3.0  # less noise by half
 _LITTLE = 1.05  # a twentieth of the time
+_WORTH = 1.05  # at least so many times as fast must int8 be as a whole, so that it never is slower elsewhere
 _PAIRS = 40
 _MIN_S = 0.15  # of calls a trial, for graphs that take microseconds
 
@@ -122,8 +123,10 @@ def guard(meter: Meter, machine: str, min_db: float = MIN_DB) -> Plan:
     floats |= _worth(meter, timing, floats)
     ratio = timing.ratio(None, floats)  # float over int8
     layers = [name for name in _layers(meter) if name not in floats]
-    if layers and ratio <= 1.0:
-        floats |= dict.fromkeys(layers, f"latency: the whole graph takes {1 / ratio:.2f} times as long in int8")
+    if layers and ratio < _WORTH:
+        floats |= dict.fromkeys(
+            layers, f"latency: the whole graph is {ratio:.2f} times as fast in int8, which is not worth it"
+        )
         ratio = 1.0
     measured = {
         "machine": machine,

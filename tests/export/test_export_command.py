@@ -93,15 +93,20 @@ def test_the_guard_writes_its_plan(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["camera.onnx", "--ranges", "tokens.json"], "camera.onnx: expected ranges of the model"),
+        (
+            ["camera.onnx", "--ranges", "tokens.json"],
+            r"tokens.json: expected ranges of the model \w+ \(camera\), got those of",
+        ),
         (["camera.onnx", "--ranges", "camera.json", "--target", "x86,tpu"], "--target: expected a list of"),
         (["camera.onnx", "--ranges", "camera.onnx"], "camera.onnx: "),
         (["camera.json"], "camera.json: expected an ONNX model"),
         (["camera.onnx", "camera.onnx"], "expected different names"),
         (["camera.onnx", "--ranges", "camera.json", "--guard"], "expected --ranges and --inputs"),
-        (["camera.onnx", "--ranges", "camera.json", "--inputs", "tokens.npz"], "tokens.npz: expected the inputs of"),
+        (["camera.onnx", "--ranges", "camera.json", "--inputs", "tokens.npz"], "--inputs: expected files named like"),
+        (["camera.onnx", "--ranges", "camera.json", "--inputs", "o/camera.npz"], "camera.npz: expected the inputs of"),
         (["camera.onnx", "--ranges", "camera.json", "--inputs", "camera.json"], "camera.json: expected inputs"),
-        (["camera.onnx", "--ranges", "camera.json", "--inputs", "a.npz", "b.npz"], "--inputs: expected one a model"),
+        (["camera.onnx", "--ranges", "camera.json", "--plan", "foreign.json"], "expected a plan of the graph"),
+        (["weights.npz"], "weights.npz: expected the weights of this network"),
         (["old.onnx"], "old.onnx: model: expected opset 17 to 20, got 12"),
     ],
 )
@@ -109,6 +114,12 @@ def test_bad_input_is_refused_in_one_line(folder: Path, words: list[str], says: 
     old = graphs.camera()
     old.opset_import[0].version = 12
     (folder / "old.onnx").write_bytes(old.SerializeToString())
+    (folder / "foreign.json").write_text(Plan("0" * 64, {}, {}).to_json())
+    (folder / "o").mkdir()
+    np.savez(folder / "o" / "camera.npz", image=np.zeros((2, 8, 8, 3), np.uint8))
+    np.savez(folder / "weights.npz", strategy=np.array("late"))
+    if words == ["weights.npz"]:
+        pytest.importorskip("torch", reason="the export tier is not installed: no torch")
     with pytest.raises(ConfigError, match=says) as caught:
         run(folder, *words, "--out", str(folder / "o"))
     assert "\n" not in str(caught.value)
