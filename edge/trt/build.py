@@ -7,6 +7,7 @@ versions. TF32 is off: what the file calls float32 is computed in it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 _MAX_REASON: Final = 300  # characters
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def build_plan(
 
 
 class Log:
-    """TensorRT's log: errors are kept for messages, the rest is dropped."""
+    """TensorRT's log: errors are kept for messages, warnings go to ours, the rest is dropped."""
 
     def __init__(self, trt: Any) -> None:
         errors = self.errors = []  # type: list[str]
@@ -93,6 +95,8 @@ class Log:
             def log(self, severity: Any, message: str) -> None:
                 if severity.name in ("ERROR", "INTERNAL_ERROR"):
                     errors.append(message)
+                elif severity.name == "WARNING":
+                    _log.info("tensorrt_warns %s", one_line(message))
 
         self.logger = Logger()
 

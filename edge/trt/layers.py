@@ -47,6 +47,12 @@ def not_int8(asked: Iterable[str], layers: Iterable[Layer]) -> tuple[str, ...]:
     return tuple(node for node in asked if node not in done)
 
 
+def is_told(asked: Iterable[str], layers: Iterable[Layer]) -> bool:
+    """Whether the inspector shows what became of the nodes, and no compiled region as one closed layer."""
+    closed = {node for layer in layers if "ForeignNode" in str(layer.get("Name", "")) for node in _nodes(layer)}
+    return not closed.intersection(asked)
+
+
 def _multiplies_int8(layer: Layer) -> bool:
     if not any(_is_int8(tensor) for tensor in layer.get("Inputs", ())):
         return False

@@ -14,7 +14,7 @@ from edge.bundle import Bundle
 from edge.errors import BundleError
 from edge.trt.build import BuiltPlan, Profile, build_plan
 from edge.trt.engine import load_engine
-from edge.trt.layers import engine_layers, not_int8
+from edge.trt.layers import engine_layers, is_told, not_int8
 from edge.trt.library import TensorRt
 from edge.trt.onnx_plan import OnnxPlan, read_plan
 from edge.trt.plan_cache import PlanCache
@@ -80,11 +80,13 @@ def ready_plan(tensorrt: TensorRt, bundle: Bundle, name: str, cache: PlanCache) 
         _log.warning("plan_rebuilt engine=%s reason=%s", name, why)
     if entry is not None:
         missing = tuple(map(str, entry.notes.get("not_int8", ())))
+        _warn(name, asked, missing)
         return ReadyPlan(name, entry.content, cache.path(name, key), "cached", "", asked, missing, 0.0)
     start = time.perf_counter()
     built = _built(tensorrt, model, name, profiles, cache)
     seconds = time.perf_counter() - start
     missing = _checked(tensorrt, built, name)
+    _warn(name, asked, missing)
     path = cache.write(name, key, built.content, {"not_int8": missing})
     return ReadyPlan(name, built.content, path, "rebuilt" if why else "built", why, asked, missing, seconds)
 
@@ -109,12 +111,18 @@ def _checked(tensorrt: TensorRt, built: BuiltPlan, name: str) -> tuple[str, ...]
     _, engine = load_engine(tensorrt.trt, built.content, name)
     if not built.asked.int8:
         return ()
-    missing = not_int8(built.asked.int8, engine_layers(tensorrt.trt, engine, name))
-    if len(missing) == len(built.asked.int8):
+    layers = engine_layers(tensorrt.trt, engine, name)
+    missing = not_int8(built.asked.int8, layers)
+    if len(missing) == len(built.asked.int8) and is_told(missing, layers):
         raise BundleError(f"{name}: expected {len(missing)} layers in int8, TensorRT built none: {_some(missing)}")
-    if missing:
-        _log.warning("layers_not_int8 engine=%s count=%d of=%d %s", name, len(missing), len(built.asked.int8), missing)
     return missing
+
+
+def _warn(name: str, asked: OnnxPlan, missing: tuple[str, ...]) -> None:
+    if missing:
+        _log.warning(
+            "layers_not_int8 engine=%s count=%d of=%d: %s", name, len(missing), len(asked.int8), _some(missing)
+        )
 
 
 def _of_device(tensorrt: TensorRt) -> dict[str, str]:

@@ -119,11 +119,23 @@ def test_a_build_that_became_float_is_an_error_with_its_layers(
 
 
 def test_a_build_that_became_float_in_part_is_warned_of_each_time(
-    tensorrt: TensorRt, bundle: Bundle, cache: PlanCache
+    tensorrt: TensorRt, bundle: Bundle, cache: PlanCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     tensorrt.trt.layers = [_layer(node, "FP32" if node == "conv1" else "Int8") for node in INT8_NODES]
-    assert ready_plan(tensorrt, bundle, "camera", cache).not_int8 == ("conv1",)
-    assert ready_plan(tensorrt, bundle, "camera", cache).not_int8 == ("conv1",)
+    for state in ("built", "cached"):
+        caplog.clear()
+        plan = ready_plan(tensorrt, bundle, "camera", cache)
+        assert (plan.state, plan.not_int8) == (state, ("conv1",))
+        assert "layers_not_int8 engine=camera count=1 of=3: conv1" in caplog.text
+
+
+def test_nodes_in_a_closed_region_are_warned_of_because_nobody_tells(
+    tensorrt: TensorRt, bundle: Bundle, cache: PlanCache
+) -> None:
+    region = _layer("conv0", "FP32") | {"Name": "{ForeignNode[conv0...gemm]}", "LayerType": "Myelin"}
+    region["Metadata"] = "".join(f"[ONNX Layer: {node}]" for node in INT8_NODES)
+    tensorrt.trt.layers = [region]
+    assert ready_plan(tensorrt, bundle, "camera", cache).not_int8 == INT8_NODES
 
 
 @pytest.mark.parametrize("told", ["no JSON", '{"Layers": ["conv0", "conv1"]}', "{}"])
