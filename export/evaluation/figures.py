@@ -63,13 +63,17 @@ def measure(
     figures = evaluate(low, held_out, thresholds, _open(towers) if towers else None, words)
     figures["size"] = {name: len(model.SerializeToString()) for name, model in lowered.items()}
     if graphs is not None:
-        full = _open(graphs)
-        figures["fp32"] = _whole(full, held_out, thresholds)[0]
-        figures["int8_minus_fp32"] = difference(figures["int8"], figures["fp32"])
-        figures["latency_ms"] = {
-            name: {"shipped": latency_ms(low[name]), "fp32": latency_ms(full[name])} for name in low
-        }
+        add_float_twin(figures, _open(graphs), low, held_out, thresholds)
     return Measured(figures, thresholds, confidence)
+
+
+def add_float_twin(figures: Figures, full: Sessions, shipped: Sessions, split: Split, thresholds: Thresholds) -> None:
+    """Adds what the float engines reach, the difference, and both latencies."""
+    figures["fp32"] = _whole(full, split, thresholds)[0]
+    figures["int8_minus_fp32"] = difference(figures["int8"], figures["fp32"])
+    figures["latency_ms"] = {
+        name: {"shipped": latency_ms(shipped[name]), "fp32": latency_ms(full[name])} for name in shipped
+    }
 
 
 def evaluate(

@@ -86,7 +86,7 @@ class CameraEncoder(nn.Module):
 
 def split_maps(maps: Tensor) -> Maps:
     """The head's channels by meaning."""
-    return Maps(*torch.split(maps, MAP_SIZES, 1))
+    return Maps(*torch.split(maps, list(MAP_SIZES), 1))
 
 
 def decode_objects(maps: Maps) -> tuple[Tensor, Tensor, Tensor]:

@@ -37,7 +37,8 @@ class Network(nn.Module):
         self.fuse = FuseNet(strategy)
         self.facts, self.text, self.clip = FactsTower(), TextTower(), ClipEncoder()
         self.own = nn.ModuleList([nn.Linear(EMBEDDING, FACT_VALUES) for _ in MODALITIES])
-        self.pairs = len(PAIRS) + len(MODALITIES)  # each pair, and each modality beside the facts
+        self.temperature = nn.Parameter(torch.tensor(3.0))  # of InfoNCE, a logarithm
+        self.pairs = len(MODALITIES) + len(PAIRS)  # each modality beside the facts, then each pair
         self.scale, self.bias = (
             nn.Parameter(torch.full((self.pairs,), 2.5)),
             nn.Parameter(torch.full((self.pairs,), -6.0)),

@@ -31,7 +31,8 @@ class Intermediate(nn.Module):
         """tokens: (batch, 4, width); recalled: (batch, width); presence: (batch, 4). Returns (batch, width)."""
         there = torch.cat([presence, torch.ones_like(presence[:, :1])], 1)
         mixed = self.block(torch.cat([tokens, recalled[:, None]], 1), there)
-        return mixed[:, COUNT] + mean_of(mixed[:, :COUNT], presence)
+        own: Tensor = mixed[:, COUNT]
+        return own + mean_of(mixed[:, :COUNT], presence)
 
 
 class Early(nn.Module):
@@ -44,7 +45,7 @@ class Early(nn.Module):
 
     def forward(self, features: Tensor, recalled: Tensor, presence: Tensor) -> Tensor:
         """features: (batch, 3744), of all modalities side by side."""
-        parts = torch.split(features, FEATURES, 1)
+        parts = torch.split(features, list(FEATURES), 1)
         given = torch.cat([part * presence[:, i : i + 1] for i, part in enumerate(parts)] + [presence], 1)
         out: Tensor = self.out(self.body(given))
         return out + recalled
@@ -105,7 +106,7 @@ class Hierarchical(nn.Module):
         self.both = perceptron(2 * width, width)
 
     def forward(self, tokens: Tensor, recalled: Tensor, presence: Tensor) -> Tensor:
-        groups = [
+        groups: list[Tensor] = [
             layer(torch.cat([tokens[:, a], tokens[:, b], presence[:, a : a + 1], presence[:, b : b + 1]], 1))
             for layer, a, b in ((self.outside, 0, 3), (self.own, 1, 2))
         ]

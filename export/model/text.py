@@ -75,7 +75,8 @@ class Block(nn.Module):
             mask = mask + torch.full((count, count), -1e4).triu(1)
         weights = torch.softmax(torch.matmul(q, k.transpose(2, 3)) * (width // self.heads) ** -0.5 + mask, 3)
         x = x + self.out(torch.matmul(weights, v).transpose(1, 2).reshape(batch, count, width))
-        return x + self.mlp(self.norm_mlp(x))
+        grown: Tensor = x + self.mlp(self.norm_mlp(x))
+        return grown
 
 
 def one_hot_facts(facts: Tensor) -> Tensor:

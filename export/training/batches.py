@@ -160,9 +160,11 @@ def _batch(
     def whole(values: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(np.array(values, np.int64))
 
+    found = centres(boxes)
     return Batch(
         torch.from_numpy(image), floats(pcm), floats(motion), floats(lidar), whole(surface), floats(boxes),
-        *(torch.from_numpy(part) for part in centres(boxes)),
+        torch.from_numpy(found.heat), torch.from_numpy(found.care), torch.from_numpy(found.size),
+        torch.from_numpy(found.cell),
         floats(split.tags[rows]), floats(split.sounds[rows]), floats(split.onsets[rows]), whole(split.facts[rows]),
         whole(split.single[rows]), whole(split.world[rows]), whole(rows if moments is None else moments[rows]),
     )  # fmt: skip

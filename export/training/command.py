@@ -21,6 +21,7 @@ from export.evaluation.runner import open_engines
 from export.lower import store_half
 from export.lowerings import lower_to
 from export.model import engines
+from export.model.fusion import STATE
 from export.model.labels import MODALITIES
 from export.model.network import Network
 from export.model.strategies import STRATEGIES
@@ -195,7 +196,7 @@ def _seed_everything(seed: int, threads: int) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs a third of the time, decides nothing
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # dear, and decides nothing
 
 
 def _device(name: str) -> torch.device:
@@ -264,6 +265,6 @@ def golden_inputs(lowered: Mapping[str, onnx.ModelProto], split: Split) -> dict[
         fuse[name] = np.concatenate([sessions[name].run(["embedding"], {port: tensor})[0] for tensor in tensors])
     presence = np.ones((GOLDEN_FRAMES, len(MODALITIES)), np.float32)
     presence[1:, :][np.arange(GOLDEN_FRAMES - 1), np.arange(GOLDEN_FRAMES - 1)] = 0.0
-    state = np.linspace(-0.5, 0.5, GOLDEN_FRAMES * engines.STATE).reshape(GOLDEN_FRAMES, -1).astype(np.float32)
+    state = np.linspace(-0.5, 0.5, GOLDEN_FRAMES * STATE).reshape(GOLDEN_FRAMES, -1).astype(np.float32)
     golden["fuse"] = {**fuse, "presence": presence, "state": state}
     return golden

@@ -69,10 +69,10 @@ def _tensorboard(folder: Path, history: History) -> list[Path]:
     except ImportError:
         return []
     before = set(folder.glob("events.*"))
-    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder)) as writer:
         for entry in history:
             for name, value in entry.items():
                 if name not in ("stage", "step"):
                     tag = f"{entry['stage']}/{name}".replace(" ", "_").replace("@", "_at_")
-                    writer.add_scalar(tag, float(value), int(float(entry["step"])))  # type: ignore[no-untyped-call]
+                    writer.add_scalar(tag, float(value), int(float(entry["step"])))
     return sorted(set(folder.glob("events.*")) - before)

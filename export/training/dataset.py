@@ -12,6 +12,7 @@ import multiprocessing
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -84,13 +85,19 @@ def load(folder: Path, plans: list[WorldPlan]) -> Split:
     raw, ends = np.load(folder / "truth.npy"), np.load(folder / "truth_ends.npy")
     starts = np.concatenate([[0], ends[:-1]])
     truths = [GroundTruth.FromString(raw[a:b].tobytes()) for a, b in zip(starts, ends)]
-    learned = [np.stack(column) for column in zip(*(targets(truth, *PICTURE) for truth in truths))]
+    digest = str(json.loads((folder / "cache.json").read_text())["world_sha256"])
+    return assembled(arrays, truths, plans[0].frames, PICTURE, digest)
+
+
+def assembled(
+    arrays: dict[str, NDArray[Any]], truths: list[GroundTruth], per_world: int, picture: tuple[int, int], digest: str
+) -> Split:
+    """A split of tensors and truths; `picture`: width and height in which the truths' boxes are."""
+    learned = [np.stack(column) for column in zip(*(targets(truth, *picture) for truth in truths))]
     captions = {
         language: [next((c.text for c in truth.captions if c.language == language), "") for truth in truths]
         for language in LANGUAGES
     }
-    per_world = plans[0].frames
-    digest = str(json.loads((folder / "cache.json").read_text())["world_sha256"])
     return Split(
         **arrays,
         **dict(zip(("boxes", "tags", "sounds", "onsets", "facts", "single"), learned)),

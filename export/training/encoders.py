@@ -78,7 +78,7 @@ def fused_losses(
         "action": 0.3 * F.cross_entropy(fused.logits["ego_action"], single[:, 0]),
         "intent": 0.3 * F.cross_entropy(fused.logits["intent"], single[:, 1]),
         "facts": facts_loss(fused.facts, facts),
-        "retrieval": NCE * nce_loss(fused.embedding, anchor, net.scale[0], moment),
+        "retrieval": NCE * nce_loss(fused.embedding, anchor, net.temperature, moment),
         "rebuilt": REBUILD * (1.0 - (fused.rebuilt * embeddings.detach()).sum(2)).mean(),
     }
 

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class Progress:
         self.folder, self.every = folder, every
         self.key = json.dumps(key, sort_keys=True)
         self.history: list[dict[str, float | str]] = []
-        self._resumed: dict[str, object] | None = None
+        self._resumed: dict[str, Any] | None = None
         self._finished: list[str] = []
         if folder is None:
             return
@@ -47,7 +48,7 @@ class Progress:
             if self._resumed["key"] != self.key:
                 raise ConfigError(f"{path}: expected a checkpoint of these options, got one of {self._resumed['key']}")
             self.history = json.loads(str(self._resumed["history"]))
-            self._finished = list(self._resumed["finished"])  # type: ignore[call-overload]
+            self._finished = list(self._resumed["finished"])
 
     def stage(
         self, name: str, net: nn.Module, trained: list[nn.Parameter], stage: Stage,
@@ -98,14 +99,14 @@ class Progress:
         if resumed is None or resumed["stage"] != name:
             return 0
         self._load(net)
-        optimiser.load_state_dict(resumed["optimiser"])  # type: ignore[arg-type]
+        optimiser.load_state_dict(resumed["optimiser"])
         self._resumed = None
-        return int(resumed["step"])  # type: ignore[call-overload,no-any-return]
+        return int(resumed["step"])
 
     def _load(self, net: nn.Module) -> None:
         assert self._resumed is not None
-        net.load_state_dict(self._resumed["network"])  # type: ignore[arg-type]
-        torch.set_rng_state(self._resumed["random"])  # type: ignore[arg-type]
+        net.load_state_dict(self._resumed["network"])
+        torch.set_rng_state(self._resumed["random"])
 
     def _save(self, name: str, net: nn.Module, optimiser: torch.optim.Optimizer | None, step: int) -> None:
         if self.folder is None:

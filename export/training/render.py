@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -50,7 +50,7 @@ class Rendered:
 
 
 @dataclass(slots=True)
-class _Streams:
+class Streams:
     """Samples so far, by stream and stamp."""
 
     audio: list[AudioChunk] = field(default_factory=list)
@@ -61,31 +61,45 @@ class _Streams:
     frames: list[Frame] = field(default_factory=list)
     truths: dict[int, GroundTruth] = field(default_factory=dict)
 
+    def rendered(self, used: Sequence[Frame]) -> Rendered:
+        """These frames with what the vehicle would have had at each; every one has its truth."""
+        count = len(used)
+        pcm = np.zeros((count, 16000), np.int16)
+        motion = np.zeros((count, 12, 50), np.float32)
+        lidar = np.zeros((count, 2, 16, 256), np.float16)
+        wave, ranges = np.zeros(16000, np.float32), np.zeros((2, 16, 256), np.float32)
+        for row, frame in enumerate(used):
+            stamp = frame.stamp_ns
+            sound = window(self.audio, stamp, AUDIO_WINDOW_NS)
+            if sound:
+                pcm_into(wave, sound, stamp, 16000)
+                pcm[row] = np.round(wave * 32768.0).clip(-32768, 32767)
+            gnss = window(self.gnss, stamp, GNSS_TOLERANCE_NS)[-1:]
+            imu = window(self.imu, stamp, SECOND)
+            motion_into(motion[row], stamp, SECOND, imu, around(self.vehicle, stamp), gnss)
+            sweep = nearest_sweep(self.lidar, stamp)
+            if sweep is not None:
+                lidar_into(ranges, sweep.points_lidar, **LIDAR_VIEW)
+                lidar[row] = ranges
+        truths = [self.truths[frame.stamp_ns] for frame in used]
+        surface = np.stack([surface_of(truth) for truth in truths])
+        return Rendered([frame.jpeg for frame in used], pcm, motion, lidar, surface, [_slim(truth) for truth in truths])
+
+    def add(self, sample: object) -> None:
+        """Keeps a sample of one of the streams; others are let go."""
+        kept: dict[type, Any] = {
+            AudioChunk: self.audio, ImuSample: self.imu, VehicleState: self.vehicle, GnssFix: self.gnss,
+            Sweep: self.lidar, Frame: self.frames,
+        }  # fmt: skip
+        if type(sample) in kept:
+            kept[type(sample)].append(sample)
+
 
 def render(plan: WorldPlan) -> Rendered:
     """One world, as arrays of `plan.frames` frames."""
     cv2.setNumThreads(1)
     streams = _gather(plan)
-    used = streams.frames[WARM_UP_S * FPS :]
-    count = len(used)
-    pcm = np.zeros((count, 16000), np.int16)
-    motion = np.zeros((count, 12, 50), np.float32)
-    lidar = np.zeros((count, 2, 16, 256), np.float16)
-    wave, ranges = np.zeros(16000, np.float32), np.zeros((2, 16, 256), np.float32)
-    for row, frame in enumerate(used):
-        stamp = frame.stamp_ns
-        pcm_into(wave, window(streams.audio, stamp, AUDIO_WINDOW_NS), stamp, 16000)
-        pcm[row] = np.round(wave * 32768.0).clip(-32768, 32767)
-        gnss = window(streams.gnss, stamp, GNSS_TOLERANCE_NS)[-1:]
-        imu = window(streams.imu, stamp, SECOND)
-        motion_into(motion[row], stamp, SECOND, imu, around(streams.vehicle, stamp), gnss)
-        sweep = nearest_sweep(streams.lidar, stamp)
-        if sweep is not None:
-            lidar_into(ranges, sweep.points_lidar, **LIDAR_VIEW)
-            lidar[row] = ranges
-    truths = [streams.truths[frame.stamp_ns] for frame in used]
-    surface = np.stack([surface_of(truth) for truth in truths])
-    return Rendered([frame.jpeg for frame in used], pcm, motion, lidar, surface, [_slim(truth) for truth in truths])
+    return streams.rendered(streams.frames[WARM_UP_S * FPS :])
 
 
 def window(samples: Sequence[S], stamp_ns: int, length_ns: int) -> Sequence[S]:
@@ -107,20 +121,16 @@ def nearest_sweep(sweeps: Sequence[Sweep], stamp_ns: int) -> Sweep | None:
     return min(fit, key=lambda sweep: abs(sweep.stamp_ns - stamp_ns), default=None)
 
 
-def _gather(plan: WorldPlan) -> _Streams:
-    streams = _Streams()
+def _gather(plan: WorldPlan) -> Streams:
+    streams = Streams()
     config = WorldConfig(
         plan.seed, float(plan.seconds), plan.scenario, plan.weather, plan.light, fps=FPS, town=plan.town
     )
-    lists: dict[type, list[object]] = {
-        AudioChunk: streams.audio, ImuSample: streams.imu, VehicleState: streams.vehicle, GnssFix: streams.gnss,
-        Sweep: streams.lidar, Frame: streams.frames,
-    }  # type: ignore[dict-item]  # fmt: skip
     for event in simulate(config):
         if event.topic == topics.TRUTH and isinstance(event.message, GroundTruth):
             streams.truths[event.capture_ns] = event.message
-        elif type(event.sample) in lists:
-            lists[type(event.sample)].append(event.sample)
+        else:
+            streams.add(event.sample)
     return streams
 
 

@@ -35,10 +35,10 @@ class Schedule:
 
 
 FULL = Schedule(
-    Stage(3600, 48, 2e-3),
-    Stage(900, 192, 2e-3),
-    Stage(500, 512, 1e-3),
-    Stage(1000, 192, 2e-3),
+    Stage(2500, 48, 2e-3),
+    Stage(700, 192, 2e-3),
+    Stage(300, 512, 1e-3),
+    Stage(700, 192, 2e-3),
     unroll=8,
     checkpoint=200,
 )

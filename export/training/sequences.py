@@ -69,7 +69,7 @@ def train_fusion(
         only: the one modality that is ever present, for a single-modality baseline.
     """
     net.train()
-    trained = [*net.fuse.parameters(), *net.facts.parameters(), net.scale, net.bias]
+    trained = [*net.fuse.parameters(), *net.facts.parameters(), net.scale, net.bias, net.temperature]
 
     def loss(batch: object, step: int) -> tuple[Tensor, dict[str, float]]:
         terms = _sequence_losses(net, found, labels, stage.batch, unroll, _generator(seed, 2, step), features, only)
@@ -134,7 +134,7 @@ def _near_miss_loss(net: Network, embedding: Tensor, anchor: Tensor, facts: Tens
     changed[rows, which] = (changed[rows, which] + shift) % sizes
     others = net.facts(changed).reshape(count, NEAR_MISSES, -1)
     candidates = torch.cat([anchor[:, None], others], 1)
-    logits = (candidates * embedding[:, None]).sum(2) * net.scale[0].exp().clamp(max=100.0)
+    logits = (candidates * embedding[:, None]).sum(2) * net.temperature.exp().clamp(max=100.0)
     return F.cross_entropy(logits, torch.zeros(count, dtype=torch.int64))
 
 
@@ -162,9 +162,9 @@ def train_clips(net: Network, found: Tensor, labels: Labels, stage: Stage, seed:
         )
         with torch.no_grad():
             anchor = net.facts(labels.facts[rows])
-        to_facts = nce_loss(clip, anchor, net.scale[0].detach(), labels.moment[rows])
+        to_facts = nce_loss(clip, anchor, net.temperature.detach(), labels.moment[rows])
         own = torch.arange(stage.batch)
-        to_sound = nce_loss(clip, found[0, rows, 1], net.scale[1].detach(), own)
+        to_sound = nce_loss(clip, found[0, rows, 1], net.temperature.detach(), own)
         return to_facts + 0.3 * to_sound, {"to facts": float(to_facts.detach()), "to sound": float(to_sound.detach())}
 
     progress.stage(

@@ -1,0 +1,108 @@
+"""`roadfuse evaluate BUNDLE`: the figures of a bundle on drives that it never saw, as JSON and as one page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from edge.bundle import load
+from edge.errors import ConfigError
+from export.evaluation.drives import split_of_drives
+from export.evaluation.figures import add_float_twin, evaluate
+from export.evaluation.heads import Figures, Thresholds
+from export.evaluation.page import page
+from export.evaluation.real import real_figures
+from export.evaluation.runner import Sessions, open_bundle, open_engines
+from export.model.labels import MODALITIES
+from export.model.tokens import Vocabulary
+from export.training.dataset import Split, prepare
+from export.training.plan import FULL, SMALL, plans
+
+TOWERS = Path(__file__).parents[1] / "reference"
+
+
+def main(argv: list[str]) -> int:
+    """Entry point of `roadfuse evaluate`."""
+    options = _options(argv)
+    bundle = load(options.bundle)
+    missing = [name for name in (*MODALITIES, "fuse") if name not in bundle.engines]
+    if missing:
+        raise ConfigError(
+            f"{options.bundle}: expected engines of {', '.join(MODALITIES)} and fuse, got no {missing[0]}"
+        )
+    split = _split(options)
+    sessions = open_bundle(options.bundle)
+    towers, words = _towers(options.towers)
+    figures = evaluate(sessions, split, Thresholds.from_json(bundle.thresholds), towers, words)
+    figures["bundle"] = {"name": bundle.name, "version": bundle.version, "id": bundle.id}
+    figures["size"] = {name: spec.path.stat().st_size for name, spec in bundle.engines.items()}
+    if options.weights is not None:
+        add_float_twin(figures, _float_twin(options.weights), sessions, split, Thresholds.from_json(bundle.thresholds))
+    if options.real is not None:
+        figures["real"] = real_figures(sessions, options.real)
+    strategies = TOWERS / "strategies.json"
+    if strategies.is_file() and options.towers == TOWERS:
+        figures["strategies"] = json.loads(strategies.read_text())
+    if options.out is not None:
+        options.out.write_text(page(figures))
+    if options.json:
+        json.dump(figures, sys.stdout, indent=1, sort_keys=True)
+        print()
+    else:
+        _print(figures, options.out)
+    return 0
+
+
+def _split(options: argparse.Namespace) -> Split:
+    if options.drives:
+        return split_of_drives(options.drives)
+    size = SMALL if options.small else FULL
+    cache = options.cache / "small" if options.small else options.cache
+    return prepare(cache / "held_out", plans("held_out", size, 1), options.workers, "held_out")
+
+
+def _towers(folder: Path | None) -> tuple[Sessions | None, Vocabulary | None]:
+    """Text tower and clip encoder, where there are some."""
+    if folder is None or not (folder / "text.onnx").is_file():
+        return None, None
+    models = {name: (folder / f"{name}.onnx").read_bytes() for name in ("text", "video")}
+    return open_engines(models), Vocabulary.open(folder / "vocabulary.json")
+
+
+def _float_twin(weights: Path) -> Sessions:
+    try:
+        from export.model.engines import lower_edge
+        from export.training.weights import load_weights
+    except ImportError:
+        raise ConfigError("--weights: expected PyTorch to be installed (the extra `export`), got none") from None
+    graphs = lower_edge(load_weights(weights))
+    return open_engines({name: model.SerializeToString() for name, model in graphs.items()})
+
+
+def _print(figures: Figures, out: Path | None) -> None:
+    print(f"{figures['bundle']['name']} {figures['bundle']['version']}  {figures['frames']} frames")
+    for name, value in figures["int8"]["summary"].items():
+        print(f"  {name:32} {value:.3f}")
+    for name, row in figures["retrieval"]["pairs"].items():
+        print(f"  {name:32} R@1 {row['r1']:.3f}  R@5 {row['r5']:.3f}  R@10 {row['r10']:.3f}")
+    for name, row in figures["missing"].items():
+        print(f"  {name:32} mean {row['mean']:.3f}  falls by {row['fall_percent']:.1f} %")
+    if out is not None:
+        print(f"page: {out}")
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="roadfuse evaluate", description="Figures of a bundle on unseen drives.")
+    parser.add_argument("bundle", type=Path, help="bundle folder")
+    parser.add_argument("--drives", type=Path, nargs="+", help="drives with ground truth, instead of held-out worlds")
+    parser.add_argument("--out", type=Path, help="page to write (HTML, nothing else needed to open it)")
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
+    parser.add_argument("--weights", type=Path, help="float weights (.npz) of the bundle: compare int8 with float")
+    parser.add_argument("--towers", type=Path, default=TOWERS, help="folder of text.onnx, video.onnx, vocabulary.json")
+    parser.add_argument("--real", type=Path, help="folder of real recordings with labels (docs/training.md)")
+    parser.add_argument("--cache", type=Path, default=Path("out/train-cache"), help="rendered worlds")
+    parser.add_argument("--workers", type=int, default=2, help="processes that render worlds")
+    parser.add_argument("--small", action="store_true", help="a few short worlds, for tests")
+    return parser.parse_args(argv)
