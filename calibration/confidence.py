@@ -28,7 +28,8 @@ from edge.errors import ConfigError
 Kind = Literal["single", "multi"]
 FORMAT: Final = 1
 LEAST_SAMPLES: Final = 100
-# A label with fewer samples, or from fewer units, on either side in the fit part shares its head's temperature.
+# A label with fewer samples, or from fewer units, on either side in the fit part shares its head's temperature; so does
+# one whose own would not serve the other half of the units better.
 LEAST_OF_LABEL: Final = 30
 LEAST_UNITS_OF_LABEL: Final = 3
 UNKNOWN: Final = -1
@@ -43,7 +44,7 @@ class Confidence:
         names: labels, in the order of the head's probabilities.
         temperatures, biases: of each label: sigmoid(logit / temperature + bias); one temperature and no bias for the
             softmax of a single-label head.
-        own: labels that had the data for a temperature of their own.
+        own: labels that had the data for a temperature of their own, and use of it.
         f1_thresholds: best F1 of each label.
         recall_thresholds: find each label in at least `recall` of the samples that have it.
         set_threshold: labels at or above it make the set; misses at most `alpha` of what is true: of the samples
@@ -240,7 +241,7 @@ def _temperatures(
         temperatures = [temperature.of_labels(scores[known], y[known] == 1)] * count
         for i, name in enumerate(names):
             at = known[:, i]
-            fitted = temperature.of_label(scores[at, i], y[at, i] == 1) if _is_enough(y[at, i], units[at]) else None
+            fitted = _own_temperature(scores[at, i], y[at, i] == 1, units[at], temperatures[i])
             if fitted is not None:
                 temperatures[i], biases[i] = fitted
                 own.append(name)
@@ -250,9 +251,22 @@ def _temperatures(
     )
 
 
-def _is_enough(y: NDArray[np.int64], units: NDArray[np.int64]) -> bool:
-    sides = [y == 1, y == 0]
-    return all(side.sum() >= LEAST_OF_LABEL and len(np.unique(units[side])) >= LEAST_UNITS_OF_LABEL for side in sides)
+def _own_temperature(
+    scores: F64, true: NDArray[np.bool_], units: NDArray[np.int64], shared: float
+) -> tuple[float, float] | None:
+    """A label's own temperature and bias; None where it would not serve units that it was not fitted on better."""
+    if any(side.sum() < LEAST_OF_LABEL or len(np.unique(units[side])) < LEAST_UNITS_OF_LABEL for side in (true, ~true)):
+        return None
+    halves = np.searchsorted(np.unique(units), units) % 2 == 0
+    gain = 0.0
+    for half in (halves, ~halves):
+        fitted = temperature.of_label(scores[half], true[half]) if 0 < true[half].sum() < half.sum() else None
+        if fitted is None:
+            return None
+        signed = np.where(true[~half], 1.0, -1.0)
+        own, other = scores[~half] / fitted[0] + fitted[1], scores[~half] / shared
+        gain += float((np.logaddexp(0.0, -signed * other) - np.logaddexp(0.0, -signed * own)).sum())
+    return temperature.of_label(scores, true) if gain > 0.0 else None
 
 
 def _members(y: NDArray[np.int64], count: int, kind: Kind) -> NDArray[np.int64]:

@@ -188,7 +188,7 @@ def _report(out: Path, found: dict[str, Confidence]) -> str:
             )
         poor = [name for name in confidence.names if name not in confidence.own]
         if confidence.kind == "multi" and poor:
-            lines.append(f"{'':<14} too few samples for a temperature of their own: {', '.join(poor)}")
+            lines.append(f"{'':<14} share the head's temperature: {', '.join(poor)}")
     return "\n".join([*lines, f"written        {out}"])
 
 

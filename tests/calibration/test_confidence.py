@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -90,11 +90,22 @@ def test_units_keep_the_promise_where_counting_frames_breaks_it() -> None:
 def test_one_sample_a_unit_gives_the_split_conformal_quantile(count: int, alpha: float, seed: int) -> None:
     scores = np.random.default_rng(seed).random(count)
     threshold = controlled_threshold(scores, np.ones(count), count, alpha)
-    rank = int(np.floor(alpha * (count + 1) + 1e-9))
+    assume(abs(alpha * (count + 1) - round(alpha * (count + 1))) > 1e-9)  # whole ranks: the test below
+    rank = int(np.floor(alpha * (count + 1)))
     if rank == 0:
         assert threshold is None and count < units_needed(alpha)
     else:
         assert threshold == np.sort(scores)[rank - 1]
+
+
+@pytest.mark.parametrize(
+    ("count", "alpha", "rank"), [(9, 0.1, 1), (99, 0.01, 1), (19, 0.1, 2), (8, 0.1, 0), (29, 0.1, 3)]
+)
+def test_whole_ranks_lose_nothing_to_rounding(count: int, alpha: float, rank: int) -> None:
+    scores = np.arange(1.0, count + 1) / (count + 1)
+    threshold = controlled_threshold(scores, np.ones(count), count, alpha)
+    assert threshold == (scores[rank - 1] if rank else None)
+    assert (count >= units_needed(alpha)) == (rank > 0)
 
 
 def test_recall_thresholds_find_what_was_asked() -> None:

@@ -40,9 +40,8 @@ def write_drive(path: Path, seed: int, frames: int = 40) -> Path:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle whose one head says how loud it is."""
-    from tests.edge.models import LISTENER, listener
-
     from edge.import_model import main as import_model
+    from tests.edge.models import LISTENER, listener
 
     folder = tmp_path_factory.mktemp("bundle")
     listener(folder / "listener.onnx")
