@@ -1,8 +1,8 @@
 """Replay efficiency: the time of the models alone over the time of the whole replay, and where the rest goes.
 
-Models alone: the same engines of the same run, back to back on the tensors in their buffers, as many frames, on
-as many threads; timed before and after each replay. (An int8 model's time does not depend on the values.) Drives: a
-simulated one, and the recorded GoPro walk where the data folder (ROADFUSE_DATA, else ../shared/data) has it.
+Models alone: the same engines of the same run, back to back on the tensors in their buffers, as often as the replay ran
+each, on as many threads; timed before and after each replay. (An int8 model's time does not depend on the values.)
+Drives: a simulated one, and the recorded GoPro walk where the data folder (ROADFUSE_DATA, else ../shared/data) has it.
 
     python benchmarks/replay.py [--seconds 60] [--repeats 7] [--bundle FOLDER] [--quick] [--json FILE]
 """
@@ -83,38 +83,58 @@ def _measure(drive: Path, bundle: Bundle, repeats: int) -> dict[str, Any]:
 
 def _replay(drive: Path, bundle: Bundle) -> dict[str, Any]:
     with Replay(drive, bundle) as run:
-        frames_alone = 200
-        before_s = _models_alone(run, frames_alone)
+        before_s = _seconds_alone(run)
+        runs = _count_runs(run)
         for engine in run.loop.perception.engines.values():
             engine.reset()
         cpu_s, started_s = time.process_time(), time.perf_counter()
         for _ in run:
             pass
         wall_s, cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_s
-        model_s = (before_s + _models_alone(run, frames_alone)) / 2
+        counts = dict(runs)
+        after_s = _seconds_alone(run)
+        model_s = sum(counts[name] * (before_s[name] + after_s[name]) / 2 for name in counts)
     figures = run.statistics.as_dict()
     frames = figures["frames"]
     messages = sum(sum(counts.values()) for counts in run.loop.accounts().values())
     return {
-        "efficiency": model_s * frames / wall_s,
+        "efficiency": model_s / wall_s,
         "wall_ms_per_frame": wall_s / frames * 1e3,
         "cpu_ms_per_frame": cpu_s / frames * 1e3,
-        "models_ms_per_frame": model_s * 1e3,
+        "models_ms_per_frame": model_s / frames * 1e3,
         "realtime_factor": figures["realtime_factor"],
         "fused_messages_per_s": messages / wall_s,
         "sha256": figures["sha256"],
     }
 
 
-def _models_alone(run: Replay, frames: int) -> float:
-    """Seconds a frame of the engines that ran on each frame, back to back."""
-    engines = list(run.loop.perception.engines.values())
-    started_s = time.perf_counter()
-    for _ in range(frames):
-        for engine in engines:
+def _seconds_alone(run: Replay, rounds: int = 150) -> dict[str, float]:
+    """Seconds a call of each engine, the engines of a frame one behind the other."""
+    engines = run.loop.perception.engines
+    spent_ns = dict.fromkeys(engines, 0)
+    for _ in range(rounds):
+        for name, engine in engines.items():
+            started_ns = time.perf_counter_ns()
             engine.run()
             engine.advance()
-    return (time.perf_counter() - started_s) / frames
+            spent_ns[name] += time.perf_counter_ns() - started_ns
+    return {name: spent / rounds / 1e9 for name, spent in spent_ns.items()}
+
+
+def _count_runs(run: Replay) -> Counter[str]:
+    """From now on, how often each engine runs."""
+    counts: Counter[str] = Counter()
+
+    def counted(name: str, call: Callable[[], None]) -> Callable[[], None]:
+        def counting() -> None:
+            counts[name] += 1
+            call()
+
+        return counting
+
+    for name, engine in run.loop.perception.engines.items():
+        engine.run = counted(name, engine.run)  # type: ignore[method-assign]
+    return counts
 
 
 # --- where the rest goes ----------------------------------------------------------------------------------------------

@@ -147,6 +147,7 @@ LIDAR: dict[str, Any] = {
 
 def crowded(tmp_path: Path, **changes: Any) -> Perception:
     """A bundle whose LiDAR encoder says how near all is on average."""
+    tmp_path.mkdir(exist_ok=True)
     shape = ("batch", 2, "rows", "columns")
     nodes = [
         helper.make_node("Slice", ["ranges", "first", "second", "channels"], ["near"]),
@@ -174,6 +175,26 @@ def test_a_sweep_reaches_its_encoder_as_a_range_image(tmp_path: Path) -> None:
     wanted = image(*points.tolist(), columns=64)
     assert (perception.encoders["lidar"].inputs["ranges"][0] == wanted).all()
     assert perception.tags("scene_tags")[0].probability == pytest.approx(float(wanted[0].mean()), rel=1e-5)
+
+
+def test_a_sweep_is_encoded_once_however_many_frames_take_it(tmp_path: Path) -> None:
+    perception = crowded(tmp_path)
+    runs = []
+    run = perception.encoders["lidar"].run
+    perception.encoders["lidar"].run = lambda: (runs.append(1), run())[1]  # type: ignore[method-assign]
+    near, far = (Sweep(i, i, np.array([at(0, 0, range_m)], np.float32)) for i, range_m in enumerate((5.0, 50.0)))
+    said = []
+    for sweep in (near, near, far, far, near):
+        perception.encode("lidar", frame_set(lidar=[sweep]))
+        perception.fuse([True])
+        said.append(perception.tags("scene_tags")[0].probability)
+    assert len(runs) == 3
+    assert said[0] == said[1] == said[4] != said[2] == said[3]
+    thawed = crowded(tmp_path / "again")
+    thawed.thaw(perception.freeze())
+    thawed.encode("lidar", frame_set(lidar=[far]))
+    thawed.fuse([True])
+    assert thawed.tags("scene_tags")[0].probability == said[2]
 
 
 def test_an_absent_sweep_is_in_the_decision_and_costs_no_frame(tmp_path: Path) -> None:
