@@ -22,7 +22,7 @@ class LidarEncoder(nn.Module):
         self.drop = nn.Dropout(0.1)
 
     def features(self, image: Tensor) -> Tensor:
-        """image: (batch, 2, 16, 256) nearness and intensity, 0..1. Returns (batch, 1280)."""
+        """image: (batch, 2, 16, 256) nearness, and height in 3 m, -1..1. Returns (batch, 1280)."""
         return torch.flatten(self.body(image), 1)
 
     def forward(self, image: Tensor) -> Tensor:
