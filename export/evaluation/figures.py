@@ -20,9 +20,9 @@ from export.evaluation import heads, metrics
 from export.evaluation.heads import Figures, Thresholds
 from export.evaluation.retrieval import retrieval_figures
 from export.evaluation.runner import F32, Encoded, Sessions, encode, fuse, latency_ms, open_engines
+from export.model.contract import CLIP_STEPS
 from export.model.labels import EGO_ACTIONS, MODALITIES, PRESSING_INTENTS, SCENE_TAGS, SOUND_EVENTS
 from export.model.tokens import Vocabulary
-from export.model.video import STEPS
 from export.training.dataset import Split
 
 ALL = (True, True, True, True)
@@ -221,9 +221,9 @@ def clip_embeddings(session: ort.InferenceSession, camera: F32, per_world: int) 
     """(n, d): the clip that ends at each frame; what lies before its world is absent."""
     found = []
     for row in range(len(camera)):
-        first = max(row - STEPS + 1, row // per_world * per_world)
-        moments = np.zeros((1, STEPS, camera.shape[1]), np.float32)
-        moments[0, STEPS - (row + 1 - first) :] = camera[first : row + 1]
+        first = max(row - CLIP_STEPS + 1, row // per_world * per_world)
+        moments = np.zeros((1, CLIP_STEPS, camera.shape[1]), np.float32)
+        moments[0, CLIP_STEPS - (row + 1 - first) :] = camera[first : row + 1]
         found.append(session.run(None, {"moments": moments})[0][0])
     return np.stack(found)
 

@@ -103,12 +103,6 @@ def box_average_precision(scores: F64, right: NDArray[np.int64], count: int) -> 
     return float((np.diff(recall, prepend=0.0) * envelope).sum())
 
 
-def recall_at_1(query: NDArray[np.floating], target: NDArray[np.floating]) -> float:
-    """Share of rows of `query` whose nearest row of `target` (cosine) is their own. Chance: 1 / rows."""
-    nearest = np.argmax(query @ target.T, 1)
-    return float((nearest == np.arange(len(query))).mean())
-
-
 def recall_at(query: NDArray[np.floating], target: NDArray[np.floating], places: tuple[int, ...]) -> list[float]:
     """Share of rows of `query` whose own row of `target` (cosine) is among the nearest 1, 5, ... Chance: k / rows."""
     scores = query @ target.T

@@ -97,8 +97,8 @@ def _missing(figures: Mapping[str, Any]) -> str:
 
 def _retrieval(found: Mapping[str, Any]) -> str:
     note = (
-        f"<p>Which of {found['among']} held-out moments is meant; no two of them have the same facts, so equal captions "
-        f"are taken out ({found['distinct_facts']} different ones among {found['moments']} moments). Chance at 1: "
+        f"<p>Which of {found['among']} held-out moments is meant; no two of them have the same facts, so equal "
+        f"captions are taken out ({found['distinct_facts']} different ones among {found['moments']} moments). Chance: "
         f"{_number(found['chance'])}. A scene is a moment with its past; a clip two seconds of camera alone.</p>"
     )
     rows = [[name, row["r1"], row["r5"], row["r10"]] for name, row in found["pairs"].items()]
@@ -134,9 +134,7 @@ def _reliability(bins: Sequence[Mapping[str, float]]) -> str:
 def _parity(figures: Mapping[str, Any]) -> str:
     difference = figures["int8_minus_fp32"]
     shipped, whole = figures["int8"]["summary"], figures["fp32"]["summary"]
-    rows = [
-        [name, figures["int8"]["summary"][name], whole[name], value] for name, value in difference["summary"].items()
-    ]
+    rows = [[name, shipped[name], whole[name], value] for name, value in difference["summary"].items()]
     classes = sorted(difference["classes"].items(), key=lambda item: (item[1] is None, item[1]))
     note = "<p>Differences in points, hundredths of the figure. By class, the worst first.</p>"
     return note + _table(["head", "shipped", "float", "points"], rows) + _table(["class", "points"], map(list, classes))

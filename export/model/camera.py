@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from export.model.contract import GRID
 from export.model.labels import INTENTS, OBJECTS, SIGN_KINDS, SURFACES
 from export.model.layers import EMBEDDING, conv
 
-WIDTH_PX, HEIGHT_PX = 640, 384
-GRID = (48, 80)  # cells of the maps, rows x columns
 TOP_OBJECTS = 32
 PATCH = 4  # pixels
 FLOOR = 30.0  # logit below all of them

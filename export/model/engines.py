@@ -7,57 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from export.lower import lower
-from export.model.camera import HEIGHT_PX, PATCH, WIDTH_PX, CameraEncoder, Maps, decode_objects, split_maps
+from export.model.camera import PATCH, CameraEncoder, Maps, decode_objects, split_maps
+from export.model.contract import CLIP_STEPS, FUSE_OUTPUTS, HEIGHT_PX, INPUTS, OUTPUTS, SHAPES, WIDTH_PX
 from export.model.fusion import STATE, FuseStep
-from export.model.labels import (
-    EGO_ACTIONS,
-    INTENTS,
-    MODALITIES,
-    OBJECTS,
-    PRESSING_INTENTS,
-    SCENE_TAGS,
-    SIGN_KINDS,
-    SOUND_EVENTS,
-    SURFACES,
-)  # fmt: skip
+from export.model.labels import MODALITIES, OBJECTS
 from export.model.layers import EMBEDDING
 from export.model.network import Network
 from export.model.tokens import TOKENS
-from export.model.video import STEPS
-
-# One ray a degree, two of the LiDAR's rings a row.
-LIDAR_VIEW = {"azimuth_deg": 256.0, "highest_deg": 7.5, "lowest_deg": -24.5}
-INPUTS: dict[str, dict[str, object]] = {
-    "camera": {
-        "name": "image", "dtype": "uint8", "layout": "NHWC", "width_px": WIDTH_PX, "height_px": HEIGHT_PX,
-        "color": "BGR",
-    },
-    "audio": {"name": "pcm", "dtype": "float32", "rate_hz": 16000, "samples": 16000},
-    "motion": {"name": "motion", "dtype": "float32", "channels": 12, "steps": 50, "window_ns": 1_000_000_000},
-    "lidar": {"name": "ranges", "dtype": "float32", "rows": 16, "columns": 256, **LIDAR_VIEW},
-}  # fmt: skip
-SHAPES = {
-    "camera": (1, HEIGHT_PX, WIDTH_PX, 3), "audio": (1, 16000), "motion": (1, 12, 50), "lidar": (1, 2, 16, 256),
-}  # fmt: skip
-OUTPUTS = {
-    "camera": ("embedding", "objects", "lanes"),
-    "audio": ("embedding", "sound_onsets"),
-    "motion": ("embedding",),
-    "lidar": ("embedding",),
-}
-FUSE_OUTPUTS = ("embedding", "scene_tags", "sound_events", "ego_action", "intent", "scores")
-
-HEADS: dict[str, object] = {
-    "scene_tags": list(SCENE_TAGS),
-    "sound_events": list(SOUND_EVENTS),
-    "sound_onsets": list(SOUND_EVENTS),
-    "ego_action": list(EGO_ACTIONS),
-    "intent": list(PRESSING_INTENTS),
-    "lanes": list(SURFACES),
-    "objects": {
-        "kind": "objects", "labels": list(OBJECTS), "kinds": {"sign": list(SIGN_KINDS), "pedestrian": list(INTENTS)},
-    },
-}  # fmt: skip
 
 
 class CameraEngine(nn.Module):
@@ -122,5 +78,5 @@ def lower_cloud(net: Network) -> dict[str, onnx.ModelProto]:
     """What search needs besides: the text tower and the clip encoder, float."""
     return {
         "text": lower(net.text, (torch.ones(1, TOKENS, dtype=torch.int64),), ["tokens"], ["embedding"]),
-        "video": lower(net.clip, (torch.zeros(1, STEPS, EMBEDDING),), ["moments"], ["embedding"]),
+        "video": lower(net.clip, (torch.zeros(1, CLIP_STEPS, EMBEDDING),), ["moments"], ["embedding"]),
     }

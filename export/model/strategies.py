@@ -110,8 +110,8 @@ class Hierarchical(nn.Module):
             layer(torch.cat([tokens[:, a], tokens[:, b], presence[:, a : a + 1], presence[:, b : b + 1]], 1))
             for layer, a, b in ((self.outside, 0, 3), (self.own, 1, 2))
         ]
-        out: Tensor = self.both(torch.cat(groups, 1))
-        return out + groups[0] + groups[1] + recalled
+        both: Tensor = self.both(torch.cat(groups, 1)) + groups[0] + groups[1]
+        return both + recalled
 
 
 STRATEGIES: dict[str, Callable[[int], nn.Module]] = {

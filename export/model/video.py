@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from export.model.contract import CLIP_STEPS
 from export.model.layers import EMBEDDING
 from export.model.text import Block
-
-STEPS = 8  # frames at 4 a second
 
 
 class ClipEncoder(nn.Module):
@@ -17,7 +16,7 @@ class ClipEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.place = nn.Parameter(torch.randn(STEPS, EMBEDDING) * 0.1)
+        self.place = nn.Parameter(torch.randn(CLIP_STEPS, EMBEDDING) * 0.1)
         self.block = Block(EMBEDDING, 4)
         self.norm = nn.LayerNorm(EMBEDDING)
         self.embed = nn.Sequential(nn.Linear(2 * EMBEDDING, 256), nn.ReLU(), nn.Linear(256, EMBEDDING))

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from export.model.camera import HEIGHT_PX, WIDTH_PX
+from export.model.contract import HEIGHT_PX, WIDTH_PX
 from export.training.centres import centres
 from export.training.dataset import Split
 from export.training.mixin import Mixin

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from export.model.camera import GRID
+from export.model.contract import GRID
 from export.model.labels import OBJECTS
 
 LEAST_SPREAD = 0.5  # cells, standard deviation

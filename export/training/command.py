@@ -20,7 +20,8 @@ from export.evaluation.figures import Measured, measure
 from export.evaluation.runner import open_engines
 from export.lower import store_half
 from export.lowerings import lower_to
-from export.model import engines
+from export.model import contract
+from export.model.engines import lower_cloud, lower_edge
 from export.model.fusion import STATE
 from export.model.labels import MODALITIES
 from export.model.network import Network
@@ -67,9 +68,9 @@ def main(argv: list[str]) -> int:
     if options.weights:
         save_weights(options.weights, net)
         words.save(options.weights.parent / "vocabulary.json")
-    graphs = engines.lower_edge(net)
+    graphs = lower_edge(net)
     lowered, ranges = lower_precision(graphs, splits["train"])
-    towers = engines.lower_cloud(net)
+    towers = lower_cloud(net)
     measured = measure(lowered, graphs, towers, words, splits["validation"], splits["held_out"])
     lineage = {
         "command": "roadfuse train " + " ".join(_command(options)),
@@ -127,7 +128,7 @@ def lower_precision(
 
 def feeds(name: str, split: Split, count: int = CALIBRATION_FRAMES) -> Iterator[dict[str, NDArray[np.generic]]]:
     """An encoder's inputs on frames spread over all worlds."""
-    port = str(engines.INPUTS[name]["name"])
+    port = str(contract.INPUTS[name]["name"])
     for row in np.linspace(0, len(split) - 1, min(count, len(split))).astype(int):
         yield {port: _input(name, split, int(row))}
 
@@ -237,7 +238,7 @@ def bundle_content(
     return BundleContent(
         lowered,
         {engine: "int8" if engine in ranges else "fp32" for engine in lowered},
-        engines.HEADS,
+        contract.HEADS,
         measured.thresholds.as_json(),
         measured.figures,
         lineage,
@@ -246,9 +247,9 @@ def bundle_content(
         ranges={engine: found.id for engine, found in ranges.items()},
         confidence=measured.confidence,
         golden=golden_inputs(lowered, split),
-        inputs=engines.INPUTS,
-        outputs={engine: {role: role for role in roles} for engine, roles in engines.OUTPUTS.items()}
-        | {"fuse": {role: role for role in engines.FUSE_OUTPUTS}},
+        inputs=contract.INPUTS,
+        outputs={engine: {role: role for role in roles} for engine, roles in contract.OUTPUTS.items()}
+        | {"fuse": {role: role for role in contract.FUSE_OUTPUTS}},
     )
 
 
@@ -259,7 +260,7 @@ def golden_inputs(lowered: Mapping[str, onnx.ModelProto], split: Split) -> dict[
     fuse: dict[str, NDArray[np.generic]] = {}
     sessions = open_engines({name: model.SerializeToString() for name, model in lowered.items()})
     for name in MODALITIES:
-        port = str(engines.INPUTS[name]["name"])
+        port = str(contract.INPUTS[name]["name"])
         tensors = [_input(name, split, int(row)) for row in rows]
         golden[name] = {port: np.concatenate(tensors[:1] if name == "camera" else tensors)}
         fuse[name] = np.concatenate([sessions[name].run(["embedding"], {port: tensor})[0] for tensor in tensors])

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge.errors import ConfigError
-from export.model.camera import HEIGHT_PX, WIDTH_PX
+from export.model.contract import HEIGHT_PX, WIDTH_PX
 from export.model.labels import SOUND_EVENTS
 
 if TYPE_CHECKING:

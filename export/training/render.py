@@ -19,7 +19,7 @@ from edge.drive import topics
 from edge.preprocess import lidar_into, motion_into, pcm_into
 from edge.samples import AudioChunk, Frame, GnssFix, ImuSample, Sweep, VehicleState
 from edge.streams import SECOND
-from export.model.engines import LIDAR_VIEW
+from export.model.contract import LIDAR_VIEW
 from export.training.plan import FPS, WARM_UP_S, WorldPlan
 from export.training.targets import surface_of
 from export.world.simulate import WorldConfig, simulate

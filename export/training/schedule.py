@@ -35,10 +35,10 @@ class Schedule:
 
 
 FULL = Schedule(
-    Stage(2500, 48, 2e-3),
-    Stage(700, 192, 2e-3),
+    Stage(2300, 48, 2e-3),
+    Stage(600, 192, 2e-3),
     Stage(300, 512, 1e-3),
-    Stage(700, 192, 2e-3),
+    Stage(600, 192, 2e-3),
     unroll=8,
     checkpoint=200,
 )

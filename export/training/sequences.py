@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from export.model.contract import CLIP_STEPS
 from export.model.fusion import CENTROIDS, PAIRS, STATE, FuseNet, nearest_distance
 from export.model.labels import FACT_SIZES, FACT_SOUNDS, MODALITIES
 from export.model.layers import EMBEDDING
 from export.model.network import Network
-from export.model.video import STEPS
 from export.training.batches import moments_of
 from export.training.dataset import Split
 from export.training.encoders import TO_FACTS, draw_presence, fused_losses
@@ -144,7 +144,7 @@ def clips_of(camera: Tensor, rows: Tensor, per_world: int) -> Tensor:
     Args:
         camera: (frames, 192).
     """
-    steps = rows[:, None] + torch.arange(1 - STEPS, 1)
+    steps = rows[:, None] + torch.arange(1 - CLIP_STEPS, 1)
     inside = steps >= (rows // per_world * per_world)[:, None]
     return camera[steps.clamp(min=0)] * inside[:, :, None]
 
