@@ -32,7 +32,7 @@ from export.model.network import Network
 from export.model.strategies import FEATURES, STRATEGIES
 from export.training import schedule as schedules
 from export.training.dataset import Split, prepare
-from export.training.encoders import embeddings_of, features_of
+from export.training.encoders import embeddings_from, features_of
 from export.training.plan import FULL, SMALL, plans
 from export.training.progress import Progress
 from export.training.sequences import Labels, train_fusion
@@ -49,8 +49,8 @@ def main(argv: list[str]) -> int:
     device, cache = torch.device("cpu"), options.cache / "small" if options.small else options.cache
     splits = {name: prepare(cache / name, plans(name, size, options.seed), 1, name) for name in ("train", "held_out")}
     trained = load_weights(options.weights)
-    found = {name: embeddings_of(trained, split, 1, options.seed, device) for name, split in splits.items()}
     features = {name: features_of(trained, split, device) for name, split in splits.items()}
+    found = {name: embeddings_from(trained, given)[None] for name, given in features.items()}
     labels = Labels.of(splits["train"])
     rows: dict[str, Any] = {}
     for name in STRATEGIES:

@@ -12,6 +12,7 @@ from export.model.fusion import PAIRS, STATE, Fused
 from export.model.labels import MODALITIES
 from export.model.layers import EMBEDDING
 from export.model.network import Encoded, Network
+from export.model.strategies import FEATURES
 from export.training.batches import Batch, augmented, batches, moments_of, plain
 from export.training.dataset import Split
 from export.training.losses import camera_loss, facts_loss, label_loss, nce_loss, onset_loss, pair_loss
@@ -134,3 +135,11 @@ def features_of(net: Network, split: Split, device: torch.device) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16):
             parts.append(net.features(batch.image, batch.pcm, batch.motion, batch.lidar).half().cpu())
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def embeddings_from(net: Network, features: Tensor) -> Tensor:
+    """(frames, 4, 192): what the encoders' last layers make of their features."""
+    encoders = (net.camera, net.audio, net.motion, net.lidar)
+    parts = torch.split(features.float(), list(FEATURES), 1)
+    return torch.stack([F.normalize(encoder.embed(part), dim=1) for encoder, part in zip(encoders, parts)], 1)

@@ -206,6 +206,20 @@ def fused_embeddings(fuse: FuseNet, modalities: Tensor, per_world: int, rng: tor
     return torch.stack(found, 1).reshape(-1, EMBEDDING)
 
 
+@torch.no_grad()
+def run_worlds(fuse: FuseNet, modalities: Tensor, per_world: int) -> Tensor:
+    """(frames, 192): every world run from its start with all modalities."""
+    worlds = len(modalities) // per_world
+    given = modalities.reshape(worlds, per_world, len(MODALITIES), EMBEDDING)
+    presence, state = torch.ones(worlds, len(MODALITIES)), torch.zeros(worlds, STATE)
+    found = []
+    for step in range(per_world):
+        fused = fuse.eval()(given[:, step], presence, state)
+        state = fused.state
+        found.append(fused.embedding)
+    return torch.stack(found, 1).reshape(-1, EMBEDDING)
+
+
 def _centroids(points: Tensor, rng: torch.Generator, rounds: int = 12) -> Tensor:
     """k-means of at most CENTROIDS clusters; an empty cluster keeps its centre."""
     centres = points[torch.randperm(len(points), generator=rng)[:CENTROIDS]].clone()
