@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -37,9 +35,10 @@ from export.training.mixin import Mixin, read_mixin
 from export.training.plan import FULL, SMALL, Size, plans
 from export.training.progress import Progress
 from export.training.sequences import Labels, fit_scores, train_clips, train_fusion
-from export.training.weights import save_weights
+from export.training.weights import rounded, save_weights
 
 QUANTISED = ("camera", "audio", "lidar")  # motion and fuse gain nothing from int8: 0.02 and 0.1 ms in float
+FURTHER = ("trt", "arm")  # targets beside x86
 CALIBRATION_FRAMES = 768
 GOLDEN_FRAMES = 4  # of a picture, the first alone: it is as large as all the rest
 
@@ -53,37 +52,33 @@ def main(argv: list[str]) -> int:
     schedule = dataclasses.replace(schedule, encoders=encoders)
     mixin = read_mixin(options.audio_dir, options.image_dir)
     _seed_everything(options.seed, options.threads)
-    start = time.monotonic()
     splits = {
         split: prepare(options.cache / split, plans(split, size, options.seed), options.workers, split)
         for split in ("validation", "held_out", "train")
     }
-    rendered = time.monotonic()
     progress = Progress(options.run, _key(options, schedule, size), schedule.checkpoint, options.resume)
     net, words = train(splits["train"], schedule, options, progress, mixin)
-    trained = time.monotonic()
-    print(f"rendered in {rendered - start:.0f} s, trained in {trained - rendered:.0f} s", file=sys.stderr)
     if options.run:
         write_curves(options.run, progress.history)
     if options.weights:
         save_weights(options.weights, net)
         words.save(options.weights.parent / "vocabulary.json")
     graphs = lower_edge(net)
-    lowered, ranges = lower_precision(graphs, splits["train"])
+    lowered = lower_precision(graphs, splits["train"])
     towers = lower_cloud(net)
-    measured = measure(lowered, graphs, towers, words, splits["validation"], splits["held_out"])
+    measured = measure(lowered.engines, graphs, towers, words, splits["validation"], splits["held_out"])
     lineage = {
         "command": "roadfuse train " + " ".join(_command(options)),
         "seed": options.seed,
         "training": {
             "schedule": dataclasses.asdict(schedule), "threads": options.threads, "fusion": options.fusion,
-            "rendered_s": round(rendered - start), "trained_s": round(trained - rendered),
+            "trained_s": round(progress.seconds),
             "mixed_in": {"sounds": len(mixin.sounds), "pictures": len(mixin.pictures)} if mixin else {},
         },
         "worlds": _worlds(size, options.seed, splits),
-        "ranges": {name: {"id": found.id, "samples": found.samples} for name, found in ranges.items()},
+        "ranges": {name: {"id": found.id, "samples": found.samples} for name, found in lowered.ranges.items()},
     }  # fmt: skip
-    _write(options, lowered, ranges, measured, lineage, splits["held_out"])
+    _write(options, lowered, measured, lineage, splits["held_out"])
     if options.weights:
         for name, model in towers.items():
             path = options.weights.parent / f"{name}.onnx"
@@ -97,7 +92,9 @@ def train(
 ) -> tuple[Network, Vocabulary]:
     """All stages, one after the other."""
     device = _device(options.device)
-    net = Network(options.fusion)
+    net, words = Network(options.fusion), learn_vocabulary(split, options.seed)
+    if progress.restored("text", net):
+        return rounded(net), words
     train_encoders(net, split, schedule.encoders, options.seed, progress, device, mixin)
     net.to("cpu")
     found = embeddings_of(net, split, 2, options.seed, device)
@@ -108,22 +105,29 @@ def train(
     train_clips(net, found, labels, schedule.clips, options.seed, progress)
     if options.fusion != "early":
         fit_scores(net, found, labels, options.seed)
-    words = learn_vocabulary(split, options.seed)
     train_text(net, split, words, schedule.text, options.seed, progress)
-    return net.eval(), words
+    return rounded(net), words
 
 
-def lower_precision(
-    graphs: Mapping[str, onnx.ModelProto], split: Split
-) -> tuple[dict[str, onnx.ModelProto], dict[str, Ranges]]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lowered:
+    """engines: as they run by default. targets: int8 engine -> further target -> the same for it. ranges: by engine."""
+
+    engines: dict[str, onnx.ModelProto]
+    targets: dict[str, dict[str, onnx.ModelProto]]
+    ranges: dict[str, Ranges]
+
+
+def lower_precision(graphs: Mapping[str, onnx.ModelProto], split: Split) -> Lowered:
     """int8 where it wins, float stored as float16 for the rest."""
-    lowered, ranges = {}, {}
+    found = Lowered({}, {}, {})
     for name, model in graphs.items():
         if name in QUANTISED:
-            ranges[name] = collect(model.SerializeToString(deterministic=True), feeds(name, split))
-            model = lower_to(model, ranges[name], "x86")
-        lowered[name] = store_half(model)
-    return lowered, ranges
+            found.ranges[name] = ranges = collect(model.SerializeToString(deterministic=True), feeds(name, split))
+            found.targets[name] = {target: store_half(lower_to(model, ranges, target)) for target in FURTHER}
+            model = lower_to(model, ranges, "x86")
+        found.engines[name] = store_half(model)
+    return found
 
 
 def feeds(name: str, split: Split, count: int = CALIBRATION_FRAMES) -> Iterator[dict[str, NDArray[np.generic]]]:
@@ -219,34 +223,33 @@ def _worlds(size: Size, seed: int, splits: Mapping[str, Split]) -> dict[str, obj
 
 
 def _write(
-    options: argparse.Namespace, lowered: Mapping[str, onnx.ModelProto], ranges: Mapping[str, Ranges],
-    measured: Measured, lineage: dict[str, object], split: Split,
-) -> None:  # fmt: skip
-    content = bundle_content(lowered, ranges, measured, lineage, split, "small" if options.small else "reference")
-    write_bundle(options.out, content)
+    options: argparse.Namespace, lowered: Lowered, measured: Measured, lineage: dict[str, object], split: Split
+) -> None:
+    name = "small" if options.small else "reference"
+    write_bundle(options.out, bundle_content(lowered, measured, lineage, split, name))
     if options.weights:
         options.weights.parent.mkdir(parents=True, exist_ok=True)
-        for engine, found in ranges.items():
+        for engine, found in lowered.ranges.items():
             write_ranges(options.weights.parent / f"{engine}.ranges.json", found)
 
 
 def bundle_content(
-    lowered: Mapping[str, onnx.ModelProto], ranges: Mapping[str, Ranges], measured: Measured,
-    lineage: dict[str, object], split: Split, name: str,
-) -> BundleContent:  # fmt: skip
+    lowered: Lowered, measured: Measured, lineage: dict[str, object], split: Split, name: str
+) -> BundleContent:
     """The vehicle's bundle."""
     return BundleContent(
-        lowered,
-        {engine: "int8" if engine in ranges else "fp32" for engine in lowered},
+        lowered.engines,
+        {engine: "int8" if engine in lowered.ranges else "fp32" for engine in lowered.engines},
         contract.HEADS,
         measured.thresholds.as_json(),
         measured.figures,
         lineage,
         name=name,
         version="2",
-        ranges={engine: found.id for engine, found in ranges.items()},
+        ranges={engine: found.id for engine, found in lowered.ranges.items()},
         confidence=measured.confidence,
-        golden=golden_inputs(lowered, split),
+        lowerings=lowered.targets,
+        golden=golden_inputs(lowered.engines, split),
         inputs=contract.INPUTS,
         outputs={engine: {role: role for role in roles} for engine, roles in contract.OUTPUTS.items()}
         | {"fuse": {role: role for role in contract.FUSE_OUTPUTS}},

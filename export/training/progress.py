@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,12 @@ class Progress:
 
     def __init__(self, folder: Path | None, key: Mapping[str, object], every: int, resume: bool = False) -> None:
         self.folder, self.every = folder, every
+        self._since = time.monotonic()
         self.key = json.dumps(key, sort_keys=True)
         self.history: list[dict[str, float | str]] = []
         self._resumed: dict[str, Any] | None = None
         self._finished: list[str] = []
+        self.seconds = 0.0  # of all stages so far, over all resumptions
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,6 +52,7 @@ class Progress:
                 raise ConfigError(f"{path}: expected a checkpoint of these options, got one of {self._resumed['key']}")
             self.history = json.loads(str(self._resumed["history"]))
             self._finished = list(self._resumed["finished"])
+            self.seconds = float(self._resumed.get("seconds", 0.0))
 
     def stage(
         self, name: str, net: nn.Module, trained: list[nn.Parameter], stage: Stage,
@@ -81,6 +85,10 @@ class Progress:
         self._finished.append(name)
         self._save(name, net, None, stage.steps)
 
+    def restored(self, name: str, net: nn.Module) -> bool:
+        """Whether the resumed run had finished this stage as its last; then `net` is as it was."""
+        return self._done_before(name, net)
+
     def record(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
         """Adds figures to the record; curves are drawn from it."""
         self.history.append({"stage": stage, "step": float(step), **figures})
@@ -111,9 +119,12 @@ class Progress:
     def _save(self, name: str, net: nn.Module, optimiser: torch.optim.Optimizer | None, step: int) -> None:
         if self.folder is None:
             return
+        now = time.monotonic()
+        self.seconds += now - self._since
+        self._since = now
         state = {
             "key": self.key, "stage": name, "step": step, "finished": list(self._finished),
-            "history": json.dumps(self.history), "network": net.state_dict(),
+            "seconds": self.seconds, "history": json.dumps(self.history), "network": net.state_dict(),
             "optimiser": optimiser.state_dict() if optimiser else {}, "random": torch.get_rng_state(),
         }  # fmt: skip
         whole, part = self.folder / "checkpoint.pt", self.folder / "checkpoint.part"

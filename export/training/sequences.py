@@ -29,6 +29,7 @@ REPEATS = (1, 2, 3, 5)  # steps per frame of 4 fps; 5 imitates a 20 fps camera
 CHANGES = 0.06  # chance per step that a sensor dies or comes back
 NOISE = 0.02
 NEAR_MISSES = 8  # facts with one value changed, as wrong answers
+RETRIEVAL, NEAR_MISS = 1.0, 0.5  # weights
 NOVELTY_QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
@@ -91,6 +92,7 @@ def _sequence_losses(
     state = torch.zeros(size, STATE)
     presence = _presence(size, rng, only)
     sums: dict[str, Tensor] = {}
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
     for step in range(unroll):
         changes = torch.rand(size, generator=rng) < CHANGES
         presence = torch.where(changes[:, None], _presence(size, rng, only), presence)
@@ -105,9 +107,13 @@ def _sequence_losses(
             net, fused, embeddings, anchor, labels.tags[rows], labels.sounds[rows], labels.single[rows],
             labels.facts[rows], labels.moment[rows],
         )  # fmt: skip
-        terms["near misses"] = 0.3 * _near_miss_loss(net, fused.embedding, anchor, labels.facts[rows], rng)
+        del terms["retrieval"]  # below, over all steps at once
+        seen.append((fused.embedding, anchor, labels.moment[rows]))
+        terms["near misses"] = NEAR_MISS * _near_miss_loss(net, fused.embedding, anchor, labels.facts[rows], rng)
         for name, term in terms.items():
             sums[name] = sums.get(name, torch.zeros(())) + term / unroll
+    embedded, anchored, moments = (torch.cat(column) for column in zip(*seen))
+    sums["retrieval"] = RETRIEVAL * nce_loss(embedded, anchored, net.temperature, moments)
     same = labels.moment[rows][:, None] == labels.moment[rows][None, :]
     for i in range(len(MODALITIES)):  # the anchors stay where each modality finds them
         term = pair_loss(embeddings[:, i], anchor, net.scale[i], net.bias[i], same, torch.ones_like(same))

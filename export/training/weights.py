@@ -11,6 +11,13 @@ from edge.errors import ConfigError
 from export.model.network import Network
 
 
+def rounded(net: Network) -> Network:
+    """The network with weights that float16 holds exactly: what is saved is then what ships."""
+    state = {name: v.half().float() if v.is_floating_point() else v for name, v in net.state_dict().items()}
+    net.load_state_dict(state)
+    return net.eval()
+
+
 def save_weights(path: Path, net: Network) -> None:
     """Writes every parameter and buffer, float16 where it is float."""
     path.parent.mkdir(parents=True, exist_ok=True)
