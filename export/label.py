@@ -13,10 +13,16 @@ from edge.drive import topics
 from edge.drive.codec import timestamp_ns
 from edge.drive.reader import DriveReader
 from edge.errors import DriveFormatError
-from export.labels import SCENE_TAGS, SOUND_EVENTS, boxes_of, sounds_of, tags_of
+from export.model.labels import EGO_ACTIONS, PRESSING_INTENTS, SCENE_TAGS, SOUND_EVENTS
+from export.training.targets import targets
 from roadfuse.v1.truth_pb2 import GroundTruth
 
-HEADS = {"scene_tags": HeadLabels("multi", SCENE_TAGS), "sound_events": HeadLabels("multi", SOUND_EVENTS)}
+HEADS = {
+    "scene_tags": HeadLabels("multi", SCENE_TAGS),
+    "sound_events": HeadLabels("multi", SOUND_EVENTS),
+    "ego_action": HeadLabels("single", EGO_ACTIONS),
+    "intent": HeadLabels("single", PRESSING_INTENTS),
+}
 
 
 def main(argv: list[str]) -> int:
@@ -48,10 +54,12 @@ def labels_of(path: Path) -> Labels:
             size_px = _picture_size(drive)
             for message in drive.messages(topics=[topics.TRUTH]):
                 truth = GroundTruth.FromString(message.payload)
-                tags = tags_of(truth, boxes_of(truth, *size_px))
+                learned = targets(truth, *size_px)
                 frames[timestamp_ns(truth.timestamp)] = {
-                    "scene_tags": tuple(name for name, on in zip(SCENE_TAGS, tags) if on),
-                    "sound_events": tuple(name for name, on in zip(SOUND_EVENTS, sounds_of(truth)) if on),
+                    "scene_tags": tuple(name for name, on in zip(SCENE_TAGS, learned.tags) if on),
+                    "sound_events": tuple(name for name, on in zip(SOUND_EVENTS, learned.sounds) if on),
+                    "ego_action": (EGO_ACTIONS[learned.single[0]],),
+                    "intent": (PRESSING_INTENTS[learned.single[1]],),
                 }
         except DecodeError as error:
             raise DriveFormatError(f"{path}: {error}") from None

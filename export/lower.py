@@ -18,40 +18,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from calibration.canonical import canonical
-from export.encoders import AudioEncoder, CameraEncoder, MotionEncoder, decode_objects
-from export.fusion import FuseNet, FuseStep
 
 OPSET = 17
-
-
-class CameraEngine(nn.Module):
-    """uint8 NHWC picture in; unit embedding and the top objects out."""
-
-    def __init__(self, encoder: CameraEncoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """image: (1, 192, 320, 3) uint8 BGR."""
-        embedding, maps = self.encoder(image.permute(0, 3, 1, 2).to(torch.float32) * (1.0 / 255.0))
-        return embedding, decode_objects(maps)
-
-
-def lower_all(
-    camera: CameraEncoder, audio: AudioEncoder, motion: MotionEncoder, fuse: FuseNet
-) -> dict[str, onnx.ModelProto]:
-    """The four float graphs by engine name."""
-    zeros = torch.zeros(1, 128)
-    fuse_inputs = (zeros, zeros, zeros, torch.ones(1, 3), zeros)
-    fuse_ports = ["camera", "audio", "motion", "presence", "state"]
-    fuse_outputs = ["embedding", "scene_tags", "sound_events", "scores", "state_next"]
-    picture = torch.zeros(1, 192, 320, 3, dtype=torch.uint8)
-    return {
-        "camera": lower(CameraEngine(camera), (picture,), ["image"], ["embedding", "objects"]),
-        "audio": lower(audio, (torch.zeros(1, 16000),), ["pcm"], ["embedding"]),
-        "motion": lower(motion, (torch.zeros(1, 12, 50),), ["motion"], ["embedding"]),
-        "fuse": lower(FuseStep(fuse), fuse_inputs, fuse_ports, fuse_outputs),
-    }
 
 
 def lower(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str]) -> onnx.ModelProto:

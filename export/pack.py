@@ -17,18 +17,8 @@ from numpy.typing import NDArray
 
 from edge import bundle_write
 from edge.bundle_write import FUSE, Parts
+from export.model.contract import INPUTS
 
-INPUTS: dict[str, dict[str, object]] = {
-    "camera": {
-        "name": "image", "dtype": "uint8", "layout": "NHWC", "width_px": 320, "height_px": 192, "color": "BGR",
-    },
-    "audio": {"name": "pcm", "dtype": "float32", "rate_hz": 16000, "samples": 16000},
-    "motion": {"name": "motion", "dtype": "float32", "channels": 12, "steps": 50, "window_ns": 1_000_000_000},
-    "lidar": {
-        "name": "range_image", "dtype": "float32", "channels": 2, "rows": 16, "columns": 256, "azimuth_deg": 120,
-        "highest_deg": 7.5, "lowest_deg": -24.5,
-    },
-}  # fmt: skip
 OUTPUTS: dict[str, dict[str, str]] = {
     "camera": {"embedding": "embedding", "objects": "objects"},
     "audio": {"embedding": "embedding"},

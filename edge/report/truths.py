@@ -11,7 +11,8 @@ from roadfuse.v1 import truth_pb2
 
 MIN_VISIBILITY: Final = 0.35
 MIN_HEIGHT: Final = {"vehicle": 0.035, "pedestrian": 0.05, "cyclist": 0.05, "sign": 0.035}  # fraction of the picture
-MIN_LEVEL_DBFS: Final = -45.0
+MIN_LEVEL_DBFS: Final = -42.0
+MIN_PROMINENCE_DB: Final = -12.0
 CLOSE_M: Final = 14.0
 CLOSE_SIDE_M: Final = 3.0
 BRAKE_MPS2: Final = -1.5
@@ -21,8 +22,8 @@ CROSSING_M: Final = 40.0
 EMERGENCY_M: Final = 60.0
 
 TAGS: Final = (
-    "night", "dusk", "rain", "fog", "tunnel", "urban", "residential", "highway", "pedestrian", "pedestrian_crossing",
-    "vehicle_close", "emergency_vehicle", "sign", "stopped", "braking", "turning",
+    "night", "dusk", "rain", "fog", "snow", "tunnel", "urban", "residential", "highway", "pedestrian",
+    "pedestrian_crossing", "vehicle_close", "emergency_vehicle", "sign", "stopped", "braking", "turning",
 )  # fmt: skip
 SOUNDS: Final = ("siren", "horn", "footsteps", "rain", "speech")
 
@@ -48,7 +49,11 @@ def true_tags(truth: truth_pb2.GroundTruth, height_px: int) -> set[str]:
 
 def true_sounds(truth: truth_pb2.GroundTruth) -> set[str]:
     """The sound events that can be heard, out of SOUNDS."""
-    return {sound.name for sound in truth.sounds if sound.level_dbfs >= MIN_LEVEL_DBFS}.intersection(SOUNDS)
+    return {
+        sound.name
+        for sound in truth.sounds
+        if sound.level_dbfs >= MIN_LEVEL_DBFS and sound.prominence_db >= MIN_PROMINENCE_DB
+    }.intersection(SOUNDS)
 
 
 def _of_object(thing: truth_pb2.TrueObject, height_px: int) -> set[str]:

@@ -140,6 +140,6 @@ def features_of(net: Network, split: Split, device: torch.device) -> Tensor:
 @torch.no_grad()
 def embeddings_from(net: Network, features: Tensor) -> Tensor:
     """(frames, 4, 192): what the encoders' last layers make of their features."""
-    encoders = (net.camera, net.audio, net.motion, net.lidar)
+    last = (net.camera.embed, net.audio.embed, net.motion.embed, net.lidar.embed)
     parts = torch.split(features.float(), list(FEATURES), 1)
-    return torch.stack([F.normalize(encoder.embed(part), dim=1) for encoder, part in zip(encoders, parts)], 1)
+    return torch.stack([F.normalize(layer(part), dim=1) for layer, part in zip(last, parts)], 1)

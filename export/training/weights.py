@@ -1,4 +1,7 @@
-"""Float weights beside a bundle: float16 in one compressed file, enough to go on training or to lower again."""
+"""Float weights of the vehicle's engines and the facts' tower: float16 in one compressed file, enough to lower again.
+
+The text tower and the clip encoder lie beside it as ONNX; what only training needs is in the run's checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import torch
 from edge.errors import ConfigError
 from export.model.network import Network
 
+LEFT_OUT = ("text.", "clip.", "own.", "fuse.rebuild.")  # of what is saved
+
 
 def rounded(net: Network) -> Network:
     """The network with weights that float16 holds exactly: what is saved is then what ships."""
@@ -19,9 +24,11 @@ def rounded(net: Network) -> Network:
 
 
 def save_weights(path: Path, net: Network) -> None:
-    """Writes every parameter and buffer, float16 where it is float."""
+    """Writes parameters and buffers, float16 where they are float."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: value.detach().cpu().numpy() for name, value in net.state_dict().items()}
+    arrays = {
+        name: value.detach().cpu().numpy() for name, value in net.state_dict().items() if not name.startswith(LEFT_OUT)
+    }
     halves = {name: a.astype(np.float16) if a.dtype == np.float32 else a for name, a in arrays.items()}
     np.savez_compressed(path, allow_pickle=False, **halves, strategy=np.array(net.fuse.strategy))
 
@@ -36,7 +43,8 @@ def load_weights(path: Path) -> Network:
         with np.load(path, allow_pickle=False) as arrays:
             state = {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files if name != "strategy"}
             net = Network(str(arrays["strategy"]))
-        net.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in state.items()})
+        known = {name: value for name, value in net.state_dict().items() if name.startswith(LEFT_OUT)}
+        net.load_state_dict(known | {name: v.float() if v.is_floating_point() else v for name, v in state.items()})
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ConfigError(f"{path}: expected the weights of this network, got {reason}") from None

@@ -34,7 +34,7 @@ def test_a_whole_bundle_loads(tmp_path: Path) -> None:
 
 def test_the_reference_bundle_loads_and_its_id_is_of_its_manifest() -> None:
     loaded = bundle.load()
-    assert Perception(loaded, STREAMS).names == ("camera", "audio", "motion")
+    assert Perception(loaded, STREAMS).names == ("camera", "audio", "lidar", "motion")
     assert loaded.id == bundle.load(bundle.REFERENCE).id
 
 

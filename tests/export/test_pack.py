@@ -67,9 +67,9 @@ def of_the_reference(**changes: Any) -> BundleContent:
     reference = bundle.load()
     engines = {name: onnx.load_from_string(spec.file.read()) for name, spec in reference.engines.items()}
     precisions = {name: spec.precision for name, spec in reference.engines.items()}
-    heads = {name: list(labels) for name, labels in reference.heads.items()}
-    given: dict[str, Any] = {"figures": {}, "lineage": {"seed": 1}, **changes}
-    return BundleContent(engines, precisions, heads, reference.thresholds, **given)
+    outputs = {name: dict(spec.outputs) for name, spec in reference.engines.items()}
+    given: dict[str, Any] = {"figures": {}, "lineage": {"seed": 1}, "outputs": outputs, **changes}
+    return BundleContent(engines, precisions, reference.manifest["heads"], reference.thresholds, **given)
 
 
 def rescaled(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -107,7 +107,15 @@ def test_writing_again_leaves_nothing_of_the_bundle_before(tmp_path: Path) -> No
     (tmp_path / "notes.txt").write_text("mine")
     write_bundle(tmp_path, of_the_reference())
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"audio.onnx", "camera.onnx", "fuse.onnx", "manifest.json", "motion.onnx", "notes.txt"}
+    assert names == {
+        "audio.onnx",
+        "camera.onnx",
+        "fuse.onnx",
+        "lidar.onnx",
+        "manifest.json",
+        "motion.onnx",
+        "notes.txt",
+    }
 
 
 def test_the_lidar_has_its_place_in_the_contract(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from export import metrics
+from export.evaluation import metrics
 
 TRUTH = np.array([1, 0, 1, 0])
 
@@ -44,5 +44,5 @@ def test_a_found_box_counts_once_and_an_ignored_one_never() -> None:
 
 
 def test_retrieval_counts_own_nearest_rows() -> None:
-    assert metrics.recall_at_1(np.eye(3), np.eye(3)) == 1.0
-    assert metrics.recall_at_1(np.eye(3), np.roll(np.eye(3), 1, 0)) == 0.0
+    assert metrics.recall_at(np.eye(3), np.eye(3), (1,)) == [1.0]
+    assert metrics.recall_at(np.eye(3), np.roll(np.eye(3), 1, 0), (1, 2)) == [0.0, 1.0]
