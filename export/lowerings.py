@@ -221,14 +221,26 @@ def _needed(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodePro
 
 
 def _cast_first(nodes: list[onnx.NodeProto], inputs: set[str]) -> None:
-    """Where an input is transposed and then cast, cast it before: the same values, bit for bit."""
-    for at, node in enumerate(nodes):
-        readers = [i for i, other in enumerate(nodes) if set(other.input) & set(node.output)]
-        if node.op_type != "Transpose" or node.input[0] not in inputs or len(readers) != 1:
+    """Where an input is laid out anew and then cast, cast it before: the same values, bit for bit."""
+    for start in inputs:
+        chain = _layout_chain(nodes, start)
+        if not chain or nodes[chain[-1]].op_type != "Cast":
             continue
-        cast = nodes[readers[0]]
-        if cast.op_type == "Cast":
-            after = cast.output[0]
-            cast.input[0], cast.output[0] = node.input[0], node.output[0]
-            node.input[0], node.output[0] = cast.output[0], after
-            nodes[at], nodes[readers[0]] = cast, node
+        *moves, cast = (nodes[at] for at in chain)
+        names = [node.output[0] for node in (*moves, cast)]
+        for node, given, made in zip((cast, *moves), (start, *names), names):
+            node.input[0], node.output[0] = given, made
+        for at, node in zip(chain, (cast, *moves)):
+            nodes[at] = node
+
+
+def _layout_chain(nodes: list[onnx.NodeProto], name: str) -> list[int]:
+    """Places of the Transposes and Reshapes that a tensor runs through, each its only reader, and of what follows."""
+    chain: list[int] = []
+    while not chain or nodes[chain[-1]].op_type in ("Transpose", "Reshape"):
+        readers = [at for at, node in enumerate(nodes) if name in node.input]
+        if len(readers) != 1 or nodes[readers[0]].input[0] != name:
+            return []
+        chain.append(readers[0])
+        name = nodes[readers[0]].output[0]
+    return chain if len(chain) > 1 else []

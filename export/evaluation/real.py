@@ -3,7 +3,7 @@
 The reference bundle has heard and seen nothing real unless it was trained with some, so these figures say how far it
 is from a model for the road. A folder may hold any of
 
-    audio/esc10/meta.csv        filename,fold,esc50_target,category,...   clips in a folder a category
+    audio/esc10/meta.csv        filename,fold,esc50_target,category,...   clips, where their names say
     audio/sonyc/labels.csv      file,sonyc_labels,...                     coarse labels, joined by |
     .../camvid/SEQUENCE/image, label                                      PNG pairs, 11 classes
 
@@ -55,8 +55,10 @@ def real_figures(sessions: Sessions, folder: Path) -> dict[str, Any]:
 def esc10_figures(sessions: Sessions, folder: Path) -> dict[str, Any]:
     """Whether clips of rain are told from the nine other categories."""
     with (folder / "meta.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if (folder / row["category"] / row["filename"]).is_file()]
-    scores = np.stack([heard(sessions, folder / row["category"] / row["filename"]) for row in rows])
+        rows = [row for row in csv.DictReader(file) if (folder / row["filename"]).is_file()]
+    if not rows:
+        raise ConfigError(f"{folder / 'meta.csv'}: expected clips in the folder, got none of those that it names")
+    scores = np.stack([heard(sessions, folder / row["filename"]) for row in rows])
     rain = np.array([row["category"] == "rain" for row in rows], np.int64)
     score = scores[:, SOUND_EVENTS.index("rain")]
     return {

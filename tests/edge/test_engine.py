@@ -220,7 +220,7 @@ def test_a_perception_freezes_and_thaws_whole() -> None:
         embeddings = []
         for image in images:
             perception.encode("camera", frame_set(image))
-            perception.fuse([True, False, False])
+            perception.fuse([True, False, False, False])
             embedding = perception.embedding()
             assert embedding is not None
             embeddings.append(embedding.tobytes())

@@ -176,7 +176,11 @@ def test_verify_names_the_first_divergence(drive: Path, tmp_path: Path, capsys: 
     difference = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert difference["fields"]["digests"]["frames"] > 0
     loose = ["--tolerance", "hardness=1", "--ignore", "digests"]
-    loose += [x for name in ("scores", "scene_tags", "sound_events", "embedding") for x in ("--tolerance", f"{name}=2")]
+    loose += [
+        x
+        for name in ("scores", "scene_tags", "sound_events", "embedding", "heads")
+        for x in ("--tolerance", f"{name}=2")
+    ]
     for name in ("scene_state", "scene", "modalities", "emitted_ns", "reason"):
         loose += ["--ignore", name]
     assert replay_main(["--diff", str(decided), str(tmp_path / "other.mcap"), *loose]) == 0

@@ -28,7 +28,7 @@ def folder_of(root: Path) -> Path:
         path = root / "audio/esc10" / category / f"{i}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, rng.normal(0, 0.1 if category == "rain" else 1e-4, 30_000), 20_000)
-        lines.append(f"{path.name},1,1,{category}")
+        lines.append(f"{category}/{path.name},1,1,{category}")
     (root / "audio/esc10/meta.csv").write_text("\n".join(lines) + "\n")
     for kind in ("image", "label"):
         (root / "camvid/one" / kind).mkdir(parents=True)
