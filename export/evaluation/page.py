@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#1c2128;background:#fff;max-width:1080px;margin:2rem auto;padding:0 1rem}
+body{font:15px/1.5 system-ui,sans-serif;color:#1c2128;background:#fff;max-width:1240px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.2rem;margin-top:2.4rem;border-bottom:1px solid #d0d7de}
 p{max-width:760px}table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.6rem 0}
 th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #eaeef2}th{font-weight:600;color:#57606a}

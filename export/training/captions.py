@@ -31,7 +31,7 @@ from export.training.sequences import run_worlds
 from export.training.weights import load_weights
 from export.world.grammar import sentence
 
-STAGE, SMALL_STAGE = Stage(900, 128, 2e-3), Stage(6, 16, 2e-3)
+STAGE, SMALL_STAGE = Stage(450, 128, 3e-3), Stage(6, 16, 2e-3)
 NOISE = 0.02
 CHECKED = 400  # held-out moments that are captioned
 

@@ -73,8 +73,9 @@ def train_fusion(
     trained = [*net.fuse.parameters(), *net.facts.parameters(), net.scale, net.bias, net.temperature]
 
     def loss(batch: object, step: int) -> tuple[Tensor, dict[str, float]]:
-        terms = _sequence_losses(net, found, labels, stage.batch, unroll, _generator(seed, 2, step), features, only)
-        return torch.stack(list(terms.values())).sum(), {key: float(term.detach()) for key, term in terms.items()}
+        rng = _generator(seed, 2, step)
+        terms, figures = _sequence_losses(net, found, labels, stage.batch, unroll, rng, features, only)
+        return torch.stack(list(terms.values())).sum(), figures | {key: float(t.detach()) for key, t in terms.items()}
 
     progress.stage(name, net, trained, stage, lambda first: iter(range(first, stage.steps)), loss)
     net.eval()
@@ -83,7 +84,8 @@ def train_fusion(
 def _sequence_losses(
     net: Network, found: Tensor, labels: Labels, size: int, unroll: int, rng: torch.Generator,
     features: Tensor | None, only: int | None,
-) -> dict[str, Tensor]:  # fmt: skip
+) -> tuple[dict[str, Tensor], dict[str, float]]:  # fmt: skip
+    """Weighted terms of a batch, and what share of it was right."""
     repeat = REPEATS[int(torch.randint(0, len(REPEATS), (1,), generator=rng))]
     span = (unroll + repeat - 1) // repeat
     first = torch.randint(0, labels.worlds, (size,), generator=rng) * labels.per_world
@@ -118,7 +120,18 @@ def _sequence_losses(
     for i in range(len(MODALITIES)):  # the anchors stay where each modality finds them
         term = pair_loss(embeddings[:, i], anchor, net.scale[i], net.bias[i], same, torch.ones_like(same))
         sums["agreement"] = sums.get("agreement", torch.zeros(())) + TO_FACTS * term
-    return sums
+    best = (embedded @ anchored.t()).argmax(1)
+    tags, sounds = (fused.logits[name] > 0 for name in ("scene_tags", "sound_events"))
+    return sums, {
+        "R@1 in the batch": float((moments[best] == moments).float().mean()),
+        "action accuracy": float((fused.logits["ego_action"].argmax(1) == labels.single[rows, 0]).float().mean()),
+        "tags F1": _f1(tags, labels.tags[rows] > 0),
+        "sounds F1": _f1(sounds, labels.sounds[rows] > 0),
+    }
+
+
+def _f1(given: Tensor, truth: Tensor) -> float:
+    return float(2.0 * (given & truth).sum() / (given.sum() + truth.sum()).clamp(min=1))
 
 
 def _presence(size: int, rng: torch.Generator, only: int | None) -> Tensor:
