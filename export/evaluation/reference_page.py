@@ -178,8 +178,8 @@ def _real(found: Mapping[str, Any]) -> str:
             rows += [[f"{name}: {key} {inner}".strip(), figure] for inner, figure in nested]
     note = (
         "`roadfuse evaluate edge/bundles/reference --real FOLDER` on ESC-10 (102 clips), 11 street recordings of SONYC "
-        "and 18 pictures of CamVid: rain among ten kinds of sound, alert signals (siren, horn) and voices on the street, "
-        "the road and the pavement, beside the guess that the lower half of each picture is road. Voices on the street "
+        "and 18 pictures of CamVid: rain among ten kinds of sound, alert signals (siren, horn) and voices, the "
+        "road and the pavement, beside the guess that the lower half of each picture is road. Voices on the street "
         "are not told at all and pavement is not found; the rest is far from a model made for it. YAMNet was not run "
         "beside it: no TensorFlow Lite runtime is among the dependencies.\n\n"
     )
