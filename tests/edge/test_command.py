@@ -18,9 +18,11 @@ def test_every_command_of_the_table_loads_and_helps(capsys: pytest.CaptureFixtur
         except ModuleNotFoundError as error:  # an extra that is not installed
             assert error.name in ("torch", "rerun"), error
             continue
-        with pytest.raises(SystemExit) as exit_:
-            command(["--help"])
-        assert exit_.value.code == 0
+        try:
+            code = command(["--help"])
+        except SystemExit as exit_:  # argparse leaves so; a command of commands returns
+            code = exit_.code
+        assert code == 0
         assert "usage: roadfuse" in capsys.readouterr().out
 
 
