@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import pickle
-import signal
 import struct
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 
@@ -36,29 +35,25 @@ _ALIGNMENT: Final = 64
 _TOKEN: Final = struct.Struct("<QQQQ")
 _RETURN: Final = struct.Struct("<Q")  # a slab that is free again
 _CHILD: Final = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that iterates decides
 sys.path[:] = sys.argv.pop().split("\\n")
 from edge.read_ahead import serve
-serve(sys.argv.pop())
+serve(sys.stdin.buffer)
 """
 
 
 class ReadAhead:
     """The events of a drive, read and decoded a bounded number of batches ahead.
 
-    Starts reading at once. Use it in a `with` block and iterate once; an error of the drive is raised after the last
-    event before it.
+    The process starts at once, beside whatever its owner has to load, and reads from `events` on. To be closed, or used
+    in a `with` block.
 
     Args:
         drive: open; says which file, and what becomes of damage.
-        streams: the loop's table.
-        payloads: whether the messages' bytes are wanted; without a recorder they are not.
-
-    Raises:
-        DriveError: the drive can't be read, or the process that reads it was killed.
     """
 
-    def __init__(self, drive: DriveReader, streams: tuple[Stream, ...], *, payloads: bool = True) -> None:
+    def __init__(self, drive: DriveReader) -> None:
         self._drive = drive
         self._shared = os.memfd_create("roadfuse-read-ahead")
         self._slabs: dict[int, mmap.mmap] = {}
@@ -66,14 +61,11 @@ class ReadAhead:
         tokens, give_token = os.pipe()
         take_return, self._returns = os.pipe()
         self._tokens = os.fdopen(tokens, "rb")
-        skip_damage = drive.on_damage is not None
-        task = (drive.path.absolute(), streams, payloads, skip_damage, self._shared, give_token, take_return)
+        self._childs = (self._shared, give_token, take_return)
         path = "\n".join(os.fspath(Path(folder).absolute()) for folder in sys.path)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _CHILD, pickle.dumps(task).hex(), path],
-                pass_fds=task[-3:],
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-I", "-c", _CHILD, path], pass_fds=self._childs, stdin=subprocess.PIPE
             )
         finally:
             os.close(give_token)
@@ -83,13 +75,33 @@ class ReadAhead:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process, wherever it is."""
+        if self._tokens.closed:
+            return
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
         self._tokens.close()
         os.close(self._returns)
         os.close(self._shared)
 
-    def __iter__(self) -> Iterator[Fed]:
+    def events(self, streams: tuple[Stream, ...], *, payloads: bool = True) -> Iterator[Fed]:
+        """The drive's events; to be asked for once. An error of the drive is raised after the last event before it.
+
+        Args:
+            streams: the loop's table.
+            payloads: whether the messages' bytes are wanted; without a recorder they are not.
+
+        Raises:
+            DriveError: the drive can't be read, or the process that reads it was killed.
+        """
+        skip_damage = self._drive.on_damage is not None
+        task = pickle.dumps((self._drive.path.absolute(), streams, payloads, skip_damage, *self._childs))
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError), self._process.stdin as stdin:  # it was killed: no token will come
+            stdin.write(task)
         while True:
             token = self._tokens.read(_TOKEN.size)
             if len(token) < _TOKEN.size:
@@ -131,10 +143,12 @@ class ReadAhead:
             os.write(self._returns, b"".join(map(_RETURN.pack, [len(freed), *freed])))
 
 
-def serve(task: str) -> None:
+def serve(task: IO[bytes]) -> None:
     """The process that reads: sends batches until the drive is over or nobody wants them any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that iterates decides
-    path, streams, payloads, skip_damage, shared, tokens, returns = pickle.loads(bytes.fromhex(task))
+    try:
+        path, streams, payloads, skip_damage, shared, tokens, returns = pickle.load(task)
+    except EOFError:  # nobody wanted any
+        return
     room = _Room(shared, os.fdopen(tokens, "wb"), os.fdopen(returns, "rb"))
     damages: list[DriveDamaged] = []
     batch: list[Fed] = []

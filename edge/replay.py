@@ -80,12 +80,13 @@ class Replay:
         on_damage: Callable[[DriveDamaged], None] | None = None,
         clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        self.bundle = bundle if isinstance(bundle, Bundle) else bundles.load(bundle)
         self._clock = clock
         self._speed = speed
         self._recorder = recorder
         self.drive = DriveReader(drive, on_damage)
+        self._ahead = ReadAhead(self.drive)  # its process starts beside the loading of the bundle
         try:
+            self.bundle = bundle if isinstance(bundle, Bundle) else bundles.load(bundle)
             self.loop = Loop(self.bundle, config, provider, clock)
             self._happened = Happened(self.drive, self.bundle) if mode == "happened" else None
             fused = {stream.topic for stream in self.loop.config.streams}
@@ -95,6 +96,7 @@ class Replay:
                     f"got {', '.join(sorted(self.drive.topics)) or 'no stream at all'}"
                 )
         except BaseException:
+            self._ahead.close()
             self.drive.close()
             raise
         self.statistics = RunStatistics(self.loop.config.deadline_ns)
@@ -122,6 +124,7 @@ class Replay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ahead.close()
         self.drive.close()
         if self._recorder is not None:
             ended = self.statistics.ended_ns != 0
@@ -130,24 +133,23 @@ class Replay:
     def __iter__(self) -> Iterator[Decision]:
         self.statistics.start(self._clock())
         damage: DriveDamaged | None = None
-        with ReadAhead(self.drive, self.loop.config.streams, payloads=self._recorder is not None) as feed:
-            loop, statistics = self.loop, self.statistics
-            try:
-                for fed in feed:
-                    event = fed.event
-                    now_ns = event.now_ns
-                    if self._speed is not None:
-                        self._pace(now_ns)
-                    if loop.due_ns < now_ns or self._happened is not None:
-                        yield from self._until(now_ns)
-                    statistics.now(now_ns)
-                    if self._recorder is not None:
-                        self._batch.append(fed)
-                    decisions = loop.step(event, now_ns)
-                    if decisions:
-                        yield from self._finish(decisions)
-            except DriveDamaged as error:  # what came before it gets its decisions first
-                damage = error
+        loop, statistics = self.loop, self.statistics
+        try:
+            for fed in self._ahead.events(loop.config.streams, payloads=self._recorder is not None):
+                event = fed.event
+                now_ns = event.now_ns
+                if self._speed is not None:
+                    self._pace(now_ns)
+                if loop.due_ns < now_ns or self._happened is not None:
+                    yield from self._until(now_ns)
+                statistics.now(now_ns)
+                if self._recorder is not None:
+                    self._batch.append(fed)
+                decisions = loop.step(event, now_ns)
+                if decisions:
+                    yield from self._finish(decisions)
+        except DriveDamaged as error:  # what came before it gets its decisions first
+            damage = error
         yield from self._drain()
         self._end()
         if damage is not None:

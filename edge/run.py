@@ -100,8 +100,8 @@ def live(
     loop: Loop, drive: DriveReader, recorder: Recorder | None, statistics: RunStatistics, speed: float, inbox: Inbox
 ) -> Iterator[Decision]:
     """Run the loop in real time over a drive's messages; yields each decision when it is made."""
-    with ReadAhead(drive, loop.config.streams) as ahead:
-        feed = iter(ahead)
+    with ReadAhead(drive) as ahead:
+        feed = ahead.events(loop.config.streams)
         first = next(feed, None)
         if first is None:
             return

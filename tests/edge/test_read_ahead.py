@@ -30,15 +30,15 @@ def plain(fed: Fed) -> tuple[Any, ...]:
 def test_events_are_those_of_the_drive_in_its_order(drive: Path) -> None:
     with DriveReader(drive) as reader:
         here = [plain(fed) for fed in events(reader, STREAMS)]
-        with ReadAhead(reader, STREAMS) as ahead:
-            there = [plain(fed) for fed in ahead]
+        with ReadAhead(reader) as ahead:
+            there = [plain(fed) for fed in ahead.events(STREAMS)]
     assert there == here
 
 
 def test_a_picture_stays_what_it_is_as_long_as_it_is_held(drive: Path) -> None:
     held = []
-    with DriveReader(drive) as reader, ReadAhead(reader, STREAMS, payloads=False) as ahead:
-        for fed in ahead:
+    with DriveReader(drive) as reader, ReadAhead(reader) as ahead:
+        for fed in ahead.events(STREAMS, payloads=False):
             image = getattr(fed.event.sample, "image", None)
             if image is not None and len(held) % 3 != 1:
                 held.append((image, image.copy()))
@@ -49,8 +49,8 @@ def test_a_picture_stays_what_it_is_as_long_as_it_is_held(drive: Path) -> None:
 
 
 def test_room_is_taken_again_once_nobody_holds_what_lies_there(drive: Path) -> None:
-    with DriveReader(drive) as reader, ReadAhead(reader, STREAMS) as ahead:
-        batches = sum(1 for _ in ahead) / 48
+    with DriveReader(drive) as reader, ReadAhead(reader) as ahead:
+        batches = sum(1 for _ in ahead.events(STREAMS)) / 48
         assert len(ahead._slabs) < batches / 2
 
 
@@ -60,7 +60,7 @@ def test_events_come_too_where_no_room_can_be_shared(drive: Path) -> None:
         "from edge.streams import STREAMS\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))\n"
         f"reader = DriveReader({str(drive)!r})\n"
-        "with ReadAhead(reader, STREAMS) as ahead: print(sum(1 for _ in ahead))"
+        "with ReadAhead(reader) as ahead: print(sum(1 for _ in ahead.events(STREAMS)))"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     with DriveReader(drive) as reader:
@@ -71,26 +71,38 @@ def test_damage_comes_after_the_last_event_before_it(drive: Path, tmp_path: Path
     cut = tmp_path / "cut.mcap"
     cut.write_bytes(drive.read_bytes()[: drive.stat().st_size // 2])
     got, damages = [], []
-    with DriveReader(cut) as reader, ReadAhead(reader, STREAMS) as ahead, pytest.raises(DriveDamaged) as raised:
-        got.extend(ahead)
-    with DriveReader(cut, damages.append) as reader, ReadAhead(reader, STREAMS) as ahead:
-        assert len(list(ahead)) == len(got) > 0
+    with DriveReader(cut) as reader, ReadAhead(reader) as ahead, pytest.raises(DriveDamaged) as raised:
+        got.extend(ahead.events(STREAMS))
+    with DriveReader(cut, damages.append) as reader, ReadAhead(reader) as ahead:
+        assert len(list(ahead.events(STREAMS))) == len(got) > 0
     assert [(str(damage), damage.offset) for damage in damages] == [(str(raised.value), raised.value.offset)]
 
 
 def test_a_killed_reader_is_one_clear_error(drive: Path) -> None:
-    with DriveReader(drive) as reader, ReadAhead(reader, STREAMS) as ahead:
+    with DriveReader(drive) as reader, ReadAhead(reader) as ahead:
         ahead._process.send_signal(signal.SIGKILL)
         with pytest.raises(DriveError, match="expected its reader to finish, got exit status -9"):
-            for _ in ahead:
+            for _ in ahead.events(STREAMS):
                 pass
+
+
+def test_a_reader_that_nobody_asks_ends_when_it_is_closed_or_forgotten(drive: Path) -> None:
+    with DriveReader(drive) as reader:
+        with ReadAhead(reader) as ahead:
+            pass
+        assert ahead._process.returncode is not None
+        forgotten = ReadAhead(reader)
+        process = forgotten._process
+        assert process.stdin is not None
+        process.stdin.close()  # as when its owner is killed
+        assert process.wait(60) == 0
 
 
 def test_the_reader_ends_with_the_process_it_reads_for(drive: Path) -> None:
     code = (
         "import os, sys; from edge.drive.reader import DriveReader; from edge.read_ahead import ReadAhead\n"
         "from edge.streams import STREAMS\n"
-        f"ahead = ReadAhead(DriveReader({str(drive)!r}), STREAMS); next(iter(ahead))\n"
+        f"ahead = ReadAhead(DriveReader({str(drive)!r})); next(ahead.events(STREAMS))\n"
         "print(ahead._process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout
