@@ -23,10 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from edge import bundle as bundles
-from edge import replay as replaying
 from edge.bundle import Bundle
 from edge.importers.command import main as import_recording
-from edge.read_ahead import ReadAhead
 from edge.replay import Replay
 from export.world.command import main as simulate
 
@@ -166,13 +164,14 @@ def _breakdown(drive: Path, bundle: Bundle) -> dict[str, float]:
     """One more replay with a stopwatch around each part (which itself costs some), us a frame of the main thread."""
     account = Account()
 
-    class Feed(ReadAhead):
-        def __iter__(self) -> Iterator[Any]:
-            events = super().__iter__()
-            take = account.of("waiting for the feed", lambda: next(events, None))
-            return iter(take, None)
-
     with Replay(drive, bundle) as run:
+        ahead = run._ahead.events
+
+        def events(*arguments: Any, **words: Any) -> Iterator[Any]:
+            feed = ahead(*arguments, **words)
+            return iter(account.of("waiting for the feed", lambda: next(feed, None)), None)
+
+        run._ahead.events = events  # type: ignore[method-assign]
         loop, perception = run.loop, run.loop.perception
         for engine in perception.engines.values():
             engine.run = account.of("models", engine.run)  # type: ignore[method-assign]
@@ -181,13 +180,9 @@ def _breakdown(drive: Path, bundle: Bundle) -> dict[str, float]:
         loop._decide = account.of("judge and decision", loop._decide)  # type: ignore[method-assign]
         loop.step = account.of("sync", loop.step)  # type: ignore[method-assign]
         run.statistics.add = account.of("statistics and hash", run.statistics.add)  # type: ignore[method-assign]
-        replaying.ReadAhead = Feed  # type: ignore[misc]
         started_ns = time.perf_counter_ns()
-        try:
-            for _ in run:
-                pass
-        finally:
-            replaying.ReadAhead = ReadAhead  # type: ignore[misc]
+        for _ in run:
+            pass
         account.spent_ns["the replay's own steps"] = (
             time.perf_counter_ns() - started_ns - sum(account.spent_ns.values())
         )

@@ -85,16 +85,22 @@ def sonyc_figures(sessions: Sessions, folder: Path) -> dict[str, Any]:
 
 def heard(sessions: Sessions, path: Path) -> NDArray[np.float32]:
     """(events,) the highest probability of each event over a clip, by sound alone."""
+    pcm = sound_of(path)
+    whole = np.pad(pcm, (0, max(RATE_HZ - len(pcm), 0)))
+    windows = [whole[at : at + RATE_HZ] for at in range(0, len(whole) - RATE_HZ + 1, HOP)]
+    events = np.stack([_events(sessions, window[None].astype(np.float32)) for window in windows])
+    return np.asarray(events.max(0), np.float32)
+
+
+def sound_of(path: Path) -> NDArray[np.float32]:
+    """(samples,) of a clip, one channel, 16 kHz, -1..1."""
     import soundfile
 
     pcm, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     mono = np.ascontiguousarray(pcm.mean(1))
     size = max(len(mono) * RATE_HZ // rate_hz, 1)
-    pcm = resampled((mono * 32768.0).clip(-32768, 32767).astype(np.int16), size) / np.float32(32768.0)
-    whole = np.pad(pcm, (0, max(RATE_HZ - size, 0)))
-    windows = [whole[at : at + RATE_HZ] for at in range(0, len(whole) - RATE_HZ + 1, HOP)]
-    events = np.stack([_events(sessions, window[None].astype(np.float32)) for window in windows])
-    return np.asarray(events.max(0), np.float32)
+    whole = resampled((mono * 32768.0).clip(-32768, 32767).astype(np.int16), size)
+    return np.asarray(whole / np.float32(32768.0), np.float32)
 
 
 def _events(sessions: Sessions, pcm: NDArray[np.float32]) -> NDArray[np.float32]:
