@@ -87,6 +87,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/replay.py
 	$(BIN)/python benchmarks/drive.py
+	$(BIN)/python benchmarks/real_sounds.py
 
 train: $(VENV)/.torch
 	$(BIN)/roadfuse train --seed 1 --threads 2 --out edge/bundles/reference --weights export/reference/weights.npz

@@ -99,7 +99,7 @@ def _heard(paths: list[Path]) -> np.ndarray:
         venv.create(VENV, with_pip=True)
         subprocess.run([VENV / "bin" / "pip", "install", "-q", "ai-edge-litert==2.3.0", "numpy"], check=True)
     WORK.mkdir(parents=True, exist_ok=True)
-    np.savez(WORK / "clips.npz", **{str(i): sound_of(path) for i, path in enumerate(paths)})
+    np.savez(WORK / "clips.npz", *[sound_of(path) for path in paths])
     peer = HERE / "peers" / "real_sounds_yamnet.py"
     subprocess.run([VENV / "bin" / "python", peer, MODEL, WORK / "clips.npz", WORK / "scores.npy"], check=True)
     return np.asarray(np.load(WORK / "scores.npy"))

@@ -1,4 +1,4 @@
-"""YAMNet over clips: MODEL.tflite CLIPS.npz (by number, float32 at 16 kHz) -> SCORES.npy (clips, 521), the highest."""
+"""YAMNet over clips: MODEL.tflite CLIPS.npz (arr_0 on, float32 at 16 kHz) -> SCORES.npy (clips, 521), the highest."""
 
 import sys
 
@@ -14,7 +14,7 @@ given, said = interpreter.get_input_details()[0]["index"], interpreter.get_outpu
 scores = []
 with np.load(clips) as sounds:
     for i in range(len(sounds.files)):
-        pcm = sounds[str(i)]
+        pcm = sounds[f"arr_{i}"]
         pcm = np.pad(pcm, (0, max(SAMPLES - len(pcm), 0)))
         windows = []
         for at in range(0, len(pcm) - SAMPLES + 1, HOP):
