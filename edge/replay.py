@@ -80,13 +80,13 @@ class Replay:
         on_damage: Callable[[DriveDamaged], None] | None = None,
         clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else bundles.load(bundle)
         self._clock = clock
         self._speed = speed
         self._recorder = recorder
         self.drive = DriveReader(drive, on_damage)
-        self._ahead = ReadAhead(self.drive)  # its process starts beside the loading of the bundle
+        self._ahead = ReadAhead(self.drive)  # its process starts beside the loading of the engines
         try:
-            self.bundle = bundle if isinstance(bundle, Bundle) else bundles.load(bundle)
             self.loop = Loop(self.bundle, config, provider, clock)
             self._happened = Happened(self.drive, self.bundle) if mode == "happened" else None
             fused = {stream.topic for stream in self.loop.config.streams}
