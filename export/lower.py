@@ -50,13 +50,15 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
 def store_half(model: onnx.ModelProto, at_least: int = 1024) -> onnx.ModelProto:
     """Stores large float weights as float16 with a Cast to float32 behind each: half the size, float arithmetic.
 
-    Runtimes fold the Casts when they load the model.
+    Runtimes fold the Casts when they load the model. The rounded weights of a lowering (`NODE.weight`) keep all bits:
+    float16 would move them off the steps that its twins compute with.
     """
+    rounded = {f"{node.name}.weight" for node in model.graph.node}
     half = onnx.ModelProto()
     half.CopyFrom(model)
     casts = []
     for tensor in half.graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < at_least:
+        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < at_least or tensor.name in rounded:
             continue
         values = numpy_helper.to_array(tensor).astype(np.float16)
         name = tensor.name

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from edge.bundle import load
 from edge.errors import ConfigError
+from edge.model_file import TARGETS, target_of
 from export.evaluation.drives import split_of_drives
 from export.evaluation.figures import add_float_twin, evaluate
 from export.evaluation.heads import Figures, Thresholds
 from export.evaluation.page import page
 from export.evaluation.real import real_figures
 from export.evaluation.runner import Sessions, open_bundle, open_engines
+from export.evaluation.twins import agreement
 from export.model.labels import MODALITIES
 from export.model.tokens import Vocabulary
 from export.training.dataset import Split, prepare
@@ -40,6 +42,8 @@ def main(argv: list[str]) -> int:
     figures["size"] = {name: spec.path.stat().st_size for name, spec in bundle.engines.items()}
     if options.weights is not None:
         add_float_twin(figures, _float_twin(options.weights), sessions, split, Thresholds.from_json(bundle.thresholds))
+    if options.twin is not None:
+        figures["twin"] = _twin(options.bundle, options.twin, sessions, split)
     if options.real is not None:
         figures["real"] = real_figures(sessions, options.real)
     strategies = TOWERS / "strategies.json"
@@ -81,6 +85,15 @@ def _float_twin(weights: Path) -> Sessions:
     return open_engines({name: model.SerializeToString() for name, model in graphs.items()})
 
 
+def _twin(folder: Path, target: str, shipped: Sessions, split: Split) -> Figures:
+    own, twin = (open_bundle(folder, lowering, as_written=True) for lowering in (target_of("cpu"), target))
+    return {
+        "lowering": target,
+        "as_written": agreement(own, twin, split),
+        "by_kernels": agreement(shipped, open_bundle(folder, target), split),
+    }
+
+
 def _print(figures: Figures, out: Path | None) -> None:
     print(f"{figures['bundle']['name']} {figures['bundle']['version']}  {figures['frames']} frames")
     for name, value in figures["int8"]["summary"].items():
@@ -100,6 +113,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="page to write (HTML, nothing else needed to open it)")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     parser.add_argument("--weights", type=Path, help="float weights (.npz) of the bundle: compare int8 with float")
+    parser.add_argument("--twin", choices=TARGETS, help="compare with this lowering of the bundle, on this CPU")
     parser.add_argument("--towers", type=Path, default=TOWERS, help="folder of text.onnx, video.onnx, vocabulary.json")
     parser.add_argument("--real", type=Path, help="folder of real recordings with labels (docs/training.md)")
     parser.add_argument("--cache", type=Path, default=Path("out/train-cache"), help="rendered worlds")

@@ -6,6 +6,7 @@ Thresholds and confidence are learned on validation worlds; held-out worlds only
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from calibration.confidence import Kind, fit
+from calibration.confidence import Confidence, Kind, fit
 from edge.errors import ConfigError
 from export.evaluation import heads, metrics
 from export.evaluation.heads import Figures, Thresholds
@@ -59,7 +60,9 @@ def measure(
     encoded = encode(low, validation)
     fused = fuse(low["fuse"], encoded.embeddings, validation.per_world, ALL)
     thresholds = heads.choose_thresholds(encoded, fused, validation)
-    confidence = learn_confidence(fused, validation)
+    confidence: dict[str, object] = {
+        head: _confidence_json(learned) for head, learned in learn_confidence(fused, validation).items()
+    }
     figures = evaluate(low, held_out, thresholds, _open(towers) if towers else None, words)
     figures["size"] = {name: len(model.SerializeToString()) for name, model in lowered.items()}
     if graphs is not None:
@@ -72,7 +75,7 @@ def add_float_twin(figures: Figures, full: Sessions, shipped: Sessions, split: S
     figures["fp32"] = _whole(full, split, thresholds)[0]
     figures["int8_minus_fp32"] = difference(figures["int8"], figures["fp32"])
     figures["latency_ms"] = {
-        name: {"shipped": latency_ms(shipped[name]), "fp32": latency_ms(full[name])} for name in shipped
+        name: dict(zip(("shipped", "fp32"), latency_ms(shipped[name], full[name]))) for name in shipped
     }
 
 
@@ -97,7 +100,7 @@ def evaluate(
         "retrieval": _retrieval(encoded, runs, split, towers, words),
         "calibration": calibration_figures(fused, split),
         "scores": score_figures(fused, encoded, split, sessions["fuse"]),
-        "latency_ms": {name: {"shipped": latency_ms(session)} for name, session in sessions.items()},
+        "latency_ms": {name: {"shipped": latency_ms(session)[0]} for name, session in sessions.items()},
     }
 
 
@@ -120,24 +123,25 @@ def missing_figures(runs: Mapping[str, Mapping[str, F32]], split: Split) -> Figu
     return found
 
 
-def learn_confidence(fused: Mapping[str, F32], split: Split) -> dict[str, object]:
+def learn_confidence(fused: Mapping[str, F32], split: Split) -> dict[str, Confidence]:
     """Confidence of each fused head, by world; empty where there are too few worlds."""
     kinds: dict[str, tuple[tuple[str, ...], Kind, NDArray[np.integer]]] = {
         "scene_tags": (SCENE_TAGS, "multi", split.tags), "sound_events": (SOUND_EVENTS, "multi", split.sounds),
         "ego_action": (EGO_ACTIONS, "single", split.single[:, 0]),
         "intent": (PRESSING_INTENTS, "single", split.single[:, 1]),
     }  # fmt: skip
-    found: dict[str, object] = {}
+    found: dict[str, Confidence] = {}
     for head, (names, kind, truth) in kinds.items():
-        try:
-            learned = fit(fused[head], truth.astype(np.int64), names=names, kind=kind, units=split.world)
-        except ConfigError:  # a small run has not the worlds for a guarantee
-            continue
-        found[head] = {
-            "kind": kind, "temperatures": list(learned.temperatures), "biases": list(learned.biases),
-            "alpha": learned.alpha, "set_threshold": learned.set_threshold, "figures": learned.figures,
-        }  # fmt: skip
+        with suppress(ConfigError):  # a small run has not the worlds for a guarantee
+            found[head] = fit(fused[head], truth.astype(np.int64), names=names, kind=kind, units=split.world)
     return found
+
+
+def _confidence_json(learned: Confidence) -> dict[str, object]:
+    return {
+        "kind": learned.kind, "temperatures": list(learned.temperatures), "biases": list(learned.biases),
+        "alpha": learned.alpha, "set_threshold": learned.set_threshold, "figures": learned.figures,
+    }  # fmt: skip
 
 
 def calibration_figures(fused: Mapping[str, F32], split: Split) -> Figures:

@@ -20,6 +20,7 @@ from export.model.labels import (
     SIGN_KINDS,
     SOUND_EVENTS,
     SURFACES,
+    VEHICLE_KINDS,
 )  # fmt: skip
 from export.training.dataset import Split
 
@@ -82,6 +83,7 @@ def head_figures(
         "objects": _objects(encoded, split, thresholds.objects, rows),
         "signs": _finer(encoded, split, "sign", 6, SIGN_KINDS, thresholds.objects, rows),
         "pedestrian_intents": _finer(encoded, split, "pedestrian", 7, INTENTS, thresholds.objects, rows),
+        "vehicle_kinds": _finer(encoded, split, "vehicle", 8, VEHICLE_KINDS, thresholds.objects, rows),
         "lanes": dict(zip(SURFACES, metrics.class_iou(encoded.lanes[rows], split.surface[rows], len(SURFACES)))),
     }
 
@@ -96,6 +98,7 @@ def summary(figures: Figures) -> dict[str, float]:
         "objects mean AP50": _mean(figures["objects"], "ap50"),
         "signs accuracy": figures["signs"]["accuracy"],
         "pedestrian_intents macro F1": figures["pedestrian_intents"]["macro_f1"],
+        "vehicle_kinds accuracy": figures["vehicle_kinds"]["accuracy"],
         "lanes mean IoU": float(np.nanmean(list(figures["lanes"].values()))),
         "sound_onsets error s": figures["sound_onsets"]["mean_error_s"],
     }

@@ -136,7 +136,7 @@ def matched_kinds(
 
     Args:
         found: per frame (n, 7): class, probability, left, top, width, height, finer kind.
-        truth: per frame (m, 8) as targets.Targets; `column` of it holds the finer kind.
+        truth: per frame (m, 9) as targets.Targets; `column` of it holds the finer kind.
         least: probability from which a detection counts.
     """
     given: list[int] = []

@@ -35,6 +35,8 @@ def page(figures: Mapping[str, Any]) -> str:
     ]
     if "int8_minus_fp32" in figures:
         parts.append(_section("int8 beside float", _parity(figures)))
+    if "twin" in figures:
+        parts.append(_section(f"{figures['twin']['lowering']} beside what runs here", _twin(figures["twin"])))
     if "strategies" in figures:
         parts.append(_section("Fusion strategies", _strategies(figures["strategies"])))
     if "real" in figures:
@@ -71,7 +73,7 @@ def _heads(figures: Mapping[str, Any]) -> str:
             for n, r in whole["objects"].items()]  # fmt: skip
     parts.append(_table(["objects", "count", "AP50", "precision", "recall", "AP50 of another frame's boxes"], rows))
     rows = [[n, whole[n]["accuracy"], whole[n]["macro_f1"], whole[n]["chance_accuracy"]]
-            for n in ("signs", "pedestrian_intents", "ego_action", "intent")]  # fmt: skip
+            for n in ("signs", "pedestrian_intents", "vehicle_kinds", "ego_action", "intent")]  # fmt: skip
     parts.append(_table(["one of several", "accuracy", "macro F1", "accuracy of the commonest"], rows))
     parts.append(_table(["lanes", "IoU"], [[name, value] for name, value in whole["lanes"].items()]))
     onset = whole["sound_onsets"]
@@ -138,6 +140,21 @@ def _parity(figures: Mapping[str, Any]) -> str:
     classes = sorted(difference["classes"].items(), key=lambda item: (item[1] is None, item[1]))
     note = "<p>Differences in points, hundredths of the figure. By class, the worst first.</p>"
     return note + _table(["head", "shipped", "float", "points"], rows) + _table(["class", "points"], map(list, classes))
+
+
+def _twin(found: Mapping[str, Any]) -> str:
+    ways = [found[way] for way in ("as_written", "by_kernels")]
+    note = (
+        f"<p>Both lowerings on {ways[0]['frames']} frames: share of equal answers, and of embedding values at most one "
+    )
+    note += "quantum (the largest magnitude over 127) apart; operator by operator, and by this machine's kernels.</p>"
+    shares = [{**way["top"], **_quanta(way["within_a_quantum"])} for way in ways]
+    rows = [[name, *(f"{100 * share[name]:.3f} %" for share in shares)] for name in shares[0]]
+    return note + _table(["", "as written", "by kernels"], rows)
+
+
+def _quanta(within: Mapping[str, float]) -> dict[str, float]:
+    return {f"{name} embedding, within a quantum": share for name, share in within.items()}
 
 
 def _strategies(found: Mapping[str, Any]) -> str:

@@ -33,17 +33,25 @@ class Encoded:
     onsets: F32
 
 
-def open_bundle(folder: Path) -> dict[str, ort.InferenceSession]:
-    """The engines of a verified bundle that run on this machine's CPU."""
-    return open_engines({name: spec.model("cpu").read() for name, spec in load(folder).engines.items()})
+def open_bundle(
+    folder: Path, target: str | None = None, *, as_written: bool = False
+) -> dict[str, ort.InferenceSession]:
+    """The engines of a verified bundle that run on this machine's CPU, or another of their lowerings on it."""
+    files = {
+        name: spec.lowerings.get(target, spec.file) if target else spec.model("cpu")
+        for name, spec in load(folder).engines.items()
+    }
+    return open_engines({name: file.read() for name, file in files.items()}, as_written=as_written)
 
 
-def open_engines(models: Mapping[str, bytes]) -> dict[str, ort.InferenceSession]:
-    """Sessions by engine name."""
+def open_engines(models: Mapping[str, bytes], *, as_written: bool = False) -> dict[str, ort.InferenceSession]:
+    """Sessions by engine name; `as_written` runs each operator by itself, nothing fused."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if as_written:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return {
         name: ort.InferenceSession(model, options, providers=["CPUExecutionProvider"]) for name, model in models.items()
     }
@@ -96,8 +104,22 @@ def fuse(
     return {name: np.stack(column) for name, column in zip(HEADS, zip(*outputs))}
 
 
-def latency_ms(session: ort.InferenceSession, rounds: int = 200) -> float:
-    """Median time of a call through I/O binding, one thread, ms."""
+def latency_ms(*sessions: ort.InferenceSession, rounds: int = 10, calls: int = 20) -> list[float]:
+    """Median time of a call of each through I/O binding, one thread, ms; they take turns, so that all meet one load."""
+    bindings = [_bound(session) for session in sessions]
+    took: list[list[int]] = [[] for _ in sessions]
+    for _ in range(rounds):
+        for session, binding, times in zip(sessions, bindings, took):
+            for call in range(calls + 2):
+                start = time.perf_counter_ns()
+                session.run_with_iobinding(binding)
+                if call >= 2:  # the first ones of a turn find a cold cache
+                    times.append(time.perf_counter_ns() - start)
+    return [float(np.median(times)) * 1e-6 for times in took]
+
+
+def _bound(session: ort.InferenceSession) -> ort.IOBinding:
+    """Random inputs and the engine's own outputs."""
     binding = session.io_binding()
     rng = np.random.default_rng(0)
     kinds = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(int64)": np.int64}
@@ -106,9 +128,4 @@ def latency_ms(session: ort.InferenceSession, rounds: int = 200) -> float:
         binding.bind_cpu_input(port.name, (rng.random(port.shape) * scale).astype(kinds[port.type]))
     for port in session.get_outputs():
         binding.bind_output(port.name)
-    took = []
-    for _ in range(rounds + 10):
-        start = time.perf_counter_ns()
-        session.run_with_iobinding(binding)
-        took.append(time.perf_counter_ns() - start)
-    return float(np.median(took[10:])) * 1e-6
+    return binding

@@ -131,7 +131,7 @@ def step_latency_ms(fuse: FuseNet) -> float:
     inputs = (given, torch.ones(1, len(MODALITIES)), torch.zeros(1, STATE))
     names = ["embedding", "state_next", *fuse.heads]
     model = lower(_Step(fuse), inputs, ["given", "presence", "state"], names)
-    return latency_ms(open_engines({"fuse": model.SerializeToString()})["fuse"])
+    return latency_ms(open_engines({"fuse": model.SerializeToString()})["fuse"])[0]
 
 
 def _with(trained: Network, strategy: str) -> Network:

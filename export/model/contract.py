@@ -11,6 +11,7 @@ from export.model.labels import (
     SIGN_KINDS,
     SOUND_EVENTS,
     SURFACES,
+    VEHICLE_KINDS,
 )  # fmt: skip
 
 WIDTH_PX, HEIGHT_PX = 640, 384
@@ -46,6 +47,7 @@ HEADS: dict[str, object] = {
     "intent": list(PRESSING_INTENTS),
     "lanes": list(SURFACES),
     "objects": {
-        "kind": "objects", "labels": list(OBJECTS), "kinds": {"sign": list(SIGN_KINDS), "pedestrian": list(INTENTS)},
+        "kind": "objects", "labels": list(OBJECTS),
+        "kinds": {"vehicle": list(VEHICLE_KINDS), "sign": list(SIGN_KINDS), "pedestrian": list(INTENTS)},
     },
 }  # fmt: skip

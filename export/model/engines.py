@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from export.lower import lower
-from export.model.camera import PATCH, CameraEncoder, Maps, decode_objects, split_maps
+from export.model.camera import PATCH, CameraEncoder, Found, Maps, at_cells, decode_boxes, split_maps
 from export.model.contract import CLIP_STEPS, FUSE_OUTPUTS, HEIGHT_PX, INPUTS, OUTPUTS, SHAPES, WIDTH_PX
 from export.model.fusion import STATE, FuseStep
 from export.model.labels import MODALITIES, OBJECTS
@@ -30,9 +30,10 @@ class CameraEngine(nn.Module):
         patches = image.reshape(1, rows, PATCH, columns, PATCH * 3).permute(0, 1, 3, 2, 4)
         patches = patches.reshape(1, rows, columns, 3 * PATCH * PATCH).permute(0, 3, 1, 2)
         stem = self.stem(patches.to(torch.float32) * (1.0 / 255.0))
-        embedding, raw = self.encoder.embedded(*self.encoder.beyond(stem))
-        maps = split_maps(raw)
-        return embedding, objects_with_kinds(maps), maps.surface.argmax(1).to(torch.uint8)
+        seen = self.encoder.beyond(stem)
+        maps = split_maps(seen.maps)
+        surface = maps.surface.argmax(1).to(torch.uint8)
+        return self.encoder.embedded(seen.features), objects_with_kinds(maps, seen.found), surface
 
 
 def patchwise(stem: nn.Sequential) -> nn.Sequential:
@@ -46,14 +47,13 @@ def patchwise(stem: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(flat, norm, nn.ReLU())
 
 
-def objects_with_kinds(maps: Maps) -> Tensor:
-    """(batch, 32, 7): boxes as decode_objects gives them, then a sign's kind or a pedestrian's intent, -1 otherwise."""
-    boxes, signs, intents = decode_objects(maps)
-    kind = boxes[:, :, 0]
-    sign, intent = (part.argmax(2).to(kind.dtype) for part in (signs, intents))
-    none = torch.full_like(kind, -1.0)
-    finer = torch.where(kind == OBJECTS.index("sign"), sign, none)
-    finer = torch.where(kind == OBJECTS.index("pedestrian"), intent, finer)
+def objects_with_kinds(maps: Maps, found: Found) -> Tensor:
+    """(batch, 32, 7): boxes as decode_boxes gives them, then the kind of a vehicle or sign, or a person's intent."""
+    boxes = decode_boxes(maps, found)
+    finer = torch.zeros_like(boxes[:, :, 0])
+    for name, logits in (("vehicle", maps.vehicles), ("pedestrian", maps.intents), ("sign", maps.signs)):
+        kind = at_cells(logits, found.cell).argmax(2).to(boxes.dtype)
+        finer = torch.where(found.kind == OBJECTS.index(name), kind, finer)
     return torch.cat([boxes, finer[:, :, None]], 2)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -77,7 +78,7 @@ class FuseNet(nn.Module):
         """The learned part.
 
         Args:
-            given: (batch, 4, 192) embeddings in the order of MODALITIES; for "early" (batch, 3744) features.
+            given: (batch, 4, 192) embeddings in the order of MODALITIES; for "early" (batch, 4032) features.
             presence: (batch, 4), 1 present, 0 absent.
             state: (batch, 192).
         """
@@ -100,6 +101,15 @@ class FuseNet(nn.Module):
             return given
         tokens = [layer(given[:, i] * 8.0) + self.kind[i] for i, layer in enumerate(self.project)]
         return torch.stack(tokens, 1) * presence[:, :, None]
+
+    def temper(self, head: str, temperatures: Sequence[float], biases: Sequence[float]) -> None:
+        """Folds a confidence into a head's layer: logit / temperature + bias, label by label."""
+        layer = self.heads[head]
+        assert isinstance(layer, nn.Linear)
+        with torch.no_grad():
+            gain = 1.0 / torch.tensor(temperatures, dtype=torch.float32)
+            layer.weight.mul_(gain[:, None])
+            layer.bias.mul_(gain).add_(torch.tensor(biases, dtype=torch.float32))
 
     def scores(self, modalities: Tensor, presence: Tensor, embedding: Tensor, probabilities: Tensor) -> Tensor:
         """(batch, 3): uncertainty, disagreement, novelty, each 0..1."""

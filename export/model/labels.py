@@ -12,6 +12,7 @@ SCENE_TAGS = (
 )  # fmt: skip
 SOUND_EVENTS = ("siren", "horn", "footsteps", "rain", "speech")
 OBJECTS = ("vehicle", "pedestrian", "sign")
+VEHICLE_KINDS = ("car", "van", "truck", "bus", "emergency")
 SIGN_KINDS = SIGNS
 INTENTS = ("walks", "waits", "will_cross", "crosses")  # of one pedestrian
 PRESSING_INTENTS = ("none", "waits", "will_cross", "crosses")  # of the scene: the most pressing one

@@ -61,8 +61,8 @@ class Network(nn.Module):
         return Encoded(torch.stack([part.float() for part in parts], 1), maps.float(), onsets.float())
 
     def features(self, image: Tensor, pcm: Tensor, motion: Tensor, lidar: Tensor) -> Tensor:
-        """(batch, 3744): what each modality's embedding is made of, side by side."""
+        """(batch, 4032): what each modality's embedding is made of, side by side."""
         picture = image.permute(0, 3, 1, 2).float() * (1.0 / 255.0)
-        camera, _ = self.camera.features(picture)
+        camera = self.camera.features(picture).features
         audio, _ = self.audio.features(self.audio.spectrum(pcm))
         return torch.cat([camera, audio, self.motion.features(motion), self.lidar.features(lidar)], 1)

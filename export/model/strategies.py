@@ -15,7 +15,7 @@ from export.model.labels import MODALITIES
 from export.model.text import Block
 
 COUNT = len(MODALITIES)
-FEATURES = (1952, 384, 128, 1280)  # of camera, audio, motion, lidar, before their embeddings
+FEATURES = (2240, 384, 128, 1280)  # of camera, audio, motion, lidar, before their embeddings
 MEMORY = 64  # slots
 HOPS = 2
 
@@ -44,7 +44,7 @@ class Early(nn.Module):
         self.out = nn.Linear(384, width)
 
     def forward(self, features: Tensor, recalled: Tensor, presence: Tensor) -> Tensor:
-        """features: (batch, 3744), of all modalities side by side."""
+        """features: (batch, 4032), of all modalities side by side."""
         parts = torch.split(features, list(FEATURES), 1)
         given = torch.cat([part * presence[:, i : i + 1] for i, part in enumerate(parts)] + [presence], 1)
         out: Tensor = self.out(self.body(given))

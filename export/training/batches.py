@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     """One batch.
 
     image (b, 384, 640, 3) uint8, pcm (b, 16000), motion (b, 12, 50), lidar (b, 2, 16, 256), surface (b, 48, 80) int64,
-    boxes (b, 32, 8), heat, care, size, cell as centres.Centres, tags (b, T), sounds (b, S),
+    boxes (b, 32, 9), heat, care, size, cell as centres.Centres, tags (b, T), sounds (b, S),
     onsets (b, S), facts (b, 13) int64, single (b, 2) int64, world (b,); moment (b,): equal where all facts are.
     """
 

@@ -27,7 +27,7 @@ class Centres(NamedTuple):
 
 
 def centres(boxes: NDArray[np.float32]) -> Centres:
-    """boxes: (batch, boxes, 8) as targets.Targets."""
+    """boxes: (batch, boxes, 9) as targets.Targets."""
     rows, columns = GRID
     heat = np.zeros((len(boxes), len(OBJECTS), rows, columns), np.float32)
     spared = np.zeros_like(heat)

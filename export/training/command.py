@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from calibration.ranges import Ranges, collect, write_ranges
 from edge.errors import ConfigError
-from export.evaluation.figures import Measured, measure
-from export.evaluation.runner import open_engines
+from export.evaluation.figures import ALL, Measured, learn_confidence, measure
+from export.evaluation.runner import encode, fuse, open_engines
 from export.lower import store_half
 from export.lowerings import lower_to
 from export.model import contract
@@ -60,11 +60,14 @@ def main(argv: list[str]) -> int:
     net, words = train(splits["train"], schedule, options, progress, mixin)
     if options.run:
         write_curves(options.run, progress.history)
+    graphs = lower_edge(net)
+    lowered = lower_precision(graphs, splits["train"])
+    tempers = temper(net, lowered.engines, splits["validation"])
+    graphs["fuse"] = lower_edge(net)["fuse"]
+    lowered.engines["fuse"] = store_half(graphs["fuse"])
     if options.weights:
         save_weights(options.weights, net)
         words.save(options.weights.parent / "vocabulary.json")
-    graphs = lower_edge(net)
-    lowered = lower_precision(graphs, splits["train"])
     towers = lower_cloud(net)
     measured = measure(lowered.engines, graphs, towers, words, splits["validation"], splits["held_out"])
     lineage = {
@@ -72,7 +75,7 @@ def main(argv: list[str]) -> int:
         "seed": options.seed,
         "training": {
             "schedule": dataclasses.asdict(schedule), "threads": options.threads, "fusion": options.fusion,
-            "trained_s": round(progress.seconds),
+            "trained_s": round(progress.seconds), "tempered": tempers,
             "mixed_in": {"sounds": len(mixin.sounds), "pictures": len(mixin.pictures)} if mixin else {},
         },
         "worlds": _worlds(size, options.seed, splits),
@@ -127,6 +130,22 @@ def lower_precision(graphs: Mapping[str, onnx.ModelProto], split: Split) -> Lowe
             found.targets[name] = {target: store_half(lower_to(model, ranges, target)) for target in FURTHER}
             model = lower_to(model, ranges, "x86")
         found.engines[name] = store_half(model)
+    return found
+
+
+def temper(net: Network, engines: Mapping[str, onnx.ModelProto], validation: Split) -> dict[str, list[float]]:
+    """Folds each fused head's confidence into its last layer, so that what the engine says is how often it is so.
+
+    Returns:
+        the temperatures, by head; a head with too few validation worlds keeps what it says.
+    """
+    sessions = open_engines({name: model.SerializeToString() for name, model in engines.items()})
+    fused = fuse(sessions["fuse"], encode(sessions, validation).embeddings, validation.per_world, ALL)
+    found: dict[str, list[float]] = {}
+    for head, confidence in learn_confidence(fused, validation).items():
+        net.fuse.temper(head, confidence.temperatures, confidence.biases)
+        found[head] = [round(value, 4) for value in confidence.temperatures]
+    rounded(net)
     return found
 
 
@@ -245,7 +264,7 @@ def bundle_content(
         measured.figures,
         lineage,
         name=name,
-        version="2",
+        version="3",
         ranges={engine: found.id for engine, found in lowered.ranges.items()},
         confidence=measured.confidence,
         lowerings=lowered.targets,

@@ -21,7 +21,8 @@ from export.training.progress import Progress
 from export.training.schedule import Stage
 
 DROPOUT = 0.35  # chance that a modality is missing
-OWN = (0.8, 0.4, 0.3, 0.3)  # weights of each modality's own facts
+ALONE = 0.12  # share of moments with one modality alone, the camera half of the time
+OWN = (1.2, 0.4, 0.3, 0.3)  # weights of each modality's own facts
 TO_FACTS, PAIRED = 0.15, 0.05  # weights of agreement: with the facts, and between two modalities
 NCE, REBUILD = 0.3, 0.2
 
@@ -102,8 +103,11 @@ def _agreement(net: Network, found: Encoded, anchor: Tensor, batch: Batch) -> Te
 
 
 def draw_presence(count: int, rng: torch.Generator) -> Tensor:
-    """(count, 4): each modality missing with probability DROPOUT, seldom all of them."""
+    """(count, 4): each modality missing with probability DROPOUT, seldom all of them; now and then one alone."""
     presence = (torch.rand(count, len(MODALITIES), generator=rng) > DROPOUT).float()
+    alone = torch.rand(count, generator=rng) < ALONE
+    which = torch.randint(-len(MODALITIES) + 2, len(MODALITIES), (int(alone.sum()),), generator=rng).clamp(min=0)
+    presence[alone] = F.one_hot(which, len(MODALITIES)).float()
     empty = (presence.sum(1) == 0) & (torch.rand(count, generator=rng) < 0.8)
     presence[empty, torch.randint(0, len(MODALITIES), (int(empty.sum()),), generator=rng)] = 1.0
     return presence
@@ -127,7 +131,7 @@ def embeddings_of(net: Network, split: Split, passes: int, seed: int, device: to
 
 @torch.no_grad()
 def features_of(net: Network, split: Split, device: torch.device) -> Tensor:
-    """(frames, 3744) float16: what early fusion looks at."""
+    """(frames, 4032) float16: what early fusion looks at."""
     net.to(device).eval()
     parts = []
     for start in tqdm(range(0, len(split), 64), desc="features"):

@@ -33,6 +33,7 @@ def camera_loss(maps: Tensor, batch: Batch) -> dict[str, Tensor]:
         "objects": -(hit + miss).sum() / count + size.sum() / count,
         "signs": KIND * _kind_loss(at_cells(parts.signs, at), batch.boxes[..., 6], there),
         "intents": KIND * _kind_loss(at_cells(parts.intents, at), batch.boxes[..., 7], there),
+        "vehicles": KIND * _kind_loss(at_cells(parts.vehicles, at), batch.boxes[..., 8], there),
         "surface": SURFACE * _surface_loss(parts.surface, batch.surface),
     }  # fmt: skip
 

@@ -48,7 +48,7 @@ class Size:
     seconds: int
 
 
-FULL = Size(train=560, validation=60, held_out=200, seconds=8)
+FULL = Size(train=1120, validation=60, held_out=200, seconds=8)
 SMALL = Size(train=6, validation=3, held_out=3, seconds=4)
 
 

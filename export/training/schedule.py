@@ -35,8 +35,8 @@ class Schedule:
 
 
 FULL = Schedule(
-    Stage(2300, 48, 2e-3),
-    Stage(600, 192, 2e-3),
+    Stage(2700, 48, 2e-3),
+    Stage(800, 192, 2e-3),
     Stage(300, 512, 1e-3),
     Stage(600, 192, 2e-3),
     unroll=8,

@@ -66,7 +66,7 @@ def train_fusion(
 
     Args:
         found: (passes, frames, 4, 192) embeddings.
-        features: (frames, 3744), for the early strategy, instead.
+        features: (frames, 4032), for the early strategy, instead.
         only: the one modality that is ever present, for a single-modality baseline.
     """
     net.train()

@@ -19,6 +19,7 @@ from export.model.labels import (
     SCENE_TAGS,
     SIGN_KINDS,
     SOUND_EVENTS,
+    VEHICLE_KINDS,
     fact_indices,
 )  # fmt: skip
 from export.world.facts import LEVEL_DBFS, PROMINENCE_DB, facts
@@ -26,7 +27,7 @@ from roadfuse.v1.truth_pb2 import GroundTruth, TrueObject, TrueSound
 
 KINDS = {name: i for i, name in enumerate(OBJECTS)}
 MAX_BOXES = 32  # kept per frame, largest first
-BOX = 8  # class, left, top, width, height, learn, sign kind, intent
+BOX = 9  # class, left, top, width, height, learn, sign kind, intent, vehicle kind
 MIN_VISIBILITY = 0.35  # share that must not be hidden
 MIN_HEIGHT = (0.035, 0.05, 0.035)  # by class, fraction of the picture's height
 CLOSE_M = 14.0  # a vehicle this near in the ego's path is close
@@ -40,9 +41,10 @@ SURFACE = (48, 80)
 class Targets(NamedTuple):
     """One moment.
 
-    boxes: (32, 8) float32: class (-1 none), left, top, width, height (fractions), 1 to learn or 0 to ignore, kind of a
-    sign or -1, intent of a pedestrian or -1. tags: (T,) and sounds: (S,) uint8. onsets: (S,) float32, seconds since the
-    onset, at most 1, -1 where nothing is heard. facts: (13,) int16. single: (2,) int16: ego action, pressing intent.
+    boxes: (32, 9) float32: class (-1 none), left, top, width, height (fractions), 1 to learn or 0 to ignore, then the
+    kind of a sign, the intent of a pedestrian and the kind of a vehicle, -1 for what it is not. tags: (T,) and sounds:
+    (S,) uint8. onsets: (S,) float32, seconds since the onset, at most 1, -1 where nothing is heard. facts: (13,) int16.
+    single: (2,) int16: ego action, pressing intent.
     """
 
     boxes: NDArray[np.float32]
@@ -88,10 +90,10 @@ def boxes_of(truth: GroundTruth, width_px: int, height_px: int) -> NDArray[np.fl
         left, width = thing.left_px / width_px, thing.width_px / width_px
         top, height = thing.top_px / height_px, thing.height_px / height_px
         learn = thing.visibility >= MIN_VISIBILITY and height >= MIN_HEIGHT[kind]
-        rows.append((kind, left, top, width, height, float(learn), _sign(thing), _intent(thing)))
+        rows.append((kind, left, top, width, height, float(learn), *_finer(thing)))
     rows.sort(key=lambda row: (-row[5], -row[3] * row[4]))
     boxes = np.zeros((MAX_BOXES, BOX), np.float32)
-    boxes[:, [0, 6, 7]] = -1.0
+    boxes[:, [0, 6, 7, 8]] = -1.0
     kept = np.asarray(rows[:MAX_BOXES], np.float32).reshape(-1, BOX)
     boxes[: len(kept)] = kept
     return boxes
@@ -121,9 +123,8 @@ def tags_of(truth: GroundTruth, boxes: NDArray[np.float32]) -> NDArray[np.uint8]
     return np.array([name in on for name in SCENE_TAGS], np.uint8)
 
 
-def _sign(thing: TrueObject) -> float:
-    return float(SIGN_KINDS.index(thing.variant)) if thing.kind == "sign" and thing.variant in SIGN_KINDS else -1.0
-
-
-def _intent(thing: TrueObject) -> float:
-    return float(INTENTS.index(thing.intent)) if thing.kind == "pedestrian" and thing.intent in INTENTS else -1.0
+def _finer(thing: TrueObject) -> tuple[float, ...]:
+    """The kind of a sign, the intent of a pedestrian and the kind of a vehicle, -1 for what it is not."""
+    said = (("sign", thing.variant, SIGN_KINDS), ("pedestrian", thing.intent, INTENTS),
+            ("vehicle", thing.variant, VEHICLE_KINDS))  # fmt: skip
+    return tuple(float(kinds.index(name)) if thing.kind == of and name in kinds else -1.0 for of, name, kinds in said)

@@ -10,10 +10,10 @@ torch = pytest.importorskip("torch", reason="the export tier is not installed: n
 from edge.heads import parse_heads  # noqa: E402
 from export.evaluation.runner import open_engines  # noqa: E402
 from export.lower import lower  # noqa: E402
-from export.model.camera import MAP_SIZES, CameraEncoder, split_maps  # noqa: E402
+from export.model.camera import MAP_SIZES, CameraEncoder, find_objects, split_maps  # noqa: E402
 from export.model.contract import FUSE_OUTPUTS, GRID, HEADS, OUTPUTS  # noqa: E402
 from export.model.engines import CameraEngine, objects_with_kinds  # noqa: E402
-from export.model.labels import INTENTS, OBJECTS, SIGN_KINDS, fact_indices  # noqa: E402
+from export.model.labels import INTENTS, OBJECTS, SIGN_KINDS, VEHICLE_KINDS, fact_indices  # noqa: E402
 from export.training.language import facts_from, random_facts  # noqa: E402
 
 
@@ -38,14 +38,16 @@ def test_a_peak_becomes_one_box_with_its_kind_where_it_lies() -> None:
     maps = torch.full((1, sum(MAP_SIZES), *GRID), -9.0)
     parts = split_maps(maps)
     parts.box[:] = torch.tensor([0.0, 0.0, float(np.log(0.1)), float(np.log(0.2))])[None, :, None, None]
-    for name, row, column in (("sign", 10, 20), ("pedestrian", 30, 60)):
+    for name, row, column in (("sign", 10, 20), ("pedestrian", 30, 60), ("vehicle", 40, 8)):
         parts.objects[0, OBJECTS.index(name), row, column] = 4.0
     parts.signs[0, SIGN_KINDS.index("stop"), 10, 20] = 5.0
     parts.intents[0, INTENTS.index("crosses"), 30, 60] = 5.0
-    rows = objects_with_kinds(parts)[0, :2].numpy()
+    parts.vehicles[0, VEHICLE_KINDS.index("bus"), 40, 8] = 5.0
+    rows = objects_with_kinds(parts, find_objects(parts))[0, :3].numpy()
     by_class = {OBJECTS[int(row[0])]: row for row in rows}
     assert SIGN_KINDS[int(by_class["sign"][6])] == "stop"
     assert INTENTS[int(by_class["pedestrian"][6])] == "crosses"
+    assert VEHICLE_KINDS[int(by_class["vehicle"][6])] == "bus"
     np.testing.assert_allclose(by_class["sign"][2:6], [20.5 / 80 - 0.05, 10.5 / 48 - 0.1, 0.1, 0.2], atol=1e-5)
 
 

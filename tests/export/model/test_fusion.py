@@ -7,11 +7,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the export tier is not installed: no torch")
 
+from calibration.confidence import Confidence, Kind  # noqa: E402
 from export.evaluation.runner import open_engines  # noqa: E402
 from export.lower import lower, store_half  # noqa: E402
 from export.model.contract import FUSE_OUTPUTS  # noqa: E402
 from export.model.fusion import STATE, FuseNet, FuseStep, nearest_distance  # noqa: E402
-from export.model.labels import MODALITIES  # noqa: E402
+from export.model.labels import MODALITIES, PRESSING_INTENTS, SOUND_EVENTS  # noqa: E402
 from export.model.layers import EMBEDDING  # noqa: E402
 from export.model.strategies import FEATURES, STRATEGIES  # noqa: E402
 
@@ -118,3 +119,24 @@ def test_the_engine_gives_what_the_module_gives(strategy: str) -> None:
     for name, tolerance in (("whole", 2e-5), ("half", 5e-3)):
         for value, right in zip(sessions[name].run(OUTPUTS, feed), expected):
             np.testing.assert_allclose(value, right, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("head", "labels", "kind"), [("sound_events", SOUND_EVENTS, "multi"), ("intent", PRESSING_INTENTS, "single")]
+)
+def test_a_tempered_head_says_what_its_confidence_would_make_of_it(
+    head: str, labels: tuple[str, ...], kind: Kind
+) -> None:
+    step = step_of("intermediate")
+    rng = np.random.default_rng(1)
+    warmth = rng.uniform(0.5, 2.0, len(labels)) if kind == "multi" else np.full(len(labels), 1.7)
+    bias = rng.normal(size=len(labels)) if kind == "multi" else np.zeros(len(labels))
+    nothing = (None,) * len(labels)
+    learned = Confidence(kind, labels, tuple(warmth), tuple(bias), (), nothing, 0.5, nothing, 0.1, None, {}, {})
+    given = [*(unit(1, i) for i in range(COUNT)), torch.ones(1, COUNT), torch.tanh(unit(1, 3, STATE))]
+    with torch.no_grad():
+        before = step(*given)[FUSE_OUTPUTS.index(head)].numpy()
+        step.net.temper(head, learned.temperatures, learned.biases)
+        after = step(*given)[FUSE_OUTPUTS.index(head)].numpy()
+    np.testing.assert_allclose(after, learned.apply(before), atol=1e-5)
+    assert np.abs(after - before).max() > 0.01
