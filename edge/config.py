@@ -5,7 +5,7 @@
     [weights]            # how much each score counts in the hardness
     alarm = 0.6
     [scenes]             # when a hard scene opens, and what it may cost
-    open_at = 0.38
+    open_at = 0.32
     [streams.lidar]      # a row of the stream table
     worth = 2.0
 

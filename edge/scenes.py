@@ -37,8 +37,8 @@ class SceneConfig:
         duplicate_cosine: a scene whose hardest frame is nearer than this to a queued one's is refused.
     """
 
-    open_at: float = 0.38
-    close_below: float = 0.3
+    open_at: float = 0.32
+    close_below: float = 0.25
     smoothing: float = 0.2
     pre_roll_ns: int = 2 * SECOND
     post_roll_ns: int = 2 * SECOND
