@@ -53,6 +53,7 @@ class Histogram:
         shift = _shift(max(-low, high))
         flat = values.reshape(-1)
         index = np.floor(np.ldexp(flat, -shift)).astype(np.int64) + SIDE
+        index[(flat < 0) & (index == SIDE)] -= 1  # so small beside the widest that it underflowed to -0
         dense = np.bincount(index, minlength=2 * SIDE)
         zeros = int(flat.size - np.count_nonzero(flat))
         dense[SIDE] -= zeros

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -19,6 +19,7 @@ VALUES = arrays(
 
 
 @given(st.lists(VALUES, min_size=2, max_size=4))
+@example([np.array([2.0**38], np.float32), np.array([-(2.0**-120)], np.float32)])
 def test_merging_in_any_order_equals_counting_all_at_once(parts: list[np.ndarray]) -> None:
     whole = Histogram.of(np.concatenate(parts))
     for order in itertools.permutations(parts):
