@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 
 from edge.bundle import REFERENCE
-from export.evaluation import metrics
-from export.evaluation.real import real_figures, sound_of
+from export.evaluation.real import real_figures, sound_of, told_apart
 from export.evaluation.runner import open_bundle
 
 HERE = Path(__file__).resolve().parent
@@ -106,11 +105,8 @@ def _heard(paths: list[Path]) -> np.ndarray:
 
 
 def _figures(scores: np.ndarray, labels: list[str], wanted: tuple[str, ...], truth: list[bool]) -> dict[str, Any]:
-    score, right = scores[:, [labels.index(name) for name in wanted]].max(1), np.array(truth, np.int64)
-    return {
-        "clips": int(right.sum()), "auroc": metrics.auroc(score, right), "ap": metrics.average_precision(score, right),
-        "chance_ap": float(right.mean()),
-    }  # fmt: skip
+    score = scores[:, [labels.index(name) for name in wanted]].max(1)
+    return told_apart(score, np.array(truth, np.int64))
 
 
 if __name__ == "__main__":

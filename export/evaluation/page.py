@@ -6,6 +6,8 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from export.evaluation.twins import shares
+
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1c2128;background:#fff;max-width:1240px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.2rem;margin-top:2.4rem;border-bottom:1px solid #d0d7de}
@@ -148,13 +150,9 @@ def _twin(found: Mapping[str, Any]) -> str:
         f"<p>Both lowerings on {ways[0]['frames']} frames: share of equal answers, and of embedding values at most one "
     )
     note += "quantum (the largest magnitude over 127) apart; operator by operator, and by this machine's kernels.</p>"
-    shares = [{**way["top"], **_quanta(way["within_a_quantum"])} for way in ways]
-    rows = [[name, *(f"{100 * share[name]:.3f} %" for share in shares)] for name in shares[0]]
+    told = [shares(way) for way in ways]
+    rows = [[name, *(f"{100 * way[name]:.3f} %" for way in told)] for name in told[0]]
     return note + _table(["", "as written", "by kernels"], rows)
-
-
-def _quanta(within: Mapping[str, float]) -> dict[str, float]:
-    return {f"{name} embedding, within a quantum": share for name, share in within.items()}
 
 
 def _strategies(found: Mapping[str, Any]) -> str:

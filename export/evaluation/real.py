@@ -60,11 +60,8 @@ def esc10_figures(sessions: Sessions, folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{folder / 'meta.csv'}: expected clips in the folder, got none of those that it names")
     scores = np.stack([heard(sessions, folder / row["filename"]) for row in rows])
     rain = np.array([row["category"] == "rain" for row in rows], np.int64)
-    score = scores[:, SOUND_EVENTS.index("rain")]
-    return {
-        "clips": len(rows), "rain_clips": int(rain.sum()), "auroc": metrics.auroc(score, rain),
-        "ap": metrics.average_precision(score, rain), "chance_ap": float(rain.mean()),
-    }  # fmt: skip
+    told = told_apart(scores[:, SOUND_EVENTS.index("rain")], rain)
+    return {**told, "clips": len(rows), "rain_clips": told["clips"]}
 
 
 def sonyc_figures(sessions: Sessions, folder: Path) -> dict[str, Any]:
@@ -76,11 +73,16 @@ def sonyc_figures(sessions: Sessions, folder: Path) -> dict[str, Any]:
     for label, events in SONYC_EVENTS.items():
         truth = np.array([label in row["sonyc_labels"].split("|") for row in rows], np.int64)
         score = scores[:, [SOUND_EVENTS.index(event) for event in events]].max(1)
-        found[label] = {
-            "clips": int(truth.sum()), "auroc": metrics.auroc(score, truth),
-            "ap": metrics.average_precision(score, truth), "chance_ap": float(truth.mean()),
-        }  # fmt: skip
+        found[label] = told_apart(score, truth)
     return found
+
+
+def told_apart(score: NDArray[np.floating], truth: NDArray[np.int64]) -> dict[str, Any]:
+    """How well a score tells the clips of which something is true from the others."""
+    return {
+        "clips": int(truth.sum()), "auroc": metrics.auroc(score, truth),
+        "ap": metrics.average_precision(score, truth), "chance_ap": float(truth.mean()),
+    }  # fmt: skip
 
 
 def heard(sessions: Sessions, path: Path) -> NDArray[np.float32]:

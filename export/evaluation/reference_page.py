@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from export.evaluation.twins import shares
+
 BESIDE = Path(__file__).parents[1] / "reference"  # strategies.json, real.json, captions.json, twin.json
 INTRO = """# The reference bundle
 
@@ -140,8 +142,9 @@ def _strategies(found: Mapping[str, Any]) -> str:
     ]
     note = (
         f"Each trained for {found['steps']} steps on the same embeddings with the same seed (float, held-out worlds): "
-        "`python -m export.evaluation.strategies --weights export/reference/weights.npz --out "
-        "export/reference/strategies.json`. `early` looks at the encoders' features and can't be packed.\n\n"
+        "`python -m export.evaluation.strategies --weights export/reference/weights.npz "
+        f"--steps {found['steps']} --out export/reference/strategies.json`. "
+        "`early` looks at the encoders' features and can't be packed.\n\n"
     )
     return note + _table(head, rows)
 
@@ -159,11 +162,8 @@ def _parity(figures: Mapping[str, Any]) -> str:
 
 def _twin(found: Mapping[str, Any]) -> str:
     ways = [found[way] for way in ("as_written", "by_kernels")]
-    shares = [
-        {**way["top"], **{f"{name} embedding, within a quantum": x for name, x in way["within_a_quantum"].items()}}
-        for way in ways
-    ]
-    rows = [[name, *(f"{100 * share[name]:.3f} %" for share in shares)] for name in shares[0]]
+    told = [shares(way) for way in ways]
+    rows = [[name, *(f"{100 * way[name]:.3f} %" for way in told)] for name in told[0]]
     note = (
         f"`roadfuse evaluate edge/bundles/reference --twin {found['lowering']}`: the share of equal answers of "
         f"`{found['lowering']}` and `x86` on {ways[0]['frames']} held-out frames, and of embedding values at most one "

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
+from export.evaluation.figures import ALL
 from export.evaluation.heads import Figures
 from export.evaluation.runner import F32, Encoded, Sessions, encode, fuse
 from export.model.labels import MODALITIES
 from export.training.dataset import Split
 
-ALL = (True, True, True, True)
 QUANTUM = 127.0  # steps of an int8 output's largest magnitude
 
 
@@ -34,6 +36,12 @@ def agreement(shipped: Sessions, other: Sessions, split: Split) -> Figures:
             name: _within(own.embeddings[:, i], twin.embeddings[:, i]) for i, name in enumerate(MODALITIES)
         },
     }
+
+
+def shares(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """All of what `agreement` found, by what it is of."""
+    within = {f"{name} embedding, within a quantum": share for name, share in found["within_a_quantum"].items()}
+    return {**found["top"], **within}
 
 
 def _same_top(first: F32, second: F32) -> float:

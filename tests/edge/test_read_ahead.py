@@ -96,6 +96,7 @@ def test_a_reader_that_nobody_asks_ends_when_it_is_closed_or_forgotten(drive: Pa
         assert process.stdin is not None
         process.stdin.close()  # as when its owner is killed
         assert process.wait(60) == 0
+        forgotten.close()
 
 
 def test_the_reader_ends_with_the_process_it_reads_for(drive: Path) -> None:
