@@ -34,7 +34,7 @@ venv-package:
 	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq python3-venv
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[edge-cpu,import,world,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[edge-cpu,align,import,world,dev]'
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.installed
@@ -87,6 +87,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/replay.py
 	$(BIN)/python benchmarks/drive.py
+	$(BIN)/python benchmarks/time_warping.py
 	$(BIN)/python benchmarks/real_sounds.py
 
 train: $(VENV)/.torch
@@ -102,7 +103,7 @@ pythons:
 constraints: $(VENV)/.installed
 	$(BIN)/python -m pip install -q uv
 	$(BIN)/uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url --upgrade \
-		--extra edge-cpu --extra import --extra world --extra viz --extra rtx --extra dev pyproject.toml -o constraints.txt
+		--extra edge-cpu --extra align --extra import --extra world --extra viz --extra rtx --extra dev pyproject.toml -o constraints.txt
 
 clean:
 	rm -rf $(OUT) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -8,6 +8,7 @@
     ├── SourceError               a foreign recording can't be imported
     ├── BundleError               a bundle is missing, incomplete, altered or does not fit
     ├── DeviceError               the GPU, its driver or its libraries are missing or refuse
+    ├── AlignmentError            two signals can't be compared: not finite, not in order, no path inside the band
     └── ReplayDiverged            a recomputed decision differs from the recorded one
 
 A message says what, expected and got.
@@ -57,6 +58,10 @@ class BundleError(RoadfuseError):
 
 class DeviceError(RoadfuseError):
     """The GPU, its driver or its libraries are missing, or refuse what is asked."""
+
+
+class AlignmentError(RoadfuseError):
+    """Signals that can't be aligned: empty, not finite, out of order, or with no path inside the band."""
 
 
 class ReplayDiverged(RoadfuseError):
