@@ -24,11 +24,12 @@ LANES = 64
 START, DIAGONAL, UP, LEFT = 0, 1, 2, 3  # where a cell's path comes from: (i-1, j-1), (i-1, j), (i, j-1)
 
 
-def _compiled(function: Any) -> Any:
+def compiled(function: Any) -> Any:
+    """Machine code at the first call, kept beside the source or in the user's cache; holds no lock while it runs."""
     return njit(cache=True, nogil=True, error_model="numpy")(function)
 
 
-@_compiled
+@compiled
 def _local(cost: F64, a: F64, b: F64, absolute: bool) -> None:
     """Cost of each cell of one diagonal; a, b: (d, cells)."""
     for axis in range(a.shape[0]):
@@ -47,13 +48,13 @@ def _local(cost: F64, a: F64, b: F64, absolute: bool) -> None:
                 cost[k] += (x[k] - y[k]) * (x[k] - y[k])
 
 
-@_compiled
+@compiled
 def _step(out: F64, cost: F64, diagonal: F64, up: F64, left: F64, weight: float) -> None:
     for k in range(len(out)):
         out[k] = min(diagonal[k] + weight * cost[k], min(up[k], left[k]) + cost[k])
 
 
-@_compiled
+@compiled
 def _single(
     out: F64, before: F64, last: F64, a: F64, b: F64, low: int, count: int, shift: int, weight: float, absolute: bool
 ) -> None:
@@ -70,7 +71,7 @@ def _single(
             found[k] = min(diagonal[k] + weight * local, min(up[k], left[k]) + local)
 
 
-@_compiled
+@compiled
 def _whence(code: U8, cost: F64, diagonal: F64, up: F64, left: F64, weight: float) -> None:
     """Ties go to the diagonal, then up, then left."""
     for k in range(len(code)):
@@ -79,7 +80,7 @@ def _whence(code: U8, cost: F64, diagonal: F64, up: F64, left: F64, weight: floa
         code[k] = DIAGONAL if straight <= beside else (UP if up[k] <= left[k] else LEFT)
 
 
-@_compiled
+@compiled
 def pair(
     a: F64, b: F64, low: I64, high: I64, absolute: bool, weight: float, open_begin: bool, open_end: bool,
     codes: U8, starts: I64,
@@ -125,7 +126,7 @@ def pair(
     return best, end
 
 
-@_compiled
+@compiled
 def trace(codes: U8, starts: I64, low: I64, end_row: int, end_column: int) -> I64:
     """The path's cells (k, 2) from its begin to its end."""
     path = np.empty((end_row + end_column + 1, 2), np.int64)
@@ -142,7 +143,7 @@ def trace(codes: U8, starts: I64, low: I64, end_row: int, end_column: int) -> I6
         at -= 1
 
 
-@_compiled
+@compiled
 def diagonals(first: I64, last: I64, m: int) -> tuple[I64, I64]:
     """The rows of each anti-diagonal that lie inside the columns, first and last, (n + m - 1,) each; see dtw."""
     n = len(first)
@@ -157,7 +158,7 @@ def diagonals(first: I64, last: I64, m: int) -> tuple[I64, I64]:
     return low, high
 
 
-@_compiled
+@compiled
 def lanes(
     a: F32, b: F32, first: I64, last: I64, absolute: bool, weight: float, open_begin: bool, open_end: bool, out: F32
 ) -> None:
