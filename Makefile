@@ -88,6 +88,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/replay.py
 	$(BIN)/python benchmarks/drive.py
 	$(BIN)/python benchmarks/time_warping.py
+	$(BIN)/python benchmarks/camera_sound.py
 	$(BIN)/python benchmarks/real_sounds.py
 
 train: $(VENV)/.torch
