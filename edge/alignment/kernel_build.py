@@ -1,6 +1,6 @@
 """Builds the kernels: nvcc to one fatbin a family, with a manifest; or NVRTC to a cubin for the GPU that is here.
 
-    python -m edge.alignment.kernel_build [--check] [--out FOLDER]
+    python -m edge.alignment.kernel_build [--check | --table] [--out FOLDER]
 
 The fatbins hold machine code for Orin (sm_87), Hopper (sm_90), Thor (sm_110) and Blackwell (sm_120), and PTX from which
 a driver makes code for any other GPU since Turing. The bytes depend on the sources and the compiler alone.
@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from edge.alignment.kernels import FAMILIES, FOLDER, HEADER, MANIFEST
+from edge.alignment.kernels import FAMILIES, FOLDER, HEADER, MANIFEST, manifest
 from edge.errors import DeviceError
 
 TARGETS: Final = (87, 90, 110, 120)
@@ -41,10 +41,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the images (default: beside the sources)")
     parser.add_argument("--check", action="store_true", help="only compare the images with the sources; needs no nvcc")
+    parser.add_argument("--table", action="store_true", help="only print registers and spills of what is built")
     words = parser.parse_args(argv)
     try:
         if words.check:
             return _report_stale(words.out)
+        if words.table:
+            print(table(manifest()))
+            return 0
         built = build(words.out)
     except DeviceError as error:
         print(f"kernel_build: {error}", file=sys.stderr)
@@ -112,6 +116,17 @@ def stale(folder: Path = FOLDER) -> list[str]:
     if made["options"] != [*_LANGUAGE, *_NVCC]:
         return list(FAMILIES)
     return [family for family in FAMILIES if not _is_fresh(folder, family, made["families"].get(family, {}))]
+
+
+def table(made: dict[str, Any]) -> str:
+    """A manifest's registers a thread, and bytes spilled, as Markdown."""
+    targets = [f"sm_{sm}" for sm in TARGETS]
+    lines = ["| kernel | " + " | ".join(targets) + " | spilled |", "|---|" + "---|" * (len(targets) + 1)]
+    for family in FAMILIES:
+        for kernel, got in made["families"][family]["kernels"].items():
+            registers = " | ".join(str(got[target]["registers"]) for target in targets)
+            lines.append(f"| `{kernel}` | {registers} | {sum(got[target]['spill_bytes'] for target in targets)} |")
+    return "\n".join(lines)
 
 
 def source_sha256(family: str) -> str:

@@ -39,6 +39,12 @@ def test_every_family_is_built_and_has_its_kernels_without_spills() -> None:
             assert all(got["spill_bytes"] == 0 for got in targets.values())
 
 
+def test_the_page_on_kernels_shows_the_registers_of_what_is_built(capsys: pytest.CaptureFixture[str]) -> None:
+    assert kernel_build.main(["--table"]) == 0
+    page = (FOLDER.parents[2] / "docs" / "kernels.md").read_text()
+    assert capsys.readouterr().out in page
+
+
 def test_the_images_stay_small() -> None:
     assert sum(len(image(family)) for family in FAMILIES) < 400_000
 

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edge.alignment import dtw as cpu
 from edge.alignment import reference
 from edge.alignment.kernel_inputs import DtwInput, DtwOptions
+from edge.alignment.series import Series
 
 EVERY = [
     DtwOptions(symmetric2, absolute, begin, end)
@@ -119,6 +121,21 @@ def test_an_open_end_takes_the_first_of_equal_columns(bench: Any) -> None:
     b[0, :5] = 3
     _, (_, end), _ = _run(bench, a, b, ([2], [70]), _full(2, 70), DtwOptions(open_begin=True, open_end=True))
     assert end[0] == 5
+
+
+@pytest.mark.parametrize("options", EVERY, ids=str)
+def test_the_kernels_cost_and_path_are_the_cpus(bench: Any, random: Any, options: DtwOptions) -> None:
+    """Whole numbers, so that both are exact and all ties are true ones."""
+    a = random.integers(-3, 4, (2, 14, 2)).astype(np.float32)
+    b = random.integers(-3, 4, (2, 23, 2)).astype(np.float32)
+    ends: Any = {"open_begin": options.open_begin, "open_end": options.open_end}
+    ends["metric"] = "absolute" if options.absolute else "squared"
+    ends["pattern"] = "symmetric2" if options.symmetric2 else "symmetric1"
+    warp, wave, (*_, steps, count) = _run(bench, a, b, ([14, 14], [23, 23]), _full(14, 23), options, orders=(0, 7))
+    assert warp[0].tolist() == wave[0].tolist() == cpu.costs(a, b, **ends).tolist()
+    for q in range(2):
+        sides = [Series(np.arange(len(side)) * 10**6, side.astype(np.float64)) for side in (a[q], b[q])]
+        assert np.array_equal(steps[q, len(steps[q]) - count[q] :], cpu.warp(*sides, **ends).path)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -155,6 +155,7 @@ static void enter() {
   kernel(kernel_params);
   arrive(&end_order);
   wait(DONE, 0, 0);
+  abort();  // nobody may resume it; to return would end the process as if all were well
 }
 
 static unsigned next_random() {
@@ -283,7 +284,7 @@ static const char* launch(void (*function)(const void*), const void* params, con
     shared_bytes = memory[k] = static_cast<unsigned char*>(aligned_alloc(16, (size + 15) / 16 * 16));
     memset(shared_bytes, poison, size);
     if (!run_block(seed)) break;
-    for (size_t b = shared_size; b < size; b++)
+    for (size_t b = shared_size; b < size && !error[0]; b++)
       if (shared_bytes[b] != poison) snprintf(error, sizeof error, "shared memory is overrun at byte %zu", b);
 #ifndef __SANITIZE_THREAD__
     free(memory[k]), memory[k] = nullptr;
