@@ -69,6 +69,7 @@ def _usage(commands: dict[str, EntryPoint]) -> str:
 
 
 _SUMMARIES = {
+    "align": "how much later the sound is than the picture, and how sure that is",
     "import": "turn a foreign recording into a drive",
     "info": "what is in a drive: streams, rates, gaps, clocks",
     "import-model": "make a bundle of a foreign ONNX model",

@@ -20,6 +20,7 @@ from edge.samples import AudioChunk
 COLUMNS: Final = 30  # of blocks
 BLOCK_PX: Final = 6  # of the small picture, in which a moving lip is still more than a block's noise
 LEVEL_NS: Final = 10_000_000  # between levels of the sound
+SMALL_WIDTH_PX: Final = COLUMNS * BLOCK_PX
 _WINDOW_S: Final = 0.025
 _SILENCE: Final = 1e-9  # of mean square, full scale 1: keeps the logarithm of silence finite (-90 dB)
 _SECOND_NS: Final = 1_000_000_000
@@ -81,7 +82,7 @@ def shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Grey, COLUMNS blocks wide, the height whole blocks."""
     height, width = image.shape[:2]
     rows = max(round(height * COLUMNS / width), 1)
-    size = (COLUMNS * BLOCK_PX, rows * BLOCK_PX)
+    size = (SMALL_WIDTH_PX, rows * BLOCK_PX)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return np.asarray(small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
 

@@ -41,7 +41,7 @@ class Evidence:
 
     Attributes:
         lags_ns: (k,) how much later the sound is.
-        scores: (1 + SURROGATES, k) how well the sound fits, then how well each unrelated sound does.
+        scores: (1 + SURROGATES, k) how well the sound fits, then how well each unrelated sound does, times seconds.
         origin: (rows, columns, k) how much each block has to do with the sound at each lag.
     """
 
@@ -111,14 +111,20 @@ def camera_sound_evidence(
             if i == 0:
                 origin += np.float32(0.5) * found
     scores *= np.sqrt(counts / counts.max())  # a lag that shares less time is less sure
+    seconds = len(grid) * STEP_NS / _SECOND_NS  # so that, added up, a long stretch says more than a short one
+    scores *= seconds
+    origin *= np.float32(seconds)
     return Evidence(np.arange(-lags, lags + 1) * STEP_NS, scores, origin.reshape(*picture.shape, -1))
 
 
 def told(evidence: Evidence) -> Offset:
-    """The offset that all evidence speaks for, and how sure it is."""
+    """The offset that all evidence speaks for, and how sure it is: not at all where the best is the first or last lag,
+    for then it may well lie beyond."""
     scores = evidence.scores[0]
     peak = int(scores.argmax())
     offset_ns = int(evidence.lags_ns[peak]) + round(between(scores, peak) * STEP_NS)
+    if not 0 < peak < len(scores) - 1:
+        return Offset(offset_ns, 0.0)
     return Offset(offset_ns, confidence(float(scores.max()), evidence.scores[1:].max(axis=1)))
 
 

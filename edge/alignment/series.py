@@ -58,3 +58,12 @@ class Series:
     def later(self, shift_ns: int) -> Series:
         """The same, every instant later by `shift_ns`."""
         return Series(self.stamps_ns + shift_ns, self.values)
+
+    def between(self, start_ns: int, end_ns: int) -> Series:
+        """What lies from one instant to another, both included.
+
+        Raises:
+            AlignmentError: nothing does.
+        """
+        low, high = np.searchsorted(self.stamps_ns, (start_ns, end_ns + 1))
+        return Series(self.stamps_ns[low:high], self.values[low:high])

@@ -79,13 +79,30 @@ def decode_jpeg(jpeg: bytes) -> NDArray[np.uint8]:
     Raises:
         DriveFormatError: the bytes are no JPEG, or claim an absurd size.
     """
+    return _decoded(jpeg, colorspace="BGR")
+
+
+def decode_grey(jpeg: bytes, width_px: int) -> NDArray[np.uint8]:
+    """A JPEG as a small (height, width) uint8 grey picture, at least `width_px` wide where the JPEG is.
+
+    It is scaled while it is decoded, which takes a third of the time.
+
+    Raises:
+        DriveFormatError: as of `decode_jpeg`.
+    """
+    return _decoded(jpeg, colorspace="GRAY", min_width=width_px)[:, :, 0]
+
+
+def _decoded(jpeg: bytes, colorspace: str, min_width: int = 0) -> NDArray[np.uint8]:
     try:
         if (scans := jpeg.count(b"\xff\xda")) > MAX_JPEG_SCANS:
             raise DriveFormatError(f"camera picture: expected at most {MAX_JPEG_SCANS} scans, got {scans}")
         height, width, _, _ = simplejpeg.decode_jpeg_header(jpeg)
         if height * width > MAX_IMAGE_PX:
             raise DriveFormatError(f"camera picture: expected at most {MAX_IMAGE_PX} pixels, got {width}x{height}")
-        image: NDArray[np.uint8] = simplejpeg.decode_jpeg(jpeg, colorspace="BGR", fastdct=False)
+        image: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            jpeg, colorspace=colorspace, fastdct=False, min_width=min(min_width, width)
+        )
     except ValueError as error:
         raise DriveFormatError(f"camera picture: expected a JPEG, got {len(jpeg)} bytes ({error})") from None
     return image

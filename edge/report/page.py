@@ -10,6 +10,7 @@ from typing import Final
 from edge.drive.reader import DriveReader
 from edge.errors import DriveDamaged
 from edge.report.against_truth import against_truth
+from edge.report.alignment import picture_and_sound
 from edge.report.cards import card, row
 from edge.report.clippings import clip, film
 from edge.report.facts import accounts, facts_of, header
@@ -63,6 +64,7 @@ def page(path: Path, cards: int = CARDS) -> str:
         scenes,
         sketch(history),
         latency(history),
+        picture_and_sound(path),
         against_truth(history),
         accounts(facts, history),
         columns_json(history, columns, len(shots)),

@@ -6,13 +6,16 @@ import rerun as rr
 import rerun.blueprint as rrb
 
 from edge.report.history import History
+from edge.viewer.alignment import LATER, MATRIX, SIGNALS, WORDS
 from edge.viewer.decisions import EVENTS, LIKELY
 from edge.viewer.sensors import CAMERA, MAP, TIMELINE
 
 _MAX_CURVES = 12
 
 
-def layout(present: set[str], history: History | None, duration_s: float, *, map_tiles: bool) -> rrb.Blueprint:
+def layout(
+    present: set[str], history: History | None, duration_s: float, *, map_tiles: bool, aligned: bool
+) -> rrb.Blueprint:
     """The blueprint for what is there.
 
     Args:
@@ -20,6 +23,7 @@ def layout(present: set[str], history: History | None, duration_s: float, *, map
         history: of the run; None for a drive without decisions.
         duration_s: of the drive.
         map_tiles: show GNSS on a map, whose tiles come from the network.
+        aligned: how the sound runs along the picture is there too.
     """
     begin, end = (rr.TimeRangeBoundary.absolute(seconds=at_s) for at_s in (0.0, duration_s))
     axis = rrb.TimeAxis(view_range=rr.TimeRange(start=begin, end=end))
@@ -36,7 +40,10 @@ def layout(present: set[str], history: History | None, duration_s: float, *, map
     if below:
         left.append(rrb.Horizontal(*below))
     right = [] if history is None else _decided(history, axis)
-    right.append(rrb.Tabs(*_motion(present, history, axis), name="Motion"))
+    tabs: list[rrb.View | rrb.Container] = [*_motion(present, history, axis)]
+    if aligned:
+        tabs.append(_alignment(axis))
+    right.append(rrb.Tabs(*tabs, name="Motion"))
     shares = [2.0] * len(right)
     if history is not None:
         columns = rrb.TextLogColumns(timeline_columns=[TIMELINE], text_log_columns=["LogLevel", "Body"])
@@ -82,6 +89,13 @@ def _motion(present: set[str], history: History | None, axis: rrb.TimeAxis) -> l
             _series(axis, "Latency (ms)", ["/decision/latency_ms"]),
         ]
     return views
+
+
+def _alignment(axis: rrb.TimeAxis) -> rrb.Container:
+    matrix = rrb.Spatial2DView(origin=MATRIX, name="Cost by time and lag")
+    words = rrb.TextDocumentView(origin=WORDS, name="Offset")
+    curves = [_series(axis, "Signals", [f"{SIGNALS}/**"]), _series(axis, "Sound later (ms)", [LATER])]
+    return rrb.Vertical(words, *curves, matrix, row_shares=[1, 2, 2, 3], name="Picture and sound")
 
 
 def _series(time: rrb.TimeAxis, name: str, contents: list[str], top: float | None = None) -> rrb.TimeSeriesView:

@@ -14,6 +14,7 @@ from edge.report.gather import gather
 from edge.report.history import History, Track
 from edge.report.map import metres
 from edge.streams import STREAMS
+from edge.viewer.alignment import alignment_of, log_alignment
 from edge.viewer.decisions import log_decisions
 from edge.viewer.layout import layout
 from edge.viewer.sensors import SensorLog
@@ -45,7 +46,9 @@ def record(path: Path, out: Path, *, map_tiles: bool = False) -> list[DriveDamag
         history = _history(drive)
         recording = rr.RecordingStream(APPLICATION, recording_id=f"{path.name}-{span_ns[0]}")
         duration_s = history.duration_s if history is not None else (span_ns[1] - span_ns[0]) / 1e9
-        recording.save(out, default_blueprint=layout(present, history, duration_s, map_tiles=map_tiles))
+        alignment = alignment_of(path) if {"camera", "audio"} <= present else None
+        first_seen = layout(present, history, duration_s, map_tiles=map_tiles, aligned=alignment is not None)
+        recording.save(out, default_blueprint=first_seen)
         log = SensorLog(recording, history.first_ns if history is not None else span_ns[0])
         for message in drive.messages(topics=log.topics):
             log.add(message)
@@ -53,6 +56,8 @@ def record(path: Path, out: Path, *, map_tiles: bool = False) -> list[DriveDamag
         if history is not None:
             log_decisions(recording, log, drive, history)
             _log_track(recording, log, history.track)
+        if alignment is not None:
+            log_alignment(recording, log, alignment)
         recording.disconnect()  # the file is whole only then
     return damages
 

@@ -65,6 +65,10 @@ def test_a_recording_holds_sensors_decisions_events_and_a_layout(decided: Path, 
         "/decision/hears/siren",
         "/decision/missing/camera",
         "/decision/events",
+        "/alignment/signal/picture",
+        "/alignment/signal/sound",
+        "/alignment/later_ms",
+        "/alignment/matrix/path",
     ):
         assert entity in found, entity
     assert "blueprint" in found.lower()

@@ -126,3 +126,9 @@ def test_the_command_writes_the_page_beside_the_drive(
     assert command.main([str(decided[0])]) == 0
     assert decided[0].with_suffix(".html").read_text(encoding="utf-8") == report
     assert "decided.html" in capsys.readouterr().out
+
+
+def test_the_page_shows_whether_picture_and_sound_keep_the_same_time(report: str, elements: Elements) -> None:
+    found = elements(report)
+    assert found.all("section", id="picture-and-sound")
+    assert "Cost of taking two instants for one" in found.text and "(confidence " in found.text
