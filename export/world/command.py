@@ -16,6 +16,7 @@ from tqdm import tqdm
 from edge.drive import topics
 from edge.drive.writer import DriveWriter
 from edge.errors import ConfigError
+from export.world.bumps import SURFACES
 from export.world.delivery import WorldEvent
 from export.world.faults import KINDS, STREAMS, parse_fault
 from export.world.scenario import LIGHTS, SCENARIOS, WEATHERS
@@ -35,6 +36,7 @@ def main(argv: list[str]) -> int:
         tuple(parse_fault(text) for text in options.fault),
         lidar=not options.no_lidar,
         town=options.town,
+        surface=options.surface,
     )
     cv2.setNumThreads(1)
     summary = _record(config, options.out, quiet=options.json or not sys.stderr.isatty())
@@ -53,6 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--town", type=int, help="0..199 training, 200..249 validation, 300..399 held out (default: drawn)"
     )
+    parser.add_argument(
+        "--surface", default="smooth",
+        help=", ".join(SURFACES) + " (default smooth): on a rough road joints, covers and holes jolt and thump",
+    )  # fmt: skip
     parser.add_argument(
         "--fault", action="append", default=[], metavar="STREAM:KIND[@START-END][=VALUE]",
         help=f"repeatable; streams {', '.join(STREAMS)}; kinds {', '.join(KINDS)}; times in drive seconds",
@@ -82,6 +88,8 @@ def _record(config: WorldConfig, out: Path, quiet: bool) -> dict[str, Any]:
         "town": str(town_of(config.seed) if config.town is None else config.town),
         "faults": " ".join(f"{f.name}@{f.start_s:g}-{f.end_s:g}={f.value:g}" for f in config.faults),
     }
+    if config.surface != "smooth":  # drives of before this option keep their bytes
+        metadata["surface"] = config.surface
     total = round(config.seconds * config.fps)
     with DriveWriter(out, metadata=metadata) as drive, tqdm(total=total, unit="frame", disable=quiet) as progress:
         for event in simulate(config):

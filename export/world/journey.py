@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from export.world.bumps import Bump, lay
 from export.world.driver import Driver
 from export.world.pedestrians import Crosser, crosser_track, make_crosser, walkers
 from export.world.road import LEAD_IN_M, Road, build_road
@@ -47,7 +48,7 @@ class Siren:
 
 @dataclass(frozen=True, slots=True)
 class Journey:
-    """The worked-out drive; crossings and halts are stations."""
+    """The worked-out drive; crossings and halts are stations, bumps lie along the road in order."""
 
     road: Road
     ego: Track
@@ -57,25 +58,28 @@ class Journey:
     halts_m: tuple[float, ...]
     horns: tuple[Horn, ...]
     sirens: tuple[Siren, ...]
+    bumps: tuple[Bump, ...] = ()
 
 
-def undertake(seed: int, town: Town, scenario: Scenario, seconds: float) -> Journey:
-    """Works the journey out."""
+def undertake(seed: int, town: Town, scenario: Scenario, seconds: float, surface: str = "smooth") -> Journey:
+    """Works the journey out; `surface` is one of bumps.SURFACES."""
     road = build_road(seed, scenario.stretches, seconds, scenario.winding)
     worker = _Undertaking(seed, town, road, scenario)
     steps = math.ceil((seconds + TAIL_S) / STEP_S) + 1
     for step in range(steps):
         worker.step(step)
     people = [crosser_track(crosser, road) for crosser, _ in worker.crossers]
+    ego = worker.ego.track()
     return Journey(
         road,
-        worker.ego.track(),
+        ego,
         tuple(worker.traffic.tracks()),
         (*people, *walkers(seed, road, steps, scenario.crowd)),
         tuple(sorted(worker.crossings)),
         tuple(worker.halts),
         tuple(worker.horns),
         tuple(worker.sirens),
+        lay(seed, road, ego) if surface == "rough" else (),
     )
 
 

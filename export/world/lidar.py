@@ -51,7 +51,7 @@ class Lidar:
         level = np.stack([own[..., 0] * c + own[..., 2] * s, own[..., 1], own[..., 2] * c - own[..., 0] * s], axis=-1)
         distance, shine = self._ground(level, scene)
         for box in _boxes(scene):
-            self._hit(level, distance, shine, *box)
+            self._hit(level, distance, shine, UP_M + scene.pose.heave_m, *box)
         rng = generator(self._seed, "lidar", number)
         measured = distance + rng.normal(0.0, NOISE_M, distance.shape)
         kept = distance < RANGE_M
@@ -68,13 +68,13 @@ class Lidar:
     def _ground(self, level: F64, scene: Scene) -> tuple[F64, F64]:
         down = -level[..., 2]
         with np.errstate(divide="ignore"):
-            distance = np.where(down > 1e-3, UP_M / np.maximum(down, 1e-3), np.inf)
+            distance = np.where(down > 1e-3, (UP_M + scene.pose.heave_m) / np.maximum(down, 1e-3), np.inf)
         wet = {"rain": 0.4, "snow": 2.2}.get(scene.air.weather, 1.0)
         shine = np.full(distance.shape, 0.18 * wet) * np.clip(down * 4.0, 0.05, 1.0) ** 0.5
         return distance, shine
 
     def _hit(
-        self, level: F64, distance: F64, shine: F64, x_m: float, y_m: float, turn_rad: float,
+        self, level: F64, distance: F64, shine: F64, up_m: float, x_m: float, y_m: float, turn_rad: float,
         size_m: tuple[float, float, float], base_m: float, reflectance: float,
     ) -> None:  # fmt: skip
         """Shortens the rays that meet one upright box (slab test in the box's own axes)."""
@@ -96,7 +96,7 @@ class Lidar:
         for direction, origin, low, high in (
             (dx, px, -0.5 * size_m[0], 0.5 * size_m[0]),
             (dy, py, -0.5 * size_m[1], 0.5 * size_m[1]),
-            (rays[..., 2], UP_M, base_m, base_m + size_m[2]),
+            (rays[..., 2], up_m, base_m, base_m + size_m[2]),
         ):
             safe = np.where(np.abs(direction) < 1e-9, 1e-9, direction)
             a, b = (low - origin) / safe, (high - origin) / safe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge.samples import GnssFix, ImuSample, VehicleState
 from export.world import can
+from export.world.bumps import WHEELBASE_M, Bump, blows, ride
 from export.world.road import Road
 from export.world.seeds import generator
 from export.world.track import Track
@@ -18,14 +20,14 @@ F64 = NDArray[np.float64]
 
 RATE_HZ = 200
 GRAVITY_MPS2 = 9.80665
-WHEELBASE_M, TRACK_WIDTH_M, STEERING_RATIO = 2.7, 1.55, 15.5
+TRACK_WIDTH_M, STEERING_RATIO = 1.55, 15.5
 PITCH_PER_MPS2 = 0.0035  # nose dives by this much (rad) per m/s2 of braking
 EQUATOR_M, FLATTENING = 6_378_137.0, 1.0 / 298.257223563
 
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """The ego at one instant: world position (m), heading and nose-down pitch (rad), speed (m/s), rates."""
+    """The ego at one instant: world position (m), heading and nose-down pitch (rad), speed (m/s), rates, heave (m)."""
 
     x_m: float
     y_m: float
@@ -34,6 +36,7 @@ class Pose:
     speed_mps: float
     yaw_rate_radps: float
     acceleration_mps2: float
+    heave_m: float = 0.0
 
     def to_ego(self, x_m: F64, y_m: F64) -> tuple[F64, F64]:
         """World points as forward and left distances (m) from the ego's middle."""
@@ -45,7 +48,7 @@ class Pose:
 class Motion:
     """The ego's pose at any time of the drive, and the inertial quantities that belong to it."""
 
-    def __init__(self, seed: int, road: Road, ego: Track) -> None:
+    def __init__(self, seed: int, road: Road, ego: Track, bumps: Sequence[Bump] = ()) -> None:
         self._seed = seed
         times = ego.times_s()
         self.time_s = np.arange(round(times[-1] * RATE_HZ)) / RATE_HZ
@@ -57,7 +60,9 @@ class Motion:
         self.heading_rad = _smooth(reference + np.arctan2(drift, np.maximum(self.speed_mps, 2.0)), 21)
         self.s_m, self.d_m = s, d
         self.acceleration_mps2 = np.interp(self.time_s, times, ego.acceleration_mps2)
-        self.pitch_rad = self._pitch()
+        self.blows = blows(bumps, self.time_s, s, self.speed_mps)
+        self.heave_m, jolted_rad, self._lift_mps2 = ride(self.blows, self.time_s)
+        self.pitch_rad = self._pitch() + jolted_rad
         self.yaw_rate_radps = np.gradient(self.heading_rad, 1.0 / RATE_HZ)
         ax = np.gradient(np.gradient(self.x_m, 1.0 / RATE_HZ), 1.0 / RATE_HZ)
         ay = np.gradient(np.gradient(self.y_m, 1.0 / RATE_HZ), 1.0 / RATE_HZ)
@@ -87,7 +92,7 @@ class Motion:
 
         return Pose(
             lerp(self.x_m), lerp(self.y_m), lerp(self.heading_rad), lerp(self.pitch_rad), lerp(self.speed_mps),
-            lerp(self.yaw_rate_radps), lerp(self.acceleration_mps2),
+            lerp(self.yaw_rate_radps), lerp(self.acceleration_mps2), lerp(self.heave_m),
         )  # fmt: skip
 
     def station_m(self, time_s: float) -> tuple[float, float]:
@@ -110,6 +115,7 @@ class Motion:
         accel[:, 0] = forward * np.cos(pitch) - GRAVITY_MPS2 * np.sin(pitch)
         accel[:, 1] = np.interp(time_s, self.time_s, self.left_mps2)
         accel[:, 2] = GRAVITY_MPS2 * np.cos(pitch) + forward * np.sin(pitch)
+        accel[:, 2] += np.interp(time_s, self.time_s, self._lift_mps2)
         accel += self._accel_bias + rng.normal(0.0, 1.0, (count, 3)) * shake * np.array([0.6, 0.6, 1.4])
         gyro = np.zeros((count, 3))
         gyro[:, 1] = pitch_rate

@@ -12,6 +12,7 @@ from edge.drive import codec, topics
 from edge.errors import ConfigError
 from edge.samples import AudioChunk, Frame, Sweep
 from export.world import can, rig
+from export.world.bumps import SURFACES
 from export.world.camera.camera import Camera
 from export.world.delivery import Delivery, WorldEvent
 from export.world.faults import Fault
@@ -48,9 +49,11 @@ class WorldConfig:
     fps: int = 20
     lidar: bool = True
     town: int | None = None
+    surface: str = "smooth"
 
     def __post_init__(self) -> None:
         require("scenario", self.scenario, SCENARIOS)
+        require("surface", self.surface, SURFACES)
         if self.weather is not None:
             require("weather", self.weather, WEATHERS)
         if self.light is not None:
@@ -101,10 +104,10 @@ class _Drive:
         self.town = town_of(config.seed) if config.town is None else config.town
         self.faults = (*own, *config.faults)
         place = town(self.town)
-        journey = undertake(config.seed, place, scenario, config.seconds)
+        journey = undertake(config.seed, place, scenario, config.seconds, config.surface)
         weather = Weather(config.seed, scenario)
         self.road = journey.road
-        self.motion = Motion(config.seed, journey.road, journey.ego)
+        self.motion = Motion(config.seed, journey.road, journey.ego, journey.bumps)
         self.stage = Stage(journey, build_scenery(config.seed, place, scenario, journey), weather, self.motion)
         self.camera = Camera(config.seed, place, journey, weather, config.width_px, config.height_px)
         self.lidar = Lidar(config.seed)

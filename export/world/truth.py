@@ -133,7 +133,9 @@ def _lanes(scene: Scene, road: Road, lens: Lens) -> list[TrueLane]:
         else:
             d = -(road.half_median_m[i] + boundary * road.lane_width_m[i])
         x, y = scene.pose.to_ego(*road.position(stations, d)[:2])
-        pixels, depth = lens.project(np.stack([x, y, np.zeros_like(x)], axis=-1), scene.pose.pitch_rad)
+        pixels, depth = lens.project(
+            np.stack([x, y, np.zeros_like(x)], axis=-1), scene.pose.pitch_rad, scene.pose.heave_m
+        )
         inside = (depth > 1.0) & (stations < section.end_m) & (pixels[:, 0] >= 0) & (pixels[:, 0] < lens.width_px)
         inside &= (pixels[:, 1] >= 0) & (pixels[:, 1] < lens.height_px)
         if kind == "dashed":  # not painted where the lane tapers off

@@ -64,7 +64,7 @@ class Camera:
         sun = sun_direction(self._weather.sun_azimuth_rad, self._weather.sun_elevation_rad, pose.heading_rad)
         cast_shadows(picture, scene, self.lens, sun)
         placed = [*self._fixtures(scene), *(self._body(body, scene) for body in scene.bodies if self._ahead(body))]
-        seen, hidden = self._painter.paint(picture, placed, pose.pitch_rad, air, sun, lamps)
+        seen, hidden = self._painter.paint(picture, placed, pose, air, sun, lamps)
         self._film.finish(picture, frame, air, covered)
         if frame % 200 == 0:
             self._forget(scene)

@@ -34,7 +34,7 @@ class Grain:
         )
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         grain = cv2.warpPerspective(self._texture, matrix, (width, rows), flags=flags, borderMode=cv2.BORDER_WRAP)
-        distance = self._lens.ground_depth_m(pose.pitch_rad)[top : top + rows]
+        distance = self._lens.ground_depth_m(pose.pitch_rad, pose.heave_m)[top : top + rows]
         weight = np.clip(1.25 - 1.25 * distance / SIGHT_M, 0.0, 1.0)
         weight[:13] = 0.0
         key = np.repeat((weight * 255).astype(np.uint8)[:, None], width, axis=1)
@@ -44,10 +44,10 @@ class Grain:
     def _texels(self, pixels: NDArray[np.float64], top: int, pose: Pose) -> NDArray[np.float64]:
         """Texture coordinates of the ground seen at picture positions (u, v below `top`)."""
         lens = self._lens
-        depth = lens.ground_depth_m(pose.pitch_rad)
+        depth = lens.ground_depth_m(pose.pitch_rad, pose.heave_m)
         ahead = depth[np.minimum(top + pixels[:, 1].astype(np.int64), lens.height_px - 1)]
         angle = lens.down_rad + pose.pitch_rad
-        along = ahead * math.cos(angle) + lens.up_m * math.sin(angle)
+        along = ahead * math.cos(angle) + (lens.up_m + pose.heave_m) * math.sin(angle)
         left = -(pixels[:, 0] - 0.5 * lens.width_px) / lens.focal_px * along
         forward = ahead + lens.forward_m
         c, s = math.cos(pose.heading_rad), math.sin(pose.heading_rad)

@@ -10,7 +10,7 @@ from export.world.camera.grain import Grain
 from export.world.camera.ground_light import GroundLight
 from export.world.camera.lens import SHIFT, Lens, fixed_corners
 from export.world.camera.light import air_colour
-from export.world.camera.markings import Edges, dashes, patches, zebras
+from export.world.camera.markings import Edges, bumps, dashes, patches, zebras
 from export.world.journey import Journey
 from export.world.motion import Pose
 from export.world.road import Road, Section
@@ -26,6 +26,8 @@ SIGHT_M = 190
 STATIONS = np.unique(np.round(np.concatenate([np.arange(-2, 14, 2), np.geomspace(14, SIGHT_M, 26)])).astype(np.int64))
 NEAREST_M = 2.2  # ground nearer than this is below the picture
 WET_TONE = 0.72
+TAR, HOLLOW = 0.55, 0.42  # tones of joints and covers, and of holes, on the asphalt
+BUMP_SIGHT_M = 70.0
 SNOW = np.array([238.0, 236.0, 232.0])
 VERGE_OF = {"urban": "paving", "tunnel": "gravel", "highway": "grass", "residential": "grass"}
 
@@ -53,6 +55,7 @@ class Ground:
         self._edges = Edges(self.road)
         self.dashes = dashes(self.road)
         self.zebras = zebras(journey)
+        self._joints, self._holes = bumps(journey)
         self._patches = patches(rng, self.road)
 
     def draw(self, picture: U8, pose: Pose, station_m: float, air: Atmosphere, lamps_ego: F64) -> None:
@@ -71,6 +74,8 @@ class Ground:
                 self._lines(picture, {name: strip[first:last] for name, strip in strips.items()})
         self._fill(picture, self.quads(self.dashes, pose, station_m, 95.0), self._outer)
         self._fill(picture, self.quads(self.zebras, pose, station_m, 70.0), self._outer)
+        for shapes, tone in ((self._joints, TAR), (self._holes, HOLLOW)):
+            self._fill(picture, self.quads(shapes, pose, station_m, BUMP_SIGHT_M), _paint(tone * self._asphalt))
         self._grain.apply(below, top, pose, WET_TONE if air.weather == "rain" else 1.0)
         self._light.apply(below, top, pose.pitch_rad, air, lamps_ego)
         self._apply_air(below, top, pose, air)
@@ -96,7 +101,7 @@ class Ground:
     def _verge(self, picture: U8, section: Section, pose: Pose, station_m: float, top: int) -> None:
         """Fills the rows down from where a section ends; nearer sections then paint over its near part."""
         ends_m = section.end_m - station_m - self.lens.forward_m
-        depth = self.lens.ground_depth_m(pose.pitch_rad)
+        depth = self.lens.ground_depth_m(pose.pitch_rad, pose.heave_m)
         first = top if ends_m > SIGHT_M else max(int(np.argmax(depth < max(ends_m, 1.0))), top)
         picture[first:] = np.clip(self._verges[VERGE_OF[section.place.name]], 0, 255).astype(np.uint8)
 
@@ -124,7 +129,7 @@ class Ground:
             self._fill(picture, self.quads(patch, pose, station_m - 12.0, 80.0), colour)
 
     def quads(self, quads: tuple[F64, F64], pose: Pose, station_m: float, reach_m: float) -> F64:
-        """Pixels (n, 4, 2) of the flat quads within reach; quads: stations (n,) and world corners (n, 4, 2)."""
+        """Pixels (n, k, 2) of the flat shapes within reach; quads: stations (n,) and world corners (n, k, 2)."""
         stations, corners = quads
         first, last = np.searchsorted(stations, [station_m + 1.0, station_m + reach_m])
         if first == last:
@@ -138,14 +143,14 @@ class Ground:
         """Pixels of world points on the ground; what is too near is drawn as if it were at the picture's foot."""
         x, y = pose.to_ego(x_m, y_m)
         points = np.stack([np.maximum(x, NEAREST_M), y, np.zeros_like(x)], axis=-1)
-        return self.lens.project(points, pose.pitch_rad)[0]
+        return self.lens.project(points, pose.pitch_rad, pose.heave_m)[0]
 
     def _fill(self, picture: U8, quads: F64, colour: Paint) -> None:
         for quad in fixed_corners(quads):
             cv2.fillConvexPoly(picture, quad, colour, cv2.LINE_AA, SHIFT)
 
     def _apply_air(self, below: U8, top: int, pose: Pose, air: Atmosphere) -> None:
-        depth = self.lens.ground_depth_m(pose.pitch_rad)[top : top + below.shape[0]]
+        depth = self.lens.ground_depth_m(pose.pitch_rad, pose.heave_m)[top : top + below.shape[0]]
         kept = np.exp(-air.extinction_per_m * np.minimum(depth, 5000.0))
         if air.weather == "rain":  # water throws the sky back at flat angles
             kept = kept * (1.0 - 0.3 * np.clip(depth / 45.0, 0.0, 1.0))

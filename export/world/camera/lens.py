@@ -1,7 +1,7 @@
 """The pinhole camera behind the windscreen: from the ego frame into pixels.
 
 Points are in the levelled ego frame (x forward, y left, z up, origin on the ground below the ego's middle); the body's
-pitch turns the camera about its own centre.
+pitch turns the camera about its own centre, its heave lifts it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Lens:
         """The same field of view across at another picture size."""
         return cls(width_px, height_px, 500.0 * width_px / 640.0)
 
-    def to_camera(self, points_ego: F64, pitch_rad: float) -> F64:
+    def to_camera(self, points_ego: F64, pitch_rad: float, heave_m: float = 0.0) -> F64:
         """(..., 3) ego points as x right, y down, z along the optical axis (m)."""
         angle = self.down_rad + pitch_rad
         c, s = math.cos(angle), math.sin(angle)
-        forward, up = points_ego[..., 0] - self.forward_m, points_ego[..., 2] - self.up_m
+        forward, up = points_ego[..., 0] - self.forward_m, points_ego[..., 2] - (self.up_m + heave_m)
         return np.stack([-points_ego[..., 1], -(forward * s + up * c), forward * c - up * s], axis=-1)
 
     def to_pixels(self, points_camera: F64) -> F64:
@@ -46,21 +46,21 @@ class Lens:
         depth = np.maximum(points_camera[..., 2:3], 1e-3)
         return points_camera[..., :2] * (self.focal_px / depth) + (0.5 * self.width_px, 0.5 * self.height_px)
 
-    def project(self, points_ego: F64, pitch_rad: float) -> tuple[F64, F64]:
+    def project(self, points_ego: F64, pitch_rad: float, heave_m: float = 0.0) -> tuple[F64, F64]:
         """Pixels (..., 2) and depth (...) of ego points."""
-        camera = self.to_camera(points_ego, pitch_rad)
+        camera = self.to_camera(points_ego, pitch_rad, heave_m)
         return self.to_pixels(camera), camera[..., 2]
 
     def horizon_px(self, pitch_rad: float) -> float:
         """Row of the horizon."""
         return 0.5 * self.height_px - self.focal_px * math.tan(self.down_rad + pitch_rad)
 
-    def ground_depth_m(self, pitch_rad: float) -> F64:
+    def ground_depth_m(self, pitch_rad: float, heave_m: float = 0.0) -> F64:
         """Horizontal distance to the ground per picture row (inf above the horizon)."""
         rows = (np.arange(self.height_px) + 0.5 - 0.5 * self.height_px) / self.focal_px
         angle = self.down_rad + pitch_rad + np.arctan(rows)
         with np.errstate(divide="ignore"):
-            return np.where(angle > 1e-4, self.up_m / np.tan(np.maximum(angle, 1e-4)), np.inf)
+            return np.where(angle > 1e-4, (self.up_m + heave_m) / np.tan(np.maximum(angle, 1e-4)), np.inf)
 
     def rotation_ego_SE3_cam(self) -> tuple[float, float, float, float]:
         """Quaternion (x, y, z, w) that turns optical axes into ego axes, for the levelled body."""

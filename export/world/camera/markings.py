@@ -82,6 +82,30 @@ def zebras(journey: Journey) -> tuple[F64, F64]:
     return np.array(stations)[order], np.array(corners).reshape(-1, 4, 2)[order]
 
 
+def bumps(journey: Journey) -> tuple[tuple[F64, F64], tuple[F64, F64]]:
+    """Joints (right across) and covers as quads, holes as octagons: stations (n,) and world corners (n, k, 2)."""
+    road = journey.road
+    quads, holes = [], []
+    for bump in journey.bumps:
+        if bump.kind == "hole":
+            around = np.arange(8) * np.pi / 4 + bump.s_m
+            s = bump.s_m + (0.35 + 0.1 * np.cos(3.0 * around)) * np.cos(around)
+            d = bump.d_m + (0.22 + 0.05 * np.sin(2.0 * around)) * np.sin(around)
+            holes.append((bump.s_m, np.stack(road.position(s, d)[:2], axis=1)))
+            continue
+        low, high, half = bump.d_m - 0.3, bump.d_m + 0.3, 0.3
+        if bump.kind == "joint":
+            i = int(bump.s_m)
+            low, high, half = -road.edge_m(bump.s_m), -max(float(road.half_median_m[i]) - 0.5, 0.0), 0.08
+        s = bump.s_m + np.array([-half, -half, half, half])
+        quads.append((bump.s_m, np.stack(road.position(s, np.array([high, low, low, high]))[:2], axis=1)))
+    return _listed(quads, 4), _listed(holes, 8)
+
+
+def _listed(shapes: list[tuple[float, F64]], corners: int) -> tuple[F64, F64]:
+    return np.array([s for s, _ in shapes]), np.array([shape for _, shape in shapes]).reshape(-1, corners, 2)
+
+
 def patches(rng: np.random.Generator, road: Road) -> tuple[F64, F64, F64]:
     """Stations (n,), world corners (n, 4, 2) and tones (n,) of repaired asphalt and covers."""
     count = int(road.length_m * float(rng.uniform(0.01, 0.07)))

@@ -15,6 +15,7 @@ from export.world.camera.lens import NEAR_M, SHIFT, Lens, clip_near, clip_to_pic
 from export.world.camera.light import air_colour, brightness
 from export.world.camera.model import CORNERS, Lamp, Model
 from export.world.camera.signs import draw_plate, plate_corners
+from export.world.motion import Pose
 from export.world.town import SignStyle
 from export.world.weather import Atmosphere
 
@@ -56,7 +57,7 @@ class Painter:
         self._glows: dict[tuple[int, tuple[float, float, float]], U8] = {}
 
     def paint(
-        self, picture: U8, placed: list[Placed], pitch_rad: float, air: Atmosphere,
+        self, picture: U8, placed: list[Placed], pose: Pose, air: Atmosphere,
         sun_ego: tuple[float, float, float], lamps_ego: F64,
     ) -> tuple[list[Seen], U8]:  # fmt: skip
         """Draws everything; says where each shape is, and what hides the ground (1; at 1 / MASK_SCALE of the size)."""
@@ -67,12 +68,12 @@ class Painter:
         ego, starts = self._assemble(placed)
         faces = np.concatenate([p.model.faces + starts[i] for i, p in enumerate(placed)])
         owner_first = np.concatenate([[0], np.cumsum([len(p.model.faces) for p in placed])])
-        camera = self.lens.to_camera(ego, pitch_rad)
+        camera = self.lens.to_camera(ego, pose.pitch_rad, pose.heave_m)
         pixels, alive = self._clipped(camera, faces)
         colours = self._colours(placed, ego, faces, air, sun_ego, lamps_ego)
         two_sided = np.concatenate([p.model.two_sided for p in placed])
         visible = alive & (two_sided | (_areas(pixels) < 0.0))
-        seen, hidden = self._look(placed, pixels, alive, visible, owner_first, pitch_rad)
+        seen, hidden = self._look(placed, pixels, alive, visible, owner_first, pose)
         fixed = fixed_corners(pixels)
         shades = colours.tolist()
         for i, p in enumerate(placed):
@@ -80,10 +81,10 @@ class Painter:
                 if visible[f]:
                     cv2.fillConvexPoly(picture, fixed[f], shades[f], cv2.LINE_AA, SHIFT)
             if p.plate:
-                draw_plate(picture, self.lens, self._plate_ego(p), p.plate, self._signs, pitch_rad, air)
+                draw_plate(picture, self.lens, self._plate_ego(p), p.plate, self._signs, pose, air)
             for lamp in p.model.lamps:
                 if lamp.kind in p.lit:
-                    self._lamp(picture, p, lamp, pitch_rad, air)
+                    self._lamp(picture, p, lamp, pose, air)
         return seen, hidden
 
     def _order(self, p: Placed, first: int, last: int) -> Iterable[int]:
@@ -145,7 +146,7 @@ class Painter:
 
     def _look(
         self, placed: list[Placed], pixels: F64, alive: NDArray[np.bool_], visible: NDArray[np.bool_],
-        first: NDArray[np.int64], pitch_rad: float,
+        first: NDArray[np.int64], pose: Pose,
     ) -> tuple[list[Seen], U8]:  # fmt: skip
         """Boxes, and near to far what each box loses to nearer shapes."""
         width, height = self.lens.width_px, self.lens.height_px
@@ -158,7 +159,7 @@ class Painter:
                 continue
             corners = pixels[of][alive[of]].reshape(-1, 2)
             if placed[i].plate:
-                corners, depth = self.lens.project(self._plate_ego(placed[i]), pitch_rad)
+                corners, depth = self.lens.project(self._plate_ego(placed[i]), pose.pitch_rad, pose.heave_m)
                 if depth.min() < 1.0:
                     continue
             if placed[i].id < 0:
@@ -194,13 +195,13 @@ class Painter:
             return size, np.zeros(2)
         return np.maximum(np.min(inside, axis=0), 0.0), np.minimum(np.max(inside, axis=0), size)
 
-    def _lamp(self, picture: U8, p: Placed, lamp: Lamp, pitch_rad: float, air: Atmosphere) -> None:
+    def _lamp(self, picture: U8, p: Placed, lamp: Lamp, pose: Pose, air: Atmosphere) -> None:
         c, s = math.cos(p.turn_rad), math.sin(p.turn_rad)
         x, y, z = lamp.at_m
         at = np.array([p.x_m + x * c - y * s, p.y_m + x * s + y * c, z])
         if lamp.facing and lamp.facing * (c * at[0] + s * at[1]) > 0.0:
             return
-        pixel, depth = self.lens.project(at, pitch_rad)
+        pixel, depth = self.lens.project(at, pose.pitch_rad, pose.heave_m)
         if depth < 1.0:
             return
         kept = math.exp(-air.extinction_per_m * float(depth))
@@ -208,7 +209,7 @@ class Painter:
         radius = min(max(lamp.radius_m * self.lens.focal_px / float(depth), 2.5), 70.0)
         self._add_glow(picture, pixel, radius, lamp.colour, power)
         if air.weather == "rain" and air.lamps > 0.3:  # the wet road mirrors it, drawn out towards us
-            mirrored, _ = self.lens.project(at * (1.0, 1.0, -1.0), pitch_rad)
+            mirrored, _ = self.lens.project(at * (1.0, 1.0, -1.0), pose.pitch_rad, pose.heave_m)
             for share in (0.6, 1.0, 1.5):
                 drawn_out = pixel + (mirrored - pixel) * share
                 self._add_glow(picture, drawn_out, 0.8 * radius, lamp.colour, 0.35 * power)

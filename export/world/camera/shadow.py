@@ -75,7 +75,7 @@ def _fill(mask: U8, outline: F64, scene: Scene, lens: Lens, top: int, level: int
     if len(outline) < 3:
         return
     points = np.concatenate([outline, np.zeros((len(outline), 1))], axis=1)
-    pixels, _ = lens.project(points, scene.pose.pitch_rad)
+    pixels, _ = lens.project(points, scene.pose.pitch_rad, scene.pose.heave_m)
     fixed = fixed_corners(pixels - (0, top), SCALE)
     cv2.fillConvexPoly(mask, fixed, level, cv2.LINE_8, SHIFT)
 

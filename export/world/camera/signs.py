@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from export.world.camera.lens import Lens
 from export.world.camera.light import air_colour, beam
+from export.world.motion import Pose
 from export.world.town import Colour, SignStyle
 from export.world.weather import Atmosphere
 
@@ -70,11 +71,11 @@ def plate_corners(variant: str, top_m: float, style: SignStyle) -> NDArray[np.fl
 
 
 def draw_plate(
-    picture: U8, lens: Lens, corners_ego: NDArray[np.float64], variant: str, style: SignStyle, pitch_rad: float,
+    picture: U8, lens: Lens, corners_ego: NDArray[np.float64], variant: str, style: SignStyle, pose: Pose,
     air: Atmosphere,
 ) -> None:  # fmt: skip
     """Warps the plate onto the picture, lit (plates throw the ego's own light back) and faded by the air."""
-    pixels, depth = lens.project(corners_ego, pitch_rad)
+    pixels, depth = lens.project(corners_ego, pose.pitch_rad, pose.heave_m)
     if depth.min() < 1.0:
         return
     low, high = np.floor(pixels.min(axis=0)), np.ceil(pixels.max(axis=0)) + 1

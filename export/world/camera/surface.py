@@ -33,7 +33,7 @@ class Surface:
         at = ground.knots(scene.station_m)
         strips = ground.strips(at, pose)
         ego = self._ego_lane(scene, at)
-        depth = self._lens.ground_depth_m(pose.pitch_rad)
+        depth = self._lens.ground_depth_m(pose.pitch_rad, pose.heave_m)
         for section, first, last in reversed(ground.spans(at)):
             part = slice(first, last)
             near = np.flatnonzero(depth < max(section.end_m - scene.station_m - self._lens.forward_m, 1.0))

@@ -16,6 +16,7 @@ from export.world.sound import noise
 from export.world.sound.engine import Engine
 from export.world.sound.path import SourcePath
 from export.world.sound.sirens import HORN_DBFS_10M, SIREN_DBFS_10M, SirenTone, horn
+from export.world.sound.thump import THUMP_S, thump
 from export.world.sound.voice import Voice
 from export.world.town import Town
 from export.world.track import Track
@@ -65,8 +66,10 @@ class Microphone:
         rng = generator(seed, "sound")
         self._seed, self._journey, self._weather, self._motion = seed, journey, weather, motion
         self._hearing = town.hearing
+        self._blows_s = np.array([blow.time_s for blow in motion.blows])
         self._engine = Engine(seed, town.hearing, journey.ego)
         self._response = noise.response(town.hearing.response_db, RATE_HZ)
+        self._lead_s = (len(self._response) // 2) / RATE_HZ  # that the response delays what it hears
         self._response_tail = np.zeros(len(self._response) - 1)
         self._loops = {
             "tyres": noise.loop(rng, 7.3, RATE_HZ, noise.TYRES),
@@ -99,7 +102,7 @@ class Microphone:
 
     def levels(self, time_s: float) -> list[Level]:
         """The sources that can be heard at an instant, loudest first."""
-        begun = self._begun_at(time_s)
+        begun = self._begun_at(time_s) | self._last_blow(time_s)
         levels = [
             Level(name, level, bearing, prominence, max(time_s - begun.get(name, time_s), 0.0))
             for name, level, prominence, bearing in self._audible(time_s)
@@ -128,6 +131,11 @@ class Microphone:
         number = int(time_s * ONSET_HZ + 1e-6)
         self._second(number // ONSET_HZ)
         return self._begun.get(number, {})
+
+    def _last_blow(self, time_s: float) -> dict[str, float]:
+        """When an axle last hit something: thumps are too short for the grid of onsets."""
+        before = int(np.searchsorted(self._blows_s, time_s + self._lead_s, side="right"))
+        return {"thump": float(self._blows_s[before - 1])} if before else {}
 
     def _follow(self, second: int) -> None:
         """Keeps, on the grid of a second that was just mixed, since when each sound has been heard."""
@@ -185,6 +193,7 @@ class Microphone:
         self._add_sirens(time_s, add)
         self._add_horns(time_s, add)
         self._add_people(second, time_s, add)
+        self._add_thumps(time_s, add)
         if self._weather.rain:
             dry = self._sheltered(time_s)
             wave = noise.window(self._loops["rain"], second * RATE_HZ, RATE_HZ)
@@ -247,6 +256,20 @@ class Microphone:
                 add("speech", voice.second(second) * self._far(path.distance_m, -36.0), path.bearing_rad)
         if self._passenger is not None:
             add("speech", self._passenger.second(second) * 10.0 ** (self._passenger_db / 20.0))
+
+    def _add_thumps(self, time_s: F64, add: _Add) -> None:
+        """What the wheels hit, through the body and so at once; mixed earlier by the response's own delay."""
+        start_s = float(time_s[0]) + self._lead_s
+        first, last = np.searchsorted(self._blows_s, [start_s - THUMP_S, start_s + len(time_s) / RATE_HZ])
+        if first == last:
+            return
+        wave = np.zeros(len(time_s))
+        for number in range(int(first), int(last)):
+            one = thump(self._seed, number, self._motion.blows[number], RATE_HZ)
+            at = round((float(self._blows_s[number]) - start_s) * RATE_HZ)
+            low, high = max(at, 0), min(at + len(one), len(wave))
+            wave[low:high] += one[low - at : max(high - at, 0)]
+        add("thump", wave * (1.0 - 0.3 * self._weather.snow))
 
     def _footsteps(self, track: Track, time_s: F64) -> F64:
         """Footfalls wherever the stride count passes a whole number; unit peak before distance."""

@@ -13,6 +13,7 @@ from export.world.camera.bodywork import vehicle
 from export.world.camera.figures import person
 from export.world.camera.lens import Lens
 from export.world.camera.painter import Painter, Placed
+from export.world.motion import Pose
 from export.world.simulate import WorldConfig, simulate
 from export.world.town import town
 from export.world.weather import Atmosphere
@@ -20,12 +21,13 @@ from export.world.weather import Atmosphere
 DAY = Atmosphere("clear", "day", 1.0, 0.0, 0.0, (1.0, 0.0, 0.0))
 SUN = (0.0, 0.0, 1.0)
 LENS = Lens()
+POSE = Pose(0.0, 0.0, 0.0, 0.01, 0.0, 0.0, 0.0)
 LOOK = town(0).look
 
 
 def paint(placed: list[Placed]) -> tuple[np.ndarray, dict[int, tuple[tuple[float, ...], float]]]:
     picture = np.zeros((LENS.height_px, LENS.width_px, 3), np.uint8)
-    seen, _ = Painter(LENS).paint(picture, placed, 0.01, DAY, SUN, np.empty((0, 2)))
+    seen, _ = Painter(LENS).paint(picture, placed, POSE, DAY, SUN, np.empty((0, 2)))
     return picture, {s.id: (s.box_px, s.visibility) for s in seen}
 
 
