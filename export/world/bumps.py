@@ -27,13 +27,13 @@ WHEELBASE_M = 2.7
 WHEEL_TRACK_M = 0.75  # of either wheel from the ego's middle
 CLEAR_M = 12.0  # before the first bump
 GAPS_M = {"highway": (14.0, 22.0), "urban": (8.0, 13.0), "residential": (6.0, 10.0), "tunnel": (14.0, 16.0)}
-KINDS = (("joint", 0.5, 0.45), ("cover", 0.25, 0.6), ("hole", 0.25, 1.0))  # kind, how often, how hard at most
-HARDEST_M = 0.045  # what the hardest blow lifts the tyre's foot by
+KINDS = (("joint", 0.5, 0.5), ("cover", 0.25, 0.7), ("hole", 0.25, 1.0))  # kind, how often, how hard at most
+HARDEST_M = 0.065  # what the hardest blow lifts the tyre's foot by
 WALKING_MPS, FULL_MPS = 1.6, 14.0  # no blow below the one, none harder above the other
 
 SPRUNG_KG, UNSPRUNG_KG = 340.0, 42.0  # of one corner: the body bounces at 1.2 Hz, the wheel hops at 11.5 Hz
 SPRING_NPM, DAMPER_NSPM, TYRE_NPM = 22_000.0, 1_500.0, 200_000.0
-PASS_S = 0.06  # tyre and bushings spread a blow over this
+PASS_S = 0.045  # half a metre of edge and of tyre at 12 m/s
 ANSWER_HZ, ANSWER_S = 1000, 2.0
 
 
