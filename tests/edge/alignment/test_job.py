@@ -135,7 +135,7 @@ def test_a_truncated_drive_is_aligned_as_far_as_it_goes_and_says_so(
     cut.write_bytes(raw[: len(raw) * 2 // 3])
     assert main([str(cut)]) == 1
     said = capsys.readouterr().out
-    assert "damage" in said and "The sound is 2" in said
+    assert "damage" in said and abs(int(said.split("The sound is ")[1].split()[0]) - 200) <= 20
 
 
 @pytest.mark.parametrize("words", [["--max-lag-ms", "nan"], ["--max-lag-ms", "9000"], ["--stretch-s", "0.1"],

@@ -1,0 +1,189 @@
+"""The loop's own clocks: what the IMU feels is seen and is heard, and unrelated motion tells nothing."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.alignment.offset import Offset
+from edge.alignment.online import OnlineClocks, shift_down_px
+from edge.samples import AudioChunk, ImuSample
+
+MS = 1_000_000
+SECOND = 1_000 * MS
+RATE_HZ = 8_000
+START_NS = 50 * SECOND
+Moment = tuple[int, NDArray[np.uint8] | None, list[AudioChunk], list[ImuSample]]
+
+
+def ride(
+    seconds: float = 40.0, sound_ns: int = 0, picture_ns: int = 0, seed: int = 0, felt_seed: int | None = None
+) -> Iterator[Moment]:
+    """A body that nods and jolts where bumps are, 20 pictures a second; `felt_seed`: the IMU is on another road."""
+    met = _blows(seed, seconds)
+    felt = met if felt_seed is None else _blows(felt_seed, seconds)
+    rng = np.random.default_rng(100 + seed)
+    texture = cv2.GaussianBlur(rng.integers(0, 255, (160, 160)).astype(np.float32), (0, 0), 2.0) * 3.0 - 255.0
+    imu = list(_imu(felt, seconds))
+    chunks = list(_sound(met, seconds, sound_ns, rng))
+    i = c = 0
+    for frame in range(round(seconds * 20)):
+        at = frame * 0.05
+        now_ns = START_NS + round(at * 1e9)
+        shift = np.float32([[1, 0, 0], [0, 1, -40.0 - 60.0 * _nod(met, np.array([at]))[0]]])
+        small = cv2.warpAffine(texture, shift, (160, 96), flags=cv2.INTER_LINEAR)
+        small = np.clip(small + rng.normal(0, 1.5, small.shape), 0, 255).astype(np.uint8)
+        first_i, first_c = max(i - 60, 0), max(c - 30, 0)  # windows overlap, as the loop's do
+        while i < len(imu) and imu[i].stamp_ns <= now_ns:
+            i += 1
+        while c < len(chunks) and chunks[c].stamp_ns <= now_ns:
+            c += 1
+        yield now_ns + picture_ns, small, chunks[first_c:c], imu[first_i:i]
+
+
+def _blows(seed: int, seconds: float) -> NDArray[np.float64]:
+    return np.cumsum(np.random.default_rng(seed).uniform(0.35, 1.4, round(2 * seconds)))
+
+
+def _nod(blows: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pitch, rad: each blow rings at 2 Hz."""
+    since = at[:, None] - blows[None]
+    return np.where(since > 0, 0.02 * np.sin(4 * np.pi * since) * np.exp(-since / 0.3), 0.0).sum(1)
+
+
+def _imu(blows: NDArray[np.float64], seconds: float) -> Iterator[ImuSample]:
+    rng = np.random.default_rng(7)
+    at = np.arange(0.0, seconds, 0.01)
+    rate = np.gradient(_nod(blows, at), 0.01)
+    since = at[:, None] - 0.02 - blows[None]
+    up = 9.81 + np.where(since >= 0, 2.0 * np.cos(60 * since) * np.exp(-np.maximum(since, 0) / 0.06), 0.0).sum(1)
+    noise = rng.normal(0, 0.02, (len(at), 2))
+    for seq, (t, pitch, accel) in enumerate(zip(at, rate + 0.1 * noise[:, 0], up + noise[:, 1])):
+        yield ImuSample(START_NS + round(t * 1e9), seq, (0.0, 0.0, float(accel)), (0.0, float(pitch), 0.0))
+
+
+def _sound(blows: NDArray[np.float64], seconds: float, late_ns: int, rng: np.random.Generator) -> Iterator[AudioChunk]:
+    at = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    loud = np.zeros(len(at))
+    for blow in blows[blows < seconds]:
+        first = round(blow * RATE_HZ)
+        tail = at[first : first + RATE_HZ // 2] - blow
+        loud[first : first + RATE_HZ // 2] += np.exp(-np.maximum(tail, 0) / 0.05)
+    pcm = (rng.normal(size=len(at)) * (100 + 4000 * loud)).clip(-32768, 32767).astype(np.int16)
+    block = RATE_HZ // 50
+    for seq in range(len(pcm) // block):
+        yield AudioChunk(START_NS + seq * 20 * MS + late_ns, seq, RATE_HZ, pcm[seq * block : (seq + 1) * block])
+
+
+def run(moments: Iterator[Moment], clocks: OnlineClocks | None = None) -> OnlineClocks:
+    clocks = clocks or OnlineClocks()
+    for moment in moments:
+        clocks.see(*moment)
+    return clocks
+
+
+def sure(offset: Offset | None) -> bool:
+    return offset is not None and offset.is_sure
+
+
+@pytest.mark.parametrize("sound_ms, picture_ms", [(0, 0), (150, 0), (-200, 0), (0, 120), (0, -250), (90, 60)])
+def test_each_clock_that_is_late_is_told_by_how_much(sound_ms: int, picture_ms: int) -> None:
+    clocks = run(ride(sound_ns=sound_ms * MS, picture_ns=picture_ms * MS))
+    assert sure(clocks.picture) and sure(clocks.sound) and sure(clocks.camera_sound)
+    assert clocks.picture is not None and abs(clocks.picture.offset_ns - picture_ms * MS) <= 15 * MS
+    assert clocks.sound is not None and abs(clocks.sound.offset_ns - sound_ms * MS) <= 15 * MS
+    assert clocks.camera_sound is not None
+    assert abs(clocks.camera_sound.offset_ns - (sound_ms - picture_ms) * MS) <= 25 * MS
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_motion_of_another_road_is_never_taken_for_sure(seed: int) -> None:
+    clocks = OnlineClocks()
+    for moment in ride(seed=seed, felt_seed=seed + 50):
+        clocks.see(*moment)
+        assert not sure(clocks.picture) and not sure(clocks.sound)
+
+
+def test_nothing_is_told_before_there_is_enough() -> None:
+    clocks = run(ride(seconds=12.0))
+    assert clocks.picture is None and clocks.sound is None and clocks.camera_sound is None
+
+
+def test_a_clock_that_steps_is_noticed_and_told_anew() -> None:
+    clocks, told = OnlineClocks(), []
+    for moment, stepped in zip(ride(90.0), ride(90.0, sound_ns=180 * MS)):
+        clocks.see(*(moment if moment[0] < START_NS + 30 * SECOND else stepped))
+        if clocks.sound is not None and clocks.sound.is_sure:
+            told.append(clocks.sound.offset_ns / MS)
+    assert abs(told[0]) < 15 and abs(told[-1] - 180) < 15
+
+
+def test_frozen_and_thawed_clocks_go_on_as_if_nothing_had_been() -> None:
+    whole, first = OnlineClocks(), OnlineClocks()
+    moments = list(ride(30.0))
+    for moment in moments:
+        whole.see(*moment)
+    run(iter(moments[:341]), first)
+    frozen = pickle.dumps(first.freeze())
+    run(iter(moments[341:400]), first)  # what is frozen must not move with the living
+    later = OnlineClocks()
+    later.thaw(pickle.loads(frozen))
+    run(iter(moments[341:]), later)
+    assert pickle.dumps(later.freeze()) == pickle.dumps(whole.freeze())
+
+
+def _gaps(moments: Iterator[Moment]) -> Iterator[Moment]:
+    """Everything that goes wrong with streams: none, late ones, repeats, other sizes, no numbers."""
+    for n, (stamp_ns, small, sound, imu) in enumerate(moments):
+        if n % 37 == 3:
+            small = None
+        if n % 53 == 5:
+            small = np.zeros((1, 1), np.uint8)
+        if n % 41 == 7:
+            sound = []
+        if n % 43 == 9:
+            sound = [chunk._replace(rate_hz=0) for chunk in sound]
+        if n % 97 == 50:
+            sound = [chunk._replace(pcm=chunk.pcm[:0]) for chunk in sound]
+        if n % 59 == 11:
+            imu = [sample._replace(accel_mps2=(0.0, 0.0, float("nan"))) for sample in imu]
+        if 200 < n < 240:
+            imu = []
+        yield stamp_ns - (300 * MS if n % 61 == 13 else 0), small, sound, imu
+        if n % 71 == 17:
+            yield stamp_ns, small, sound, imu
+
+
+def test_broken_streams_neither_stop_it_nor_make_it_lie() -> None:
+    clocks = run(_gaps(ride(60.0)))
+    for offset in (clocks.picture, clocks.sound):
+        assert not sure(offset) or (offset is not None and abs(offset.offset_ns) <= 25 * MS)
+
+
+@pytest.mark.parametrize("missing", ["sound", "imu", "picture"])
+def test_a_stream_that_never_comes_leaves_its_clock_untold(missing: str) -> None:
+    clocks = OnlineClocks()
+    for stamp_ns, small, sound, imu in ride(30.0):
+        clocks.see(
+            stamp_ns, None if missing == "picture" else small, [] if missing == "sound" else sound,
+            [] if missing == "imu" else imu,
+        )  # fmt: skip
+    told = {"picture": clocks.picture, "sound": clocks.sound}
+    assert [name for name, offset in told.items() if offset is None] == {
+        "sound": ["sound"], "imu": ["picture", "sound"], "picture": ["picture"]
+    }[missing]  # fmt: skip
+
+
+@pytest.mark.parametrize("shift", [-1.4, -0.3, 0.0, 0.5, 1.2])
+def test_a_picture_that_moved_down_is_measured(shift: float) -> None:
+    rng = np.random.default_rng(3)
+    texture = cv2.GaussianBlur(rng.integers(0, 255, (96, 160)).astype(np.float32), (0, 0), 3.0) * 2.0 - 120.0
+    moved: Any = cv2.warpAffine(texture, np.float32([[1, 0, 0], [0, 1, shift]]), (160, 96))
+    before, now = (np.clip(one, 0, 255).astype(np.uint8) for one in (texture, moved))
+    assert shift_down_px(before, now) == pytest.approx(shift, abs=0.2)
