@@ -1,0 +1,278 @@
+"""The rig monitor: planted faults are noticed and named, sound rigs left alone, hostile input is no evidence."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from benchmarks.rig_monitor import Drive, drive_of, gathered, kitti_frames, planted, world_rig
+from edge.alignment.projection import Rig
+from edge.alignment.range_edges import KINDS
+from edge.alignment.rig_evidence import AXES, FAULTS, SEEN_SHAPE, STEPS, evidence
+from edge.alignment.rig_monitor import EVERY_NS, KEPT, MOST_LEAD_NS, NOTHING_SEEN, WINDOWS, RigMonitor, Verdict, bounded
+from edge.errors import AlignmentError
+from edge.samples import Frame, Sweep
+
+MS = 1_000_000
+F32 = np.float32
+STREET_SEED = 21002
+RAISING = tuple(axis for axis in AXES if not axis.endswith("_cm"))
+RATIOS = arrays.arrays(np.float64, (30, KINDS, FAULTS), elements=st.floats(-50, 50))
+
+
+@pytest.fixture(scope="module")
+def drive() -> Drive:
+    """20 s of a street by day, two comparisons a second."""
+    return drive_of(STREET_SEED, 20.0, None)
+
+
+RIG = world_rig()
+
+
+def said(ratios: np.ndarray) -> Verdict:
+    verdict = Verdict()
+    for number, one in enumerate(ratios):
+        verdict.add(one, number * 500 * MS)
+    return verdict
+
+
+def for_axis(axis: str, up: float, down: float, count: int = WINDOWS[0]) -> np.ndarray:
+    """Evidence of all kinds of edges for one axis, and against all else."""
+    ratios = np.full((count, KINDS, FAULTS), -1.0)
+    number = 2 * AXES.index(axis)
+    ratios[:, :, number], ratios[:, :, number + 1] = up, down
+    return ratios
+
+
+def watched(monitor: RigMonitor, drive: Drive, late_ms: int = 0) -> list[Any]:
+    """Readings of a drive at its own motion; each comparison comes as one frame and one sweep."""
+    readings = []
+    for number, picture in enumerate(drive.pictures):
+        stamp_ns = round(float(drive.motion[number, 0]) * 1e9)
+        sweep = Sweep(stamp_ns, number, drive.sweeps[-late_ms][number])
+        _, speed_mps, yaw_rate_radps = drive.motion[number].tolist()
+        readings.append(monitor.update(Frame(stamp_ns, number, picture), sweep, speed_mps, yaw_rate_radps))
+    return readings
+
+
+@settings(max_examples=40, deadline=None)
+@given(RATIOS)
+def test_evidence_against_every_fault_raises_no_doubt(ratios: np.ndarray) -> None:
+    assert not said(-np.abs(ratios)).reading.is_in_doubt
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrays.arrays(np.float64, (KINDS, FAULTS), elements=st.floats(-1e6, 1e6)), st.floats(1.0, 50.0))
+def test_a_kind_of_edge_says_no_more_than_is_allowed(sums: np.ndarray, loudest: float) -> None:
+    total = bounded(sums, loudest)
+    assert (np.abs(total) <= np.minimum(np.abs(sums), loudest).sum(axis=0) + 1e-9).all()
+    assert (bounded(sums + 1.0, loudest) >= total - 1e-9).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(RATIOS, st.integers(0, 30))
+def test_a_thawed_verdict_goes_on_as_the_frozen_one(ratios: np.ndarray, at: int) -> None:
+    whole, first, second = said(ratios), said(ratios[:at]), Verdict()
+    second.thaw(pickle.loads(pickle.dumps(first.freeze())))
+    for number, one in enumerate(ratios[at:], at):
+        second.add(one, number * 500 * MS)
+    assert second.reading == whole.reading
+    assert pickle.dumps(second.freeze()) == pickle.dumps(whole.freeze())
+
+
+@pytest.mark.parametrize("axis", RAISING)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_axis_that_explains_is_named_with_its_direction(axis: str, sign: int) -> None:
+    reading = said(for_axis(axis, *(9.0, -27.0)[::sign])).reading
+    assert (reading.is_in_doubt, reading.axis) == (True, axis)
+    assert math.copysign(1.0, reading.amount) == sign
+    assert abs(reading.amount) <= 2.0 * STEPS[AXES.index(axis)]
+
+
+@pytest.mark.parametrize("axis", sorted(set(AXES) - set(RAISING)))
+def test_a_shift_raises_no_doubt_but_may_explain_one(axis: str) -> None:
+    shift = for_axis(axis, 99.0, -99.0)
+    assert not said(shift).reading.is_in_doubt
+    shift[:, :, 2 * AXES.index("yaw_deg")] = 9.0
+    assert said(shift).reading.axis == axis
+
+
+def test_the_amount_is_where_the_parabola_has_its_top() -> None:
+    step = STEPS[AXES.index("yaw_deg")]
+    assert said(for_axis("yaw_deg", 9.0, -27.0)).reading.amount == pytest.approx(step)
+    assert said(for_axis("yaw_deg", 9.0, -18.0)).reading.amount == pytest.approx(1.5 * step)
+
+
+def test_a_doubt_begins_where_its_evidence_does() -> None:
+    quiet = np.full((KEPT, KINDS, FAULTS), -1.0)
+    verdict = said(np.concatenate([quiet, for_axis("late_ms", 20.0, -60.0, 16)]))
+    assert verdict.reading.is_in_doubt
+    assert verdict.reading.since_ns == KEPT * 500 * MS
+
+
+def test_a_doubt_ends_when_the_evidence_does() -> None:
+    verdict = said(np.concatenate([for_axis("yaw_deg", 9.0, -27.0), np.full((KEPT, KINDS, FAULTS), -1.0)]))
+    assert not verdict.reading.is_in_doubt
+    assert verdict.reading.since_ns == -1
+
+
+def test_a_sound_rig_is_left_alone(drive: Drive) -> None:
+    readings = watched(RigMonitor(RIG), drive)
+    assert not any(reading.is_in_doubt for reading in readings)
+    assert readings[-1].comparisons >= 20
+
+
+@pytest.mark.parametrize(("axis", "amount"), [("yaw_deg", 0.5), ("yaw_deg", -0.5), ("pitch_deg", -0.5)])
+def test_a_turned_rig_is_noticed_and_named(drive: Drive, axis: str, amount: float) -> None:
+    reading = watched(RigMonitor(planted(RIG, axis, amount)), drive)[-1]
+    assert reading.is_in_doubt
+    assert reading.axis == axis
+    assert math.copysign(1.0, reading.amount) == math.copysign(1.0, amount)
+
+
+def test_sweeps_of_another_instant_speak_for_a_skew(drive: Drive) -> None:
+    said_by = {late: gathered(drive, RIG, late).sum(axis=(0, 1)) for late in (0, 50, -50)}
+    number = 2 * AXES.index("late_ms")
+    assert said_by[50][number] > 0.0 > said_by[50][number + 1]
+    assert said_by[-50][number + 1] > 0.0 > said_by[-50][number]
+    assert (said_by[0][number : number + 2] < 0.0).all()
+
+
+def test_one_drive_makes_the_same_bytes_again_and_can_be_cut(drive: Drive) -> None:
+    half = Drive(drive.what, drive.motion[20:], drive.pictures[20:], {0: drive.sweeps[0][20:]})
+    first, second, third = RigMonitor(RIG), RigMonitor(RIG), RigMonitor(RIG)
+    watched(first, drive)
+    start = Drive(drive.what, drive.motion[:20], drive.pictures[:20], {0: drive.sweeps[0][:20]})
+    watched(second, start)
+    third.thaw(pickle.loads(pickle.dumps(second.freeze())))
+    watched(third, half)
+    assert pickle.dumps(third.freeze()) == pickle.dumps(first.freeze())
+    assert third.reading == first.reading
+
+
+def test_what_a_freeze_gave_is_not_touched_afterwards(drive: Drive) -> None:
+    monitor = RigMonitor(RIG)
+    frozen = monitor.freeze()
+    before = pickle.dumps(frozen)
+    watched(monitor, drive)
+    assert pickle.dumps(frozen) == before
+
+
+def test_a_state_of_another_version_is_refused_in_one_line() -> None:
+    frozen = RigMonitor(RIG).freeze()
+    frozen["seen"] = np.zeros((1, 2, 3), F32)
+    with pytest.raises(AlignmentError, match=r"^rig monitor: expected a state of"):
+        RigMonitor(RIG).thaw(frozen)
+
+
+def comparisons(monitor: RigMonitor, drive: Drive, **change: Any) -> int:
+    """How many of five frames are compared when something about each is changed."""
+    for number in range(5):
+        stamp_ns = number * 500 * MS
+        picture, points = drive.pictures[number], drive.sweeps[0][number]
+        frame = change.get("frame", lambda f: f)(Frame(stamp_ns, number, picture))
+        sweep = change.get("sweep", lambda s: s)(Sweep(stamp_ns, number, points))
+        monitor.update(frame, sweep, change.get("speed_mps", 10.0), change.get("yaw_rate_radps", 0.0))
+    return monitor.reading.comparisons
+
+
+def test_the_first_sweep_only_starts_the_way_and_the_others_count(drive: Drive) -> None:
+    assert comparisons(RigMonitor(RIG), drive) == 4
+
+
+NONE = np.zeros((0, 4), F32)
+HOSTILE: dict[str, dict[str, Any]] = {
+    "standstill": {"speed_mps": 0.0},
+    "speed not finite": {"speed_mps": math.nan},
+    "turn not finite": {"yaw_rate_radps": math.inf},
+    "no picture": {"frame": lambda f: f._replace(image=None)},
+    "another size": {"frame": lambda f: f._replace(image=f.image[:100])},
+    "no grey levels": {"frame": lambda f: f._replace(image=f.image.astype(np.float32))},
+    "four channels": {"frame": lambda f: f._replace(image=np.zeros((384, 640, 4), np.uint8))},
+    "no sweep": {"sweep": lambda s: None},
+    "empty sweep": {"sweep": lambda s: s._replace(points_lidar=NONE)},
+    "sweep of nothing finite": {"sweep": lambda s: s._replace(points_lidar=np.full((500, 4), math.nan, F32))},
+    "sweep behind": {"sweep": lambda s: s._replace(points_lidar=s.points_lidar * F32(-1.0))},
+    "no sweep's shape": {"sweep": lambda s: s._replace(points_lidar=np.zeros(7, F32))},
+    "sweep too old": {"sweep": lambda s: s._replace(stamp_ns=s.stamp_ns - MOST_LEAD_NS - 1)},
+    "one sweep again and again": {"sweep": lambda s: s._replace(stamp_ns=0)},
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_cannot_be_compared_is_no_evidence(drive: Drive, what: str) -> None:
+    assert comparisons(RigMonitor(RIG), drive, **HOSTILE[what]) == 0
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_blind_camera_speaks_for_nothing(drive: Drive, level: int) -> None:
+    blind = np.full((RIG.height_px, RIG.width_px, 3), level, np.uint8)
+    ratios, edges = evidence(RIG, drive.sweeps[0][0], blind, 0.0, 10.0, 0.0, np.zeros(SEEN_SHAPE, F32))
+    assert edges > 0
+    assert np.abs(ratios).max() < 1e-6
+
+
+def test_points_that_are_not_finite_change_nothing_elsewhere(drive: Drive) -> None:
+    points = drive.sweeps[0][0]
+    broken = np.concatenate([np.full((9, 4), math.nan, F32), points])
+    sound, other = (
+        evidence(RIG, p, drive.pictures[0], 0.0, 10.0, 0.0, np.zeros(SEEN_SHAPE, F32))[0] for p in (points, broken)
+    )
+    assert sound.tobytes() == other.tobytes()
+
+
+def test_after_a_clock_that_went_back_time_counts_anew(drive: Drive) -> None:
+    monitor = RigMonitor(RIG)
+    assert comparisons(monitor, drive) == 4
+    before = monitor.reading
+    frame = Frame(-9_000 * MS, 9, drive.pictures[5])
+    assert monitor.update(frame, Sweep(frame.stamp_ns, 9, drive.sweeps[0][5]), 10.0, 0.0) == before
+    again = Frame(frame.stamp_ns + EVERY_NS + MS, 10, drive.pictures[6])
+    after = monitor.update(again, Sweep(again.stamp_ns, 10, drive.sweeps[0][6]), 10.0, 0.0)
+    assert after.comparisons == before.comparisons + 1
+
+
+def test_sweeps_between_comparisons_are_passed_over(drive: Drive) -> None:
+    monitor = RigMonitor(RIG)
+    for number in range(11):
+        stamp_ns = number * 100 * MS
+        frame = Frame(stamp_ns, number, drive.pictures[number])
+        monitor.update(frame, Sweep(stamp_ns, number, drive.sweeps[0][number]), 10.0, 0.0)
+    assert monitor.reading.comparisons == 2
+
+
+def test_what_was_seen_lately_says_less(drive: Drive) -> None:
+    seen = np.zeros(SEEN_SHAPE, F32)
+    first, again = (evidence(RIG, drive.sweeps[0][3], drive.pictures[3], 0.0, 10.0, 0.0, seen)[0] for _ in range(2))
+    assert np.abs(again).sum() < 0.5 * np.abs(first).sum()
+
+
+def test_a_new_monitor_has_seen_nothing() -> None:
+    assert RigMonitor(RIG).reading == NOTHING_SEEN
+
+
+def test_numbers_that_are_no_rig_never_reach_the_monitor() -> None:
+    with pytest.raises(AlignmentError, match="focal lengths above 0"):
+        RigMonitor(Rig(-1.0, 500.0, 320.0, 192.0, 640, 384, np.eye(4)))
+
+
+@pytest.mark.parametrize("axis", ["pitch_deg", "yaw_deg", "roll_deg"])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_three_kitti_frames_speak_against_a_turned_rig(recordings: Any, axis: str, sign: float) -> None:
+    folder = recordings / "noncommercial" / "kitti-2011_09_26"
+    if not folder.is_dir():
+        pytest.skip(f"no KITTI frames at {folder}")
+    number = 2 * AXES.index(axis) + (sign < 0)
+    total = np.zeros(FAULTS)
+    own = np.zeros(FAULTS)
+    for rig, points, picture in kitti_frames(folder):
+        for sums, one in ((total, rig), (own, planted(rig, axis, 0.5 * sign))):
+            sums += evidence(one, points, picture, 0.0, 0.0, 0.0, np.zeros(SEEN_SHAPE, F32))[0].sum(axis=0)
+    assert total[number] < 0.0 < own[number]
