@@ -75,7 +75,7 @@ def evidence(
     at_px = np.rint(np.stack([at.u_px[kept], at.v_px[kept]], axis=1) * scale).astype(np.intp)
     range_m = np.sqrt((points[kept] ** 2).sum(axis=1))
     likelihood = _log_likelihood(_strength_across(image, scale, at_px, kinds), _half_px(edges, rig, scale)[kinds])
-    weights = _fresh(seen, _weights(at_px, kinds), at_px, kinds, range_m)
+    weights = _fresh(seen, line_weights(at_px, kinds), at_px, kinds, range_m)
     gains = weights[:, None] * _gains(likelihood, moves_px)
     for kind in range(KINDS):
         ratios[kind] = gains[kinds == kind].sum(axis=0)
@@ -173,15 +173,17 @@ def _gains(likelihood: NDArray[np.float32], moves_px: F64) -> F64:
     return gains
 
 
-def _weights(at_px: NDArray[np.intp], kinds: NDArray[np.intp]) -> F64:
-    """(n,) one over the square root of how many edges of a kind stand in one line."""
+def line_weights(at_px: NDArray[np.intp], kinds: NDArray[np.intp]) -> F64:
+    """(n,) one over the square root of how many edges of a kind stand in one line; what stands alone, as where a ring
+    leaves a guard rail, is no thing's end."""
     weights = np.empty(len(kinds))
     for kind in range(KINDS):
         chosen = np.flatnonzero(kinds == kind)
         across, along = at_px[chosen, int(kind >= TOP)], at_px[chosen, int(kind < TOP)]
         in_line = np.abs(across[:, None] - across) < _IN_LINE_PX
         in_line &= np.abs(along[:, None] - along) <= _LINE_PX
-        weights[chosen] = 1.0 / np.sqrt(in_line.sum(axis=1))
+        count = in_line.sum(axis=1)
+        weights[chosen] = np.where(count > 1, 1.0 / np.sqrt(count), 0.0)
     return weights
 
 

@@ -1,11 +1,11 @@
 """Has the rig been knocked, or have the LiDAR's and the camera's clocks come apart? Told from ordinary driving.
 
 Twice a second a sweep and a picture are compared (`rig_evidence`), and the comparisons of the last 10 and 30 s of
-driving are summed, fault by fault. In a sound rig each fault is the worse explanation, so its sum is negative; a real one
-makes its own positive: what is plain within seconds, the rest a little later. What one kind of edge can say is bounded,
-so that one row of trees does not outweigh all else. A fault is in doubt when its sum exceeds what hours of drives with a
-sound rig ever reached. Shifts of centimetres are no reason for a doubt (at 20 m they move an edge by a pixel), but may
-explain one.
+driving are summed, fault by fault. In a sound rig each fault is the worse explanation, so its sum is negative; a real
+one makes its own positive: what is plain within seconds, the rest a little later. What one kind of edge can say is
+bounded, so that one row of trees does not outweigh all else. A fault is in doubt when its sum exceeds what hours of
+drives with a sound rig ever reached. Shifts of centimetres are no reason for a doubt (at 20 m they move an edge by a
+pixel), but may explain one.
 
 What gives no edges gives no evidence: night without light, fog, an empty road, a blind camera. At a standstill the same
 edges would be counted again and again, so a sweep counts only after the vehicle has moved on.
@@ -37,12 +37,12 @@ _MOST_STEPS: Final = 2.0  # an amount beyond this is a guess
 # root mean square of one comparison by axis in a sound rig; a kind of edge says at most LOUDEST of these in a window
 _SCALES: Final = np.repeat([1.3, 2.4, 0.5, 0.8, 0.5, 0.4, 2.8], 2)
 _LOUDEST: Final = (15.0, 30.0)
-# 1.15 times the most that 110 sound drives of the world reached (3.2 h, seeds 5000 to 5109), by window and fault
+# 1.4 times the most that 110 sound drives of the world reached (3.2 h, seeds 5000 to 5109), by window and fault
 _NEVER: Final = [math.inf] * 6
 _THRESHOLDS: Final = np.array(
     [
-        [22.9, 12.6, 13.4, 11.6, 19.8, 23.2, *_NEVER, 4.7, 18.7],
-        [46.2, 14.1, 14.4, 9.7, 29.2, 32.9, *_NEVER, 6.0, 23.8],
+        [10.4, 14.0, 15.4, 20.4, 22.0, 23.7, *_NEVER, 5.0, 18.3],
+        [11.9, 17.5, 16.9, 18.6, 35.8, 20.7, *_NEVER, 8.0, 17.4],
     ]
 )
 
@@ -132,10 +132,17 @@ class RigMonitor:
 
     Args:
         rig: as calibrated.
+        every_ns: between comparisons. A comparison with a LiDAR of 64 rings costs several ms: more time between them
+            keeps the mean low, and the windows then span more driving.
+
+    Raises:
+        AlignmentError: no time between comparisons.
     """
 
-    def __init__(self, rig: Rig) -> None:
-        self.rig = rig
+    def __init__(self, rig: Rig, every_ns: int = EVERY_NS) -> None:
+        if every_ns <= 0:
+            raise AlignmentError(f"rig monitor: expected some time between comparisons, got {every_ns} ns")
+        self.rig, self._every_ns = rig, every_ns
         self._verdict = Verdict()
         self._seen = np.zeros(SEEN_SHAPE, np.float32)
         self._last_ns: int | None = None
@@ -195,7 +202,7 @@ class RigMonitor:
             self._last_ns = sweep_ns  # how far the vehicle went before is not known
             return False
         apart_ns = sweep_ns - self._last_ns
-        return apart_ns >= EVERY_NS and abs(speed_mps) * apart_ns * 1e-9 >= LEAST_WAY_M
+        return apart_ns >= self._every_ns and abs(speed_mps) * apart_ns * 1e-9 >= LEAST_WAY_M
 
     def _fits(self, image: NDArray[np.uint8]) -> bool:
         size = self.rig.height_px, self.rig.width_px

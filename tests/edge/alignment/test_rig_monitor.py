@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from benchmarks.rig_monitor import Drive, drive_of, gathered, kitti_frames, planted, world_rig
 from edge.alignment.projection import Rig
 from edge.alignment.range_edges import KINDS
-from edge.alignment.rig_evidence import AXES, FAULTS, SEEN_SHAPE, STEPS, evidence
+from edge.alignment.rig_evidence import AXES, FAULTS, SEEN_SHAPE, STEPS, evidence, line_weights
 from edge.alignment.rig_monitor import EVERY_NS, KEPT, MOST_LEAD_NS, NOTHING_SEEN, WINDOWS, RigMonitor, Verdict, bounded
 from edge.errors import AlignmentError
 from edge.samples import Frame, Sweep
@@ -256,6 +256,16 @@ def test_what_was_seen_lately_says_less(drive: Drive) -> None:
 
 def test_a_new_monitor_has_seen_nothing() -> None:
     assert RigMonitor(RIG).reading == NOTHING_SEEN
+
+
+def test_no_time_between_comparisons_is_refused_in_one_line() -> None:
+    with pytest.raises(AlignmentError, match="expected some time between comparisons"):
+        RigMonitor(RIG, every_ns=0)
+
+
+def test_what_stands_alone_says_nothing() -> None:
+    at_px, kinds = np.array([[100, 100], [300, 100], [302, 130]]), np.zeros(3, np.intp)
+    assert line_weights(at_px, kinds).tolist() == pytest.approx([0.0, 2**-0.5, 2**-0.5])
 
 
 def test_numbers_that_are_no_rig_never_reach_the_monitor() -> None:
