@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -90,6 +90,65 @@ class Mask(NamedTuple):
     rows: int
     columns: int
     cells: bytes
+
+
+class Suspect(NamedTuple):
+    """A stream that has gone wrong while it still delivers.
+
+    Attributes:
+        stream: as in the stream table.
+        kind: what is wrong with it, as in edge.alignment.agreement.SIGNS.
+        evidence: 0..1.
+        since_ns: the frame from which on it has looked so.
+    """
+
+    stream: str
+    kind: str
+    evidence: float
+    since_ns: int
+
+
+class ClockOffset(NamedTuple):
+    """How late a stream's stamps are, by what the IMU felt."""
+
+    stream: str
+    late_ns: int
+    confidence: float
+
+
+class RigDoubt(NamedTuple):
+    """Camera and LiDAR no longer sit, or keep time, as calibrated.
+
+    Attributes:
+        axis: what explains best, with its unit, as in edge.alignment.rig_evidence.AXES.
+        amount: about how much.
+        since_ns: the sweep from which on it has looked so.
+        score: 1 and more.
+    """
+
+    axis: str
+    amount: float
+    since_ns: int
+    score: float
+
+
+class Alignment(NamedTuple):
+    """Whether the streams tell of one event, one instant and one place.
+
+    Attributes:
+        agreement: 0..1; 1 where all is as usual.
+        suspects: at most one a stream.
+        clocks: those that there is enough to tell of.
+        rig: None while nothing is in doubt.
+    """
+
+    agreement: float = 1.0
+    suspects: tuple[Suspect, ...] = ()
+    clocks: tuple[ClockOffset, ...] = ()
+    rig: RigDoubt | None = None
+
+
+IN_ORDER: Final = Alignment()
 
 
 class StageDigest(NamedTuple):
@@ -173,6 +232,7 @@ class Decision:
     degraded: bool
     heads: tuple[HeadReadings, ...] = ()
     masks: tuple[Mask, ...] = ()
+    alignment: Alignment = IN_ORDER
     timings_ns: dict[str, int] = field(default_factory=dict, compare=False)
 
     def to_message(self, *, timings: bool = True) -> decision_pb2.Decision:
@@ -212,6 +272,14 @@ class Decision:
                 add_reading(label=label, value=value)
         for mask in self.masks:
             message.masks.add(**mask._asdict())
+        alignment = self.alignment
+        message.alignment.agreement = alignment.agreement
+        for suspect in alignment.suspects:
+            message.alignment.suspects.add(**suspect._asdict())
+        for clock in alignment.clocks:
+            message.alignment.clocks.add(**clock._asdict())
+        if alignment.rig is not None:
+            message.alignment.rig.MergeFrom(decision_pb2.RigDoubt(**alignment.rig._asdict()))
         add_digest = message.digests.add
         for stage, tensor, crc32 in self.digests:
             add_digest(stage=stage, tensor=tensor, crc32=crc32)
@@ -249,6 +317,7 @@ class Decision:
                 HeadReadings(h.name, tuple(Reading(r.label, r.value) for r in h.readings)) for h in message.heads
             ),
             masks=tuple(Mask(m.name, tuple(m.labels), m.rows, m.columns, m.cells) for m in message.masks),
+            alignment=_alignment(message.alignment) if message.HasField("alignment") else IN_ORDER,
             embedding=np.array(message.embedding, dtype="<f4").tobytes(),
             scene_state=SceneState(message.scene_state),
             scene=message.scene,
@@ -258,3 +327,13 @@ class Decision:
             degraded=message.degraded,
             timings_ns={timing.stage: timing.elapsed_ns for timing in message.timings},
         )
+
+
+def _alignment(message: decision_pb2.Alignment) -> Alignment:
+    rig = message.rig
+    return Alignment(
+        message.agreement,
+        tuple(Suspect(s.stream, s.kind, s.evidence, s.since_ns) for s in message.suspects),
+        tuple(ClockOffset(c.stream, c.late_ns, c.confidence) for c in message.clocks),
+        RigDoubt(rig.axis, rig.amount, rig.since_ns, rig.score) if message.HasField("rig") else None,
+    )

@@ -8,9 +8,11 @@ from typing import Any, Final, NamedTuple
 from edge.drive import codec, topics
 from edge.drive.reader import DriveMessage, DriveReader
 from edge.errors import DriveFormatError
-from edge.samples import NOT_FUSED, Event, Frame
+from edge.samples import NOT_FUSED, Event, Frame, RigMessage
 from edge.streams import Stream
 
+_RIG: Final = frozenset({topics.CALIBRATION, topics.TRANSFORM})
+_MOST_RIG_BYTES: Final = 64 << 10
 # Decisions of an earlier run are not what the sensors said.
 NOT_SENSED: Final = frozenset({topics.DECISION, topics.DECISION_ANNOTATIONS})
 
@@ -36,7 +38,11 @@ def events(drive: DriveReader, streams: tuple[Stream, ...], start_ns: int | None
         if message.topic in NOT_SENSED:
             continue
         row = rows.get(message.topic, NOT_FUSED)
-        sample = None if row < 0 else _sample(message, row)
+        sample: Any = None
+        if row >= 0:
+            sample = _sample(message, row)
+        elif message.topic in _RIG and len(message.payload) <= _MOST_RIG_BYTES:
+            sample = RigMessage(message.topic, message.payload)
         yield Fed(Event(message.arrival_ns, row, sample, len(message.payload)), message)
 
 

@@ -8,6 +8,7 @@
     takeover      the driver took over from assistance
     alarm         a siren or a horn is heard, or an emergency vehicle seen
     degraded      an expected sensor is missing
+    misaligned    a sensor contradicts the others: in time, in place or in meaning
 
 hardness = 1 - product(1 - weight * score). Every score is in the decision with its weight.
 """
@@ -42,6 +43,7 @@ class JudgeWeights:
     takeover: float = 0.9
     alarm: float = 0.6
     degraded: float = 0.4
+    misaligned: float = 0.4
 
 
 class Judge:
@@ -63,6 +65,7 @@ class Judge:
         sound_events: Sequence[Tag],
         vehicle: Sequence[VehicleState],
         degraded_share: float,
+        agreement: float = 1.0,
     ) -> tuple[float, tuple[Score, ...]]:
         """The hardness, 0..1, and the scores that make it, largest part first.
 
@@ -70,6 +73,7 @@ class Judge:
             model_scores: uncertainty, disagreement, novelty.
             vehicle: the vehicle's pick; may be empty.
             degraded_share: share of the expected streams that are absent.
+            agreement: of the streams with each other, 0..1.
         """
         uncertainty, disagreement, novelty = model_scores
         state = vehicle[-1] if vehicle else None
@@ -85,6 +89,7 @@ class Judge:
                 self._takeover(state, stamp_ns),
                 max(_alarm(sound_events), _alarm(scene_tags)),
                 degraded_share,
+                1.0 - agreement,
             ),
             self._weights,
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from edge.alignment.watch import Watch
 from edge.bundle import Bundle
 from edge.decision import Decision, DetectedObject, Digests, Mask, ModalityState
 from edge.frameset import FrameSet
@@ -62,6 +63,7 @@ class Loop:
         self.perception = Perception(bundle, self.config.streams, provider)
         self._clock = clock or _no_clock
         self.ladder = OverloadLadder()
+        self._watch = Watch(self.config.streams)
         self._judge = Judge(self.config.weights)
         self.cutter = SceneCutter(self.config.scenes)
         self.scenes: list[Scene] = []
@@ -101,6 +103,8 @@ class Loop:
         row = event.row
         self._bytes += event.size_bytes
         if row < 0:
+            if event.sample is not None:
+                self._watch.learn(event.sample)
             return decisions
         if event.sample is None:
             self.sync.refuse(row, "corrupt")
@@ -124,6 +128,7 @@ class Loop:
             "sync": self.sync,
             "perception": self.perception.freeze(),
             "ladder": self.ladder,
+            "watch": self._watch.freeze(),
             "judge": self._judge.freeze(),
             "cutter": self.cutter.freeze(),
             "loop": (self._seen, self._objects, self._masks, self._index, self._bytes, self._last_stamp_ns),
@@ -142,6 +147,7 @@ class Loop:
             raise ValueError(f"state of bundle {state['bundle'][:12]}, expected {self.bundle.id[:12]}")
         self.perception.thaw(state["perception"])
         self.ladder = state["ladder"]
+        self._watch.thaw(state["watch"])
         self._judge.thaw(state["judge"])
         self.cutter.thaw(state["cutter"])
         self._seen, self._objects, self._masks, self._index, self._bytes, self._last_stamp_ns = state["loop"]
@@ -163,6 +169,9 @@ class Loop:
         modalities, degraded_share = self._modalities(frames)
         present, shed = self._encode(frames)
         encoded_ns = self._clock()
+        fresh = [there and i not in shed for i, there in enumerate(present)]
+        alignment = self._watch.see(frames, perception.embeddings(fresh))
+        aligned_ns = self._clock()
         perception.fuse(present)
         fused_ns = self._clock()
         scene_tags, sound_events = perception.tags("scene_tags"), perception.tags("sound_events")
@@ -177,6 +186,7 @@ class Loop:
             sound_events,
             vehicle,
             degraded_share,
+            alignment.agreement,
         )
         fused = perception.embedding()
         embedding = b"" if fused is None else fused.tobytes()
@@ -200,6 +210,7 @@ class Loop:
             objects=self._objects,
             heads=perception.heads(),
             masks=self._masks,
+            alignment=alignment,
             embedding=embedding,
             scene_state=scene_state,
             scene=scene,
@@ -215,7 +226,8 @@ class Loop:
             degraded=degraded_share > 0,
             timings_ns={
                 "encode": encoded_ns - started_ns,
-                "fuse": fused_ns - encoded_ns,
+                "align": aligned_ns - encoded_ns,
+                "fuse": fused_ns - aligned_ns,
                 "judge": judged_ns - fused_ns,
             },
         )

@@ -152,6 +152,16 @@ class Perception:
         """The fused embedding; of the only encoder where there is no fusion; None where that has none."""
         return self._output("embedding")
 
+    def embeddings(self, fresh: Sequence[bool]) -> dict[str, NDArray[Any]]:
+        """By encoder, those of the shared space; empty where no fusion says that there is one.
+
+        Args:
+            fresh: whether each was made for this frame, in the order of `names`.
+        """
+        if self._fuse is None:
+            return {}
+        return {self.names[i]: values for i, values in self._encoded.get("embedding", ()) if fresh[i]}
+
     def encoded(self, present: list[bool]) -> list[tuple[str, str, bytes]]:
         """("encode", tensor, its bytes) of each encoder whose modality was present."""
         return [

@@ -100,6 +100,13 @@ class Sweep(NamedTuple):
     points_lidar: NDArray[np.float32]
 
 
+class RigMessage(NamedTuple):
+    """How sensors sit to each other, as recorded: topics.CALIBRATION or topics.TRANSFORM."""
+
+    topic: str
+    payload: bytes
+
+
 Sample: TypeAlias = Frame | AudioChunk | ImuSample | GnssFix | CanFrame | VehicleState | Sweep
 NOT_FUSED: Final = -1
 
@@ -109,8 +116,8 @@ class Event(NamedTuple):
 
     Attributes:
         now_ns: when, on the vehicle's monotonic clock.
-        row: of the stream table; NOT_FUSED for what is only recorded.
-        sample: None where its content could not be decoded.
+        row: of the stream table; NOT_FUSED for what is only recorded, and for a RigMessage.
+        sample: None where its content could not be decoded, or is only recorded.
         size_bytes: of the recorded message.
     """
 

@@ -24,6 +24,7 @@ from edge.alignment.motion_signs import MotionSigns
 from edge.alignment.picture_signs import PictureSigns
 from edge.alignment.shared_space import SharedSpace
 from edge.alignment.sound_signs import SoundSigns
+from edge.decision import Suspect
 from edge.frameset import FrameSet
 from edge.streams import SECOND, Stream
 
@@ -52,13 +53,13 @@ class Sign:
 SIGNS: Final = (
     Sign("camera", "frozen", 0.25, 0.25),
     Sign("camera", "exposure", 0.5, 0.6),
-    Sign("camera", "blurred", 0.8, 0.6),
-    Sign("camera", "dirty", picture_signs.SPLASH, 0.0),
+    Sign("camera", "blurred", 0.92, 0.6),
+    Sign("camera", "dirty", picture_signs.SPLASH, 0.6),
     Sign("audio", "dead", 64.0, 0.3),
     Sign("audio", "wind", 0.45, 0.6),
     Sign("audio", "clipping", 0.1, 0.6),
     Sign("lidar", "blocked", 4.0, 0.5),
-    Sign("lidar", "ghosts", 0.045, 0.5),
+    Sign("lidar", "ghosts", 0.033, 0.5),
     Sign("imu", "stuck", 0.2, 0.1),
     Sign("imu", "biased", 1.0, 0.4),
     Sign("gnss", "jumping", 2.0, 0.1),
@@ -74,22 +75,6 @@ _ORDER: Final = (
     *(("gnss", kind) for kind in motion_signs.GNSS_KINDS),
     *(("vehicle", kind) for kind in motion_signs.VEHICLE_KINDS),
 )
-
-
-class Suspect(NamedTuple):
-    """A stream that has gone wrong.
-
-    Attributes:
-        stream: as in the stream table.
-        kind: what is wrong with it, as in SIGNS.
-        evidence: 0..1.
-        since_ns: the frame from which on it has looked so.
-    """
-
-    stream: str
-    kind: str
-    evidence: float
-    since_ns: int
 
 
 class Reading(NamedTuple):

@@ -22,6 +22,7 @@ WHY_HARD = {
     "takeover": "the driver took over",
     "alarm": "a siren or a horn is heard",
     "degraded": "an expected sensor is missing",
+    "misaligned": "a sensor contradicts the others",
 }
 WHY_REFUSED = {
     "near-duplicate": "nearly the same as a scene that was queued before",

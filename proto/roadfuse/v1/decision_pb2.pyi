@@ -116,6 +116,52 @@ class Mask(_message.Message):
     cells: bytes
     def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., cells: _Optional[bytes] = ...) -> None: ...
 
+class Suspect(_message.Message):
+    __slots__ = ("stream", "kind", "evidence", "since_ns")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_NS_FIELD_NUMBER: _ClassVar[int]
+    stream: str
+    kind: str
+    evidence: float
+    since_ns: int
+    def __init__(self, stream: _Optional[str] = ..., kind: _Optional[str] = ..., evidence: _Optional[float] = ..., since_ns: _Optional[int] = ...) -> None: ...
+
+class ClockOffset(_message.Message):
+    __slots__ = ("stream", "late_ns", "confidence")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    LATE_NS_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    stream: str
+    late_ns: int
+    confidence: float
+    def __init__(self, stream: _Optional[str] = ..., late_ns: _Optional[int] = ..., confidence: _Optional[float] = ...) -> None: ...
+
+class RigDoubt(_message.Message):
+    __slots__ = ("axis", "amount", "since_ns", "score")
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    SINCE_NS_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    axis: str
+    amount: float
+    since_ns: int
+    score: float
+    def __init__(self, axis: _Optional[str] = ..., amount: _Optional[float] = ..., since_ns: _Optional[int] = ..., score: _Optional[float] = ...) -> None: ...
+
+class Alignment(_message.Message):
+    __slots__ = ("agreement", "suspects", "clocks", "rig")
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    SUSPECTS_FIELD_NUMBER: _ClassVar[int]
+    CLOCKS_FIELD_NUMBER: _ClassVar[int]
+    RIG_FIELD_NUMBER: _ClassVar[int]
+    agreement: float
+    suspects: _containers.RepeatedCompositeFieldContainer[Suspect]
+    clocks: _containers.RepeatedCompositeFieldContainer[ClockOffset]
+    rig: RigDoubt
+    def __init__(self, agreement: _Optional[float] = ..., suspects: _Optional[_Iterable[_Union[Suspect, _Mapping]]] = ..., clocks: _Optional[_Iterable[_Union[ClockOffset, _Mapping]]] = ..., rig: _Optional[_Union[RigDoubt, _Mapping]] = ...) -> None: ...
+
 class StageDigest(_message.Message):
     __slots__ = ("stage", "tensor", "crc32")
     STAGE_FIELD_NUMBER: _ClassVar[int]
@@ -135,7 +181,7 @@ class StageTiming(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., elapsed_ns: _Optional[int] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("timestamp", "frame_sequence", "index", "emitted_ns", "emit_reason", "modalities", "overload_level", "hardness", "scores", "scene_tags", "sound_events", "objects", "embedding", "scene_state", "scene", "scene_refusal", "digests", "bundle_id", "timings", "degraded", "heads", "masks")
+    __slots__ = ("timestamp", "frame_sequence", "index", "emitted_ns", "emit_reason", "modalities", "overload_level", "hardness", "scores", "scene_tags", "sound_events", "objects", "embedding", "scene_state", "scene", "scene_refusal", "digests", "bundle_id", "timings", "degraded", "heads", "masks", "alignment")
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     FRAME_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +204,7 @@ class Decision(_message.Message):
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
     HEADS_FIELD_NUMBER: _ClassVar[int]
     MASKS_FIELD_NUMBER: _ClassVar[int]
+    ALIGNMENT_FIELD_NUMBER: _ClassVar[int]
     timestamp: _timestamp_pb2.Timestamp
     frame_sequence: int
     index: int
@@ -180,4 +227,5 @@ class Decision(_message.Message):
     degraded: bool
     heads: _containers.RepeatedCompositeFieldContainer[HeadReadings]
     masks: _containers.RepeatedCompositeFieldContainer[Mask]
-    def __init__(self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., frame_sequence: _Optional[int] = ..., index: _Optional[int] = ..., emitted_ns: _Optional[int] = ..., emit_reason: _Optional[_Union[EmitReason, str]] = ..., modalities: _Optional[_Iterable[_Union[ModalityState, _Mapping]]] = ..., overload_level: _Optional[int] = ..., hardness: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., scene_tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., sound_events: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., objects: _Optional[_Iterable[_Union[DetectedObject, _Mapping]]] = ..., embedding: _Optional[_Iterable[float]] = ..., scene_state: _Optional[_Union[SceneState, str]] = ..., scene: _Optional[int] = ..., scene_refusal: _Optional[str] = ..., digests: _Optional[_Iterable[_Union[StageDigest, _Mapping]]] = ..., bundle_id: _Optional[str] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., degraded: _Optional[bool] = ..., heads: _Optional[_Iterable[_Union[HeadReadings, _Mapping]]] = ..., masks: _Optional[_Iterable[_Union[Mask, _Mapping]]] = ...) -> None: ...
+    alignment: Alignment
+    def __init__(self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., frame_sequence: _Optional[int] = ..., index: _Optional[int] = ..., emitted_ns: _Optional[int] = ..., emit_reason: _Optional[_Union[EmitReason, str]] = ..., modalities: _Optional[_Iterable[_Union[ModalityState, _Mapping]]] = ..., overload_level: _Optional[int] = ..., hardness: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., scene_tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., sound_events: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., objects: _Optional[_Iterable[_Union[DetectedObject, _Mapping]]] = ..., embedding: _Optional[_Iterable[float]] = ..., scene_state: _Optional[_Union[SceneState, str]] = ..., scene: _Optional[int] = ..., scene_refusal: _Optional[str] = ..., digests: _Optional[_Iterable[_Union[StageDigest, _Mapping]]] = ..., bundle_id: _Optional[str] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., degraded: _Optional[bool] = ..., heads: _Optional[_Iterable[_Union[HeadReadings, _Mapping]]] = ..., masks: _Optional[_Iterable[_Union[Mask, _Mapping]]] = ..., alignment: _Optional[_Union[Alignment, _Mapping]] = ...) -> None: ...

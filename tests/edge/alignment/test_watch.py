@@ -1,0 +1,141 @@
+"""Alignment in the loop: what contradicts the other sensors is named, lowers the agreement, and makes a frame hard."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge import bundle
+from edge.alignment.rig_monitor import RigMonitor
+from edge.alignment.watch import SMALL_WIDTH_PX, Watch, small_grey
+from edge.decision import Alignment, ClockOffset, Decision, RigDoubt, Suspect
+from edge.drive import topics
+from edge.drive.reader import DriveReader
+from edge.feed import Fed, events
+from edge.frameset import EmitReason, FrameSet, Pick
+from edge.loop import Loop
+from edge.samples import NOT_FUSED, Event, Frame, RigMessage
+from edge.streams import STREAMS
+
+from .rides import MS, SECOND, ride
+
+QUIET = Pick((), 0, "silent")
+
+
+@pytest.fixture(scope="module")
+def fed(drive: Path) -> list[Fed]:
+    with DriveReader(drive) as reader:
+        return list(events(reader, STREAMS))
+
+
+@pytest.fixture(scope="module")
+def messages(fed: list[Fed]) -> list[RigMessage]:
+    return [event.sample for event, _ in fed if event.row == NOT_FUSED and event.sample is not None]
+
+
+def run(loop: Loop, feed: list[Event]) -> list[Decision]:
+    decisions: list[Decision] = []
+    for event in feed:
+        while loop.due_ns < event.now_ns:
+            decisions += loop.step(None, loop.due_ns)
+        decisions += loop.step(event, event.now_ns)
+    return decisions
+
+
+def score(decision: Decision, name: str) -> float:
+    return next(score.value for score in decision.scores if score.name == name)
+
+
+def test_a_drive_in_order_agrees_and_suspects_nothing(fed: list[Fed]) -> None:
+    decisions = run(Loop(bundle.load()), [event for event, _ in fed])
+    assert len(decisions) > 100
+    assert [d for d in decisions if d.alignment.suspects or d.alignment.rig] == []
+    assert np.median([d.alignment.agreement for d in decisions]) > 0.9
+
+
+def test_a_camera_that_freezes_is_named_within_two_seconds_and_makes_frames_harder(fed: list[Fed]) -> None:
+    first_ns = fed[0].event.now_ns + 2 * SECOND
+    feed, last = [], None
+    for event, _ in fed:
+        if isinstance(event.sample, Frame):
+            if event.now_ns < first_ns:
+                last = event.sample.image
+            else:
+                event = event._replace(sample=event.sample._replace(image=last))
+        feed.append(event)
+    sound, broken = (run(Loop(bundle.load()), rows) for rows in ([event for event, _ in fed], feed))
+    named = [d.stamp_ns for d in broken if any(s[:2] == ("camera", "frozen") for s in d.alignment.suspects)]
+    assert named and first_ns - 100 * MS <= named[0] <= first_ns + 2 * SECOND
+    pairs = [(score(a, "misaligned"), score(b, "misaligned")) for a, b in zip(sound, broken) if a.stamp_ns >= named[0]]
+    assert np.mean([b - a for a, b in pairs]) > 0.5
+
+
+def test_a_sound_clock_that_is_late_lowers_the_agreement() -> None:
+    def seen(late_ms: int) -> Alignment:
+        watch, rows = Watch(STREAMS), [stream.name for stream in STREAMS[1:]]
+        told = Alignment()
+        for seq, (stamp_ns, small, sound, imu) in enumerate(ride(40.0, sound_ns=late_ms * MS)):
+            assert small is not None
+            frame = Frame(stamp_ns, seq, np.repeat(small[:, :, None], 3, axis=2))
+            given = {"audio": Pick(sound, 0, ""), "imu": Pick(imu, 0, "")}
+            picks = [given.get(name, QUIET) for name in rows]
+            told = watch.see(FrameSet(stamp_ns, frame, seq, stamp_ns, EmitReason.SETTLED, picks), {})
+        return told
+
+    on_time, late = seen(0), seen(250)
+    clock = next(clock for clock in late.clocks if clock.stream == "audio")
+    assert abs(clock.late_ns - 250 * MS) < 20 * MS and clock.confidence > 0.95
+    assert on_time.agreement > 0.9 and late.agreement < 0.1
+
+
+def test_the_rig_is_watched_once_calibration_and_poses_are_known(messages: list[RigMessage]) -> None:
+    assert {message.topic for message in messages} == {topics.CALIBRATION, topics.TRANSFORM}
+    watch = Watch(STREAMS)
+    for message in messages:
+        watch.learn(message)
+    assert isinstance(watch._rig, RigMonitor)
+    assert abs(watch._rig.rig.width_px - 640) == 0
+
+
+def test_words_about_the_rig_that_make_no_sense_are_passed_over(messages: list[RigMessage]) -> None:
+    watch = Watch(STREAMS)
+    watch.learn(RigMessage(topics.CALIBRATION, b"\xff" * 40))
+    for number in range(200):
+        watch.learn(RigMessage(topics.TRANSFORM, number.to_bytes(2, "big") * 9))
+    assert watch._rig is None and len(watch._transforms) <= 64
+
+
+def test_a_thawed_watch_goes_on_as_the_frozen_one_would(fed: list[Fed]) -> None:
+    feed = [event for event, _ in fed]
+    whole, first, later = (Loop(bundle.load()) for _ in range(3))
+    wanted = [d.alignment for d in run(whole, feed)]
+    half = len(feed) // 2
+    begun = [d.alignment for d in run(first, feed[:half])]
+    frozen = first.freeze()
+    later.thaw(frozen)
+    assert begun + [d.alignment for d in run(later, feed[half:])] == wanted
+    assert pickle.loads(later.freeze())["watch"].keys() == pickle.loads(frozen)["watch"].keys()
+
+
+def test_a_decision_keeps_its_alignment_on_disk(fed: list[Fed]) -> None:
+    decision = run(Loop(bundle.load()), [event for event, _ in fed[:200]])[-1]
+    alignment = Alignment(
+        0.25, (Suspect("camera", "dirty", 0.75, 17),), (ClockOffset("audio", -40_000_000, 0.5),),
+        RigDoubt("yaw_deg", 0.5, 12, 1.5),
+    )  # fmt: skip
+    from dataclasses import replace
+
+    kept = replace(decision, alignment=alignment)
+    assert Decision.from_message(kept.to_message()).alignment == alignment
+    assert Decision.from_message(decision.to_message()).alignment.suspects == decision.alignment.suspects
+
+
+@pytest.mark.parametrize("height, width", [(384, 640), (1080, 1920), (375, 1242), (96, 160), (40, 60), (1, 1)])
+def test_the_small_picture_is_of_one_width_whatever_the_camera(height: int, width: int) -> None:
+    picture = np.full((height, width, 3), 90, np.uint8)
+    small = small_grey(picture)
+    assert small.shape[1] == SMALL_WIDTH_PX and small.ndim == 2
+    assert np.abs(small.astype(int) - 90).max() <= 1
