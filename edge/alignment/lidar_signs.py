@@ -16,7 +16,7 @@ from edge.samples import Sweep
 KINDS: Final = ("blocked", "ghosts")
 SECTORS: Final = 36
 _LOOKED_AT: Final = 1200  # returns of a sweep, evenly
-_NEAR_M: Final = 3.5
+_NEAR_M: Final = 2.5
 _FARTHEST_M2: Final = 1e8  # what is no number is farther, too
 _BLIND: Final = 0.2  # of its usual returns, below which a sector is blind
 _SEEN: Final = 0.003  # share of the returns, from which a sector counts as one that sees

@@ -32,8 +32,9 @@ _NOISE: Final = np.float32(0.1)  # grey levels of fine contrast that say nothing
 _VISIBLE: Final = np.float32(np.log(0.8))  # log grey levels of fine contrast that dirt would take
 _FALL: Final = np.float32(0.35)  # of log contrast, from which a cell begins to count as fallen
 _RISE: Final = np.float32(0.1)
+_KEPT: Final = 0.65  # of what fell, that must stay so
 _FALL_SPAN: Final = np.float32(0.6)  # to there, where it counts in full
-SPLASH: Final = 0.11  # share of fallen cells, less half of the risen ones, from which it is dirt
+SPLASH: Final = 0.13  # share of fallen cells, less half of the risen ones, from which it is dirt
 _LEAST_CELLS: Final = 150  # that can fall, or the share of fallen ones is not told
 _REMEMBERED_S: Final = 30.0  # how long dirt is remembered that no longer shows as a change
 _MOST_S: Final = 60.0
@@ -72,7 +73,7 @@ class PictureSigns:
             suspected: the camera is, so its healthy state is hardly learned.
         """
         if self._last.shape != small.shape:
-            self.__init__()  # type: ignore[misc]
+            PictureSigns.__init__(self)
             self._last = np.zeros_like(small)
             elapsed_s = 0.0
         same = elapsed_s > 0.0 and cv2.norm(small, self._last, cv2.NORM_INF) == 0.0
@@ -89,7 +90,7 @@ class PictureSigns:
             self._focus(fine, coarse, self._unfocused_s, suspected)
             self._unfocused_s = 0.0
         mean = cv2.mean(small)[0]
-        white = cv2.countNonZero(cv2.compare(small, _WHITE, cv2.CMP_GE)) / small.size if mean > _LIT else 0.0
+        white = np.count_nonzero(small >= _WHITE) / small.size if mean > _LIT else 0.0
         blur = self._sharp + min(max(self._sharp - self._usual_sharp, -0.4), 0.0)
         self.measures[:3] = self._still_s, max(white, 0.5 * _DARK / max(mean, 0.5)), -blur
         self._seen_s = min(self._seen_s + elapsed_s, _MOST_S)
@@ -128,7 +129,7 @@ class PictureSigns:
         if self._dirty_s:
             self._dirty_s += _BLOCK_S
             kept = float(_falls(self._clean, after.max(0)).dot(self._fallen))
-            held = SPLASH if kept > 0.5 and self._dirty_s < _REMEMBERED_S else 0.0
+            held = SPLASH if kept > _KEPT and self._dirty_s < _REMEMBERED_S else 0.0
         if self._full == _BLOCKS:
             before = self._blocks[:3]
             low = before.min(0)
