@@ -34,7 +34,8 @@ from edge.streams import Stream
 SMALL_WIDTH_PX: Final = 160
 _MOST_TRANSFORMS: Final = 64
 # A clock this late is no longer the microphone's place in the car, or a sensor's delay.
-_LATE_FROM_NS, _LATE_FULL_NS = 60_000_000, 200_000_000
+LATE_FROM_NS: Final = 60_000_000
+_LATE_FULL_NS: Final = 200_000_000
 
 
 class Watch:
@@ -77,7 +78,7 @@ class Watch:
         told = [ClockOffset(stream, late.offset_ns, late.confidence) for stream, late in both if late is not None]
         rig = None if self._rig is None else self._place(self._rig, frames)
         late_ns = max([abs(clock.late_ns) for clock in told if clock.confidence >= SURE], default=0)
-        in_time = 1.0 - min(max((late_ns - _LATE_FROM_NS) / (_LATE_FULL_NS - _LATE_FROM_NS), 0.0), 1.0)
+        in_time = 1.0 - min(max((late_ns - LATE_FROM_NS) / (_LATE_FULL_NS - LATE_FROM_NS), 0.0), 1.0)
         return Alignment(min(reading.agreement, in_time, 0.0 if rig else 1.0), reading.suspects, tuple(told), rig)
 
     def freeze(self) -> dict[str, Any]:

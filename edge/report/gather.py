@@ -11,7 +11,9 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from edge.decision import Decision, SceneState
+from edge.alignment.offset import SURE
+from edge.alignment.watch import LATE_FROM_NS
+from edge.decision import Alignment, Decision, SceneState
 from edge.drive import topics
 from edge.drive.codec import decode, timestamp_ns
 from edge.drive.reader import DriveMessage, DriveReader
@@ -59,6 +61,7 @@ class Gatherer:
         self._scene = array("I")
         self._reasons: Counter[str] = Counter()
         self._scores, self._tags, self._events = _Columns(), _Columns(), _Columns()
+        self._doubts = _Columns()
         self._streams = _Columns("B")
         self._absences = [""]
         self._stages: dict[str, array[int]] = {}
@@ -107,6 +110,7 @@ class Gatherer:
             scores=self._scores.finish(self.frames, order),
             scene_tags=self._tags.finish(self.frames, order),
             sound_events=self._events.finish(self.frames, order),
+            doubts=self._doubts.finish(self.frames, order),
             streams=self._streams.finish(self.frames, order),
             absences=self._absences,
             stages_ns={name: np.array(values, np.int64) for name, values in self._stages.items()},
@@ -138,6 +142,8 @@ class Gatherer:
             self._tags.put(name, frame, _unit(probability))
         for name, probability in decision.sound_events:
             self._events.put(name, frame, _unit(probability))
+        for doubt, evidence in doubts_of(decision.alignment):
+            self._doubts.put(doubt, frame, _unit(evidence))
         for state in decision.modalities:
             self._streams.put(state.stream, frame, self._absence(state.absence or ("" if state.present else "absent")))
         for stage, elapsed_ns in decision.timings_ns.items():
@@ -203,6 +209,16 @@ class Gatherer:
                 return MAX_NAMES
             self._absences.append(why)
         return self._absences.index(why)
+
+
+def doubts_of(alignment: Alignment) -> list[tuple[str, float]]:
+    """What alignment doubts of a frame, in a few words each, and the evidence, 0..1."""
+    found = [(f"{suspect.stream}: {suspect.kind}", suspect.evidence) for suspect in alignment.suspects]
+    if alignment.rig is not None:
+        found.append((f"rig: {alignment.rig.axis}", 1.0))
+    late = [clock for clock in alignment.clocks if clock.confidence >= SURE and abs(clock.late_ns) > LATE_FROM_NS]
+    found += [(f"{clock.stream}: {'late' if clock.late_ns > 0 else 'early'}", clock.confidence) for clock in late]
+    return found
 
 
 class _Columns:

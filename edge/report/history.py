@@ -92,6 +92,7 @@ class History:
         reasons: emit reason -> frames.
         scores: name -> (n,) float32, its part in the hardness: value times weight.
         scene_tags, sound_events: name -> (n,) float32 probability.
+        doubts: what alignment doubts -> (n,) float32 evidence.
         streams: name -> (n,) uint8, index into `absences`; 0 is present.
         absences: why a stream may be absent.
         stages_ns: stage -> measured times.
@@ -112,6 +113,7 @@ class History:
     scores: dict[str, NDArray[np.float32]]
     scene_tags: dict[str, NDArray[np.float32]]
     sound_events: dict[str, NDArray[np.float32]]
+    doubts: dict[str, NDArray[np.float32]]
     streams: dict[str, NDArray[np.uint8]]
     absences: list[str]
     stages_ns: dict[str, NDArray[np.int64]]

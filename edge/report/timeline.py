@@ -43,6 +43,7 @@ def timeline(history: History, grid: Grid, film: Sequence[Picture | None]) -> Ma
             _level(history),
             el("h3", "Sensors", class_="group"),
             stream_lanes(history),
+            _labels(history, grid, history.doubts, {}, None, "doubt"),
             _overload(history, grid),
             el("div", el("i", id="cursor"), class_="overlay", aria_hidden="true"),
             class_="lanes",

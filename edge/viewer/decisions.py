@@ -58,6 +58,9 @@ def events(history: History) -> list[tuple[int, str, str]]:
             found.append((int(history.stamps_ns[first]), "ERROR", f"{name} is missing: {why}"))
             if last < len(history):
                 found.append((int(history.stamps_ns[last]), "INFO", f"{name} is back"))
+    for name, values in history.doubts.items():
+        for first, _ in _spans(history, values >= LIKELY):
+            found.append((int(history.stamps_ns[first]), "WARN", f"in doubt: {name}"))
     for name, values in history.sound_events.items():
         for first, _ in _spans(history, values >= LIKELY):
             found.append((int(history.stamps_ns[first]), "INFO", f"heard: {name} {100 * values[first]:.0f} %"))

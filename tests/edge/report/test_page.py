@@ -13,13 +13,16 @@ from typing import Any
 
 import pytest
 
+from edge.decision import Alignment, ClockOffset, RigDoubt, Suspect
 from edge.drive import topics
 from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
 from edge.errors import DriveFormatError
 from edge.report import command
+from edge.report.gather import doubts_of
 from edge.report.page import page
 from edge.streams import STREAMS
+from roadfuse.v1 import decision_pb2
 
 Decided = tuple[Path, dict[str, Any]]
 Elements = Callable[[str], Any]
@@ -132,3 +135,27 @@ def test_the_page_shows_whether_picture_and_sound_keep_the_same_time(report: str
     found = elements(report)
     assert found.all("section", id="picture-and-sound")
     assert "Cost of taking two instants for one" in found.text and "(confidence " in found.text
+
+
+def test_what_alignment_doubts_gets_a_lane(decided: Decided, tmp_path: Path) -> None:
+    doubted = tmp_path / "doubted.mcap"
+    with DriveReader(decided[0]) as drive, DriveWriter(doubted) as out:
+        for message in drive.messages(topics=drive.topics.intersection(topics.SCHEMAS)):
+            payload = message.payload
+            if message.topic == topics.DECISION:
+                decision = decision_pb2.Decision.FromString(payload)
+                decision.alignment.suspects.add(stream="camera", kind="<dirty>", evidence=1.0)
+                payload = decision.SerializeToString()
+            out.write_payload(message.topic, payload, capture_ns=message.capture_ns, arrival_ns=message.arrival_ns,
+                              sequence=message.sequence)  # fmt: skip
+    written = page(doubted)
+    assert "camera: &lt;dirty&gt;" in written and "<dirty>" not in written
+    assert "camera: &lt;dirty&gt;" not in page(decided[0])
+
+
+def test_a_doubt_is_a_suspect_a_moved_rig_or_a_clock_that_is_surely_late() -> None:
+    sure, unsure, near = (ClockOffset("audio", late_ns, confidence) for late_ns, confidence in
+                          ((-90_000_000, 0.99), (-90_000_000, 0.5), (20_000_000, 0.99)))  # fmt: skip
+    found = doubts_of(Alignment(0.0, (Suspect("imu", "stuck", 0.8, 1),), (sure,), RigDoubt("yaw_deg", 0.5, 1, 2.0)))
+    assert [name for name, _ in found] == ["imu: stuck", "rig: yaw_deg", "audio: early"]
+    assert doubts_of(Alignment(1.0, (), (unsure, near), None)) == []
