@@ -145,6 +145,15 @@ def test_sweeps_of_another_instant_speak_for_a_skew(drive: Drive) -> None:
     assert (said_by[0][number : number + 2] < 0.0).all()
 
 
+def test_the_way_between_sweep_and_picture_is_made_up_for(drive: Drive) -> None:
+    seen, total = np.zeros(SEEN_SHAPE, F32), np.zeros(FAULTS)
+    comparisons = zip(drive.sweeps[-50], drive.pictures, drive.motion.tolist(), strict=True)
+    for points, picture, (_, speed_mps, yaw_rate_radps) in comparisons:
+        total += evidence(RIG, points, picture, 0.05, speed_mps, yaw_rate_radps, seen)[0].sum(axis=0)
+    turns_and_skew = [2 * AXES.index(axis) + side for axis in RAISING for side in (0, 1)]
+    assert (total[turns_and_skew] < 0.0).all()
+
+
 def test_one_drive_makes_the_same_bytes_again_and_can_be_cut(drive: Drive) -> None:
     half = Drive(drive.what, drive.motion[20:], drive.pictures[20:], {0: drive.sweeps[0][20:]})
     first, second, third = RigMonitor(RIG), RigMonitor(RIG), RigMonitor(RIG)
