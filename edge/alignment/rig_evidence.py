@@ -88,7 +88,8 @@ def _strength_across(
     """(n, 57) strength of the picture's edges along lines across the sweep's, 0 beyond the picture."""
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
     if scale < 1.0:
-        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        how = cv2.INTER_LINEAR if scale > 0.5 else cv2.INTER_AREA  # the mean of areas costs three times as much
+        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=how)
     grey = cv2.GaussianBlur(grey, (5, 5), 1.0)
     height, width = grey.shape
     along = np.arange(-_REACH_PX - _RIM_PX, _REACH_PX + _RIM_PX + 1)
