@@ -89,6 +89,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/drive.py
 	$(BIN)/python benchmarks/time_warping.py
 	$(BIN)/python benchmarks/camera_sound.py
+	$(BIN)/python benchmarks/online_clocks.py --quick
 	$(BIN)/python benchmarks/real_sounds.py
 
 train: $(VENV)/.torch

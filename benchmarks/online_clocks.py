@@ -30,6 +30,7 @@ from export.world.simulate import WorldConfig, simulate
 MS = 1_000_000
 DRIVES = (("highway", "day"), ("urban", "day"), ("residential", "dusk"), ("mixed", "day"), ("highway", "night"),
           ("urban", "night"))  # fmt: skip
+CLOCKS = ("sound", "picture", "camera_sound")
 SHIFTS_MS = ((0, 0), (200, 0), (-300, 0), (0, 120), (0, -250))  # of sound, of picture
 
 
@@ -61,11 +62,11 @@ def main(argv: list[str] | None = None) -> int:
     cost_ms: list[float] = []
     for surface in ("smooth", "rough"):
         traces = [trace(410 + n, seconds, *drive, surface) for n, drive in enumerate(drives)]
-        told: dict[str, list[Told]] = {"sound": [], "picture": []}
+        told: dict[str, list[Told]] = {name: [] for name in CLOCKS}
         for one, (sound_ms, picture_ms) in itertools.product(traces, SHIFTS_MS):
             for name, found in run(one, one.imu, sound_ms, picture_ms, cost_ms).items():
                 told[name].append(found)
-        unrelated: dict[str, list[Told]] = {"sound": [], "picture": []}
+        unrelated: dict[str, list[Told]] = {name: [] for name in CLOCKS}
         for one, other in itertools.permutations(traces, 2):
             for name, found in run(one, other.imu, 0, 0, cost_ms).items():
                 unrelated[name].append(found)
@@ -96,8 +97,8 @@ def trace(seed: int, seconds: float, scenario: str, light: str, surface: str) ->
 def run(one: Trace, imu: list[ImuSample], sound_ms: float, picture_ms: float, cost_ms: list[float]) -> dict[str, Told]:
     """What the clocks tell of a drive whose sound and picture were moved, second by second."""
     clocks, last_ns = OnlineClocks(), 0
-    errors: dict[str, list[float]] = {"sound": [], "picture": []}
-    first: dict[str, float | None] = {"sound": None, "picture": None}
+    errors: dict[str, list[float]] = {name: [] for name in CLOCKS}
+    first: dict[str, float | None] = dict.fromkeys(CLOCKS)
     tells = 0
     begin_ns = one.pictures[0][0]
     for stamp_ns, small, sound, felt in _moments(one, imu, sound_ms, picture_ms):
@@ -107,7 +108,8 @@ def run(one: Trace, imu: list[ImuSample], sound_ms: float, picture_ms: float, co
         if clocks.told_ns == last_ns:
             continue
         last_ns, tells = clocks.told_ns, tells + 1
-        for name, offset, true_ms in (("sound", clocks.sound, sound_ms), ("picture", clocks.picture, picture_ms)):
+        offsets = (clocks.sound, clocks.picture, clocks.camera_sound)
+        for name, offset, true_ms in zip(CLOCKS, offsets, (sound_ms, picture_ms, sound_ms - picture_ms)):
             if offset is not None and offset.is_sure:
                 errors[name].append(abs(offset.offset_ns / MS - true_ms))
                 if first[name] is None:

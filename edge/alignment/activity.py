@@ -21,6 +21,7 @@ COLUMNS: Final = 30  # of blocks
 BLOCK_PX: Final = 6  # of the small picture, in which a moving lip is still more than a block's noise
 LEVEL_NS: Final = 10_000_000  # between levels of the sound
 SMALL_WIDTH_PX: Final = COLUMNS * BLOCK_PX
+WATCHED_WIDTH_PX: Final = 160  # of the picture that the loop watches
 _WINDOW_S: Final = 0.025
 _SILENCE: Final = 1e-9  # of mean square, full scale 1: keeps the logarithm of silence finite (-90 dB)
 _SECOND_NS: Final = 1_000_000_000
@@ -85,6 +86,17 @@ def shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     size = (SMALL_WIDTH_PX, rows * BLOCK_PX)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return np.asarray(small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
+
+
+def small_grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(height, width[, 3]) BGR or grey as grey, WATCHED_WIDTH_PX wide; in halves, which is four times as fast."""
+    grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    height, width = grey.shape
+    while width >= 2 * WATCHED_WIDTH_PX and height >= 2:
+        height, width = height // 2, width // 2
+        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+    rows = max(round(height * WATCHED_WIDTH_PX / width), 1)
+    return np.asarray(cv2.resize(grey, (WATCHED_WIDTH_PX, rows), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _blocks(small: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from edge.alignment.job import Alignment, Progress, Settings, Stretch, align, words_of
 from edge.alignment.methods import LEVELS, METHODS
+from edge.alignment.offset import Offset
 from edge.errors import AlignmentError
 
 _MS = 1_000_000
@@ -60,9 +61,9 @@ def as_dict(found: Alignment) -> dict[str, Any]:
         "source": str(found.path),
         "method": found.settings.method,
         "level": found.settings.level,
-        "offset_ms": round(found.offset.offset_ns / _MS, 3),
-        "confidence": round(found.offset.confidence, 6),
-        "sure": found.offset.is_sure,
+        **_offset(found.offset),
+        "by_signals": _offset(found.by_signals),
+        "by_body": _offset(found.by_body),
         "drift_ppm": None if found.drift is None else round(found.drift.ppm, 2),
         "drift_std_ppm": None if found.drift is None else round(found.drift.std_ppm, 2),
         "stretches": [_stretch(one) for one in found.stretches],
@@ -78,15 +79,14 @@ def as_dict(found: Alignment) -> dict[str, Any]:
 
 
 def _stretch(one: Stretch) -> dict[str, Any]:
-    offset = one.offset
-    return {
-        "start_s": one.start_ns / 1e9,
-        "end_s": one.end_ns / 1e9,
-        "offset_ms": None if offset is None else round(offset.offset_ns / _MS, 3),
-        "confidence": None if offset is None else round(offset.confidence, 6),
-        "sure": offset is not None and offset.is_sure,
-        "reason": one.reason,
-    }
+    return {"start_s": one.start_ns / 1e9, "end_s": one.end_ns / 1e9, **_offset(one.offset), "reason": one.reason}
+
+
+def _offset(offset: Offset | None) -> dict[str, Any]:
+    if offset is None:
+        return {"offset_ms": None, "confidence": None, "sure": False}
+    late_ms, confidence = round(offset.offset_ns / _MS, 3), round(offset.confidence, 6)
+    return {"offset_ms": late_ms, "confidence": confidence, "sure": offset.is_sure}
 
 
 def _step(progress: Progress) -> dict[str, Any]:

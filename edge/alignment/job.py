@@ -4,24 +4,29 @@ for progress in align(path): ...        the last one carries the Alignment
 
 Pictures are cut into stretches of ten seconds. Each gives its own offset, and evidence of all together gives one; a
 line through the sure ones is the drift of the two clocks. What is kept of a picture is 4 kB.
+
+A drive with an IMU tells the offset a second way, as the loop does: what the body felt is seen and is heard. Where that
+is sure it counts, for a vehicle's camera seldom sees what its microphone hears.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
 import numpy as np
 
-from edge.alignment.activity import PictureActivity, sound_level
+from edge.alignment.activity import PictureActivity, small_grey, sound_level
 from edge.alignment.methods import Aligned, Level, Method, aligned
 from edge.alignment.offset import MAX_LAG_NS, Evidence, Offset, told
+from edge.alignment.online import OnlineClocks
 from edge.alignment.series import Series
 from edge.alignment.source import Source
 from edge.errors import AlignmentError
-from edge.samples import AudioChunk, Frame
+from edge.samples import AudioChunk, Frame, ImuSample
 
 Stage = Literal["extracting", "aligning", "done"]
 STRETCH_NS: Final = 10_000_000_000
@@ -30,6 +35,7 @@ DRIFT_SPAN_S: Final = 60.0
 _GAP_NS: Final = 1_000_000_000  # without pictures: another stretch begins
 _LEVELS_NS: Final = 30_000_000_000  # of sound are turned into levels at a time
 _REPORT_NS: Final = 1_000_000_000  # of the recording between two words of progress
+_STAMP: Final = attrgetter("stamp_ns")
 _LEAST_SPREAD_S: Final = 0.01  # of offsets about their line: they are no better than this, however few
 
 
@@ -74,7 +80,8 @@ class Alignment:
     """What a recording's picture and sound say of their clocks.
 
     Attributes:
-        offset: of all stretches together; of the surest for methods whose evidence does not add up.
+        by_signals: of all stretches together; of the surest for methods whose evidence does not add up.
+        by_body: by what the IMU felt up to the end; None without an IMU, or where there was too little.
         drift: None where too few stretches are sure, or too near to each other.
         shown: the surest stretch in detail; None for embeddings.
         evidence: of all stretches; None for methods other than hybrid.
@@ -83,7 +90,8 @@ class Alignment:
 
     path: Path
     settings: Settings
-    offset: Offset
+    by_signals: Offset
+    by_body: Offset | None
     stretches: tuple[Stretch, ...]
     drift: Drift | None
     shown: Aligned | None
@@ -91,12 +99,18 @@ class Alignment:
     left_out: tuple[str, ...] = ()
     left_out_count: int = 0
 
+    @property
+    def offset(self) -> Offset:
+        """How much later the sound is than the picture: by the body where that is sure, else by the signals."""
+        return self.by_body if self.by_body is not None and self.by_body.is_sure else self.by_signals
+
 
 def words_of(found: Alignment) -> str:
     """The offset and its confidence for a person; a guess is never told as a fact."""
     late_ms = found.offset.offset_ns / 1e6
     words = f"{abs(late_ms):.0f} ms {'later' if late_ms >= 0 else 'earlier'} than the picture"
-    sure = f"confidence {found.offset.confidence:.2f}"
+    way = ", by the IMU" if found.offset is found.by_body else ""
+    sure = f"confidence {found.offset.confidence:.2f}{way}"
     return f"The sound is {words} ({sure})" if found.offset.is_sure else f"No sure offset; best guess: {words} ({sure})"
 
 
@@ -196,12 +210,16 @@ def align(path: Path, settings: Settings | None = None) -> Iterator[Progress]:
     is_semantic = settings.level == "semantic"
     source = Source(path, colour=is_semantic)
     extract = _extract_for(settings)
+    body = _Body() if source.is_drive else None
     spans: list[list[int]] = []  # first and last picture of each stretch
     heard = False
     for sample in source.samples(_chosen(source, settings)):
+        if body is not None:
+            body.take(sample)
         if isinstance(sample, AudioChunk):
             extract.hear(sample)
             heard = True
+        if not isinstance(sample, Frame):
             continue
         stamp_ns = sample.stamp_ns
         begins = not spans or stamp_ns - spans[-1][0] >= settings.stretch_ns or stamp_ns - spans[-1][1] > _GAP_NS
@@ -213,10 +231,36 @@ def align(path: Path, settings: Settings | None = None) -> Iterator[Progress]:
     missing = [name for name, there in (("pictures", spans), ("sound", heard)) if not there]
     if missing:
         raise AlignmentError(f"{path}: expected pictures and sound, got no {' and no '.join(missing)}")
-    yield from _aligned(source, settings, extract, spans)
+    yield from _aligned(source, settings, extract, spans, None if body is None else body.told)
 
 
-def _aligned(source: Source, settings: Settings, extract: Extract, spans: list[list[int]]) -> Iterator[Progress]:
+class _Body:
+    """The loop's clocks over a drive that comes as it arrived."""
+
+    def __init__(self) -> None:
+        self.told: Offset | None = None  # the last sure one, or the last
+        self._clocks = OnlineClocks()
+        self._sound: list[AudioChunk] = []
+        self._imu: list[ImuSample] = []
+
+    def take(self, sample: Frame | AudioChunk | ImuSample) -> None:
+        if isinstance(sample, AudioChunk):
+            self._sound.append(sample)
+        elif isinstance(sample, ImuSample):
+            self._imu.append(sample)
+        elif sample.image is not None:
+            heard, felt = sorted(self._sound, key=_STAMP), sorted(self._imu, key=_STAMP)
+            self._clocks.see(sample.stamp_ns, small_grey(sample.image), heard, felt)
+            told = self._clocks.camera_sound
+            if told is not None and (told.is_sure or self.told is None or not self.told.is_sure):
+                self.told = told
+            self._sound.clear()
+            self._imu.clear()
+
+
+def _aligned(
+    source: Source, settings: Settings, extract: Extract, spans: list[list[int]], by_body: Offset | None
+) -> Iterator[Progress]:
     stretches: list[Stretch] = []
     evidence: Evidence | None = None
     surest: tuple[Offset, Aligned | None] | None = None
@@ -241,7 +285,7 @@ def _aligned(source: Source, settings: Settings, extract: Extract, spans: list[l
         raise AlignmentError(f"{source.path}: {stretches[0].reason}")
     offset = surest[0] if evidence is None else told(evidence)
     result = Alignment(
-        source.path, settings, offset, tuple(stretches), drift(stretches), surest[1], evidence,
+        source.path, settings, offset, by_body, tuple(stretches), drift(stretches), surest[1], evidence,
         tuple(source.left_out), source.left_out_count,
     )  # fmt: skip
     yield Progress("done", total_s, total_s, None, result)

@@ -134,9 +134,7 @@ def confidence(reached: float, chance: F64) -> float:
     return 0.5 * math.erfc(-deviations / math.sqrt(2.0))
 
 
-def on_grid_heard(
-    level: Series, start_ns: int, count: int, fast_s: float = FAST_S, slow_s: float = SLOW_S
-) -> tuple[F64, NDArray[np.bool_]]:
+def on_grid_heard(level: Series, start_ns: int, count: int) -> tuple[F64, NDArray[np.bool_]]:
     """The level on `count` steps from `start_ns`, filtered, and where it was heard; 0 elsewhere."""
     grid = start_ns + STEP_NS * np.arange(count)
     after = np.clip(np.searchsorted(level.stamps_ns, grid), 1, max(len(level) - 1, 1))
@@ -146,8 +144,7 @@ def on_grid_heard(
     heard = inside & (level.stamps_ns[after] - level.stamps_ns[after - 1] <= 4 * STEP_NS)
     sound = np.zeros(count)
     if heard.any():
-        values = np.interp(grid[heard], level.stamps_ns, level.values[:, 0])[:, None]
-        sound[heard] = filtered(values, fast_s, slow_s)[:, 0]
+        sound[heard] = filtered(np.interp(grid[heard], level.stamps_ns, level.values[:, 0])[:, None])[:, 0]
     return sound, heard
 
 
@@ -160,9 +157,9 @@ def on_grid(series: Series, grid: I64) -> F64:
     return found
 
 
-def filtered(values: F64, fast_s: float = FAST_S, slow_s: float = SLOW_S) -> F64:
-    """What is between two times, along axis 0; beyond the ends the signal is mirrored."""
-    return _smoothed(values, fast_s) - _smoothed(values, slow_s)
+def filtered(values: F64) -> F64:
+    """What is between FAST_S and SLOW_S, along axis 0; beyond the ends the signal is mirrored."""
+    return _smoothed(values, FAST_S) - _smoothed(values, SLOW_S)
 
 
 def _smoothed(values: F64, sigma_s: float) -> F64:

@@ -1,4 +1,4 @@
-"""What alignment needs of a recording: pictures, small and grey unless colour is asked for, and blocks of sound.
+"""What alignment needs of a recording: pictures, small and grey unless colour is asked for, blocks of sound, motion.
 
 A drive of our own is read as it is; anything that `roadfuse import` takes is read through its importer.
 """
@@ -18,15 +18,16 @@ from edge.drive.reader import DriveReader
 from edge.errors import AlignmentError, DriveDamaged, DriveFormatError
 from edge.importers import detect
 from edge.importers.recording import Options
-from edge.samples import AudioChunk, Frame
+from edge.samples import AudioChunk, Frame, ImuSample
 
 _BOTH: Final = (topics.CAMERA, topics.AUDIO)
+_WANTED: Final = (*_BOTH, topics.IMU)
 _MOST_LINES: Final = 20
 _SCHEMAS: Final = frozenset(schema.DESCRIPTOR.full_name for schema in topics.SCHEMAS.values())
 
 
 class Source:
-    """Reads the pictures and the sound of one file, from its start to its end, once or more often.
+    """Reads pictures, sound and motion of one file, from its start to its end, once or more often.
 
     Args:
         path: a drive, or what an importer knows.
@@ -38,6 +39,7 @@ class Source:
         OSError: it can't be read.
 
     Attributes:
+        is_drive: its streams come as they arrived.
         span_ns: about from when to when it goes, if that is known beforehand.
         left_out: what was damaged, a line each, the first few of them; grows while samples are read.
         left_out_count: how many there were.
@@ -49,20 +51,21 @@ class Source:
         self.left_out_count = 0
         self.span_ns: tuple[int, int] | None = None
         self._colour = colour
-        self._format = "drive" if _is_drive(path) else detect.detect(path)
-        if self._format == "drive":
+        self.is_drive = _is_drive(path)
+        self._format = "" if self.is_drive else detect.detect(path)
+        if self.is_drive:
             with DriveReader(path, on_damage=self._damaged) as drive:
                 self.span_ns = drive.span_ns()
 
-    def samples(self, wanted: Callable[[int], bool] | None = None) -> Iterator[Frame | AudioChunk]:
-        """Pictures by their instants and sound by its own; which comes first depends on the format.
+    def samples(self, wanted: Callable[[int], bool] | None = None) -> Iterator[Frame | AudioChunk | ImuSample]:
+        """Each stream by its own instants; those of a drive also as they arrived, those of other formats one by one.
 
         Args:
             wanted: whether the picture of an instant is; the others are not decoded.
         """
         self.left_out.clear()
         self.left_out_count = 0
-        for sample in self._of_drive() if self._format == "drive" else self._of_recording():
+        for sample in self._of_drive() if self.is_drive else self._of_recording():
             if wanted is not None and isinstance(sample, Frame) and not wanted(sample.stamp_ns):
                 continue
             if isinstance(sample, Frame) and sample.image is None:
@@ -71,12 +74,12 @@ class Source:
                 except DriveFormatError as error:
                     self._leave_out(str(error))
                     continue
-            if isinstance(sample, (Frame, AudioChunk)):
+            if isinstance(sample, (Frame, AudioChunk, ImuSample)):
                 yield sample
 
     def _of_drive(self) -> Iterator[Any]:
         with DriveReader(self.path, on_damage=self._damaged) as drive:
-            for message in drive.messages(topics=_BOTH):
+            for message in drive.messages(topics=_WANTED):
                 try:
                     yield codec.decode(message.topic, message.payload, message.sequence, pictures=False)
                 except DriveFormatError as error:
@@ -85,7 +88,7 @@ class Source:
     def _of_recording(self) -> Iterator[Any]:
         for stream in detect.opener(self._format)(self.path, Options()).streams:
             for event in stream:
-                if event.topic in _BOTH:
+                if event.topic in _WANTED:
                     yield event.content
 
     def _decoded(self, jpeg: bytes) -> NDArray[np.uint8]:

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import cv2
-import numpy as np
 from foxglove_schemas_protobuf.CameraCalibration_pb2 import CameraCalibration
 from foxglove_schemas_protobuf.FrameTransform_pb2 import FrameTransform
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from edge.alignment.activity import small_grey
 from edge.alignment.agreement import Agreement
 from edge.alignment.offset import SURE
 from edge.alignment.online import OnlineClocks
@@ -31,7 +30,6 @@ from edge.frameset import FrameSet
 from edge.samples import RigMessage
 from edge.streams import Stream
 
-SMALL_WIDTH_PX: Final = 160
 _MOST_TRANSFORMS: Final = 64
 # A clock this late is no longer the microphone's place in the car, or a sensor's delay.
 LATE_FROM_NS: Final = 60_000_000
@@ -125,14 +123,3 @@ class Watch:
     def _samples(self, stream: str, frames: FrameSet) -> Any:
         row = self._row.get(stream)
         return () if row is None else frames.picks[row].samples
-
-
-def small_grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(height, width, 3) BGR as grey, about SMALL_WIDTH_PX wide; in halves, which is four times as fast."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-    height, width = grey.shape
-    while width >= 2 * SMALL_WIDTH_PX and height >= 2:
-        height, width = height // 2, width // 2
-        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
-    rows = max(round(height * SMALL_WIDTH_PX / width), 1)
-    return np.asarray(cv2.resize(grey, (SMALL_WIDTH_PX, rows), interpolation=cv2.INTER_AREA), np.uint8)

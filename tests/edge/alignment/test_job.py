@@ -21,6 +21,8 @@ from edge.drive.writer import DriveWriter
 from edge.errors import AlignmentError
 from edge.samples import AudioChunk, Frame
 
+from .rides import ride
+
 MS = 1_000_000
 SECOND = 1_000 * MS
 START_NS = 100 * SECOND
@@ -170,6 +172,24 @@ def test_json_holds_the_path_in_real_time(late: Path, capsys: pytest.CaptureFixt
     assert abs(np.median(lags) - 0.2) < 0.05 and told["sure"]
 
 
+def test_where_signals_tell_nothing_the_body_does(tmp_path: Path) -> None:
+    path = tmp_path / "ride.mcap"
+    with DriveWriter(path) as writer:
+        heard_ns = felt_ns = 0
+        for seq, (stamp_ns, small, sound, imu) in enumerate(ride(40.0, sound_ns=150 * MS)):
+            assert small is not None
+            for chunk in (chunk for chunk in sound if chunk.stamp_ns > heard_ns):
+                writer.write(topics.AUDIO, chunk, arrival_ns=stamp_ns)
+                heard_ns = chunk.stamp_ns
+            for sample in (sample for sample in imu if sample.stamp_ns > felt_ns):
+                writer.write(topics.IMU, sample, arrival_ns=stamp_ns)
+                felt_ns = sample.stamp_ns
+            writer.write(topics.CAMERA, Frame(stamp_ns, seq, np.repeat(small[:, :, None], 3, 2)), arrival_ns=stamp_ns)
+    said = done(list(align(path)))
+    assert said.by_body is not None and said.by_body.is_sure and said.offset is said.by_body
+    assert abs(said.offset.offset_ns - 150 * MS) <= 25 * MS
+
+
 def test_a_bundle_compares_embeddings_of_picture_and_sound(tmp_path: Path) -> None:
     said = done(list(align(drive(tmp_path / "few.mcap", 3.0), Settings("attention", "semantic", 400 * MS))))
     assert said.shown is None and -400 * MS <= said.offset.offset_ns <= 400 * MS
@@ -179,7 +199,9 @@ def test_a_bundle_compares_embeddings_of_picture_and_sound(tmp_path: Path) -> No
 def test_the_picture_is_whole_xml_and_escapes_the_name_of_the_file(found: Alignment, tmp_path: Path) -> None:
     hostile = tmp_path / "<script>alert(1)<script>.mcap"
     written = plot(
-        Alignment(hostile, found.settings, found.offset, found.stretches, found.drift, found.shown, found.evidence),
+        Alignment(
+            hostile, found.settings, found.offset, None, found.stretches, found.drift, found.shown, found.evidence
+        ),
         standalone=True,
     )
     root = ET.fromstring(written)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from edge import bundle
+from edge.alignment.activity import WATCHED_WIDTH_PX, small_grey
 from edge.alignment.rig_monitor import RigMonitor
-from edge.alignment.watch import SMALL_WIDTH_PX, Watch, small_grey
+from edge.alignment.watch import Watch
 from edge.decision import Alignment, ClockOffset, Decision, RigDoubt, Suspect
 from edge.drive import topics
 from edge.drive.reader import DriveReader
@@ -137,5 +138,5 @@ def test_a_decision_keeps_its_alignment_on_disk(fed: list[Fed]) -> None:
 def test_the_small_picture_is_of_one_width_whatever_the_camera(height: int, width: int) -> None:
     picture = np.full((height, width, 3), 90, np.uint8)
     small = small_grey(picture)
-    assert small.shape[1] == SMALL_WIDTH_PX and small.ndim == 2
+    assert small.shape[1] == WATCHED_WIDTH_PX and small.ndim == 2
     assert np.abs(small.astype(int) - 90).max() <= 1
