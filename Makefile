@@ -13,6 +13,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 OUT := out
 PROTOS := $(wildcard proto/roadfuse/v1/*.proto)
+SERVICES := $(shell grep -l "^service " $(wildcard proto/roadfuse/v1/*.proto))
 TORCH_STAMP := $(if $(TORCH),$(VENV)/.torch)
 
 DEMO_SECONDS := $(if $(SMALL),30,120)
@@ -69,7 +70,8 @@ check: $(VENV)/.installed $(TORCH_STAMP)
 	$(BIN)/clang-format --dry-run --Werror $(PROTOS)
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out="$$fresh" --pyi_out="$$fresh" $(PROTOS); \
-	for file in $$(cd "$$fresh" && find . -name '*_pb2.py*'); do \
+	$(BIN)/python -m grpc_tools.protoc -Iproto --grpc_python_out="$$fresh" $(SERVICES); \
+	for file in $$(cd "$$fresh" && find . -name '*_pb2*.py*'); do \
 		cmp -s "$$fresh/$$file" "proto/$$file" || { echo "proto/$$file is not what the .proto says: make proto" >&2; exit 1; }; \
 	done
 	@echo "check: format, lint, types, imports and generated code are fine"
@@ -81,6 +83,7 @@ format: $(VENV)/.installed
 
 proto: $(VENV)/.installed
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto $(PROTOS)
+	$(BIN)/python -m grpc_tools.protoc -Iproto --grpc_python_out=proto $(SERVICES)
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/sync.py
