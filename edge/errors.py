@@ -64,5 +64,13 @@ class AlignmentError(RoadfuseError):
     """Signals that can't be aligned: empty, not finite, out of order, or with no path inside the band."""
 
 
+class OutboxError(RoadfuseError):
+    """A vehicle's outbox can't be used: another program's file, another version, or damaged."""
+
+
+class UplinkError(RoadfuseError):
+    """The cloud refuses what it is asked, for a reason that trying again does not mend."""
+
+
 class ReplayDiverged(RoadfuseError):
     """A recomputed decision differs from the recorded one."""

@@ -3,8 +3,8 @@
 It has a thread of its own and a bounded queue, so that the loop never waits for a disk. A full queue drops the oldest
 batch and counts it (live), or makes the producer wait (replay, where nothing may be lost).
 
-A clip is written beside its final name, made durable, and only then renamed: a scene is in the spool whole or not at
-all.
+Every scene gets a number in the spool's outbox before a byte of it is written. A clip is written beside its final name,
+made durable, and only then renamed: it is in the spool whole or not at all, and the outbox says which.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import json
 import os
 import queue
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -21,11 +24,15 @@ from google.protobuf.message import Message
 
 from edge.annotations import image_annotations
 from edge.decision import Decision
-from edge.drive import topics
+from edge.drive import codec, topics
 from edge.drive.reader import DriveMessage
 from edge.drive.writer import DriveWriter
+from edge.errors import DriveFormatError
 from edge.feed import Fed
+from edge.samples import GnssFix
 from edge.scenes import Scene, SceneConfig
+from edge.uplink.outbox import Outbox, Quota, digest
+from edge.uplink.summary import summary_of, worth
 
 _QUEUE: Final = 256
 # Sound and pictures of twenty seconds with a lot to spare; beyond, the oldest go, and are counted.
@@ -46,10 +53,12 @@ class Recorder:
 
     Args:
         drive: the drive to write; None writes none.
-        spool: folder for the clips of hard scenes; None writes none.
+        spool: folder for the clips of hard scenes and their outbox; None writes none.
         scenes: pre- and post-roll.
         metadata: of the drive.
         lossless: wait rather than drop when the queue is full.
+        quota: what clips may take.
+        wall_clock: ns since 1970; metadata of a scene, which nothing here depends on.
 
     Attributes:
         dropped_batches: batches lost because the disk was too slow.
@@ -64,17 +73,20 @@ class Recorder:
         metadata: dict[str, str] | None = None,
         *,
         lossless: bool,
+        quota: Quota | None = None,
+        wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._scenes = scenes or SceneConfig()
         self._lossless = lossless
-        self._spool = spool
+        self._wall_clock = wall_clock
         self._metadata = metadata or {}
         self.dropped_batches = 0
         self.clips: list[Path] = []
-        if spool is not None:
-            spool.mkdir(parents=True, exist_ok=True)
-            for leftover in spool.glob("*.part"):  # of a run that was killed while it wrote
-                leftover.unlink()
+        self._outbox = Outbox(spool, quota) if spool is not None else None
+        if self._outbox is not None:
+            self._outbox.recover()
+        self._peaks: dict[int, Decision] = {}  # hardest frame of each scene that is not over
+        self._fix: GnssFix | None = None
         self._writer = DriveWriter(drive, self._metadata) if drive is not None else None
         self._ring: deque[DriveMessage] = deque()
         self._ring_bytes = 0
@@ -128,6 +140,8 @@ class Recorder:
         try:
             while (batch := self._get()) is not None:
                 self._record(batch)
+            if self._outbox is not None:
+                self._outbox.close()
             if self._writer is not None:
                 if self._statistics is not None:
                     self._writer.add_metadata(RUN_METADATA, {"statistics": json.dumps(self._statistics)})
@@ -155,13 +169,13 @@ class Recorder:
         if writer is not None:
             for message in messages:
                 _write(writer, message)
-        if self._spool is not None:
+        if self._outbox is not None:
             for message in messages:
                 self._ring.append(message)
                 self._ring_bytes += len(message.payload)
+            self._follow(batch)
             for scene in batch.scenes:
-                if not scene.refusal:
-                    self._write_clip(scene)
+                self._keep(scene)
             self._trim()
 
     def _trim(self) -> None:
@@ -174,32 +188,58 @@ class Recorder:
         while ring and (ring[0].arrival_ns < oldest_ns or self._ring_bytes > RING_BYTES):
             self._ring_bytes -= len(ring.popleft().payload)
 
-    def _write_clip(self, scene: Scene) -> None:
-        assert self._spool is not None
-        path = self._spool / f"scene-{self._next_number():06d}.mcap"
-        part = path.with_suffix(".part")
+    def _follow(self, batch: _Batch) -> None:
+        """Remembers the hardest decision of each scene that goes on, and where the vehicle is."""
+        for decision in batch.decisions:
+            hardest = self._peaks.get(decision.scene)
+            if decision.scene and (hardest is None or decision.hardness > hardest.hardness):
+                self._peaks[decision.scene] = decision
+        fix = next((message for message in reversed(batch.messages) if message.topic == topics.GNSS), None)
+        if fix is not None:
+            with suppress(DriveFormatError):
+                sample = codec.decode(fix.topic, fix.payload, fix.sequence)
+                self._fix = sample if isinstance(sample, GnssFix) else self._fix
+
+    def _keep(self, scene: Scene) -> None:
+        """Numbers a scene that ended, and keeps its clip, or says why not."""
+        assert self._outbox is not None
+        outbox = self._outbox
+        peak = self._peaks.pop(scene.number, None)
+        summary = summary_of(scene, peak, self._wall_clock(), self._fix)
+        sequence, lane = outbox.give(summary, worth(summary))
+        if scene.refusal and not lane:
+            outbox.refuse(sequence, scene.refusal)
+            return
+        messages = [
+            message for message in self._ring if message.capture_ns >= scene.first_ns - self._scenes.pre_roll_ns
+        ]
+        outbox.make_room(sum(len(message.payload) for message in messages))
+        path = outbox.path(sequence)
+        try:
+            self._write_clip(scene, sequence, messages, path)
+        except OSError as error:
+            path.with_suffix(".part").unlink(missing_ok=True)
+            outbox.lose(sequence, f"not written: {error.strerror or error}")
+            return
+        outbox.hold(sequence, *digest(path))
+        self.clips.append(path)
+
+    def _write_clip(self, scene: Scene, sequence: int, messages: list[DriveMessage], path: Path) -> None:
         facts = {
             "scene": str(scene.number),
+            "sequence": str(sequence),
             "first_ns": str(scene.first_ns),
             "last_ns": str(scene.last_ns),
             "peak_ns": str(scene.peak_ns),
             "peak_hardness": f"{scene.peak_hardness:.6f}",
         }
-        start_ns = scene.first_ns - self._scenes.pre_roll_ns
+        part = path.with_suffix(".part")
         with DriveWriter(part, self._metadata, durable=True) as clip:
             clip.add_metadata(CLIP_METADATA, facts)
-            for message in self._ring:
-                if message.capture_ns >= start_ns:
-                    _write(clip, message)
+            for message in messages:
+                _write(clip, message)
         part.replace(path)
-        _sync_folder(self._spool)
-        self.clips.append(path)
-
-    def _next_number(self) -> int:
-        """Sequence numbers of the spool never repeat while a clip of it is there."""
-        assert self._spool is not None
-        numbers = [int(path.stem.rpartition("-")[2]) for path in self._spool.glob("scene-*.mcap")]
-        return max(numbers, default=0) + 1
+        _sync_folder(path.parent)
 
 
 def _as_messages(decision: Decision, *, boxes: bool) -> list[DriveMessage]:

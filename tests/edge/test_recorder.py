@@ -17,6 +17,8 @@ from edge.drive.reader import DriveReader
 from edge.recorder import CLIP_METADATA, Recorder
 from edge.replay import Replay, replay
 from edge.scenes import SceneConfig
+from edge.uplink.outbox import Outbox, digest
+from roadfuse.v1.ingest_pb2 import MEDIA_STATE_HELD
 
 # Every drive is hard to this one, so that scenes come early and often.
 EAGER = SceneConfig(open_at=0.05, close_below=0.02, max_ns=1_500_000_000, pre_roll_ns=500_000_000, duplicate_cosine=2.0)
@@ -67,7 +69,7 @@ def test_a_clip_holds_pre_roll_scene_and_decisions_and_replays(drive: Path, tmp_
 def test_the_same_run_writes_the_same_bytes(drive: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         eager_run(drive, tmp_path / f"{name}.mcap", tmp_path / name)
-    a, b = sorted((tmp_path / "a").glob("*")), sorted((tmp_path / "b").glob("*"))
+    a, b = sorted((tmp_path / "a").glob("*.mcap")), sorted((tmp_path / "b").glob("*.mcap"))
     assert [path.name for path in a] == [path.name for path in b]
 
     def content(path: Path) -> list[tuple[str, int, bytes]]:
@@ -133,3 +135,20 @@ def test_a_full_disk_is_said_in_one_line_and_the_drive_stays_readable(
     assert "Traceback" not in done.stderr
     with DriveReader(out) as reader:
         assert sum(1 for _ in reader.messages()) > 1000
+
+
+def test_every_scene_has_a_number_and_a_summary_though_only_some_have_a_clip(drive: Path, tmp_path: Path) -> None:
+    run = eager_run(drive, None, tmp_path / "spool")
+    counted = run.statistics.as_dict()["scenes"]
+    with Outbox(tmp_path / "spool") as outbox:
+        scenes, _ = outbox.to_tell(1000)
+    assert [scene.sequence for scene in scenes] == list(range(1, counted["queued"] + counted["refused"] + 1))
+    kept = [scene for scene in scenes if scene.media == MEDIA_STATE_HELD]
+    assert len(kept) >= counted["queued"] > 0
+    for scene in kept:
+        clip = tmp_path / "spool" / f"scene-{scene.sequence:06d}.mcap"
+        assert (scene.sha256, scene.bytes) == digest(clip)
+        assert scene.scores and scene.bundle_id and scene.hardness > 0
+        assert len(scene.embedding) >= 64 and scene.embedding_scale > 0
+        assert scene.HasField("latitude_deg")
+        assert len(scene.SerializeToString()) < 1200

@@ -1,0 +1,350 @@
+"""The outbox: every scene of a vehicle by number, and what became of its clip. What it says survives a power cut.
+
+    writing -> held -> delivered      the cloud has the clip and said so
+                    -> evicted        gone by a policy that the reason names
+            -> lost                   gone without one: killed while it was written, damaged, missing
+
+A number is given before the first byte of a clip is written and is never given again, so whatever happens can be told
+of. Each change of state is durable before the file that it speaks of appears, or after it went: `recover` finds every
+state in between. One process writes clips; another may deliver them at the same time.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from edge.errors import OutboxError
+from roadfuse.v1.ingest_pb2 import Eviction, MediaState, SceneSummary
+
+NAME: Final = "outbox.sqlite"
+_VERSION: Final = 1
+_BALLAST: Final = "outbox.ballast"  # let go of when the disk is full, so that what went can still be written down
+_BALLAST_BYTES: Final = 2 << 20
+_BUSY_S: Final = 30.0
+_LANE: Final = 100  # of so many scenes one is sent whatever it is worth
+_SCHEMA: Final = """
+CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE scene (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    state TEXT NOT NULL CHECK (state IN ('writing', 'held', 'delivered', 'evicted', 'lost')),
+    told TEXT NOT NULL DEFAULT '',      -- the state that the cloud has committed; '' before it knows of the scene
+    reason TEXT NOT NULL DEFAULT '',
+    summary BLOB NOT NULL,              -- roadfuse.v1.SceneSummary without sequence and media
+    worth REAL NOT NULL DEFAULT 0,
+    wanted INTEGER NOT NULL DEFAULT 0,  -- the cloud asked for it
+    lane REAL NOT NULL DEFAULT 0,       -- chance with which it was chosen whatever its worth; 0: it was not
+    bytes INTEGER NOT NULL DEFAULT 0,
+    sha256 BLOB NOT NULL DEFAULT x''
+);
+CREATE INDEX to_tell ON scene (sequence) WHERE told <> state AND state <> 'writing' AND state <> 'delivered';
+CREATE INDEX held ON scene (wanted DESC, lane DESC, worth DESC) WHERE state = 'held';
+"""
+_MEDIA: Final = {
+    "held": MediaState.MEDIA_STATE_HELD,
+    "evicted": MediaState.MEDIA_STATE_EVICTED,
+    "lost": MediaState.MEDIA_STATE_LOST,
+}
+
+
+class Held(NamedTuple):
+    """A clip on board."""
+
+    sequence: int
+    path: Path
+    size_bytes: int
+    sha256: bytes
+
+
+class Account(NamedTuple):
+    """Scenes by what became of them; `given` is the highest number."""
+
+    given: int
+    writing: int
+    held: int
+    delivered: int
+    evicted: int
+    lost: int
+    held_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What clips may take: bytes in all, and bytes of the disk that stay free."""
+
+    most_bytes: int = 8 << 30
+    free_bytes: int = 1 << 30
+
+
+class Outbox:
+    """One vehicle's outbox in a folder, which is made if it is not there. To be closed, or used in a `with` block.
+
+    Every call may raise OSError: the disk is full or broken, and nothing was changed.
+
+    Args:
+        folder: of the clips.
+
+    Raises:
+        OutboxError: the folder holds another program's database, or one of a newer version.
+        OSError: the folder can't be made or written.
+
+    Attributes:
+        id: random name of this outbox (16 bytes): numbers count within it.
+    """
+
+    def __init__(self, folder: Path, quota: Quota | None = None) -> None:
+        self.folder = folder
+        self.quota = quota or Quota()
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(folder / NAME, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")  # NORMAL loses commits in a power cut
+            with self._transaction():
+                version = self._one("PRAGMA user_version")
+                if not version and not self._one("SELECT count(*) FROM sqlite_master"):
+                    self._create()
+                elif version != _VERSION:
+                    raise OutboxError(f"{folder / NAME}: expected an outbox of version {_VERSION}, got {version}")
+            self.id = bytes(self._one("SELECT value FROM fact WHERE name = 'id'"))
+        except sqlite3.DatabaseError as error:
+            raise OutboxError(f"{folder / NAME}: expected an outbox, got {error}") from None
+
+    def __enter__(self) -> Outbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._db.close()
+
+    def path(self, sequence: int) -> Path:
+        """Where the clip of a number is, or will be."""
+        return self.folder / f"scene-{sequence:06d}.mcap"
+
+    # What the recorder does.
+
+    def give(self, summary: SceneSummary, worth: float) -> tuple[int, float]:
+        """A number for a scene, and with which chance it is sent whatever it is worth (0: its worth decides).
+
+        Durable when this returns, and told of even if no clip ever follows.
+        """
+        lane = 1.0 / _LANE if _is_drawn(summary) else 0.0
+        with self._transaction():
+            row = self._db.execute(
+                "INSERT INTO scene (state, summary, worth, lane) VALUES ('writing', ?, ?, ?)",
+                (summary.SerializeToString(deterministic=True), worth, lane),
+            )
+        return int(row.lastrowid or 0), lane
+
+    def hold(self, sequence: int, sha256: bytes, size_bytes: int) -> None:
+        """The clip of a number is written and durable under its name."""
+        self._change(sequence, ("writing",), "held", "", size_bytes, sha256)
+
+    def refuse(self, sequence: int, reason: str) -> None:
+        """No clip is kept of this scene; it is told of all the same."""
+        self._change(sequence, ("writing",), "evicted", reason)
+
+    def lose(self, sequence: int, reason: str) -> None:
+        """The clip could not be written, or is damaged."""
+        self._change(sequence, ("writing", "held"), "lost", reason)
+        self.path(sequence).unlink(missing_ok=True)
+
+    def make_room(self, size_bytes: int = 0) -> list[int]:
+        """Evicts clips, those worth least first, until so many more bytes fit; the numbers of those that went.
+
+        What the cloud asked for, and what was drawn by chance, goes last.
+        """
+        gone = []
+        rows = self._db.execute(
+            "SELECT sequence, bytes FROM scene WHERE state = 'held' "
+            "ORDER BY wanted, lane, worth / max(bytes, 1), sequence"
+        ).fetchall()
+        held = sum(size for _, size in rows)
+        for sequence, size in rows:
+            stat = os.statvfs(self.folder)
+            lacks_quota = held + size_bytes > self.quota.most_bytes
+            if not lacks_quota and stat.f_bavail * stat.f_frsize - size_bytes >= self.quota.free_bytes:
+                break
+            self._change(sequence, ("held",), "evicted", "quota" if lacks_quota else "disk full")
+            self.path(sequence).unlink(missing_ok=True)
+            held -= size
+            gone.append(sequence)
+        self._lay_ballast()
+        return gone
+
+    def recover(self) -> None:
+        """Puts right what a kill left half done; for the process that writes clips, before it writes any.
+
+        Clips of an earlier outbox, or of none, are taken in under their own numbers: none is overwritten.
+        """
+        for part in self.folder.glob("scene-*.part"):
+            part.unlink()
+        known = dict(self._db.execute("SELECT sequence, state FROM scene").fetchall())
+        for sequence, state in known.items():
+            path = self.path(sequence)
+            if state == "writing":
+                if path.exists():  # its last step was left
+                    self.hold(sequence, *digest(path))
+                else:
+                    self.lose(sequence, "killed while it was written")
+            elif state == "held" and not path.exists():
+                self.lose(sequence, "file is missing")
+            elif state not in ("writing", "held"):
+                path.unlink(missing_ok=True)
+        for path in sorted(self.folder.glob("scene-*.mcap")):
+            number = path.stem.removeprefix("scene-")
+            if number.isdecimal() and int(number) not in known and path == self.path(int(number)):
+                with self._transaction():
+                    self._db.execute(
+                        "INSERT INTO scene (sequence, state, summary) VALUES (?, 'writing', x'')", (int(number),)
+                    )
+                self.hold(int(number), *digest(path))
+        self._lay_ballast()
+
+    # What the uplink does.
+
+    def to_tell(self, most: int) -> tuple[list[SceneSummary], list[Eviction]]:
+        """Scenes that the cloud does not know, and those it knows whose clip went since; by number."""
+        rows = self._db.execute(
+            "SELECT sequence, summary, state, told, reason, bytes, sha256, lane FROM scene "
+            "WHERE told <> state AND state <> 'writing' AND state <> 'delivered' ORDER BY sequence LIMIT ?",
+            (most,),
+        )
+        scenes, evictions = [], []
+        for sequence, raw, state, told, reason, size, sha256, lane in rows:
+            if told:
+                evictions.append(Eviction(sequence=sequence, media=_MEDIA[state], reason=reason))
+                continue
+            summary = SceneSummary.FromString(raw)
+            summary.sequence, summary.media, summary.reason = sequence, _MEDIA[state], reason
+            summary.bytes, summary.sha256, summary.lane_probability = size, sha256, lane
+            scenes.append(summary)
+        return scenes, evictions
+
+    def told(self, told: Iterable[SceneSummary | Eviction], wanted: Iterable[int]) -> None:
+        """The cloud has committed these as they were, and asks for some clips first."""
+        states = {media: state for state, media in _MEDIA.items()}
+        with self._transaction():
+            self._db.executemany(
+                "UPDATE scene SET told = ? WHERE sequence = ?", [(states[one.media], one.sequence) for one in told]
+            )
+            self._db.executemany("UPDATE scene SET wanted = 1 WHERE sequence = ?", [(number,) for number in wanted])
+
+    def next_up(self) -> Held | None:
+        """The clip that goes up next, of those that the cloud was told of; None when there is none.
+
+        Asked for first, then drawn by chance, then by worth a byte.
+        """
+        row = self._db.execute(
+            "SELECT sequence, bytes, sha256 FROM scene WHERE state = 'held' AND told = 'held' "
+            "ORDER BY wanted DESC, lane DESC, worth / max(bytes, 1) DESC, sequence LIMIT 1"
+        ).fetchone()
+        return None if row is None else Held(row[0], self.path(row[0]), row[1], bytes(row[2]))
+
+    def deliver(self, sequence: int) -> None:
+        """The cloud has the clip and said so."""
+        self._change(sequence, ("held", "evicted", "lost"), "delivered", "")
+        self.path(sequence).unlink(missing_ok=True)
+
+    def account(self) -> Account:
+        """What became of all scenes."""
+        counts = dict(self._db.execute("SELECT state, count(*) FROM scene GROUP BY state").fetchall())
+        held_bytes = self._one("SELECT coalesce(sum(bytes), 0) FROM scene WHERE state = 'held'")
+        given = self._one("SELECT coalesce(max(sequence), 0) FROM scene")
+        writing, held, delivered, evicted, lost = (
+            int(counts.get(state, 0)) for state in ("writing", "held", "delivered", "evicted", "lost")
+        )
+        return Account(int(given), writing, held, delivered, evicted, lost, int(held_bytes))
+
+    def _create(self) -> None:
+        for statement in _SCHEMA.split(";\n"):
+            if statement.strip():
+                self._db.execute(statement)
+        self._db.execute("INSERT INTO fact VALUES ('id', ?)", (uuid.uuid4().bytes,))
+        self._db.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _change(
+        self,
+        sequence: int,
+        before: tuple[str, ...],
+        state: str,
+        reason: str,
+        size: int | None = None,
+        sha256: bytes = b"",
+    ) -> None:
+        """One scene's state; does nothing where it is no longer in one of `before`: the other process was faster."""
+        marks = ", ".join("?" * len(before))
+        with self._transaction():
+            self._db.execute(
+                f"UPDATE scene SET state = ?, reason = ? WHERE sequence = ? AND state IN ({marks})",
+                (state, reason, sequence, *before),
+            )
+            if size is not None:
+                self._db.execute("UPDATE scene SET bytes = ?, sha256 = ? WHERE sequence = ?", (size, sha256, sequence))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing, durable at its end; on a full disk the ballast makes room once."""
+        try:
+            self._begin()
+            yield
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                code = errno.ENOSPC if "full" in str(error) else errno.EIO
+                raise OSError(code, str(error), str(self.folder / NAME)) from None
+            raise
+
+    def _begin(self) -> None:
+        stat = os.statvfs(self.folder)
+        if stat.f_bavail * stat.f_frsize < _BALLAST_BYTES:
+            (self.folder / _BALLAST).unlink(missing_ok=True)
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def _lay_ballast(self) -> None:
+        stat = os.statvfs(self.folder)
+        path = self.folder / _BALLAST
+        if not path.exists() and stat.f_bavail * stat.f_frsize > 2 * _BALLAST_BYTES:
+            with suppress(OSError), path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
+
+    def _one(self, statement: str) -> Any:
+        row = self._db.execute(statement).fetchone()
+        return None if row is None else row[0]
+
+
+def digest(path: Path) -> tuple[bytes, int]:
+    """SHA-256 and size of a file.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else _digest(file)
+        return found, file.tell()
+
+
+def _digest(file: Any) -> bytes:
+    found = hashlib.sha256()
+    while block := file.read(1 << 20):
+        found.update(block)
+    return found.digest()
+
+
+def _is_drawn(summary: SceneSummary) -> bool:
+    """One of _LANE scenes, drawn by a hash of its instants: replaying a drive draws the same."""
+    instants = b"".join(ns.to_bytes(8, "big") for ns in (summary.first_ns, summary.peak_ns, summary.last_ns))
+    return int.from_bytes(hashlib.blake2b(instants, digest_size=8).digest(), "big") % _LANE == 0

@@ -1,0 +1,62 @@
+"""What is told of a scene before its clip, and what the clip is worth against others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from edge.decision import Decision
+from edge.drive.codec import timestamp
+from edge.samples import GnssFix
+from edge.scenes import Scene
+from roadfuse.v1.ingest_pb2 import SceneSummary
+
+_LIKELY: Final = 0.5  # labels below say nothing
+_FLOOR: Final = 0.2  # what a scene without novelty, or without doubt, is still worth
+
+
+def summary_of(scene: Scene, peak: Decision | None, recorded_ns: int, fix: GnssFix | None) -> SceneSummary:
+    """A scene in a few hundred bytes.
+
+    Args:
+        peak: the decision of its hardest frame.
+        recorded_ns: wall clock, which may be wrong.
+        fix: the last one before the hardest frame.
+    """
+    summary = SceneSummary(
+        first_ns=scene.first_ns, last_ns=scene.last_ns, peak_ns=scene.peak_ns, hardness=scene.peak_hardness,
+        recorded_at=timestamp(recorded_ns),
+    )  # fmt: skip
+    if fix is not None:
+        summary.latitude_deg, summary.longitude_deg = fix.latitude_deg, fix.longitude_deg
+    if peak is None:
+        return summary
+    summary.bundle_id = peak.bundle_id
+    for name, value, weight in peak.scores:
+        if value:
+            summary.scores.add(name=name, value=value, weight=weight)
+    for tags, said in ((summary.scene_tags, peak.scene_tags), (summary.sound_events, peak.sound_events)):
+        for name, probability in said:
+            if probability >= _LIKELY:
+                tags.add(name=name, probability=probability)
+    summary.embedding, summary.embedding_scale = quantised(peak.embedding)
+    return summary
+
+
+def quantised(embedding: bytes) -> tuple[bytes, float]:
+    """A float32 embedding as signed bytes, and what each of them counts; empty and 0 of none."""
+    values = np.frombuffer(embedding, "<f4")
+    largest = float(np.abs(values).max(initial=0.0))
+    if not largest or not np.isfinite(largest):
+        return b"", 0.0
+    scale = largest / 127.0
+    return np.rint(values / scale).astype(np.int8).tobytes(), scale
+
+
+def worth(summary: SceneSummary) -> float:
+    """What a scene is worth to whoever trains on it: hard, new and undecided ones most."""
+    scores: Mapping[str, float] = {score.name: score.value for score in summary.scores}
+    new, undecided = scores.get("novelty", 0.0), scores.get("uncertainty", 0.0)
+    return summary.hardness * (_FLOOR + new) * (_FLOOR + undecided)

@@ -1,0 +1,315 @@
+"""The outbox: each scene has a number and an end, whatever is killed, full or missing."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.errors import OutboxError
+from edge.uplink import outbox as outboxes
+from edge.uplink.outbox import NAME, Outbox, Quota, digest
+from roadfuse.v1.ingest_pb2 import MEDIA_STATE_EVICTED, MEDIA_STATE_HELD, MEDIA_STATE_LOST, SceneSummary
+
+SUMMARY = SceneSummary(first_ns=1, last_ns=2, peak_ns=2, hardness=0.5)
+ROOMY = Quota(1 << 40, 0)
+
+
+def held(outbox: Outbox, content: bytes = b"clip", worth: float = 1.0) -> int:
+    """A scene whose clip is on board."""
+    sequence, _ = outbox.give(SUMMARY, worth)
+    outbox.path(sequence).write_bytes(content)
+    outbox.hold(sequence, hashlib.sha256(content).digest(), len(content))
+    return sequence
+
+
+def tell_all(outbox: Outbox) -> list[int]:
+    scenes, evictions = outbox.to_tell(1000)
+    outbox.told([*scenes, *evictions], [])
+    return [one.sequence for one in (*scenes, *evictions)]
+
+
+def test_numbers_begin_at_one_and_never_come_again(tmp_path: Path) -> None:
+    with Outbox(tmp_path, ROOMY) as outbox:
+        first = [held(outbox) for _ in range(3)]
+        tell_all(outbox)
+        for sequence in first:
+            outbox.deliver(sequence)
+    with Outbox(tmp_path, ROOMY) as again:
+        again.recover()
+        assert first == [1, 2, 3] and held(again) == 4
+
+
+def test_two_outboxes_have_different_names_and_one_keeps_its_own(tmp_path: Path) -> None:
+    names = []
+    for folder in ("a", "a", "b"):
+        with Outbox(tmp_path / folder) as outbox:
+            names.append(outbox.id)
+    assert names[0] == names[1] != names[2] and len(names[0]) == 16
+
+
+def test_a_scene_is_told_of_once_and_again_when_its_clip_goes(tmp_path: Path) -> None:
+    with Outbox(tmp_path, ROOMY) as outbox:
+        sequence = held(outbox)
+        scenes, evictions = outbox.to_tell(10)
+        assert [scene.media for scene in scenes] == [MEDIA_STATE_HELD] and not evictions
+        assert scenes[0].sha256 == hashlib.sha256(b"clip").digest() and scenes[0].bytes == 4
+        assert outbox.to_tell(10)[0], "nothing is told before it is committed"
+        outbox.told(scenes, [])
+        assert outbox.to_tell(10) == ([], [])
+        outbox.quota = Quota(0, 0)
+        assert outbox.make_room() == [sequence]
+        scenes, evictions = outbox.to_tell(10)
+        assert not scenes and [(e.sequence, e.media, e.reason) for e in evictions] == [
+            (sequence, MEDIA_STATE_EVICTED, "quota")
+        ]
+
+
+def test_what_changed_while_it_was_told_is_told_again(tmp_path: Path) -> None:
+    with Outbox(tmp_path, ROOMY) as outbox:
+        held(outbox)
+        scenes, _ = outbox.to_tell(10)
+        outbox.quota = Quota(0, 0)
+        outbox.make_room()  # the other process, in between
+        outbox.told(scenes, [])
+        assert [eviction.sequence for eviction in outbox.to_tell(10)[1]] == [1]
+
+
+def test_a_refused_scene_is_told_of_though_no_clip_is_kept(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        sequence, _ = outbox.give(SUMMARY, 1.0)
+        outbox.refuse(sequence, "near-duplicate")
+        (scene,), _ = outbox.to_tell(10)
+        assert (scene.media, scene.reason, scene.hardness) == (MEDIA_STATE_EVICTED, "near-duplicate", 0.5)
+        assert outbox.next_up() is None
+
+
+def test_only_clips_that_were_told_of_go_up_the_wanted_first_then_by_worth_a_byte(tmp_path: Path) -> None:
+    with Outbox(tmp_path, ROOMY) as outbox:
+        large, small = held(outbox, b"x" * 100, 1.0), held(outbox, b"x" * 10, 1.0)
+        good, asked = held(outbox, b"x" * 10, 3.0), held(outbox, b"x", 0.0)
+        assert outbox.next_up() is None
+        scenes, _ = outbox.to_tell(10)
+        outbox.told(scenes, [asked])
+        order = []
+        while (clip := outbox.next_up()) is not None:
+            order.append(clip.sequence)
+            outbox.deliver(clip.sequence)
+        assert order == [asked, good, small, large]
+
+
+def test_the_quota_takes_the_least_worthy_first_and_the_wanted_last(tmp_path: Path) -> None:
+    with Outbox(tmp_path, Quota(30, 0)) as outbox:
+        sequences = [held(outbox, b"x" * 10, worth) for worth in (2.0, 1.0, 3.0)]
+        outbox.told([], [sequences[1]])
+        assert outbox.make_room(10) == [sequences[0]]
+        assert not outbox.path(sequences[0]).exists() and outbox.path(sequences[1]).exists()
+        assert outbox.account().held_bytes == 20
+
+
+def test_a_full_disk_evicts_until_the_free_bytes_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 100
+
+    class Stat:
+        f_frsize = 1
+
+        @property
+        def f_bavail(self) -> int:
+            return free + sum(10 for n in (1, 2, 3) if not outbox.path(n).exists())
+
+    with Outbox(tmp_path, Quota(1 << 40, 115)) as outbox:
+        for _ in range(3):
+            held(outbox, b"x" * 10)
+        monkeypatch.setattr(outboxes.os, "statvfs", lambda _: Stat())
+        assert outbox.make_room() == [1, 2]
+        monkeypatch.undo()
+        assert [e.reason for e in outbox.to_tell(9)[0] if e.media == MEDIA_STATE_EVICTED] == ["disk full"] * 2
+
+
+def test_about_one_scene_of_a_hundred_is_drawn_and_a_replay_draws_the_same() -> None:
+    scenes = [SceneSummary(first_ns=n, peak_ns=n + 5, last_ns=n + 9) for n in range(0, 10**9, 50_000)]
+    drawn = [scene.first_ns for scene in scenes if outboxes._is_drawn(scene)]
+    assert 140 <= len(drawn) <= 260
+    assert drawn == [scene.first_ns for scene in scenes if outboxes._is_drawn(scene)]
+
+
+def test_a_drawn_scene_goes_up_before_those_of_more_worth(tmp_path: Path) -> None:
+    drawn = next(s for n in range(10_000) if outboxes._is_drawn(s := SceneSummary(first_ns=n)))
+    with Outbox(tmp_path, ROOMY) as outbox:
+        worthy = held(outbox, worth=9.0)
+        lucky, lane = outbox.give(drawn, 0.0)
+        outbox.path(lucky).write_bytes(b"clip")
+        outbox.hold(lucky, hashlib.sha256(b"clip").digest(), 4)
+        tell_all(outbox)
+        up = outbox.next_up()
+        assert lane == 0.01 and up is not None and up.sequence == lucky != worthy
+
+
+def test_recovery_finds_every_state_between_a_clips_steps(tmp_path: Path) -> None:
+    with Outbox(tmp_path, ROOMY) as outbox:
+        unwritten, _ = outbox.give(SUMMARY, 1.0)
+        half, _ = outbox.give(SUMMARY, 1.0)
+        outbox.path(half).with_suffix(".part").write_bytes(b"half")
+        renamed, _ = outbox.give(SUMMARY, 1.0)
+        outbox.path(renamed).write_bytes(b"whole")
+        missing = held(outbox)
+        outbox.path(missing).unlink()
+        gone = held(outbox)
+        outbox._change(gone, ("held",), "evicted", "quota")  # and killed before the file went
+        up = held(outbox)
+        outbox._change(up, ("held",), "delivered", "")
+    with Outbox(tmp_path, ROOMY) as again:
+        again.recover()
+        scenes = {scene.sequence: (scene.media, scene.reason) for scene in again.to_tell(99)[0]}
+        assert scenes == {
+            unwritten: (MEDIA_STATE_LOST, "killed while it was written"),
+            half: (MEDIA_STATE_LOST, "killed while it was written"),
+            renamed: (MEDIA_STATE_HELD, ""),
+            missing: (MEDIA_STATE_LOST, "file is missing"),
+            gone: (MEDIA_STATE_EVICTED, "quota"),
+        }
+        assert sorted(path.name for path in tmp_path.glob("scene-*")) == [again.path(renamed).name]
+        assert again.account()[:6] == (6, 0, 1, 1, 1, 3)
+
+
+def test_clips_without_an_outbox_are_taken_in_and_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "scene-000007.mcap").write_bytes(b"old")
+    (tmp_path / "scene-strange.mcap").write_bytes(b"not ours")
+    with Outbox(tmp_path, ROOMY) as outbox:
+        outbox.recover()
+        assert [(s.sequence, s.bytes) for s in outbox.to_tell(9)[0]] == [(7, 3)]
+        assert held(outbox) == 8
+    assert (tmp_path / "scene-strange.mcap").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\0" + b"\xff" * 200])
+def test_another_programs_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / NAME).write_bytes(content)
+    if not content:  # an empty file is an outbox that was never begun
+        Outbox(tmp_path).close()
+        return
+    with pytest.raises(OutboxError) as raised:
+        Outbox(tmp_path)
+    assert "\n" not in str(raised.value) and "expected an outbox" in str(raised.value)
+
+
+def test_an_outbox_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    Outbox(tmp_path).close()
+    with sqlite3.connect(tmp_path / NAME) as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(OutboxError, match="version"):
+        Outbox(tmp_path)
+
+
+def test_deliveries_and_writing_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    deliverer = """
+import sys, time
+from pathlib import Path
+from edge.uplink.outbox import Outbox
+with Outbox(Path(sys.argv[1])) as outbox:
+    done = 0
+    while done < int(sys.argv[2]):
+        scenes, evictions = outbox.to_tell(5)
+        outbox.told([*scenes, *evictions], [])
+        while (clip := outbox.next_up()) is not None:
+            outbox.deliver(clip.sequence)
+            done += 1
+        time.sleep(0.002)
+"""
+    with Outbox(tmp_path, ROOMY) as outbox:
+        child = subprocess.Popen([sys.executable, "-c", deliverer, str(tmp_path), "40"])
+        for _ in range(40):
+            held(outbox)
+        assert child.wait(timeout=60) == 0
+        assert outbox.account()[:6] == (40, 0, 0, 40, 0, 0)
+
+
+WRITER = """
+import hashlib, sys
+from pathlib import Path
+from edge.uplink.outbox import Outbox, Quota
+from roadfuse.v1.ingest_pb2 import SceneSummary
+with Outbox(Path(sys.argv[1]), Quota(400, 0)) as outbox:
+    outbox.recover()
+    print("ready", flush=True)
+    while True:
+        sequence, _ = outbox.give(SceneSummary(hardness=0.5), 1.0)
+        content = b"%08d" % sequence * 5
+        outbox.make_room(len(content))
+        part = outbox.path(sequence).with_suffix(".part")
+        part.write_bytes(content)
+        part.replace(outbox.path(sequence))
+        outbox.hold(sequence, hashlib.sha256(content).digest(), len(content))
+        print(sequence, flush=True)
+"""
+
+
+def test_a_kill_at_any_instant_leaves_every_number_with_an_end(tmp_path: Path) -> None:
+    rng = random.Random(11)
+    highest = 0
+    for _ in range(12):
+        child = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+        time.sleep(rng.random() * 0.08)
+        child.send_signal(signal.SIGKILL)
+        said = [int(line) for line in child.stdout.read().split() if line.isdecimal()]
+        child.wait()
+        highest = max([highest, *said])
+        with Outbox(tmp_path, Quota(400, 0)) as outbox:
+            outbox.recover()
+            account = outbox.account()
+            assert account.given >= highest and account.writing == 0
+            assert account.held + account.evicted + account.lost == account.given, "every number has an end"
+            on_board = {path.name for path in tmp_path.glob("scene-*.mcap")}
+            rows = outbox._db.execute("SELECT sequence, sha256 FROM scene WHERE state = 'held'").fetchall()
+            assert {outbox.path(sequence).name for sequence, _ in rows} == on_board
+            assert all(digest(outbox.path(sequence))[0] == sha256 for sequence, sha256 in rows)
+            highest = account.given
+    assert highest > 12
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    steps=st.lists(
+        st.sampled_from(["give", "hold", "refuse", "lose", "room", "tell", "deliver", "recover"]), max_size=40
+    ),
+    data=st.data(),
+)
+def test_whatever_happens_the_account_adds_up(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str], data: st.DataObject
+) -> None:
+    with Outbox(tmp_path_factory.mktemp("outbox"), Quota(25, 0)) as outbox:
+        given_: list[int] = []
+        for step in steps:
+            if step == "give":
+                given_.append(outbox.give(SUMMARY, data.draw(st.floats(0, 5)))[0])
+            elif step == "room":
+                outbox.make_room(data.draw(st.integers(0, 20)))
+            elif step == "tell":
+                tell_all(outbox)
+            elif step == "recover":
+                outbox.recover()
+            elif given_:
+                sequence = data.draw(st.sampled_from(given_))
+                if step == "hold":
+                    outbox.path(sequence).write_bytes(b"x" * 10)
+                    outbox.hold(sequence, bytes(32), 10)
+                elif step == "refuse":
+                    outbox.refuse(sequence, "budget")
+                elif step == "lose":
+                    outbox.lose(sequence, "damaged")
+                else:
+                    outbox.deliver(sequence)
+            account = outbox.account()
+            assert account.given == len(given_)
+            assert sum(account[1:6]) == account.given
+            assert account.held_bytes == 10 * account.held
