@@ -77,6 +77,7 @@ _SUMMARIES = {
     "bundle": "show, verify, compare and pack bundles",
     "replay": "run a drive through the loop, bit for bit",
     "run": "run the loop live, paced by a real clock, and record what happened",
+    "uplink": "hand a vehicle's hard scenes to the cloud",
     "report": "write one HTML page about a run",
     "view": "open a drive and its decisions in Rerun",
     "simulate": "render a drive of the procedural world",

@@ -16,7 +16,7 @@ import hashlib
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,16 +241,24 @@ class Outbox:
             )
             self._db.executemany("UPDATE scene SET wanted = 1 WHERE sequence = ?", [(number,) for number in wanted])
 
-    def next_up(self) -> Held | None:
+    def next_up(self, passed_over: Collection[int] = (), *, wanted_only: bool = False) -> Held | None:
         """The clip that goes up next, of those that the cloud was told of; None when there is none.
 
         Asked for first, then drawn by chance, then by worth a byte.
+
+        Args:
+            passed_over: numbers that are not asked for now.
+            wanted_only: those alone that the cloud asked for.
         """
-        row = self._db.execute(
-            "SELECT sequence, bytes, sha256 FROM scene WHERE state = 'held' AND told = 'held' "
-            "ORDER BY wanted DESC, lane DESC, worth / max(bytes, 1) DESC, sequence LIMIT 1"
-        ).fetchone()
-        return None if row is None else Held(row[0], self.path(row[0]), row[1], bytes(row[2]))
+        rows = self._db.execute(
+            "SELECT sequence, bytes, sha256 FROM scene WHERE state = 'held' AND told = 'held' AND wanted >= ? "
+            "ORDER BY wanted DESC, lane DESC, worth / max(bytes, 1) DESC, sequence LIMIT ?",
+            (int(wanted_only), len(passed_over) + 1),
+        ).fetchall()
+        for sequence, size, sha256 in rows:
+            if sequence not in passed_over:
+                return Held(sequence, self.path(sequence), size, bytes(sha256))
+        return None
 
     def deliver(self, sequence: int) -> None:
         """The cloud has the clip and said so."""

@@ -1,0 +1,215 @@
+"""Hands an outbox to a cloud: every scene is told of first, then clips go up one after the other, the worthiest first.
+
+What the cloud acknowledged is never sent again: an upload that was cut off goes on at the byte that the cloud has
+durably. A clip is let go of only once the cloud has said that all of it is there and whole.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+
+import grpc
+
+from edge.errors import UplinkError
+from edge.uplink.outbox import Held, Outbox, digest
+from edge.uplink.pace import Backoff, Bucket, Link
+from roadfuse.v1 import ingest_pb2 as wire
+from roadfuse.v1.ingest_pb2_grpc import IngestStub
+
+CHUNK_BYTES: Final = 512 << 10
+_TOLD_AT_ONCE: Final = 500
+_CALL_S: Final = 30.0
+_STALLED_S: Final = 120.0  # for a chunk's worth of an upload; a link that carries less is no link
+_IDLE_S: Final = 2.0  # between looks into an outbox that has nothing
+# Statuses that time mends; all others are a word about what was asked.
+_PASSING: Final = frozenset({
+    grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED,
+})  # fmt: skip
+_UNKNOWN_HERE: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went up: scenes told of, clips, bytes of clips sent, and failed tries."""
+
+    told: int = 0
+    clips: int = 0
+    sent_bytes: int = 0
+    failures: int = 0
+
+
+class Uplink:
+    """One outbox and one cloud.
+
+    Args:
+        channel: to the cloud, by which it knows the vehicle.
+        clock: seconds, never going back.
+        wait: sleeps so many seconds, or less when it is time to stop.
+
+    Attributes:
+        traffic: since the start.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        channel: grpc.Channel,
+        link: Link | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.traffic = Traffic()
+        self._outbox = outbox
+        self._stub = IngestStub(channel)
+        self._link = link or Link()
+        self._bucket = Bucket(self._link.bytes_per_s)
+        self._clock, self._wait = clock, wait
+        self._passed_over: set[int] = set()  # clips that the cloud refuses, until the next start
+
+    def run(self, stop: threading.Event, backoff: Backoff | None = None, say: Callable[[str], object] = print) -> None:
+        """Goes on until `stop`; after a failure it waits and tries again, for ever."""
+        backoff = backoff or Backoff()
+        while not stop.is_set():
+            try:
+                if not self.step():
+                    stop.wait(_IDLE_S)
+                backoff.succeeded()
+            except (grpc.RpcError, UplinkError) as error:
+                self.traffic.failures += 1
+                wait_s = backoff.wait_s()
+                say(f"{said(error)}; again in {wait_s:.1f} s")
+                stop.wait(wait_s)
+
+    def drain(self, stop: threading.Event) -> None:
+        """Goes on until everything is up, or `stop`.
+
+        Raises:
+            UplinkError: a call failed, or the cloud refused something.
+        """
+        try:
+            while not stop.is_set() and self.step():
+                pass
+        except grpc.RpcError as error:
+            raise UplinkError(said(error)) from None
+
+    def step(self) -> bool:
+        """Tells of what is new, then hands up one clip; False when there was nothing to do.
+
+        Raises:
+            grpc.RpcError: the cloud can't be reached, or is not able to just now.
+            UplinkError: it refuses this vehicle.
+        """
+        told = self.tell()
+        clip = self._outbox.next_up(self._passed_over, wanted_only=self._link.is_metered)
+        if clip is None:
+            return told > 0
+        self._hand_up(clip)
+        return True
+
+    def tell(self) -> int:
+        """Tells of all scenes that the cloud does not know, and of clips that went; how many."""
+        count = 0
+        while True:
+            scenes, evictions = self._outbox.to_tell(_TOLD_AT_ONCE)
+            if not scenes and not evictions:
+                return count
+            request = wire.ReportRequest(
+                outbox=self._outbox.id, last_sequence=self._outbox.account().given, scenes=scenes, evictions=evictions
+            )
+            with _refusals():
+                response = self._stub.Report(request, timeout=_CALL_S)
+            self._outbox.told([*scenes, *evictions], response.wanted)
+            count += len(scenes) + len(evictions)
+            self.traffic.told += len(scenes)
+
+    def account(self) -> wire.AccountResponse:
+        """What the cloud has of this vehicle's scenes."""
+        with _refusals():
+            account: wire.AccountResponse = self._stub.Account(wire.AccountRequest(), timeout=_CALL_S)
+        return account
+
+    def _hand_up(self, clip: Held) -> None:
+        try:
+            with clip.path.open("rb") as file:  # once it is open, an eviction takes nothing from it
+                if os.fstat(file.fileno()).st_size != clip.size_bytes:
+                    self._outbox.lose(clip.sequence, "damaged: not as long as it was written")
+                    return
+                with _refusals():
+                    self._upload(clip, file)
+        except FileNotFoundError:
+            self._outbox.lose(clip.sequence, "file is missing")  # does nothing where it was evicted meanwhile
+        except _Refusal as refusal:
+            if digest(clip.path)[0] != clip.sha256:
+                self._outbox.lose(clip.sequence, "damaged: its digest changed")
+                return
+            self._passed_over.add(clip.sequence)
+            raise UplinkError(f"scene {clip.sequence}: the cloud refuses its clip: {refusal}") from None
+        else:
+            self._outbox.deliver(clip.sequence)
+            self.traffic.clips += 1
+
+    def _upload(self, clip: Held, file: BinaryIO) -> None:
+        outbox = self._outbox.id
+        begun = self._stub.Begin(
+            wire.BeginRequest(outbox=outbox, sequence=clip.sequence, bytes=clip.size_bytes, sha256=clip.sha256),
+            timeout=_CALL_S,
+        )
+        if begun.is_complete:
+            return
+        durable = begun.durable_offset
+        if durable < clip.size_bytes:
+            allowed_s = _STALLED_S * (1 + clip.size_bytes // CHUNK_BYTES)
+            for answer in self._stub.Append(self._chunks(clip.sequence, file, durable), timeout=allowed_s):
+                durable = answer.durable_offset
+        if durable != clip.size_bytes:
+            raise UplinkError(f"scene {clip.sequence}: expected {clip.size_bytes} durable bytes, got {durable}")
+        self._stub.Complete(wire.CompleteRequest(outbox=outbox, sequence=clip.sequence), timeout=_CALL_S)
+
+    def _chunks(self, sequence: int, file: BinaryIO, offset: int) -> Iterator[wire.Chunk]:
+        """The clip from an offset on, no faster than the link may be used."""
+        file.seek(offset)
+        outbox = self._outbox.id
+        while content := file.read(CHUNK_BYTES):
+            wait_s = self._bucket.wait_s(len(content), self._clock())
+            if wait_s > 0.0:
+                self._wait(wait_s)
+            yield wire.Chunk(
+                outbox=outbox, sequence=sequence, offset=offset, content=content, crc32=zlib.crc32(content)
+            )
+            outbox, sequence = b"", 0  # only the first says whose it is
+            offset += len(content)
+            self.traffic.sent_bytes += len(content)
+
+
+def said(error: Exception) -> str:
+    """An error of a call, in one line."""
+    if not isinstance(error, grpc.RpcError):
+        return str(error)
+    status: Any = error  # what a channel raises is a call too
+    return f"{status.code().name.lower().replace('_', ' ')}: {' '.join((status.details() or '').split())}"
+
+
+class _Refusal(UplinkError):
+    """The cloud refused what it was asked, and would again."""
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Leaves failures that time mends as they are; the others become refusals."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        status: Any = error
+        if status.code() in _UNKNOWN_HERE:
+            raise UplinkError(f"the cloud refuses this vehicle: {said(error)}") from None
+        if status.code() not in _PASSING:
+            raise _Refusal(said(error)) from None
+        raise

@@ -1,0 +1,96 @@
+"""`roadfuse uplink`: enrol a vehicle, hand its scenes to the cloud, and say what became of them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from edge.errors import OutboxError
+from edge.uplink.outbox import NAME, Outbox
+
+
+def main(argv: list[str]) -> int:
+    """The command; `run` ends on SIGTERM or SIGINT, or with --once when all has gone up."""
+    words = _parser().parse_args(argv)
+    return {"enrol": _enrol, "run": _run, "status": _status}[words.what](words)
+
+
+def _enrol(words: argparse.Namespace) -> int:
+    from edge.uplink.identity import enrol  # grpc
+
+    enrol(words.cloud, words.identity, words.vehicle, words.token, words.ca, words.server_name)
+    print(f"{words.identity}: vehicle {words.vehicle}")
+    return 0
+
+
+def _run(words: argparse.Namespace) -> int:
+    from edge.uplink.client import Uplink
+    from edge.uplink.identity import channel
+    from edge.uplink.pace import Link
+
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+    with _outbox(words.spool) as outbox, channel(words.cloud, words.identity, words.server_name) as link:
+        uplink = Uplink(outbox, link, Link(words.bytes_per_s, words.metered), wait=stop.wait)
+        if words.once:
+            uplink.drain(stop)
+        else:
+            uplink.run(stop, say=lambda line: print(f"roadfuse uplink: {line}", file=sys.stderr, flush=True))
+        traffic = uplink.traffic
+    print(f"told of {traffic.told} scenes, {traffic.clips} clips went up, {traffic.sent_bytes / 1e6:.1f} MB")
+    return 0
+
+
+def _status(words: argparse.Namespace) -> int:
+    with _outbox(words.spool) as outbox:
+        account = outbox.account()
+        scenes, evictions = outbox.to_tell(1 << 30)
+        untold = len(scenes) + len(evictions)
+    if words.json:
+        print(json.dumps({**account._asdict(), "untold": untold, "outbox": outbox.id.hex()}))
+        return 0
+    print(
+        f"{account.given} scenes: {account.delivered} delivered, {account.held} on board "
+        f"({account.held_bytes / 1e6:.1f} MB), {account.evicted} evicted, {account.lost} lost"
+        + (f", {account.writing} being written" if account.writing else "")
+        + f"; the cloud has not been told of {untold}"
+    )
+    return 0
+
+
+def _outbox(spool: Path) -> Outbox:
+    if not (spool / NAME).exists():
+        raise OutboxError(f"{spool}: expected a spool with an outbox, got none")
+    return Outbox(spool)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="roadfuse uplink",
+        description="Hand a vehicle's hard scenes to the cloud; it may be stopped or killed at any time.",
+    )
+    tasks = parser.add_subparsers(dest="what", required=True, metavar="enrol|run|status")
+    enrol = tasks.add_parser("enrol", help="make a key and have it signed against a one-time token")
+    enrol.add_argument("--cloud", required=True, metavar="HOST:PORT", help="the cloud's enrolment")
+    enrol.add_argument("--ca", required=True, type=Path, help="certificate of the cloud's CA, PEM")
+    enrol.add_argument("--vehicle", required=True, help="its name, as the token was given out for")
+    enrol.add_argument("--token", required=True, help="one-time secret")
+    enrol.add_argument("--identity", required=True, type=Path, help="folder to write key and certificates to")
+    run = tasks.add_parser("run", help="tell of scenes and hand up clips, for ever")
+    run.add_argument("--spool", required=True, type=Path, help="folder of `roadfuse run --spool`")
+    run.add_argument("--cloud", required=True, metavar="HOST:PORT", help="the cloud's ingest")
+    run.add_argument("--identity", required=True, type=Path, help="folder that `enrol` wrote")
+    run.add_argument("--bytes-per-s", type=float, default=0.0, help="at most (default: as fast as it goes)")
+    run.add_argument("--metered", action="store_true", help="clips go up only if the cloud asked for them")
+    run.add_argument("--once", action="store_true", help="end when everything has gone up; fail on the first failure")
+    for parts in (enrol, run):
+        parts.add_argument("--server-name", help="in the cloud's certificate, where it is not the host's")
+    status = tasks.add_parser("status", help="what became of all scenes")
+    status.add_argument("--spool", required=True, type=Path)
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser

@@ -1,0 +1,108 @@
+"""Who a vehicle is: a private key that never leaves it, and the certificate that the device CA gave for it.
+
+key.pem           readable by its owner alone
+certificate.pem   with the chain to the device CA
+cloud-ca.pem      whom the vehicle believes to be its cloud
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from edge.errors import UplinkError
+from roadfuse.v1 import ingest_pb2 as wire
+from roadfuse.v1.ingest_pb2_grpc import EnrolmentStub
+
+KEY, CERTIFICATE, CLOUD_CA = "key.pem", "certificate.pem", "cloud-ca.pem"
+_CALL_S: Final = 30.0
+# Background class: the network drops or delays this before all else (RFC 8622, "lower effort").
+_LOWER_EFFORT: Final = 1
+_OPTIONS: Final = (
+    ("grpc.dscp", _LOWER_EFFORT),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 15_000),
+    ("grpc.max_reconnect_backoff_ms", 30_000),
+)
+
+
+def channel(address: str, identity: Path, server_name: str | None = None) -> grpc.Channel:
+    """A channel to the cloud by which it knows the vehicle (mTLS).
+
+    Args:
+        address: host:port of its ingest.
+        identity: folder that `enrol` wrote.
+        server_name: in the cloud's certificate, where it is not the host's.
+
+    Raises:
+        UplinkError: the folder lacks a part.
+    """
+    parts = [_read(identity / name) for name in (CLOUD_CA, KEY, CERTIFICATE)]
+    credentials = grpc.ssl_channel_credentials(*parts)
+    return grpc.secure_channel(address, credentials, options=_options(server_name))
+
+
+def enrol(
+    address: str, identity: Path, vehicle: str, token: str, cloud_ca: Path, server_name: str | None = None
+) -> None:
+    """Makes a key, has its certificate signed against a one-time token, and writes both.
+
+    Args:
+        address: host:port of the cloud's enrolment.
+        cloud_ca: certificate of the CA that the cloud's own is signed by, PEM.
+
+    Raises:
+        UplinkError: the folder holds an identity already, or the cloud refuses.
+        OSError: a file can't be read or written.
+    """
+    if (identity / KEY).exists():
+        raise UplinkError(f"{identity}: expected no identity, got one: enrol into another folder, or remove it")
+    ca = _read(cloud_ca)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, vehicle)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    request = wire.EnrolRequest(csr=csr.public_bytes(serialization.Encoding.PEM), token=token)
+    credentials = grpc.ssl_channel_credentials(ca)
+    with grpc.secure_channel(address, credentials, options=_options(server_name)) as link:
+        try:
+            response = EnrolmentStub(link).Enrol(request, timeout=_CALL_S)
+        except grpc.RpcError as error:
+            from edge.uplink.client import said
+
+            raise UplinkError(f"{address}: not enrolled: {said(error)}") from None
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    identity.mkdir(parents=True, exist_ok=True)
+    _write(identity / CLOUD_CA, ca)
+    _write(identity / CERTIFICATE, response.certificate + response.chain)
+    _write(identity / KEY, secret)  # last: with it the identity is whole
+
+
+def _options(server_name: str | None) -> list[tuple[str, int | str]]:
+    return [*_OPTIONS, *([("grpc.ssl_target_name_override", server_name)] if server_name else [])]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UplinkError(f"{path}: expected a file, got none: enrol the vehicle first") from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Durable, and for its owner alone from the first byte on."""
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

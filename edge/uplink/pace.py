@@ -1,0 +1,67 @@
+"""How fast the way up may be used, and how long to wait after it failed. Clocks come in; nothing here sleeps."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+_FIRST_WAIT_S: Final = 0.5
+_LONGEST_WAIT_S: Final = 300.0
+_BURST_S: Final = 2.0  # of the rate, that may be saved up
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What the link costs.
+
+    Attributes:
+        bytes_per_s: at most; 0: as fast as it goes.
+        is_metered: clips go up only if the cloud asked for them; what is told of scenes always goes.
+    """
+
+    bytes_per_s: float = 0.0
+    is_metered: bool = False
+
+
+class Bucket:
+    """Tokens of bytes, which fill at the link's rate."""
+
+    def __init__(self, bytes_per_s: float) -> None:
+        self._rate = bytes_per_s
+        self._tokens = _BURST_S * bytes_per_s
+        self._last_s: float | None = None
+
+    def wait_s(self, size_bytes: int, now_s: float) -> float:
+        """Takes so many bytes; how long to wait before they are sent. More than a burst is taken on credit.
+
+        Args:
+            now_s: of a clock that never goes back.
+        """
+        if not self._rate:
+            return 0.0
+        elapsed_s = 0.0 if self._last_s is None else max(now_s - self._last_s, 0.0)
+        self._last_s = now_s
+        self._tokens = min(self._tokens + elapsed_s * self._rate, _BURST_S * self._rate) - size_bytes
+        return max(-self._tokens / self._rate, 0.0)
+
+
+class Backoff:
+    """Waits twice as long after each failure in a row, up to five minutes, with full jitter: a fleet whose cloud comes
+    back must not come back all at once.
+
+    Ref: Brooker, "Exponential backoff and jitter", 2015.
+    """
+
+    def __init__(self, rng: random.Random | None = None) -> None:
+        self._rng = rng or random.SystemRandom()
+        self._failures = 0
+
+    def succeeded(self) -> None:
+        """The next failure is the first again."""
+        self._failures = 0
+
+    def wait_s(self) -> float:
+        """After one failure more."""
+        self._failures = min(self._failures + 1, 64)
+        return self._rng.uniform(0.0, min(_FIRST_WAIT_S * 2.0**self._failures, _LONGEST_WAIT_S))

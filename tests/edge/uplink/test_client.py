@@ -1,0 +1,219 @@
+"""Handing scenes up: nothing lost, nothing twice, little sent again, whatever the network and the cloud do."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from edge.errors import UplinkError
+from edge.uplink.client import CHUNK_BYTES, Uplink, said
+from edge.uplink.outbox import Outbox, Quota
+from edge.uplink.pace import Backoff, Bucket, Link
+from roadfuse.v1.ingest_pb2 import MEDIA_STATE_EVICTED, SceneSummary
+
+from .ingest_server import Cloud, serve
+
+Status = grpc.StatusCode
+
+
+@pytest.fixture
+def cloud() -> Cloud:
+    return Cloud()
+
+
+@pytest.fixture
+def channel(cloud: Cloud) -> Iterator[grpc.Channel]:
+    server, address = serve(cloud)
+    with grpc.insecure_channel(address) as channel:
+        yield channel
+    server.stop(None)
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    with Outbox(tmp_path, Quota(1 << 40, 0)) as outbox:
+        yield outbox
+
+
+def held(outbox: Outbox, content: bytes, worth: float = 1.0) -> int:
+    sequence, _ = outbox.give(SceneSummary(first_ns=7, hardness=0.5), worth)
+    outbox.path(sequence).write_bytes(content)
+    outbox.hold(sequence, hashlib.sha256(content).digest(), len(content))
+    return sequence
+
+
+def drain(uplink: Uplink) -> None:
+    """As `run` does, without its waits."""
+    for _ in range(200):
+        try:
+            if not uplink.step():
+                return
+        except (grpc.RpcError, UplinkError):
+            continue
+    raise AssertionError("it never ends")
+
+
+def test_all_is_told_of_and_handed_up_and_let_go_of(outbox: Outbox, cloud: Cloud, channel: grpc.Channel) -> None:
+    contents = {held(outbox, os.urandom(size)): size for size in (0, 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 5)}
+    refused, _ = outbox.give(SceneSummary(), 1.0)
+    outbox.refuse(refused, "budget")
+    uplink = Uplink(outbox, channel)
+    uplink.drain(threading.Event())
+    assert {sequence: len(clip) for (_, sequence), clip in cloud.clips.items()} == contents
+    assert cloud.scenes[outbox.id, refused].media == MEDIA_STATE_EVICTED
+    assert cloud.given == 5 and outbox.account().delivered == 4
+    assert not list(outbox.folder.glob("scene-*"))
+    assert uplink.traffic.sent_bytes == sum(contents.values()) == cloud.received_bytes
+
+
+def test_a_scene_is_told_of_before_its_clip_goes_up(outbox: Outbox, cloud: Cloud, channel: grpc.Channel) -> None:
+    held(outbox, b"clip")
+    cloud.failures["Report"] = [Status.UNAVAILABLE]
+    with pytest.raises(grpc.RpcError):
+        Uplink(outbox, channel).step()
+    assert not cloud.staged and not cloud.clips
+
+
+def test_an_upload_that_was_cut_off_sends_at_most_a_chunk_again(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel
+) -> None:
+    content = os.urandom(9 * CHUNK_BYTES)
+    sequence = held(outbox, content)
+    cloud.cut_after = 5 * CHUNK_BYTES
+    drain(Uplink(outbox, channel))
+    assert cloud.clips[outbox.id, sequence] == content
+    assert cloud.received_bytes <= len(content) + CHUNK_BYTES
+
+
+def test_an_answer_that_was_lost_makes_nothing_twice(outbox: Outbox, cloud: Cloud, channel: grpc.Channel) -> None:
+    sequence = held(outbox, b"x" * 1000)
+    cloud.answers_lost = 2
+    drain(Uplink(outbox, channel))
+    assert cloud.clips == {(outbox.id, sequence): b"x" * 1000} and cloud.received_bytes == 1000
+    assert outbox.account().delivered == 1
+
+
+@pytest.mark.parametrize("call", ["Report", "Begin", "Append", "Complete"])
+@pytest.mark.parametrize("status", [Status.UNAVAILABLE, Status.INTERNAL, Status.DEADLINE_EXCEEDED, Status.UNKNOWN])
+def test_a_failure_that_passes_costs_nothing(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel, call: str, status: grpc.StatusCode
+) -> None:
+    held(outbox, b"a" * 10)
+    held(outbox, b"b" * 10)
+    cloud.failures[call] = [status] * 3
+    drain(Uplink(outbox, channel))
+    assert len(cloud.clips) == 2 and outbox.account().delivered == 2
+
+
+def test_a_clip_that_the_cloud_refuses_does_not_hold_up_the_others(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel
+) -> None:
+    first, second = held(outbox, b"a", worth=2.0), held(outbox, b"b")
+    cloud.failures["Begin"] = [Status.INVALID_ARGUMENT]
+    uplink = Uplink(outbox, channel)
+    with pytest.raises(
+        UplinkError, match=f"scene {first}: the cloud refuses its clip: invalid argument: Begin fails as"
+    ):
+        uplink.step()
+    drain(uplink)
+    assert [sequence for _, sequence in cloud.clips] == [second]
+    assert outbox.path(first).exists(), "what was refused is kept"
+    drain(Uplink(outbox, channel))
+    assert len(cloud.clips) == 2, "the next start asks again"
+
+
+@pytest.mark.parametrize("status", [Status.UNAUTHENTICATED, Status.PERMISSION_DENIED])
+def test_a_vehicle_that_is_refused_keeps_everything(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel, status: grpc.StatusCode
+) -> None:
+    held(outbox, b"clip")
+    cloud.failures["Report"] = [status]
+    with pytest.raises(UplinkError, match="the cloud refuses this vehicle"):
+        Uplink(outbox, channel).step()
+    assert outbox.account().held == 1
+
+
+@pytest.mark.parametrize("harm, reason", [("cut", "damaged"), ("changed", "damaged"), ("gone", "file is missing")])
+def test_a_damaged_clip_is_told_of_as_lost(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel, harm: str, reason: str
+) -> None:
+    sequence, other = held(outbox, b"y" * 50), held(outbox, b"z")
+    path = outbox.path(sequence)
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"y" * 10 if harm == "cut" else b"y" * 49 + b"n")
+    drain(Uplink(outbox, channel))
+    assert (outbox.id, sequence) not in cloud.clips and (outbox.id, other) in cloud.clips
+    assert cloud.evicted[outbox.id, sequence].startswith(reason)
+    assert outbox.account().lost == 1
+
+
+def test_on_a_metered_link_only_what_was_asked_for_goes_up(outbox: Outbox, cloud: Cloud, channel: grpc.Channel) -> None:
+    sequences = [held(outbox, b"a"), held(outbox, b"b"), held(outbox, b"c")]
+    cloud.wanted = [sequences[1]]
+    drain(Uplink(outbox, channel, Link(is_metered=True)))
+    assert [sequence for _, sequence in cloud.clips] == [sequences[1]]
+    assert len(cloud.scenes) == 3, "all are told of"
+
+
+def test_the_link_is_used_no_faster_than_it_may_be(outbox: Outbox, cloud: Cloud, channel: grpc.Channel) -> None:
+    held(outbox, os.urandom(8 * CHUNK_BYTES))
+    now_s = [0.0]
+    uplink = Uplink(
+        outbox, channel, Link(bytes_per_s=CHUNK_BYTES), clock=lambda: now_s[0],
+        wait=lambda seconds: now_s.__setitem__(0, now_s[0] + seconds),
+    )  # fmt: skip
+    drain(uplink)
+    assert 5.0 <= now_s[0] <= 7.0  # eight chunks, two of them saved up
+
+
+def test_a_run_waits_longer_after_each_failure_and_goes_on(outbox: Outbox, cloud: Cloud, channel: grpc.Channel) -> None:
+    held(outbox, b"clip")
+    cloud.failures["Report"] = [Status.UNAVAILABLE] * 3
+    stop, lines = threading.Event(), list[str]()
+
+    class Hasty(Backoff):
+        def wait_s(self) -> float:
+            super().wait_s()
+            return 0.001
+
+    runner = threading.Thread(target=Uplink(outbox, channel).run, args=(stop, Hasty(), lines.append))
+    runner.start()
+    while not cloud.clips:
+        stop.wait(0.01)
+    stop.set()
+    runner.join(timeout=10)
+    assert not runner.is_alive() and len(lines) == 3
+    assert all("\n" not in line and line.startswith("unavailable: Report fails as it was told to") for line in lines)
+
+
+def test_waits_grow_to_a_limit_and_begin_anew_after_a_success() -> None:
+    backoff = Backoff(random.Random(1))
+    waits = [backoff.wait_s() for _ in range(40)]
+    assert max(waits[:3]) <= 4.0 and 100 < max(waits[10:]) <= 300.0
+    backoff.succeeded()
+    assert backoff.wait_s() <= 1.0
+
+
+def test_a_bucket_gives_the_rate_and_never_waits_without_one() -> None:
+    assert Bucket(0.0).wait_s(1 << 40, 0.0) == 0.0
+    bucket, now_s = Bucket(100.0), 0.0
+    for _ in range(50):
+        now_s += bucket.wait_s(100, now_s)
+    assert 47.0 <= now_s <= 49.0
+    assert bucket.wait_s(1, now_s - 100.0) >= 0.0, "a clock that goes back gives no tokens"
+
+
+def test_a_cloud_that_is_not_there_is_said_in_one_line(outbox: Outbox) -> None:
+    held(outbox, b"clip")
+    with grpc.insecure_channel("127.0.0.1:1") as nowhere, pytest.raises(grpc.RpcError) as raised:
+        Uplink(outbox, nowhere).step()
+    assert "\n" not in said(raised.value) and said(raised.value).startswith("unavailable")
