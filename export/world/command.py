@@ -19,6 +19,7 @@ from edge.errors import ConfigError
 from export.world.bumps import SURFACES
 from export.world.delivery import WorldEvent
 from export.world.faults import KINDS, STREAMS, parse_fault
+from export.world.lidar import AZIMUTHS, RINGS
 from export.world.scenario import LIGHTS, SCENARIOS, WEATHERS
 from export.world.simulate import WorldConfig, simulate
 from export.world.town import town_of
@@ -37,6 +38,8 @@ def main(argv: list[str]) -> int:
         lidar=not options.no_lidar,
         town=options.town,
         surface=options.surface,
+        lidar_columns=options.lidar_columns,
+        lidar_rings=options.lidar_rings,
     )
     cv2.setNumThreads(1)
     summary = _record(config, options.out, quiet=options.json or not sys.stderr.isatty())
@@ -64,6 +67,14 @@ def _parser() -> argparse.ArgumentParser:
         help=f"repeatable; streams {', '.join(STREAMS)}; kinds {', '.join(KINDS)}; times in drive seconds",
     )  # fmt: skip
     parser.add_argument("--no-lidar", action="store_true", help="leave the LiDAR out")
+    parser.add_argument(
+        "--lidar-columns", type=int, default=AZIMUTHS, metavar="N",
+        help=f"rays around, 90..2048 (default {AZIMUTHS}; real LiDARs have 1024 and more); any but the default LiDAR "
+        "sees what is drawn instead of boxes",
+    )  # fmt: skip
+    parser.add_argument(
+        "--lidar-rings", type=int, default=RINGS, metavar="N", help=f"rays upward, 8..128 (default {RINGS})"
+    )
     parser.add_argument("--json", action="store_true", help="print a summary object")
     return parser
 
@@ -90,6 +101,8 @@ def _record(config: WorldConfig, out: Path, quiet: bool) -> dict[str, Any]:
     }
     if config.surface != "smooth":  # drives of before this option keep their bytes
         metadata["surface"] = config.surface
+    if (config.lidar_columns, config.lidar_rings) != (AZIMUTHS, RINGS):
+        metadata["lidar"] = f"{config.lidar_rings}x{config.lidar_columns}"
     total = round(config.seconds * config.fps)
     with DriveWriter(out, metadata=metadata) as drive, tqdm(total=total, unit="frame", disable=quiet) as progress:
         for event in simulate(config):

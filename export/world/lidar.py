@@ -1,4 +1,4 @@
-"""The LiDAR: rays cast into the scene as an analytic ground plane and upright boxes.
+"""The LiDAR: rays cast into the scene as an analytic ground plane and upright boxes, or what the camera draws.
 
 The whole sweep is taken at its middle instant; a real one turns while the vehicle moves.
 """
@@ -6,12 +6,18 @@ The whole sweep is taken at its middle instant; a real one turns while the vehic
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from export.world.facets import Fan
 from export.world.scene import Scene
 from export.world.seeds import generator
+
+if TYPE_CHECKING:
+    from export.world.camera.painter import Placed
 
 F64 = NDArray[np.float64]
 
@@ -28,17 +34,31 @@ REFLECTANCE = {
 
 
 class Lidar:
-    """Casts sweeps into scenes."""
+    """Casts sweeps into scenes.
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        elevation = np.linspace(LOWEST_RAD, HIGHEST_RAD, RINGS)
-        azimuth = -math.pi + (np.arange(AZIMUTHS) + 0.5) * 2 * math.pi / AZIMUTHS
+    Args:
+        columns: azimuths of a whole circle.
+        rings: elevations.
+        drawn: what the camera draws of a scene, all round: it is cast then, face by face. Without it everything is
+            boxes, which are cheaper and stand a little beside what is drawn.
+        half_rad: sweeps reach so far to either side; those of real spinning heads all round.
+    """
+
+    def __init__(
+        self, seed: int, columns: int = AZIMUTHS, rings: int = RINGS,
+        drawn: Callable[[Scene], list[Placed]] | None = None, half_rad: float = math.pi,
+    ) -> None:  # fmt: skip
+        self._seed, self._columns, self._drawn = seed, columns, drawn
+        elevation = np.linspace(LOWEST_RAD, HIGHEST_RAD, rings)
+        azimuth = -math.pi + (np.arange(columns) + 0.5) * 2 * math.pi / columns
+        self._ahead = np.flatnonzero(np.abs(azimuth) < half_rad)
+        azimuth = azimuth[self._ahead]
+        self._fan = Fan(azimuth, elevation)
         self._directions = np.stack(
             [
                 np.cos(elevation)[:, None] * np.cos(azimuth)[None, :],
                 np.cos(elevation)[:, None] * np.sin(azimuth)[None, :],
-                np.broadcast_to(np.sin(elevation)[:, None], (RINGS, AZIMUTHS)),
+                np.broadcast_to(np.sin(elevation)[:, None], (rings, len(azimuth))),
             ],
             axis=-1,
         )
@@ -50,7 +70,9 @@ class Lidar:
         own = self._directions
         level = np.stack([own[..., 0] * c + own[..., 2] * s, own[..., 1], own[..., 2] * c - own[..., 0] * s], axis=-1)
         distance, shine = self._ground(level, scene)
-        for box in _boxes(scene):
+        if self._drawn is not None:
+            self._meet(distance, shine, self._drawn(scene), scene)
+        for box in _boxes(scene, self._drawn is not None):
             self._hit(level, distance, shine, UP_M + scene.pose.heave_m, *box)
         rng = generator(self._seed, "lidar", number)
         measured = distance + rng.normal(0.0, NOISE_M, distance.shape)
@@ -73,6 +95,17 @@ class Lidar:
         shine = np.full(distance.shape, 0.18 * wet) * np.clip(down * 4.0, 0.05, 1.0) ** 0.5
         return distance, shine
 
+    def _meet(self, distance: F64, shine: F64, drawn: list[Placed], scene: Scene) -> None:
+        """Shortens the rays that meet what is drawn."""
+        kinds = {body.id: body.kind for body in scene.bodies}
+        kinds |= {-fixture.thing.id: fixture.thing.kind for fixture in scene.fixtures}
+        drawn = [p for p in drawn if p.id in kinds]
+        reflectance = np.array([REFLECTANCE[kinds[p.id]] for p in drawn])
+        at_ego = FORWARD_M, 0.0, UP_M + scene.pose.heave_m
+        met_m, owner = self._fan.hits(drawn, at_ego, scene.pose.pitch_rad, RANGE_M)
+        nearer = met_m < distance
+        distance[nearer], shine[nearer] = met_m[nearer], reflectance[owner[nearer]]
+
     def _hit(
         self, level: F64, distance: F64, shine: F64, up_m: float, x_m: float, y_m: float, turn_rad: float,
         size_m: tuple[float, float, float], base_m: float, reflectance: float,
@@ -85,9 +118,11 @@ class Lidar:
         if away > reach + 0.5:
             middle = math.atan2(-oy, -ox)
             half = math.asin(min(reach / away, 1.0))
-            first = math.floor((middle - half + math.pi) / (2 * math.pi) * AZIMUTHS)
-            last = math.ceil((middle + half + math.pi) / (2 * math.pi) * AZIMUTHS)
-            columns = np.arange(first, last + 1) % AZIMUTHS
+            first = math.floor((middle - half + math.pi) / (2 * math.pi) * self._columns)
+            last = math.ceil((middle + half + math.pi) / (2 * math.pi) * self._columns)
+            columns = np.arange(first, last + 1) % self._columns
+            if len(self._ahead) < self._columns:
+                columns = np.flatnonzero(np.isin(self._ahead, columns))
         c, s = math.cos(turn_rad), math.sin(turn_rad)
         rays = level[:, columns]
         dx, dy = rays[..., 0] * c + rays[..., 1] * s, rays[..., 1] * c - rays[..., 0] * s
@@ -106,10 +141,12 @@ class Lidar:
         shine[:, columns] = np.where(hit, reflectance, shine[:, columns])
 
 
-def _boxes(scene: Scene) -> list[tuple[float, float, float, tuple[float, float, float], float, float]]:
-    """Everything as (x, y, turn, size, base height, reflectance)."""
+def _boxes(
+    scene: Scene, only_plates: bool
+) -> list[tuple[float, float, float, tuple[float, float, float], float, float]]:
+    """Everything, or the plates of signs alone, as (x, y, turn, size, base height, reflectance)."""
     boxes = []
-    for body in scene.bodies:
+    for body in () if only_plates else scene.bodies:
         if math.hypot(body.x_m, body.y_m) > RANGE_M:
             continue
         if body.kind == "vehicle" and body.variant == "car":
@@ -125,6 +162,8 @@ def _boxes(scene: Scene) -> list[tuple[float, float, float, tuple[float, float, 
             boxes.append((body.x_m, body.y_m, body.turn_rad, size, base, REFLECTANCE[body.kind]))
     for fixture in scene.fixtures:
         thing = fixture.thing
+        if only_plates and thing.kind != "sign":
+            continue
         if thing.kind == "parked" or math.hypot(fixture.x_m, fixture.y_m) - thing.size_m[0] > RANGE_M:
             continue
         size, base = thing.size_m, 0.0

@@ -14,9 +14,15 @@ from export.world.camera.lens import Lens
 from export.world.lidar import FORWARD_M, UP_M
 
 
-def messages(lens: Lens, stamp_ns: int) -> list[tuple[str, Message]]:
-    """Calibration of the camera, then the poses of camera and LiDAR in the ego frame."""
-    focal, cx, cy = lens.focal_px, 0.5 * lens.width_px, 0.5 * lens.height_px
+def messages(lens: Lens, stamp_ns: int, first_centre_px: float = 0.0) -> list[tuple[str, Message]]:
+    """Calibration of the camera, then the poses of camera and LiDAR in the ego frame.
+
+    Args:
+        first_centre_px: where the lens sees the middle of the first pixel. It is 0.5, what readers of calibrations
+            expect at 0; the default is half a pixel off, for drives that were always written so.
+    """
+    focal = lens.focal_px
+    cx, cy = 0.5 * lens.width_px - first_centre_px, 0.5 * lens.height_px - first_centre_px
     calibration = CameraCalibration(
         timestamp=timestamp(stamp_ns),
         frame_id="camera",

@@ -17,7 +17,7 @@ from export.world.camera.camera import Camera
 from export.world.delivery import Delivery, WorldEvent
 from export.world.faults import Fault
 from export.world.journey import undertake
-from export.world.lidar import Lidar
+from export.world.lidar import AZIMUTHS, RINGS, Lidar
 from export.world.motion import Motion
 from export.world.scenario import LIGHTS, SCENARIOS, WEATHERS, compose, require
 from export.world.scene import Stage
@@ -36,7 +36,12 @@ LONGEST_S = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class WorldConfig:
-    """What to simulate; weather, light and town None leave them to the scenario and the seed."""
+    """What to simulate; weather, light and town None leave them to the scenario and the seed.
+
+    lidar_columns, lidar_rings: rays of a sweep, around and upward. Any other LiDAR than the default one sees the
+    shapes that the camera draws, where the default one sees boxes, and comes with a calibration that is not half a
+    pixel off.
+    """
 
     seed: int
     seconds: float = 60.0
@@ -50,6 +55,8 @@ class WorldConfig:
     lidar: bool = True
     town: int | None = None
     surface: str = "smooth"
+    lidar_columns: int = AZIMUTHS
+    lidar_rings: int = RINGS
 
     def __post_init__(self) -> None:
         require("scenario", self.scenario, SCENARIOS)
@@ -68,6 +75,10 @@ class WorldConfig:
             split_of(self.town)
         if not 1 <= self.fps <= 60:
             raise ConfigError(f"fps: expected 1..60, got {self.fps}")
+        if not 90 <= self.lidar_columns <= 2048:
+            raise ConfigError(f"lidar columns: expected 90..2048, got {self.lidar_columns}")
+        if not 8 <= self.lidar_rings <= 128:
+            raise ConfigError(f"lidar rings: expected 8..128, got {self.lidar_rings}")
 
 
 def simulate(config: WorldConfig, encode: bool = True) -> Iterator[WorldEvent]:
@@ -110,7 +121,10 @@ class _Drive:
         self.motion = Motion(config.seed, journey.road, journey.ego, journey.bumps)
         self.stage = Stage(journey, build_scenery(config.seed, place, scenario, journey), weather, self.motion)
         self.camera = Camera(config.seed, place, journey, weather, config.width_px, config.height_px)
-        self.lidar = Lidar(config.seed)
+        rays = config.lidar_columns, config.lidar_rings
+        # drives with the default LiDAR keep the bytes that they had before there was another
+        self.is_plain = rays == (AZIMUTHS, RINGS)
+        self.lidar = Lidar(config.seed, *rays, None if self.is_plain else self.camera.drawn)
         self.microphone = Microphone(config.seed, place, journey, weather, self.motion)
         self.delivery = Delivery(config.seed, START_NS, self.faults)
         self.due = _Due()
@@ -118,7 +132,8 @@ class _Drive:
 
     def run(self) -> Iterator[WorldEvent]:
         """Advances from camera frame to camera frame."""
-        for sequence, (topic, message) in enumerate(rig.messages(self.camera.lens, START_NS)):
+        first_centre_px = 0.0 if self.is_plain else 0.5
+        for sequence, (topic, message) in enumerate(rig.messages(self.camera.lens, START_NS, first_centre_px)):
             self.delivery.tell(topic, message, START_NS, 0 if topic == topics.CALIBRATION else sequence - 1)
         frames = math.ceil(self.config.seconds * self.config.fps - 1e-6)
         for frame in range(frames):

@@ -63,24 +63,32 @@ class Camera:
         self._ground.draw(picture, pose, scene.station_m, air, lamps)
         sun = sun_direction(self._weather.sun_azimuth_rad, self._weather.sun_elevation_rad, pose.heading_rad)
         cast_shadows(picture, scene, self.lens, sun)
-        placed = [*self._fixtures(scene), *(self._body(body, scene) for body in scene.bodies if self._ahead(body))]
+        placed = self._placed(scene, is_round=False)
         seen, hidden = self._painter.paint(picture, placed, pose, air, sun, lamps)
         self._film.finish(picture, frame, air, covered)
         if frame % 200 == 0:
             self._forget(scene)
         return Shot(picture, seen, self._surface.cells(scene, hidden))
 
+    def drawn(self, scene: Scene) -> list[Placed]:
+        """What `render` draws of a scene, and what it would draw behind: for other sensors to see the same shapes."""
+        return self._placed(scene, is_round=True)
+
+    def _placed(self, scene: Scene, is_round: bool) -> list[Placed]:
+        bodies = (body for body in scene.bodies if is_round or self._ahead(body))
+        return [*self._fixtures(scene, is_round), *(self._body(body, scene) for body in bodies)]
+
     def _ahead(self, body: Body) -> bool:
         return body.x_m > -6.0 and (body.kind != "pedestrian" or body.x_m < SMALL_SIGHT_M)
 
-    def _fixtures(self, scene: Scene) -> list[Placed]:
+    def _fixtures(self, scene: Scene, is_round: bool) -> list[Placed]:
         placed = []
         for fixture in scene.fixtures:
             thing = fixture.thing
             if thing.kind == "parked":
                 continue
             if thing.kind == "tree":
-                if fixture.x_m < 0.5 or fixture.x_m > TREE_SIGHT_M:
+                if (fixture.x_m < 0.5 and not is_round) or fixture.x_m > TREE_SIGHT_M:
                     continue
                 view = math.atan2(fixture.y_m, fixture.x_m - self.lens.forward_m)
                 placed.append(Placed(-thing.id, self._tree(fixture), fixture.x_m, fixture.y_m, view))

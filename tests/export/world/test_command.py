@@ -26,7 +26,7 @@ def test_the_drive_opens_in_the_stock_reader(tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize(
     "wrong", [["--fault", "camera:melt"], ["--scenario", "moon"], ["--seconds", "-1"], ["--seconds", "long"],
-              ["--light", "noon"], ["--bogus"]],
+              ["--light", "noon"], ["--lidar-columns", "7"], ["--bogus"]],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_exit_2(wrong: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "drive.mcap"

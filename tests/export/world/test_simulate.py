@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections import Counter
 
+import numpy as np
 import pytest
 
+from edge.alignment.projection import Rig, project
 from edge.drive import codec, topics
 from edge.errors import ConfigError
-from edge.samples import AudioChunk, Frame
+from edge.samples import AudioChunk, Frame, Sweep
 from export.world.delivery import WorldEvent
 from export.world.simulate import START_NS, WorldConfig, simulate
 
@@ -95,8 +97,28 @@ def test_pictures_come_with_or_without_jpeg(events: list[WorldEvent]) -> None:
 
 @pytest.mark.parametrize(
     "wrong", [{"seconds": 0.0}, {"seed": -1}, {"fps": 0}, {"width_px": 8}, {"scenario": "moon"}, {"weather": "hail"},
-              {"town": 250}, {"light": "noon"}],
+              {"town": 250}, {"light": "noon"}, {"lidar_columns": 89}, {"lidar_columns": 2049}, {"lidar_rings": 7}],
 )  # fmt: skip
 def test_wrong_options_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="expected"):
         next(simulate(WorldConfig(**{"seed": 1, "seconds": 1.0, **wrong})))  # type: ignore[arg-type]
+
+
+def test_another_lidar_changes_no_other_stream_and_sees_what_is_drawn() -> None:
+    plain, fine = (
+        list(simulate(WorldConfig(12, 0.3, "urban", "clear", "day", **rays), encode=False))
+        for rays in ({}, {"lidar_columns": 1024, "lidar_rings": 64})
+    )
+    for one, other in zip(plain, fine, strict=True):
+        assert (one.topic, one.arrival_ns, one.capture_ns) == (other.topic, other.arrival_ns, other.capture_ns)
+        if one.topic == topics.CAMERA:
+            assert isinstance(one.sample, Frame) and isinstance(other.sample, Frame)
+            assert np.array_equal(one.sample.image, other.sample.image)
+        elif one.topic not in (topics.LIDAR, topics.CALIBRATION):
+            assert one.payload == other.payload and one.message == other.message
+    few, many = (next(e.sample.points_lidar for e in events if isinstance(e.sample, Sweep)) for events in (plain, fine))
+    assert len(many) > 4 * len(few)
+    transforms = [e.message for e in fine if e.topic == topics.TRANSFORM]
+    rig = Rig.from_messages(next(e.message for e in fine if e.topic == topics.CALIBRATION), transforms)
+    assert (rig.cx_px, rig.cy_px) == (319.5, 191.5)  # the middle of a picture whose first pixel's centre is 0
+    assert project(rig, many).is_seen.sum() > 4000
