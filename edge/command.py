@@ -85,6 +85,7 @@ _SUMMARIES = {
     "label": "write what is true of a simulated drive, as labels to calibrate on",
     "export": "write float models as canonical ONNX and as int8 graphs for each runtime",
     "train": "train the reference bundle on the procedural world",
+    "cloud": "take scenes from vehicles: serve, certificates, enrolment, gap report",
     "evaluate": "measure a bundle on drives that it never saw, as JSON and one page",
 }
 

@@ -1,0 +1,254 @@
+"""The device CA: keys and certificates, without any I/O but its own folder.
+
+The CA signs vehicles (client authentication only) and this cloud's servers (server authentication only), and no further
+CA. Keys are ECDSA P-256.
+
+Ref: RFC 5280.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from cloud.errors import IdentityError
+
+CA_DAYS: Final = 3650
+SERVER_DAYS: Final = 397
+VEHICLE_DAYS: Final = 397
+# Clocks of vehicles may be behind by this much when they are given their certificate.
+BACKDATE: Final = datetime.timedelta(hours=1)
+MAX_CSR_BYTES: Final = 16 << 10
+# A vehicle's name is part of file names and object keys.
+VEHICLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A CA that can sign."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> bytes:
+        """Its certificate."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate that was signed."""
+
+    serial: str  # hexadecimal
+    pem: bytes
+    expires_at: datetime.datetime
+
+
+def create(folder: Path) -> Authority:
+    """Make a device CA in `folder`.
+
+    Raises:
+        IdentityError: there is one already.
+    """
+    if (folder / "ca.key").exists():
+        raise IdentityError(f"{folder}: expected no CA, got one (it has signed vehicles; move it away to make another)")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "roadfuse device CA")])
+    builder = _builder(name, name, key.public_key(), CA_DAYS)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_usage(sign_certificates=True), critical=True)
+    authority = Authority(builder.sign(key, hashes.SHA256()), key)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    _write(folder / "ca.pem", authority.pem)
+    _write(folder / "ca.key", _key_pem(key))
+    return authority
+
+
+def load(folder: Path) -> Authority:
+    """The CA that is kept in `folder`.
+
+    Raises:
+        IdentityError: there is none, or its files are damaged.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
+        key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
+    except FileNotFoundError as error:
+        raise IdentityError(f"expected {error.filename}, got no such file (roadfuse cloud ca init makes it)") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise IdentityError(f"{folder}: the CA's files can't be read: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        raise IdentityError(f"{folder}: expected ca.key to be the key of ca.pem, got another")
+    return Authority(certificate, key)
+
+
+def issue_server(folder: Path, names: Sequence[str]) -> Path:
+    """Issue a certificate for servers that are called by any of `names` (hosts or addresses); replaces the last one.
+
+    Returns:
+        The certificate's file; its key lies beside it.
+    """
+    authority = load(folder)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "roadfuse cloud")])
+    builder = _builder(subject, authority.certificate.subject, key.public_key(), SERVER_DAYS)
+    builder = _leaf(builder, authority, ExtendedKeyUsageOID.SERVER_AUTH)
+    builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), False)
+    certificate = builder.sign(authority.key, hashes.SHA256())
+    _write(folder / "server.key", _key_pem(key))
+    _write(folder / "server.pem", certificate.public_bytes(serialization.Encoding.PEM))
+    return folder / "server.pem"
+
+
+def server_files(folder: Path) -> tuple[bytes, bytes]:
+    """Key and certificate of this cloud's servers, PEM.
+
+    Raises:
+        IdentityError: none was issued.
+    """
+    try:
+        return (folder / "server.key").read_bytes(), (folder / "server.pem").read_bytes()
+    except FileNotFoundError as error:
+        raise IdentityError(
+            f"expected {error.filename}, got no such file (roadfuse cloud ca server makes it)"
+        ) from None
+
+
+def read_request(pem: bytes) -> x509.CertificateSigningRequest:
+    """A vehicle's signing request, checked but for who sends it.
+
+    Raises:
+        IdentityError: malformed, not signed by its own key, or with a key that is too weak.
+    """
+    if len(pem) > MAX_CSR_BYTES:
+        raise IdentityError(f"expected a request of at most {MAX_CSR_BYTES} bytes, got {len(pem)}")
+    try:
+        request = x509.load_pem_x509_csr(pem)
+        key = request.public_key()
+        is_signed = request.is_signature_valid
+        names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
+        raise IdentityError("expected a certificate signing request as PEM, got something else") from None
+    is_strong = (
+        (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1))
+        or isinstance(key, ed25519.Ed25519PublicKey)
+        or (isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 8192)
+    )
+    if not is_signed or not is_strong:
+        raise IdentityError("expected a request signed by its own P-256, P-384, Ed25519 or RSA (2048 bits) key")
+    if len(names) != 1 or not VEHICLE.fullmatch(str(names[0].value)):
+        raise IdentityError("expected one common name of letters, digits, '.', '_' and '-', at most 64 characters")
+    return request
+
+
+def common_name(request: x509.CertificateSigningRequest) -> str:
+    """Whom a request is for."""
+    return str(request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
+
+def key_digest(request: x509.CertificateSigningRequest) -> bytes:
+    """SHA-256 of a request's public key."""
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(
+        request.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    return digest.finalize()
+
+
+def issue_vehicle(authority: Authority, request: x509.CertificateSigningRequest) -> Issued:
+    """Sign a request; of what it asks for only the name and the key are taken."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name(request))])
+    key = request.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey)
+    builder = _builder(subject, authority.certificate.subject, key, VEHICLE_DAYS)
+    builder = _leaf(builder, authority, ExtendedKeyUsageOID.CLIENT_AUTH)
+    certificate = builder.sign(authority.key, hashes.SHA256())
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    return Issued(f"{certificate.serial_number:x}", pem, certificate.not_valid_after_utc)
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey,
+    days: int,
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _leaf(
+    builder: x509.CertificateBuilder, authority: Authority, purpose: x509.ObjectIdentifier
+) -> x509.CertificateBuilder:
+    identifier = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return (
+        builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(sign_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+    )
+
+
+def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not sign_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    try:
+        return x509.DNSName(name)
+    except ValueError:
+        raise IdentityError(f"expected a host name or an address, got {name!r}") from None
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a file at once, readable by its owner alone."""
+    fresh = path.with_name(path.name + ".new")
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(handle)
+    fresh.replace(path)

@@ -1,0 +1,157 @@
+"""`roadfuse cloud serve|ca|enrol-token|vehicles|gap`: the server, its identities and its accounts."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from cloud import certificates, identity
+from cloud.catalogue import Account, Catalogue
+from cloud.database import opened
+from cloud.errors import CloudError
+from cloud.limits import Limits
+from cloud.server import Settings, serve
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one of the sub-commands."""
+    args = _parser().parse_args(argv)
+    code: int = args.run(args)
+    return code
+
+
+def _serve(args: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    limits = Limits(clip_bytes=args.max_clip_mb << 20, staging_bytes=args.max_staging_mb << 20)
+    settings = Settings(args.data, args.database, args.objects, args.host, args.port, args.enrol_port, limits)
+    serve(settings, lambda line: print(line, flush=True))
+    return 0
+
+
+def _ca_init(args: argparse.Namespace) -> int:
+    certificates.create(args.data / "ca")
+    return _ca_server(args)
+
+
+def _ca_server(args: argparse.Namespace) -> int:
+    names = args.name or ["localhost", "127.0.0.1"]
+    path = certificates.issue_server(args.data / "ca", names)
+    print(f"{path}: for {', '.join(names)}, {certificates.SERVER_DAYS} days; vehicles trust {path.parent / 'ca.pem'}")
+    return 0
+
+
+def _enrol_token(args: argparse.Namespace) -> int:
+    if not 0 < args.hours <= 8760:
+        raise CloudError(f"expected --hours from 0 to 8760, got {args.hours}")
+    with opened(_existing(args.data), args.database, share=True) as engine, engine.begin() as connection:
+        print(identity.give_token(connection, args.vehicle, datetime.timedelta(hours=args.hours)))
+    return 0
+
+
+def _vehicles(args: argparse.Namespace) -> int:
+    with opened(_existing(args.data), args.database, share=True) as engine, engine.begin() as connection:
+        if args.revoke is not None:
+            count = identity.revoke(connection, args.revoke)
+            print(f"{args.revoke}: revoked, with {count} certificates")
+            return 0
+        rows = identity.vehicles(connection)
+    if args.json:
+        print(json.dumps(rows, indent=2, default=lambda value: value.isoformat()))
+        return 0
+    for row in rows:
+        revoked = f", revoked {row['revoked_at']:%Y-%m-%d %H:%M}" if row["revoked_at"] else ""
+        print(
+            f"{row['name']}: enrolled {row['enrolled_at']:%Y-%m-%d %H:%M}, {row['certificates']} certificates{revoked}"
+        )
+    return 0
+
+
+def _gap(args: argparse.Namespace) -> int:
+    with opened(_existing(args.data), args.database, share=True) as engine:
+        accounts = Catalogue(engine, Limits()).accounts()
+    if args.json:
+        print(json.dumps([_as_json(account) for account in accounts], indent=2))
+    else:
+        for account in accounts:
+            print(_line(account))
+    return 1 if any(account.missing for account in accounts) else 0
+
+
+def _as_json(account: Account) -> dict[str, Any]:
+    names = ("given", "received", "evicted", "lost", "on_board", "missing")
+    return {
+        "vehicle": account.vehicle,
+        "outbox": account.outbox.hex(),
+        **{name: getattr(account, name) for name in names},
+        "missing_sequences": list(account.missing_sequences),
+    }
+
+
+def _line(account: Account) -> str:
+    missing = f" ({', '.join(map(str, account.missing_sequences))} ...)" if account.missing else ""
+    return (
+        f"{account.vehicle} {account.outbox.hex()[:8]}: given {account.given} = received {account.received} + evicted "
+        f"{account.evicted} + lost {account.lost} + on board {account.on_board} + missing {account.missing}{missing}"
+    )
+
+
+def _existing(data: Path) -> Path:
+    if not data.is_dir():
+        raise CloudError(f"expected the server's data folder, got {data}, which is none")
+    return data
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="roadfuse cloud", description="Take scenes from vehicles.")
+    commands = parser.add_subparsers(required=True, metavar="serve|ca|enrol-token|vehicles|gap")
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument("--data", type=Path, required=True, metavar="DIR", help="the server's folder")
+    database = argparse.ArgumentParser(add_help=False)
+    database.add_argument(
+        "--database", metavar="URL", help="postgresql://user@host/name; by default an embedded one in DIR/postgres"
+    )
+
+    run = commands.add_parser("serve", parents=[place, database], help="serve until SIGTERM")
+    run.add_argument("--objects", metavar="URL", help="folder or s3://bucket/prefix for clips; by default DIR/objects")
+    run.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 for all")
+    run.add_argument("--port", type=int, default=7443, help="of ingest; 0 takes a free one")
+    run.add_argument("--enrol-port", type=int, default=7444, help="of enrolment; 0 takes a free one")
+    run.add_argument("--max-clip-mb", type=int, default=Limits().clip_bytes >> 20, help="largest clip, MiB")
+    run.add_argument(
+        "--max-staging-mb", type=int, default=Limits().staging_bytes >> 20, help="begun by one vehicle at most, MiB"
+    )
+    run.set_defaults(run=_serve)
+
+    ca = commands.add_parser("ca", help="the device CA and this server's certificate").add_subparsers(
+        required=True, metavar="init|server"
+    )
+    for name, what, run_it in (
+        ("init", "make the CA and a first server certificate", _ca_init),
+        ("server", "issue a new server certificate", _ca_server),
+    ):
+        command = ca.add_parser(name, parents=[place], help=what)
+        command.add_argument(
+            "--name", action="append", metavar="HOST", help="by which vehicles call it; repeatable; default localhost"
+        )
+        command.set_defaults(run=run_it)
+
+    token = commands.add_parser("enrol-token", parents=[place, database], help="a one-time token for a vehicle")
+    token.add_argument("vehicle", metavar="VEHICLE")
+    token.add_argument("--hours", type=float, default=24.0, help="how long it may be used")
+    token.set_defaults(run=_enrol_token)
+
+    vehicles = commands.add_parser("vehicles", parents=[place, database], help="list vehicles, or revoke one")
+    vehicles.add_argument("--revoke", metavar="VEHICLE")
+    vehicles.add_argument("--json", action="store_true")
+    vehicles.set_defaults(run=_vehicles)
+
+    gap = commands.add_parser(
+        "gap", parents=[place, database], help="what is here of every vehicle; 1 if any is missing"
+    )
+    gap.add_argument("--json", action="store_true")
+    gap.set_defaults(run=_gap)
+    return parser

@@ -1,0 +1,92 @@
+"""The catalogue's PostgreSQL: an embedded one in a folder or any by URL, migrated to this version's tables.
+
+Work is done by a synchronous engine: commands call it directly, the server from its threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from cloud.errors import DatabaseError
+from cloud.postgres import Postgres
+
+# Connections: one a thread of the server.
+CONNECTIONS: Final = 16
+# Whoever migrates holds this advisory lock; the number is ours by choice.
+MIGRATION_LOCK: Final = 0x726F61646675
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+@contextlib.contextmanager
+def opened(data: Path, url: str | None, *, share: bool = False) -> Iterator[Engine]:
+    """A migrated database, closed at the end of the block.
+
+    Args:
+        data: the cloud's folder; the embedded PostgreSQL lives in `postgres/` within.
+        url: of another PostgreSQL (postgresql://...), used instead.
+        share: use an embedded one that another process runs already.
+
+    Raises:
+        DatabaseError: it does not start, can't be reached or is not what the migrations expect.
+    """
+    with contextlib.ExitStack() as stack:
+        if url is None:
+            url = stack.enter_context(Postgres(data / "postgres", share=share)).url
+        engine = connect(url)
+        stack.callback(engine.dispose)
+        migrate(engine)
+        yield engine
+
+
+def connect(url: str) -> Engine:
+    """An engine for `url`; nothing is connected yet."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise DatabaseError("expected a URL postgresql://user@host/name, got one that does not parse") from None
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise DatabaseError(f"expected a URL postgresql://..., got {parsed.drivername}://...")
+    # What is acknowledged must be on disk, whatever the database's default says.
+    options = {"options": "-c synchronous_commit=on -c statement_timeout=30s", "connect_timeout": 10}
+    return create_engine(
+        parsed.set(drivername="postgresql+psycopg"),
+        connect_args=options,
+        pool_size=CONNECTIONS,
+        max_overflow=0,
+        pool_use_lifo=True,
+    )
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables to this version; done already, or by another server at this moment, it changes nothing.
+
+    Raises:
+        DatabaseError: the database can't be reached, or was migrated by a newer version.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except OperationalError as error:
+        raise DatabaseError(f"the database can't be reached: {first_line(error)}") from None
+    except DBAPIError as error:
+        raise DatabaseError(f"the database can't be migrated: {first_line(error)}") from None
+    except CommandError as error:
+        raise DatabaseError(f"the database is of another version of roadfuse: {error}") from None
+
+
+def first_line(error: DBAPIError) -> str:
+    """What the database said, without the statement."""
+    return (str(error.orig).strip() or type(error.orig).__name__).splitlines()[0]

@@ -1,0 +1,48 @@
+"""What can go wrong in the cloud, as one tree below the edge's.
+
+    RoadfuseError
+    └── CloudError
+        ├── DatabaseError         PostgreSQL can't be started, reached or migrated
+        ├── ObjectError           clips can't be kept where they should be
+        ├── IdentityError         a certificate, key or token is missing, malformed or not what it should be
+        └── Refused               a call is refused; its status and message go to the caller
+
+A message says what, expected and got.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge.errors import RoadfuseError
+
+if TYPE_CHECKING:
+    import grpc
+
+
+class CloudError(RoadfuseError):
+    """Base of the cloud's errors."""
+
+
+class DatabaseError(CloudError):
+    """PostgreSQL can't be started, reached or migrated."""
+
+
+class ObjectError(CloudError):
+    """Clips can't be kept where they should be."""
+
+
+class IdentityError(CloudError):
+    """A certificate, key or token is missing, malformed or not what it should be."""
+
+
+class Refused(CloudError):
+    """A call is refused.
+
+    Attributes:
+        status: what the caller is answered with, beside the message.
+    """
+
+    def __init__(self, status: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.status = status

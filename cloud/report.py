@@ -1,0 +1,224 @@
+"""What a vehicle may say of its scenes, and how a later word joins an earlier one; rules without I/O.
+
+A report may come twice, late, or after a newer one. So the words about one scene join the same way whatever comes
+between: its content never changes, a clip that is gone stays gone, and what was said first of why it went stands.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+
+from cloud.errors import Refused
+from cloud.limits import Limits
+from roadfuse.v1 import ingest_pb2
+
+HELD: Final = int(ingest_pb2.MEDIA_STATE_HELD)
+EVICTED: Final = int(ingest_pb2.MEDIA_STATE_EVICTED)
+LOST: Final = int(ingest_pb2.MEDIA_STATE_LOST)
+OUTBOX_BYTES: Final = 16
+SHA256_BYTES: Final = 32
+MAX_INTEGER: Final = (1 << 63) - 1
+# Of the scene itself; media, reason, bytes and sha256 are of its clip.
+CONTENT: Final = (
+    "first_ns",
+    "last_ns",
+    "peak_ns",
+    "recorded_at",
+    "hardness",
+    "scores",
+    "scene_tags",
+    "sound_events",
+    "embedding",
+    "embedding_scale",
+    "bundle_id",
+    "lane_probability",
+    "latitude_deg",
+    "longitude_deg",
+)
+_FIRST_DAY: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+_MAX_SECONDS: Final = 253_402_300_799  # the last second of the year 9999
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A checked report.
+
+    Attributes:
+        scenes: by sequence, each with the columns of `cloud.tables.SCENES` that a vehicle tells.
+        evictions: by sequence, `media` and `reason`.
+    """
+
+    outbox: bytes
+    last_sequence: int
+    scenes: dict[int, dict[str, Any]]
+    evictions: dict[int, dict[str, Any]]
+
+
+def checked(request: ingest_pb2.ReportRequest, limits: Limits) -> Told:
+    """The report, with every value in range.
+
+    Raises:
+        Refused: INVALID_ARGUMENT, naming the first thing that is wrong; ALREADY_EXISTS where it contradicts itself.
+    """
+    _expect(len(request.scenes) <= limits.report_scenes, f"at most {limits.report_scenes} scenes", len(request.scenes))
+    count = len(request.evictions)
+    _expect(count <= limits.report_evictions, f"at most {limits.report_evictions} evictions", count)
+    outbox = checked_outbox(request.outbox)
+    _expect(request.last_sequence <= MAX_INTEGER, "last_sequence below 2^63", request.last_sequence)
+    told = Told(outbox, request.last_sequence, {}, {})
+    for summary in request.scenes:
+        row = _scene(summary, limits)
+        sequence = checked_sequence(summary.sequence)
+        _expect(sequence <= request.last_sequence, f"scenes up to last_sequence {request.last_sequence}", sequence)
+        earlier = told.scenes.setdefault(sequence, row)
+        earlier.update(joined(sequence, earlier, row))
+    for eviction in request.evictions:
+        sequence = checked_sequence(eviction.sequence)
+        where = f"eviction of scene {sequence}"
+        _expect(sequence <= request.last_sequence, f"{where}: up to last_sequence {request.last_sequence}", sequence)
+        _expect(eviction.media in (EVICTED, LOST), f"{where}: media EVICTED or LOST", eviction.media)
+        reason = _text(f"{where}: reason", eviction.reason, limits.reason_characters)
+        told.evictions.setdefault(sequence, {"media": int(eviction.media), "reason": reason})
+    return told
+
+
+def checked_outbox(outbox: bytes) -> bytes:
+    """The name of an outbox, or Refused."""
+    _expect(len(outbox) == OUTBOX_BYTES, f"an outbox of {OUTBOX_BYTES} bytes", len(outbox))
+    return outbox
+
+
+def checked_sequence(sequence: int) -> int:
+    """A scene's number, or Refused."""
+    _expect(1 <= sequence <= MAX_INTEGER, "a sequence from 1 to 2^63-1", sequence)
+    return sequence
+
+
+def joined(sequence: int, stored: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """What changes in `stored` by what is told again.
+
+    Raises:
+        Refused: ALREADY_EXISTS; the scene was told of with other content.
+    """
+    differing = next((name for name in CONTENT if stored[name] != told[name]), None)
+    if differing is None and stored["sha256"] and told["sha256"]:
+        differing = next((name for name in ("bytes", "sha256") if stored[name] != told[name]), None)
+    if differing is not None:
+        raise Refused(grpc.StatusCode.ALREADY_EXISTS, f"scene {sequence} was told of before with another {differing}")
+    changes = gone(stored, told)
+    if told["sha256"] and not stored["sha256"]:
+        changes |= {"bytes": told["bytes"], "sha256": told["sha256"]}
+    return changes
+
+
+def gone(stored: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """What changes by a word about the clip: it goes once and never comes back."""
+    if stored["media"] == HELD and told["media"] != HELD:
+        return {"media": told["media"], "reason": told["reason"]}
+    return {}
+
+
+def _scene(summary: ingest_pb2.SceneSummary, limits: Limits) -> dict[str, Any]:
+    where = f"scene {summary.sequence}"
+    instants = (summary.first_ns, summary.peak_ns, summary.last_ns)
+    is_ordered = summary.first_ns <= summary.peak_ns <= summary.last_ns <= MAX_INTEGER
+    _expect(is_ordered, f"{where}: first_ns <= peak_ns <= last_ns < 2^63", instants)
+    _expect(0 <= summary.hardness <= 1, f"{where}: hardness 0..1", summary.hardness)
+    _expect(0 <= summary.lane_probability <= 1, f"{where}: lane_probability 0..1", summary.lane_probability)
+    count = len(summary.scores) + len(summary.scene_tags) + len(summary.sound_events)
+    _expect(count <= limits.tags, f"{where}: at most {limits.tags} scores and tags", count)
+    _expect(
+        len(summary.embedding) <= limits.embedding_bytes,
+        f"{where}: an embedding of at most {limits.embedding_bytes} bytes",
+        len(summary.embedding),
+    )
+    scale = summary.embedding_scale
+    _expect(math.isfinite(scale) and scale >= 0, f"{where}: a finite embedding_scale from 0", scale)
+    return {
+        "first_ns": summary.first_ns,
+        "last_ns": summary.last_ns,
+        "peak_ns": summary.peak_ns,
+        "recorded_at": _instant(where, summary),
+        "hardness": summary.hardness,
+        "scores": [
+            {
+                "name": _text(f"{where}: a score's name", score.name, limits.name_characters),
+                "value": _finite(f"{where}: score {score.name}", score.value),
+                "weight": _finite(f"{where}: weight of {score.name}", score.weight),
+            }
+            for score in summary.scores
+        ],
+        "scene_tags": _tags(f"{where}: scene_tags", summary.scene_tags, limits),
+        "sound_events": _tags(f"{where}: sound_events", summary.sound_events, limits),
+        "embedding": summary.embedding,
+        "embedding_scale": scale,
+        "bundle_id": _text(f"{where}: bundle_id", summary.bundle_id, limits.name_characters),
+        "lane_probability": summary.lane_probability,
+        "latitude_deg": _degrees(where, summary, "latitude_deg", 90),
+        "longitude_deg": _degrees(where, summary, "longitude_deg", 180),
+        **_clip(where, summary, limits),
+    }
+
+
+def _clip(where: str, summary: ingest_pb2.SceneSummary, limits: Limits) -> dict[str, Any]:
+    _expect(summary.media in (HELD, EVICTED, LOST), f"{where}: media HELD, EVICTED or LOST", summary.media)
+    size, digest = summary.bytes, len(summary.sha256)
+    if summary.media == HELD or size or digest:
+        _expect(
+            1 <= size <= MAX_INTEGER and digest == SHA256_BYTES,
+            f"{where}: a clip of 1 to 2^63-1 bytes and a SHA-256 of {SHA256_BYTES}",
+            (size, digest),
+        )
+    reason = _text(f"{where}: reason", summary.reason, limits.reason_characters)
+    return {"media": int(summary.media), "reason": reason, "bytes": size, "sha256": summary.sha256}
+
+
+def _tags(where: str, tags: Any, limits: Limits) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": _text(f"{where}: a name", tag.name, limits.name_characters),
+            "probability": _finite(f"{where}: probability of {tag.name}", tag.probability),
+        }
+        for tag in tags
+    ]
+
+
+def _instant(where: str, summary: ingest_pb2.SceneSummary) -> datetime.datetime | None:
+    if not summary.HasField("recorded_at"):
+        return None
+    seconds, nanos = summary.recorded_at.seconds, summary.recorded_at.nanos
+    _expect(
+        0 <= seconds <= _MAX_SECONDS and 0 <= nanos < 1_000_000_000,
+        f"{where}: recorded_at in the years 1970 to 9999",
+        (seconds, nanos),
+    )
+    return _FIRST_DAY + datetime.timedelta(seconds=seconds, microseconds=nanos // 1000)
+
+
+def _degrees(where: str, summary: ingest_pb2.SceneSummary, name: str, most: float) -> float | None:
+    if not summary.HasField(name):
+        return None
+    value: float = getattr(summary, name)
+    _expect(-most <= value <= most, f"{where}: {name} within +-{most}", value)
+    return value
+
+
+def _finite(where: str, value: float) -> float:
+    _expect(math.isfinite(value), f"{where}: a finite number", value)
+    return value
+
+
+def _text(where: str, value: str, most: int) -> str:
+    _expect(len(value) <= most and value.isprintable(), f"{where}: at most {most} printable characters", value[:most])
+    return value
+
+
+def _expect(holds: bool, expected: str, got: object) -> None:
+    if not holds:
+        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"expected {expected}, got {got!r}")

@@ -1,0 +1,155 @@
+"""The cloud's server: Ingest on a port that asks for client certificates, Enrolment on one that can't yet.
+
+Both answer health checks and reflection. SIGTERM and SIGINT let calls finish, then it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import aio as health
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_reflection.v1alpha import reflection
+from sqlalchemy import Engine
+
+from cloud import certificates
+from cloud.calls import Decoding, Threads
+from cloud.database import CONNECTIONS, opened
+from cloud.enrolment import Enrolment
+from cloud.errors import CloudError
+from cloud.ingest import Ingest
+from cloud.limits import Limits
+from cloud.objects import Objects
+from cloud.staging import Staging
+from roadfuse.v1 import ingest_pb2, ingest_pb2_grpc
+
+INGEST: Final = ingest_pb2.DESCRIPTOR.services_by_name["Ingest"].full_name
+ENROLMENT: Final = ingest_pb2.DESCRIPTOR.services_by_name["Enrolment"].full_name
+DRAIN_S: Final = 10.0
+# An enrolment is a request of 16 KiB and a token.
+ENROLMENT_MESSAGE_BYTES: Final = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the server keeps things and where it listens.
+
+    Attributes:
+        data: its folder: `ca/`, `staging/`, and by default `postgres/` and `objects/`.
+        database: URL of a PostgreSQL; None: embedded.
+        objects: folder or URL; None: `objects/` within `data`.
+        host: address to listen at.
+        port: of Ingest; 0 takes a free one.
+        enrol_port: of Enrolment; 0 takes a free one.
+    """
+
+    data: Path
+    database: str | None = None
+    objects: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 7443
+    enrol_port: int = 7444
+    limits: Limits = field(default_factory=Limits)
+
+
+def serve(settings: Settings, tell: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: of this server.
+        tell: is given the addresses, once calls are answered.
+
+    Raises:
+        CloudError: it can't start; one line says why.
+    """
+    authority = certificates.load(settings.data / "ca")
+    server_key, server_certificate = certificates.server_files(settings.data / "ca")
+    key_pair = [(server_key, server_certificate)]
+    with (settings.data / "server.lock").open("a") as lock:
+        _take(lock, settings.data)
+        objects = Objects(settings.objects or str(settings.data / "objects"))
+        staging = Staging(settings.data / "staging", settings.limits)
+        with opened(settings.data, settings.database) as engine:
+            asyncio.run(_serve(settings, authority, key_pair, engine, objects, staging, tell))
+
+
+def _take(lock: IO[str], data: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CloudError(f"{data}: expected a folder of this server alone, got one that another server uses") from None
+
+
+async def _serve(
+    settings: Settings,
+    authority: certificates.Authority,
+    key_pair: list[tuple[bytes, bytes]],
+    engine: Engine,
+    objects: Objects,
+    staging: Staging,
+    tell: Callable[[str], None],
+) -> None:
+    threads = Threads(CONNECTIONS)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+
+    ingest = _server(settings.limits, settings.limits.message_bytes)
+    ingest_pb2_grpc.add_IngestServicer_to_server(Ingest(engine, objects, staging, threads, settings.limits), ingest)
+    mutual = grpc.ssl_server_credentials(key_pair, authority.pem, require_client_auth=True)
+    enrolment = _server(settings.limits, ENROLMENT_MESSAGE_BYTES)
+    ingest_pb2_grpc.add_EnrolmentServicer_to_server(Enrolment(engine, authority, threads), enrolment)
+    one_way = grpc.ssl_server_credentials(key_pair)
+
+    healths = [await _watched(ingest, INGEST), await _watched(enrolment, ENROLMENT)]
+    port = _listen(ingest, settings.host, settings.port, mutual)
+    enrol_port = _listen(enrolment, settings.host, settings.enrol_port, one_way)
+    await ingest.start()
+    await enrolment.start()
+    tell(f"ingest {settings.host}:{port}")
+    tell(f"enrolment {settings.host}:{enrol_port}")
+    await stopping.wait()
+    for each in healths:
+        await each.enter_graceful_shutdown()
+    await asyncio.gather(ingest.stop(DRAIN_S), enrolment.stop(DRAIN_S))
+    threads.close()
+
+
+def _server(limits: Limits, message_bytes: int) -> grpc.aio.Server:
+    return grpc.aio.server(
+        interceptors=[Decoding()],
+        maximum_concurrent_rpcs=limits.calls,
+        options=[
+            ("grpc.max_receive_message_length", message_bytes),
+            ("grpc.so_reuseport", 0),  # a second server on this port is an error, not a share of the calls
+            # A vehicle that fell silent without a word is found out, so that its calls end.
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ],
+    )
+
+
+async def _watched(server: grpc.aio.Server, service: str) -> Any:
+    servicer = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    reflection.enable_server_reflection([service, "grpc.health.v1.Health", reflection.SERVICE_NAME], server)
+    for name in ("", service):
+        await servicer.set(name, HealthCheckResponse.SERVING)
+    return servicer
+
+
+def _listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials) -> int:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        return server.add_secure_port(address, credentials)
+    except RuntimeError:
+        raise CloudError(f"expected a free port, got {address}, where nobody may listen or somebody does") from None
