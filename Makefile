@@ -59,7 +59,16 @@ $(VENV)/.rtx: $(VENV)/.installed
 		echo "TensorRT-RTX does not install here: tests that build plans are skipped"
 	@touch $@
 
-test: $(VENV)/.installed $(VENV)/.rtx $(TORCH_STAMP)
+# Tests of status and commands run a real broker; they skip, saying so, where it may not be installed.
+$(VENV)/.mosquitto: $(VENV)/.installed
+	@command -v mosquitto >/dev/null || { \
+		if [ "$$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo=sudo; else sudo=none; fi; \
+		if [ "$$sudo" = none ]; then echo "roadfuse: may not install packages; for all tests: sudo apt-get install mosquitto"; \
+		else $$sudo apt-get update -qq && $$sudo apt-get install -y -qq mosquitto >/dev/null || \
+			echo "mosquitto does not install here: tests of status and commands are skipped"; fi; }
+	@touch $@
+
+test: $(VENV)/.installed $(VENV)/.rtx $(VENV)/.mosquitto $(TORCH_STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.installed $(TORCH_STAMP)

@@ -7,10 +7,20 @@ import json
 import signal
 import sys
 import threading
+from contextlib import ExitStack
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from edge.errors import OutboxError
+from edge.errors import OutboxError, UplinkError
 from edge.uplink.outbox import NAME, Outbox
+
+if TYPE_CHECKING:
+    from edge.uplink.client import Uplink
+    from edge.uplink.status import StatusLine
+
+_BEAT_S: Final = 10.0  # between words of telemetry
 
 
 def main(argv: list[str]) -> int:
@@ -29,21 +39,51 @@ def _enrol(words: argparse.Namespace) -> int:
 
 def _run(words: argparse.Namespace) -> int:
     from edge.uplink.client import Uplink
-    from edge.uplink.identity import channel
+    from edge.uplink.identity import channel, vehicle_of
     from edge.uplink.pace import Link
+    from edge.uplink.status import StatusLine
 
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
-    with _outbox(words.spool) as outbox, channel(words.cloud, words.identity, words.server_name) as link:
+    with ExitStack() as parts:
+        outbox = parts.enter_context(_outbox(words.spool))
+        link = parts.enter_context(channel(words.cloud, words.identity, words.server_name))
         uplink = Uplink(outbox, link, Link(words.bytes_per_s, words.metered), wait=stop.wait)
+        if words.broker is not None:
+            parts.callback(stop.set)
+            line = parts.enter_context(StatusLine(vehicle_of(words.identity), parts.enter_context(_outbox(words.spool)),
+                                                  {"version": version("roadfuse")}, _say))  # fmt: skip
+            line.connect(*_host_and_port(words.broker), None if words.broker_plain else words.identity)
+            beats = threading.Thread(
+                target=_beat, args=(line, words.spool, uplink, stop), name="telemetry", daemon=True
+            )
+            beats.start()
         if words.once:
             uplink.drain(stop)
         else:
-            uplink.run(stop, say=lambda line: print(f"roadfuse uplink: {line}", file=sys.stderr, flush=True))
+            uplink.run(stop, say=_say)
         traffic = uplink.traffic
     print(f"told of {traffic.told} scenes, {traffic.clips} clips went up, {traffic.sent_bytes / 1e6:.1f} MB")
     return 0
+
+
+def _beat(line: StatusLine, spool: Path, uplink: Uplink, stop: threading.Event) -> None:
+    """Telemetry, until it is time to stop."""
+    with Outbox(spool) as outbox:
+        while not stop.wait(_BEAT_S):
+            line.telemetry({**outbox.account()._asdict(), **asdict(uplink.traffic)})
+
+
+def _say(line: str) -> None:
+    print(f"roadfuse uplink: {line}", file=sys.stderr, flush=True)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise UplinkError(f"--broker: expected HOST:PORT, got {address!r}")
+    return host, int(port)
 
 
 def _status(words: argparse.Namespace) -> int:
@@ -87,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--identity", required=True, type=Path, help="folder that `enrol` wrote")
     run.add_argument("--bytes-per-s", type=float, default=0.0, help="at most (default: as fast as it goes)")
     run.add_argument("--metered", action="store_true", help="clips go up only if the cloud asked for them")
+    run.add_argument("--broker", metavar="HOST:PORT", help="MQTT broker for status, telemetry and commands")
+    run.add_argument("--broker-plain", action="store_true", help="without TLS: a broker on this machine")
     run.add_argument("--once", action="store_true", help="end when everything has gone up; fail on the first failure")
     for parts in (enrol, run):
         parts.add_argument("--server-name", help="in the cloud's certificate, where it is not the host's")

@@ -49,6 +49,23 @@ def channel(address: str, identity: Path, server_name: str | None = None) -> grp
     return grpc.secure_channel(address, credentials, options=_options(server_name))
 
 
+def vehicle_of(identity: Path) -> str:
+    """The vehicle's name, as its certificate says.
+
+    Raises:
+        UplinkError: there is no certificate, or it names none.
+    """
+    path = identity / CERTIFICATE
+    try:
+        subject = x509.load_pem_x509_certificate(_read(path)).subject
+    except ValueError as error:
+        raise UplinkError(f"{path}: expected a certificate, got {error}") from None
+    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if not names:
+        raise UplinkError(f"{path}: expected a certificate with a common name, got none")
+    return str(names[0].value)
+
+
 def enrol(
     address: str, identity: Path, vehicle: str, token: str, cloud_ca: Path, server_name: str | None = None
 ) -> None:
