@@ -33,6 +33,9 @@ _PASSING: Final = frozenset({
     grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED,
     grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED,
 })  # fmt: skip
+# A cloud that was started again forgot what was begun; bytes that were damaged on the way start over.
+_BEGUN_ANEW: Final = frozenset({grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.DATA_LOSS})
+_TRIES: Final = 5  # of a clip that is refused so
 _UNKNOWN_HERE: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
 
 
@@ -72,6 +75,7 @@ class Uplink:
         self._link = link or Link()
         self._bucket = Bucket(self._link.bytes_per_s)
         self._clock, self._wait = clock, wait
+        self._refusals: dict[int, int] = {}  # by clip
         self._passed_over: set[int] = set()  # clips that the cloud refuses, until the next start
 
     def run(self, stop: threading.Event, backoff: Backoff | None = None, say: Callable[[str], object] = print) -> None:
@@ -150,7 +154,9 @@ class Uplink:
             if digest(clip.path)[0] != clip.sha256:
                 self._outbox.lose(clip.sequence, "damaged: its digest changed")
                 return
-            self._passed_over.add(clip.sequence)
+            self._refusals[clip.sequence] = self._refusals.get(clip.sequence, 0) + 1
+            if not refusal.may_pass or self._refusals[clip.sequence] >= _TRIES:
+                self._passed_over.add(clip.sequence)
             raise UplinkError(f"scene {clip.sequence}: the cloud refuses its clip: {refusal}") from None
         else:
             self._outbox.deliver(clip.sequence)
@@ -198,7 +204,15 @@ def said(error: Exception) -> str:
 
 
 class _Refusal(UplinkError):
-    """The cloud refused what it was asked, and would again."""
+    """The cloud refused what it was asked.
+
+    Attributes:
+        may_pass: it may not, if the upload is begun anew.
+    """
+
+    def __init__(self, message: str, may_pass: bool) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 @contextmanager
@@ -211,5 +225,5 @@ def _refusals() -> Iterator[None]:
         if status.code() in _UNKNOWN_HERE:
             raise UplinkError(f"the cloud refuses this vehicle: {said(error)}") from None
         if status.code() not in _PASSING:
-            raise _Refusal(said(error)) from None
+            raise _Refusal(said(error), status.code() in _BEGUN_ANEW) from None
         raise

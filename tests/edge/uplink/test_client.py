@@ -129,6 +129,25 @@ def test_a_clip_that_the_cloud_refuses_does_not_hold_up_the_others(
     assert len(cloud.clips) == 2, "the next start asks again"
 
 
+@pytest.mark.parametrize("status", [Status.FAILED_PRECONDITION, Status.DATA_LOSS])
+def test_an_upload_that_the_cloud_forgot_is_begun_anew(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel, status: grpc.StatusCode
+) -> None:
+    first, second = held(outbox, b"a", worth=2.0), held(outbox, b"b")
+    cloud.failures["Complete"] = [status] * 2
+    drain(Uplink(outbox, channel))
+    assert {sequence for _, sequence in cloud.clips} == {first, second}
+
+
+def test_a_clip_that_is_always_begun_anew_does_not_hold_up_the_others(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel
+) -> None:
+    first, second = held(outbox, b"a", worth=2.0), held(outbox, b"b")
+    cloud.failures["Begin"] = [Status.FAILED_PRECONDITION] * 5
+    drain(Uplink(outbox, channel))
+    assert [sequence for _, sequence in cloud.clips] == [second] and outbox.path(first).exists()
+
+
 @pytest.mark.parametrize("status", [Status.UNAUTHENTICATED, Status.PERMISSION_DENIED])
 def test_a_vehicle_that_is_refused_keeps_everything(
     outbox: Outbox, cloud: Cloud, channel: grpc.Channel, status: grpc.StatusCode
