@@ -6,6 +6,8 @@ Work is done by a synchronous engine: commands call it directly, the server from
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -60,6 +62,8 @@ def connect(url: str) -> Engine:
     return create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         connect_args=options,
+        # All numbers in our jsonb are floats; PostgreSQL writes large ones without a point, which would be integers.
+        json_deserializer=functools.partial(json.loads, parse_int=float),
         pool_size=CONNECTIONS,
         max_overflow=0,
         pool_use_lifo=True,

@@ -80,9 +80,9 @@ class Upload:
         Returns:
             How many bytes are durable.
         """
-        if self._synced == self.offset or self.offset == 0:
+        if self._synced == self.offset:
             return self.offset
-        handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)  # made here: a clip of no bytes
         try:
             os.fdatasync(handle)
         except OSError:
