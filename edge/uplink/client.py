@@ -10,10 +10,10 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import grpc
 
@@ -23,6 +23,7 @@ from edge.uplink.pace import Backoff, Bucket, Link
 from roadfuse.v1 import ingest_pb2 as wire
 from roadfuse.v1.ingest_pb2_grpc import IngestStub
 
+News: TypeAlias = wire.SceneSummary | wire.Eviction
 CHUNK_BYTES: Final = 512 << 10
 _TOLD_AT_ONCE: Final = 500
 _CALL_S: Final = 30.0
@@ -56,6 +57,7 @@ class Uplink:
         channel: to the cloud, by which it knows the vehicle.
         clock: seconds, never going back.
         wait: sleeps so many seconds, or less when it is time to stop.
+        say: takes a line about what went wrong and is tried again, or passed over.
 
     Attributes:
         traffic: since the start.
@@ -68,17 +70,19 @@ class Uplink:
         link: Link | None = None,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], object] = time.sleep,
+        say: Callable[[str], object] = print,
     ) -> None:
         self.traffic = Traffic()
         self._outbox = outbox
         self._stub = IngestStub(channel)
         self._link = link or Link()
         self._bucket = Bucket(self._link.bytes_per_s)
-        self._clock, self._wait = clock, wait
+        self._clock, self._wait, self._say = clock, wait, say
         self._refusals: dict[int, int] = {}  # by clip
         self._passed_over: set[int] = set()  # clips that the cloud refuses, until the next start
+        self._unheard: set[int] = set()  # scenes that it does not want to hear of
 
-    def run(self, stop: threading.Event, backoff: Backoff | None = None, say: Callable[[str], object] = print) -> None:
+    def run(self, stop: threading.Event, backoff: Backoff | None = None) -> None:
         """Goes on until `stop`; after a failure it waits and tries again, for ever."""
         backoff = backoff or Backoff()
         while not stop.is_set():
@@ -89,7 +93,7 @@ class Uplink:
             except (grpc.RpcError, UplinkError) as error:
                 self.traffic.failures += 1
                 wait_s = backoff.wait_s()
-                say(f"{said(error)}; again in {wait_s:.1f} s")
+                self._say(f"{said(error)}; again in {wait_s:.1f} s")
                 stop.wait(wait_s)
 
     def drain(self, stop: threading.Event) -> None:
@@ -103,6 +107,8 @@ class Uplink:
                 pass
         except grpc.RpcError as error:
             raise UplinkError(said(error)) from None
+        if self._unheard:
+            raise UplinkError(f"the cloud does not hear of {len(self._unheard)} scenes")
 
     def step(self) -> bool:
         """Tells of what is new, then hands up one clip; False when there was nothing to do.
@@ -122,17 +128,34 @@ class Uplink:
         """Tells of all scenes that the cloud does not know, and of clips that went; how many."""
         count = 0
         while True:
-            scenes, evictions = self._outbox.to_tell(_TOLD_AT_ONCE)
-            if not scenes and not evictions:
+            scenes, evictions = self._outbox.to_tell(_TOLD_AT_ONCE + len(self._unheard))
+            every: list[News] = [*scenes, *evictions]
+            news = [one for one in every if one.sequence not in self._unheard]
+            if not news:
                 return count
-            request = wire.ReportRequest(
-                outbox=self._outbox.id, last_sequence=self._outbox.account().given, scenes=scenes, evictions=evictions
-            )
+            count += self._report(news)
+
+    def _report(self, news: Sequence[News]) -> int:
+        """One report; of one that is refused each half by itself, for a bad scene must not hold up the others."""
+        request = wire.ReportRequest(
+            outbox=self._outbox.id,
+            last_sequence=self._outbox.account().given,
+            scenes=[one for one in news if isinstance(one, wire.SceneSummary)],
+            evictions=[one for one in news if isinstance(one, wire.Eviction)],
+        )
+        try:
             with _refusals():
                 response = self._stub.Report(request, timeout=_CALL_S)
-            self._outbox.told([*scenes, *evictions], response.wanted)
-            count += len(scenes) + len(evictions)
-            self.traffic.told += len(scenes)
+        except _Refusal as refusal:
+            if len(news) > 1:
+                half = len(news) // 2
+                return self._report(news[:half]) + self._report(news[half:])
+            self._unheard.add(news[0].sequence)
+            self._say(f"scene {news[0].sequence}: the cloud does not hear of it: {refusal}")
+            return 0
+        self._outbox.told(news, response.wanted)
+        self.traffic.told += len(request.scenes)
+        return len(news)
 
     def account(self) -> wire.AccountResponse:
         """What the cloud has of this vehicle's scenes."""

@@ -49,7 +49,7 @@ def _run(words: argparse.Namespace) -> int:
     with ExitStack() as parts:
         outbox = parts.enter_context(_outbox(words.spool))
         link = parts.enter_context(channel(words.cloud, words.identity, words.server_name))
-        uplink = Uplink(outbox, link, Link(words.bytes_per_s, words.metered), wait=stop.wait)
+        uplink = Uplink(outbox, link, Link(words.bytes_per_s, words.metered), wait=stop.wait, say=_say)
         if words.broker is not None:
             parts.callback(stop.set)
             line = parts.enter_context(StatusLine(vehicle_of(words.identity), parts.enter_context(_outbox(words.spool)),
@@ -62,7 +62,7 @@ def _run(words: argparse.Namespace) -> int:
         if words.once:
             uplink.drain(stop)
         else:
-            uplink.run(stop, say=_say)
+            uplink.run(stop)
         traffic = uplink.traffic
     print(f"told of {traffic.told} scenes, {traffic.clips} clips went up, {traffic.sent_bytes / 1e6:.1f} MB")
     return 0

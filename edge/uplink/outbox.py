@@ -148,7 +148,10 @@ class Outbox:
         return int(row.lastrowid or 0), lane
 
     def hold(self, sequence: int, sha256: bytes, size_bytes: int) -> None:
-        """The clip of a number is written and durable under its name."""
+        """The clip of a number is written and durable under its name; an empty one is none."""
+        if not size_bytes:
+            self.lose(sequence, "empty")
+            return
         self._change(sequence, ("writing",), "held", "", size_bytes, sha256)
 
     def refuse(self, sequence: int, reason: str) -> None:

@@ -28,6 +28,7 @@ class Cloud(ingest_pb2_grpc.IngestServicer):
     clips: dict[Key, bytes] = field(default_factory=dict)
     wanted: list[int] = field(default_factory=list)
     failures: dict[str, list[grpc.StatusCode]] = field(default_factory=dict)  # by call, the next ones
+    unheard: set[int] = field(default_factory=set)  # scenes whose report is refused
     cut_after: int | None = None
     answers_lost: int = 0  # of Complete: committed, and never heard of
     received_bytes: int = 0
@@ -35,6 +36,8 @@ class Cloud(ingest_pb2_grpc.IngestServicer):
 
     def Report(self, request: wire.ReportRequest, context: Any) -> wire.ReportResponse:
         self._fail("Report", context)
+        if self.unheard & {scene.sequence for scene in request.scenes}:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a scene makes no sense")
         self.given = max(self.given, request.last_sequence)
         for scene in request.scenes:
             self.scenes[request.outbox, scene.sequence] = scene

@@ -61,7 +61,7 @@ def drain(uplink: Uplink) -> None:
 
 
 def test_all_is_told_of_and_handed_up_and_let_go_of(outbox: Outbox, cloud: Cloud, channel: grpc.Channel) -> None:
-    contents = {held(outbox, os.urandom(size)): size for size in (0, 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 5)}
+    contents = {held(outbox, os.urandom(size)): size for size in (7, 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 5)}
     refused, _ = outbox.give(SceneSummary(), 1.0)
     outbox.refuse(refused, "budget")
     uplink = Uplink(outbox, channel)
@@ -127,6 +127,17 @@ def test_a_clip_that_the_cloud_refuses_does_not_hold_up_the_others(
     assert outbox.path(first).exists(), "what was refused is kept"
     drain(Uplink(outbox, channel))
     assert len(cloud.clips) == 2, "the next start asks again"
+
+
+def test_a_scene_that_the_cloud_does_not_hear_of_keeps_no_other_from_being_told(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel
+) -> None:
+    sequences = [held(outbox, b"clip") for _ in range(9)]
+    cloud.unheard = {sequences[4]}
+    lines: list[str] = []
+    drain(Uplink(outbox, channel, say=lines.append))
+    assert {sequence for _, sequence in cloud.clips} == {*sequences} - cloud.unheard
+    assert len(lines) == 1 and lines[0].startswith(f"scene {sequences[4]}: the cloud does not hear of it")
 
 
 @pytest.mark.parametrize("status", [Status.FAILED_PRECONDITION, Status.DATA_LOSS])
@@ -204,7 +215,7 @@ def test_a_run_waits_longer_after_each_failure_and_goes_on(outbox: Outbox, cloud
             super().wait_s()
             return 0.001
 
-    runner = threading.Thread(target=Uplink(outbox, channel).run, args=(stop, Hasty(), lines.append))
+    runner = threading.Thread(target=Uplink(outbox, channel, say=lines.append).run, args=(stop, Hasty()))
     runner.start()
     while not cloud.clips:
         stop.wait(0.01)

@@ -181,6 +181,12 @@ def test_recovery_finds_every_state_between_a_clips_steps(tmp_path: Path) -> Non
         assert again.account()[:6] == (6, 0, 1, 1, 1, 3)
 
 
+def test_an_empty_clip_is_none(tmp_path: Path) -> None:
+    with Outbox(tmp_path, ROOMY) as outbox:
+        held(outbox, b"")
+        assert outbox.account().lost == 1 and not list(tmp_path.glob("scene-*"))
+
+
 def test_clips_without_an_outbox_are_taken_in_and_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "scene-000007.mcap").write_bytes(b"old")
     (tmp_path / "scene-strange.mcap").write_bytes(b"not ours")
