@@ -92,7 +92,8 @@ def _as_json(account: Account) -> dict[str, Any]:
 
 
 def _line(account: Account) -> str:
-    missing = f" ({', '.join(map(str, account.missing_sequences))} ...)" if account.missing else ""
+    more = ", ..." if account.missing > len(account.missing_sequences) else ""
+    missing = f" ({', '.join(map(str, account.missing_sequences))}{more})" if account.missing else ""
     return (
         f"{account.vehicle} {account.outbox.hex()[:8]}: given {account.given} = received {account.received} + evicted "
         f"{account.evicted} + lost {account.lost} + on board {account.on_board} + missing {account.missing}{missing}"

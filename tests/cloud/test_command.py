@@ -1,0 +1,75 @@
+"""`roadfuse cloud ...` as a person runs it: embedded database, tokens, gap report, errors of one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from roadfuse.v1 import ingest_pb2, ingest_pb2_grpc
+
+from .fleet import Cloud, Vehicle, command, request_for, summary
+
+
+@pytest.fixture(scope="module")
+def whole(open_folder: Path) -> Iterator[Cloud]:
+    """A server with everything embedded, set up by commands alone."""
+    data = open_folder / "command"
+    command("cloud", "ca", "init", "--data", data)
+    with Cloud(data, None) as cloud:
+        yield cloud
+
+
+def test_a_vehicle_goes_from_its_token_to_the_gap_report(whole: Cloud) -> None:
+    token = command("cloud", "enrol-token", "--data", whole.data, "car-7").stdout.strip()
+    key, csr = request_for("car-7")
+    with grpc.secure_channel(f"localhost:{whole.enrol_port}", grpc.ssl_channel_credentials(whole.ca)) as channel:
+        answer = ingest_pb2_grpc.EnrolmentStub(channel).Enrol(ingest_pb2.EnrolRequest(csr=csr, token=token), timeout=30)
+    vehicle = Vehicle(whole, "car-7", key, answer.certificate)
+    vehicle.report(summary(1))
+    gap = command("cloud", "gap", "--data", whole.data, "--json")
+    (account,) = json.loads(gap.stdout)
+    assert account["vehicle"] == "car-7" and account["outbox"] == vehicle.outbox.hex()
+    assert (account["given"], account["evicted"], account["missing"]) == (1, 1, 0)
+
+    vehicle.report(last=3)
+    gap = command("cloud", "gap", "--data", whole.data, check=False)
+    assert gap.returncode == 1 and "missing 2 (2, 3)" in gap.stdout
+
+    assert command("cloud", "vehicles", "--data", whole.data).stdout.startswith("car-7: enrolled ")
+    assert "revoked" in command("cloud", "vehicles", "--data", whole.data, "--revoke", "car-7").stdout
+    (listed,) = json.loads(command("cloud", "vehicles", "--data", whole.data, "--json").stdout)
+    assert listed["certificates"] == 0 and listed["revoked_at"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("enrol-token", "../car"), "expected a name"),
+        (("enrol-token", "car", "--hours", "-1"), "--hours"),
+        (("vehicles", "--revoke", "nobody"), "expected an enrolled vehicle"),
+        (("gap", "--database", "mysql://x"), "expected a URL postgresql://"),
+        (("ca", "init"), "expected no CA, got one"),
+        (("ca", "server", "--name", "not a host ü"), "host name"),
+    ],
+)
+def test_a_mistake_is_one_line_and_2(whole: Cloud, words: tuple[str, ...], said: str) -> None:
+    done = command("cloud", *words, "--data", whole.data, check=False)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_folder_without_a_ca_is_one_line_and_2(tmp_path: Path) -> None:
+    done = command("cloud", "serve", "--data", tmp_path, check=False)
+    assert done.returncode == 2 and "roadfuse cloud ca init" in done.stderr and done.stderr.count("\n") == 1
+    done = command("cloud", "gap", "--data", tmp_path / "none", check=False)
+    assert done.returncode == 2 and "expected the server's data folder" in done.stderr
+
+
+def test_a_port_that_is_taken_is_one_line_and_2(whole: Cloud, postgres: str, tmp_path: Path) -> None:
+    command("cloud", "ca", "init", "--data", tmp_path)
+    words = ("cloud", "serve", "--data", tmp_path, "--database", postgres, "--port", whole.port, "--enrol-port", 0)
+    done = command(*words, check=False)
+    assert done.returncode == 2 and "expected a free port" in done.stderr, done.stderr

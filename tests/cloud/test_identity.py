@@ -1,0 +1,209 @@
+"""Enrolment and identities: what is refused, and that a repeated word is answered as it was."""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from sqlalchemy import Engine
+
+from cloud import certificates, identity
+from cloud.database import connect
+from cloud.errors import IdentityError
+from roadfuse.v1 import ingest_pb2, ingest_pb2_grpc
+
+from .fleet import Cloud, Status, Vehicle, refused, request_for, summary
+
+HOUR = datetime.timedelta(hours=1)
+
+
+@pytest.fixture
+def engine(cloud: Cloud) -> Iterator[Engine]:
+    assert cloud.database is not None
+    engine = connect(cloud.database)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def enrolment(cloud: Cloud) -> Iterator[ingest_pb2_grpc.EnrolmentStub]:
+    credentials = grpc.ssl_channel_credentials(cloud.ca)
+    with grpc.secure_channel(f"127.0.0.1:{cloud.enrol_port}", credentials) as channel:
+        yield ingest_pb2_grpc.EnrolmentStub(channel)
+
+
+def token(engine: Engine, vehicle: str, validity: datetime.timedelta = HOUR) -> str:
+    with engine.begin() as connection:
+        return identity.give_token(connection, vehicle, validity)
+
+
+def asked(csr: bytes, secret: str) -> ingest_pb2.EnrolRequest:
+    return ingest_pb2.EnrolRequest(csr=csr, token=secret)
+
+
+def car() -> str:
+    return f"car-{secrets.token_hex(4)}"
+
+
+def test_a_vehicle_enrols_and_is_known_by_its_certificate(
+    cloud: Cloud, engine: Engine, enrolment: ingest_pb2_grpc.EnrolmentStub
+) -> None:
+    name = car()
+    key, csr = request_for(name)
+    answer = enrolment.Enrol(asked(csr, token(engine, name)), timeout=30)
+    certificate = x509.load_pem_x509_certificate(answer.certificate)
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(answer.chain))
+    assert certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == name
+    constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    assert constraints.critical and not constraints.value.ca
+    usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    authority = x509.load_pem_x509_certificate(answer.chain)
+    assert authority.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
+    vehicle = Vehicle(cloud, name, key, answer.certificate + answer.chain)
+    vehicle.report(summary(1))
+    assert vehicle.account().evicted == 1
+
+
+def test_a_token_serves_one_key_and_answers_it_again(engine: Engine, enrolment: ingest_pb2_grpc.EnrolmentStub) -> None:
+    name = car()
+    secret = token(engine, name)
+    key = ec.generate_private_key(ec.SECP256R1())
+    first = enrolment.Enrol(asked(request_for(name, key)[1], secret), timeout=30)
+    again = enrolment.Enrol(asked(request_for(name, key)[1], secret), timeout=30)
+    assert again.certificate == first.certificate
+    with refused(Status.PERMISSION_DENIED, "token"):
+        enrolment.Enrol(asked(request_for(name)[1], secret), timeout=30)
+
+
+def test_a_token_is_for_its_vehicle_and_its_time(engine: Engine, enrolment: ingest_pb2_grpc.EnrolmentStub) -> None:
+    name = car()
+    secret, expired = token(engine, name), token(engine, name, -HOUR)
+    for csr, word in (
+        (request_for(car())[1], secret),
+        (request_for(name)[1], expired),
+        (request_for(name)[1], "guess"),
+        (request_for(name)[1], ""),
+    ):
+        with refused(Status.PERMISSION_DENIED, "token"):
+            enrolment.Enrol(asked(csr, word), timeout=30)
+    enrolment.Enrol(asked(request_for(name)[1], secret), timeout=30)
+
+
+@pytest.mark.parametrize("name", ["../car", "a/b", ".hidden", "car 1", "", "x" * 65, "car\n1"])
+def test_a_name_that_could_be_a_path_is_no_vehicles(name: str, engine: Engine) -> None:
+    with pytest.raises(IdentityError), engine.begin() as connection:
+        identity.give_token(connection, name, HOUR)
+
+
+def test_what_is_no_request_of_a_strong_key_is_refused(
+    engine: Engine, enrolment: ingest_pb2_grpc.EnrolmentStub
+) -> None:
+    name = car()
+    secret = token(engine, name)
+    tampered = bytearray(x509.load_pem_x509_csr(request_for(name)[1]).public_bytes(serialization.Encoding.DER))
+    tampered[-1] ^= 1
+    pem = x509.load_der_x509_csr(bytes(tampered)).public_bytes(serialization.Encoding.PEM)
+    weak = request_for(name, rsa.generate_private_key(65537, 1024))[1]
+    curve = request_for(name, ec.generate_private_key(ec.SECP192R1()))[1]
+    path = request_for("../../etc/passwd")[1]
+    for csr in (b"", b"-----BEGIN CERTIFICATE REQUEST-----", bytes(20_000), pem, weak, curve, path):
+        with refused(Status.INVALID_ARGUMENT, "expected"):
+            enrolment.Enrol(asked(csr, secret), timeout=30)
+
+
+def test_a_foreign_certificate_is_refused(cloud: Cloud, tmp_path: Path) -> None:
+    foreign = certificates.create(tmp_path / "foreign")
+    name = car()
+    key, csr = request_for(name)
+    issued = certificates.issue_vehicle(foreign, certificates.read_request(csr))
+    vehicle = Vehicle(cloud, name, key, issued.pem + foreign.pem)
+    with refused(Status.UNAVAILABLE):
+        vehicle.report(summary(1))
+
+
+def test_a_certificate_that_the_catalogue_does_not_know_is_refused(cloud: Cloud) -> None:
+    """Signed by the right CA, with the name of a real vehicle, and never enrolled."""
+    real = cloud.vehicle()
+    key, csr = request_for(real.name)
+    authority = certificates.load(cloud.data / "ca")
+    issued = certificates.issue_vehicle(authority, certificates.read_request(csr))
+    with refused(Status.UNAUTHENTICATED, "unknown here or revoked"):
+        Vehicle(cloud, real.name, key, issued.pem).report(summary(1))
+
+
+def test_a_servers_certificate_is_no_vehicles(cloud: Cloud) -> None:
+    key, certificate = certificates.server_files(cloud.data / "ca")
+    with refused(Status.UNAVAILABLE):
+        Vehicle(cloud, "cloud", key, certificate).report(summary(1))
+
+
+def test_a_vehicles_certificate_signs_no_other(cloud: Cloud) -> None:
+    real = cloud.vehicle()
+    signer = serialization.load_pem_private_key(real.key, None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    authority = certificates.Authority(x509.load_pem_x509_certificate(real.certificate), signer)
+    key, csr = request_for(car())
+    issued = certificates.issue_vehicle(authority, certificates.read_request(csr))
+    with refused(Status.UNAVAILABLE):
+        Vehicle(cloud, "x", key, issued.pem + real.certificate).report(summary(1))
+
+
+def test_a_revoked_vehicle_is_refused_and_a_new_token_lets_it_in_again(
+    cloud: Cloud, engine: Engine, enrolment: ingest_pb2_grpc.EnrolmentStub
+) -> None:
+    vehicle = cloud.vehicle()
+    unused = token(engine, vehicle.name)
+    with engine.begin() as connection:
+        assert identity.revoke(connection, vehicle.name) == 1
+    fresh = Vehicle(cloud, vehicle.name, vehicle.key, vehicle.certificate)
+    with refused(Status.UNAUTHENTICATED, "revoked"):
+        fresh.report(summary(1))
+    key, csr = request_for(vehicle.name)
+    with refused(Status.PERMISSION_DENIED):
+        enrolment.Enrol(asked(csr, unused), timeout=30)
+    answer = enrolment.Enrol(asked(csr, token(engine, vehicle.name)), timeout=30)
+    Vehicle(cloud, vehicle.name, key, answer.certificate).report(summary(1))
+    with refused(Status.UNAUTHENTICATED, "revoked"):
+        fresh.report(summary(1))
+
+
+def test_a_revocation_reaches_a_connection_that_is_open(cloud: Cloud, engine: Engine) -> None:
+    vehicle = cloud.vehicle()
+    vehicle.report(last=1)
+    with engine.begin() as connection:
+        identity.revoke(connection, vehicle.name)
+    for _ in range(100_000):  # the server trusts its last answer for a moment
+        try:
+            vehicle.report(last=1)
+        except grpc.RpcError as error:
+            assert error.code() == Status.UNAUTHENTICATED  # type: ignore[attr-defined]
+            return
+    raise AssertionError("the revoked vehicle is still answered")
+
+
+def test_the_ca_is_made_once_and_its_key_is_its_owners(tmp_path: Path) -> None:
+    certificates.create(tmp_path / "ca")
+    assert (tmp_path / "ca" / "ca.key").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(IdentityError, match="expected no CA, got one"):
+        certificates.create(tmp_path / "ca")
+    (tmp_path / "ca" / "ca.key").write_bytes(b"damaged")
+    with pytest.raises(IdentityError, match="can't be read"):
+        certificates.load(tmp_path / "ca")
+
+
+def test_a_certificate_lives_for_its_days(tmp_path: Path) -> None:
+    authority = certificates.create(tmp_path / "ca")
+    issued = certificates.issue_vehicle(authority, certificates.read_request(request_for("car")[1]))
+    certificate = x509.load_pem_x509_certificate(issued.pem)
+    assert isinstance(certificate.signature_hash_algorithm, hashes.SHA256)
+    lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    assert lifetime == datetime.timedelta(days=certificates.VEHICLE_DAYS) + certificates.BACKDATE
