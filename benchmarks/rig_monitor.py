@@ -5,7 +5,8 @@ after each picture; their evidence is gathered with the sound rig and with each 
 the other sweeps taken for this one). Faults begin after 15 s and after 45 s of driving. False alarms are those of the
 drives' own evidence, counted drive by drive, and drawn with replacement into sequences of 10 hours.
 
-    python benchmarks/rig_monitor.py [--quick] [--drives N] [--faulty N] [--cache DIR] [--kitti DIR]
+    python benchmarks/rig_monitor.py [--lidar-columns N --lidar-rings N] [--quick] [--drives N] [--faulty N]
+                                     [--first-seed N] [--cache DIR] [--kitti DIR]
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.alignment.projection import Rig
+from edge.alignment.range_edges import FINE_RAD
 from edge.alignment.rig_evidence import AXES, SEEN_SHAPE, STEPS, evidence
 from edge.alignment.rig_monitor import KEPT, LEAST_WAY_M, RigMonitor, Verdict
 from edge.samples import Frame, Sweep
 from export.world.camera.camera import Camera
 from export.world.camera.lens import Lens
 from export.world.journey import undertake
-from export.world.lidar import Lidar
+from export.world.lidar import AZIMUTHS, HIGHEST_RAD, LOWEST_RAD, RINGS, Lidar
 from export.world.motion import Motion
 from export.world.rig import messages
 from export.world.scenario import SCENARIOS, compose
@@ -46,6 +48,9 @@ WIDTH_PX, HEIGHT_PX = 640, 384
 PICTURES_HZ = 2.0
 FIRST_SEED = 21000
 LATE_MS = (0, -50, 50)
+COARSE = (AZIMUTHS, RINGS)
+AHEAD_RAD = 0.72  # a dense sweep is cast that far to either side only; the picture reaches 0.57 rad
+PER_M = 512.0  # ranges lie in the cache as 16 bits: 2 mm where the noise is 15 mm
 SOON_S, LATER_S = 10.0, 30.0
 BEGINS_S = (15, 45)
 KITTI = Path(__file__).resolve().parents[2] / "shared/data/noncommercial/kitti-2011_09_26"
@@ -56,7 +61,7 @@ FAULTS = [(axis, sign * step) for axis, step in zip(AXES, STEPS, strict=True) fo
 class Drive:
     """What the monitor sees of a drive, twice a second.
 
-    motion: (n, 3) s, m/s, rad/s. sweeps: by lateness in ms; of the part ahead of the vehicle.
+    motion: (n, 3) s, m/s, rad/s. sweeps: by lateness in ms; of the part ahead of the vehicle, without intensities.
     """
 
     what: str
@@ -65,7 +70,7 @@ class Drive:
     sweeps: dict[int, list[NDArray[np.float32]]]
 
 
-def rendered(seed: int, seconds: float) -> dict[str, Any]:
+def rendered(seed: int, seconds: float, rays: tuple[int, int], late_ms: tuple[int, ...]) -> dict[str, Any]:
     """The arrays that `Drive` is made of, as they lie in the cache."""
     name = SCENARIOS[seed % len(SCENARIOS)]
     scenario = compose(seed, "mixed" if name == "demo" else name, seconds, None, None)
@@ -73,53 +78,73 @@ def rendered(seed: int, seconds: float) -> dict[str, Any]:
     journey = undertake(seed, place, scenario, seconds)
     weather, motion = Weather(seed, scenario), Motion(seed, journey.road, journey.ego)
     stage = Stage(journey, build_scenery(seed, place, scenario, journey), weather, motion)
-    camera, lidar = Camera(seed, place, journey, weather, WIDTH_PX, HEIGHT_PX), Lidar(seed)
+    camera = Camera(seed, place, journey, weather, WIDTH_PX, HEIGHT_PX)
+    lidar = Lidar(seed) if rays == COARSE else Lidar(seed, *rays, camera.drawn, AHEAD_RAD)
     moved: list[tuple[float, float, float]] = []
     jpegs: list[NDArray[np.uint8]] = []
-    sweeps: dict[int, list[NDArray[np.float32]]] = {late: [] for late in LATE_MS}
+    sweeps: dict[int, list[NDArray[np.uint16]]] = {late: [] for late in late_ms}
     for n in range(int(seconds * PICTURES_HZ)):
         time_s = 0.1 + n / PICTURES_HZ
         scene = stage.at(time_s)
         grey = cv2.cvtColor(camera.render(scene, round(time_s * 20)).picture, cv2.COLOR_BGR2GRAY)
         jpegs.append(np.asarray(cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]).ravel())
-        for late in LATE_MS:
+        for late in late_ms:
             points = lidar.sweep(
                 scene if late == 0 else stage.at(time_s + late / 1000), round(time_s * 10) * 1000 + late
             )
-            sweeps[late].append(points[(points[:, 0] > 0.5) & (np.abs(points[:, 1]) < points[:, 0])])
+            sweeps[late].append(packed(points[(points[:, 0] > 0.5) & (np.abs(points[:, 1]) < points[:, 0])], rays))
         moved.append((time_s, scene.pose.speed_mps, scene.pose.yaw_rate_radps))
     arrays: dict[str, Any] = {
         "what": np.array([name, scenario.weather, scenario.lights[0][1]]), "motion": np.array(moved),
         "jpeg": np.concatenate(jpegs), "jpeg_n": np.array([len(jpeg) for jpeg in jpegs]),
     }  # fmt: skip
-    for late in LATE_MS:
-        arrays[f"p{late}"] = np.concatenate(sweeps[late])
-        arrays[f"n{late}"] = np.array([len(points) for points in sweeps[late]])
-    return arrays
+    return arrays | {f"late{late}": np.stack(sweeps[late]) for late in late_ms}
 
 
-def drive_of(seed: int, seconds: float, cache: Path | None) -> Drive:
+def packed(points: NDArray[np.float32], rays: tuple[int, int]) -> NDArray[np.uint16]:
+    """(rings, about columns / 4) ranges ahead, 0 where nothing is met; the world's rays lie on an even grid."""
+    columns, rings = rays
+    first = 3 * columns // 8
+    range_m = np.linalg.norm(points[:, :3], axis=1)
+    column = np.rint((np.arctan2(points[:, 1], points[:, 0]) / (2.0 * np.pi) + 0.5) * columns - 0.5).astype(int)
+    rise = (HIGHEST_RAD - LOWEST_RAD) / (rings - 1)
+    ring = np.rint((np.arcsin(points[:, 2] / range_m) - LOWEST_RAD) / rise).astype(int)
+    ranges = np.zeros((rings, columns - 2 * first), np.uint16)
+    ranges[ring, column - first] = np.rint(range_m * PER_M)
+    return ranges
+
+
+def unpacked(ranges: NDArray[np.uint16], rays: tuple[int, int]) -> NDArray[np.float32]:
+    """(n, 4) points ring by ring."""
+    columns, rings = rays
+    ring, column = np.nonzero(ranges)
+    azimuth = ((column + 3 * columns // 8 + 0.5) / columns - 0.5) * 2.0 * np.pi
+    elevation = LOWEST_RAD + ring * (HIGHEST_RAD - LOWEST_RAD) / (rings - 1)
+    level = np.cos(elevation)
+    ahead = np.stack([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation), np.zeros(len(ring))], axis=1)
+    return (ahead * (ranges[ring, column] / PER_M)[:, None]).astype(np.float32)
+
+
+def drive_of(
+    seed: int, seconds: float, cache: Path | None, rays: tuple[int, int] = COARSE, late_ms: tuple[int, ...] = LATE_MS
+) -> Drive:
     """A rendered drive, from the cache where it lies there."""
-    path = cache / f"drive-{seed}.npz" if cache else None
+    path = cache / f"drive-{seed}-{rays[1]}x{rays[0]}-{len(late_ms)}.npz" if cache else None
     if path and path.exists():
         arrays = dict(np.load(path))
     else:
-        arrays = rendered(seed, seconds)
+        arrays = rendered(seed, seconds, rays, late_ms)
         if path:
             np.savez(path, **arrays)
-
-    def parts(values: str, counts: str) -> list[Any]:
-        return np.split(arrays[values], np.cumsum(arrays[counts])[:-1])
-
-    pictures = [np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_GRAYSCALE), np.uint8) for jpeg in parts("jpeg", "jpeg_n")]
-    return Drive(
-        " ".join(arrays["what"]), arrays["motion"], pictures, {late: parts(f"p{late}", f"n{late}") for late in LATE_MS}
-    )
+    jpegs = np.split(arrays["jpeg"], np.cumsum(arrays["jpeg_n"])[:-1])
+    pictures = [np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_GRAYSCALE), np.uint8) for jpeg in jpegs]
+    sweeps = {late: [unpacked(ranges, rays) for ranges in arrays[f"late{late}"]] for late in late_ms}
+    return Drive(" ".join(arrays["what"]), arrays["motion"], pictures, sweeps)
 
 
-def world_rig() -> Rig:
-    """The rig of every drive of the world."""
-    (_, calibration), *poses = messages(Lens(WIDTH_PX, HEIGHT_PX), 0)
+def world_rig(rays: tuple[int, int] = COARSE) -> Rig:
+    """The rig of every drive of the world with such a LiDAR."""
+    (_, calibration), *poses = messages(Lens(WIDTH_PX, HEIGHT_PX), 0, 0.0 if rays == COARSE else 0.5)
     return Rig.from_messages(calibration, [message for _, message in poses])  # type: ignore[arg-type,misc]
 
 
@@ -150,9 +175,9 @@ def evidence_shape() -> tuple[int, int]:
     return Verdict().freeze()["ratios"].shape[1:]
 
 
-def alarms_in(ratios: NDArray[np.float64]) -> list[str]:
+def alarms_in(ratios: NDArray[np.float64], is_fine: bool) -> list[str]:
     """The axes of the alarms that a stretch of evidence raises."""
-    verdict, raised, doubted = Verdict(), [], False
+    verdict, raised, doubted = Verdict(is_fine), [], False
     for number, one in enumerate(ratios):
         reading = verdict.add(one, number)
         if reading.is_in_doubt and not doubted:
@@ -161,9 +186,9 @@ def alarms_in(ratios: NDArray[np.float64]) -> list[str]:
     return raised
 
 
-def noticed(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[float, str] | None:
+def noticed(before: NDArray[np.float64], after: NDArray[np.float64], is_fine: bool) -> tuple[float, str] | None:
     """Seconds of driving until a fault is noticed, and as which axis then; None if it is not, or was doubted before."""
-    verdict = Verdict()
+    verdict = Verdict(is_fine)
     for number, one in enumerate(before):
         verdict.add(one, number)
     if verdict.reading.is_in_doubt:
@@ -175,13 +200,13 @@ def noticed(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[fl
 
 
 def faults_figures(
-    sound: list[NDArray[np.float64]], faulty: dict[tuple[str, float], list[NDArray[np.float64]]]
+    sound: list[NDArray[np.float64]], faulty: dict[tuple[str, float], list[NDArray[np.float64]]], is_fine: bool
 ) -> dict[str, Any]:
     """By fault: share noticed within 10 and 30 s of driving, median seconds of the latter, share named rightly."""
     figures, length = {}, round(LATER_S * PICTURES_HZ)
     for (axis, amount), drives in faulty.items():
         found = [
-            noticed(clean[max(begin - KEPT, 0) : begin], broken[begin : begin + length])
+            noticed(clean[max(begin - KEPT, 0) : begin], broken[begin : begin + length], is_fine)
             for clean, broken in zip(sound, drives, strict=True)
             for begin in (round(s * PICTURES_HZ) for s in BEGINS_S)
             if len(clean) >= begin + length
@@ -197,9 +222,9 @@ def faults_figures(
     return figures
 
 
-def false_alarm_figures(sound: list[NDArray[np.float64]]) -> dict[str, Any]:
+def false_alarm_figures(sound: list[NDArray[np.float64]], is_fine: bool) -> dict[str, Any]:
     """Alarms of sound rigs: as driven, and in sequences of 10 h drawn from whole drives with a fixed seed."""
-    raised = [alarms_in(ratios) for ratios in sound]
+    raised = [alarms_in(ratios, is_fine) for ratios in sound]
     hours = np.array([len(ratios) / PICTURES_HZ / 3600.0 for ratios in sound])
     counts, rng = np.array([len(axes) for axes in raised]), np.random.default_rng(0)
     runs = []
@@ -218,11 +243,11 @@ def false_alarm_figures(sound: list[NDArray[np.float64]]) -> dict[str, Any]:
 def cost_figures(drive: Drive, rig: Rig, cycles: int) -> dict[str, float]:
     """CPU time of RigMonitor.update over all frames of a camera at 20 Hz, sweeps at 10 Hz."""
     colours = [cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) for picture in drive.pictures]
-    behind = drive.sweeps[0]
+    behind, copies = drive.sweeps[0], 4 if len(drive.sweeps[0][0]) > 5000 else 3
     monitor, taken, compared, frames = RigMonitor(rig), 0.0, 0.0, 0
     for cycle in range(cycles):
         for number, picture in enumerate(colours):
-            points = np.concatenate([behind[number]] * 3)[: 3 * len(behind[number])]  # about a whole revolution
+            points = np.concatenate([behind[number]] * copies)  # about a whole revolution
             points[len(behind[number]) :, 0] *= -1.0
             speed, yaw_rate = max(float(drive.motion[number, 1]), 5.0), float(drive.motion[number, 2])
             for sub in range(
@@ -239,6 +264,7 @@ def cost_figures(drive: Drive, rig: Rig, cycles: int) -> dict[str, float]:
         "ms_a_frame": round(1e3 * taken / frames, 3),
         "slowest_frame_ms": round(1e3 * compared, 2),
         "frames": frames,
+        "points_a_sweep": len(points),
     }
 
 
@@ -292,19 +318,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="4 drives of 60 s: shows that all runs, measures little")
     parser.add_argument("--drives", type=int, default=90, help="of 120 s each")
     parser.add_argument("--faulty", type=int, default=45, help="that many of them with planted faults, too")
+    parser.add_argument("--lidar-columns", type=int, default=AZIMUTHS, help=f"rays around (default {AZIMUTHS})")
+    parser.add_argument("--lidar-rings", type=int, default=RINGS, help=f"rays upward (default {RINGS})")
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
-    parser.add_argument("--cache", type=Path, help="folder in which rendered drives are kept (45 MB each)")
+    parser.add_argument("--cache", type=Path, help="folder in which rendered drives are kept (10 to 30 MB)")
     parser.add_argument("--kitti", type=Path, default=KITTI)
     options = parser.parse_args(argv)
     cv2.setNumThreads(1)
     drives, seconds = (4, 60.0) if options.quick else (options.drives, 120.0)
     if options.cache:
         options.cache.mkdir(parents=True, exist_ok=True)
-    rig, sound = world_rig(), []
+    rays = (options.lidar_columns, options.lidar_rings)
+    rig, sound, is_fine = world_rig(rays), [], 2.0 * np.pi / options.lidar_columns < FINE_RAD
     faulty: dict[tuple[str, float], list[NDArray[np.float64]]] = {fault: [] for fault in FAULTS}
     cost: dict[str, float] = {}
     for number in range(drives):
-        drive = drive_of(options.first_seed + number, seconds, options.cache)
+        late = LATE_MS if number < options.faulty else (0,)
+        drive = drive_of(options.first_seed + number, seconds, options.cache, rays, late)
         sound.append(gathered(drive, rig))
         for (axis, amount), found in faulty.items() if number < options.faulty else ():
             late_ms = round(amount) if axis == "late_ms" else 0
@@ -313,8 +343,8 @@ def main(argv: list[str] | None = None) -> int:
             cost = cost_figures(drive, rig, 1)
         print(f"{number + 1}/{drives} {drive.what}", file=sys.stderr, flush=True)
     figures = {
-        "false_alarms": false_alarm_figures(sound),
-        "faults": faults_figures(sound[: options.faulty], faulty),
+        "false_alarms": false_alarm_figures(sound, is_fine),
+        "faults": faults_figures(sound[: options.faulty], faulty, is_fine),
         "cost": cost,
         "kitti": kitti_figures(options.kitti),
     }

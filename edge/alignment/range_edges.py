@@ -30,6 +30,7 @@ _F64 = NDArray[np.float64]
 _Index = NDArray[np.intp]
 _LEAST_POINTS: Final = 50
 _MOST_POINTS: Final = 20_000  # in the picture; of a denser sweep every second, third ... is read
+_SAMPLED: Final = 4_000  # steps that a median is taken of
 _MOST_EDGES: Final = 400  # of a kind, evenly over the sweep
 _NEAREST_M, _FURTHEST_M, _FURTHEST_FOOT_M = 6.0, 60.0, 40.0  # nearer than 6 m the camera looks at another side of it
 _JUMP_M, _JUMP_SHARE = 1.0, 0.05  # least jump, and as a share of the nearer range
@@ -42,6 +43,8 @@ _WALL_SLOPE: Final = 0.3  # of a wall: m sideways a metre up
 _FOOT_LEAST_M: Final = 0.1  # height of the lowest ray on a wall
 # an end's share of the way to the next ray, sideways and upward: things are narrower than half-way would have it
 _BESIDE, _ABOVE = 0.25, 0.4
+FINE_RAD: Final = 0.01  # between the rays of a fine LiDAR, along a ring
+_HALF_WAY: Final = 0.5  # of those an end lies on average where it should
 _NOTHING: Final = np.inf
 
 
@@ -58,6 +61,11 @@ class RangeEdges:
     points_lidar: F32
     kinds: NDArray[np.intp]
     step_rad: tuple[float, float]
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether the rays are close enough to say to a pixel where a thing ends."""
+        return self.step_rad[0] < FINE_RAD
 
 
 NO_EDGES: Final = RangeEdges(np.zeros((0, 3), np.float32), np.zeros(0, np.intp), (0.0, 0.0))
@@ -82,6 +90,10 @@ def range_edges(rig: Rig, points_lidar: F32) -> RangeEdges:
 
 def _in_view(rig: Rig, points_lidar: F32) -> tuple[F32, NDArray[np.bool_]]:
     """(n, 3) the points that fall in the picture or a little beside it, and (n,) which of them in it."""
+    row = rig.cam_SE3_lidar[2].astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        depth_m = row[0] * points_lidar[:, 0] + row[1] * points_lidar[:, 1] + row[2] * points_lidar[:, 2] + row[3]
+        points_lidar = points_lidar.take(np.flatnonzero(depth_m > 1.0), axis=0)  # the others are behind
     at = project(rig, points_lidar)
     around_px = 0.1 * rig.width_px
     with np.errstate(invalid="ignore"):
@@ -90,7 +102,7 @@ def _in_view(rig: Rig, points_lidar: F32) -> tuple[F32, NDArray[np.bool_]]:
         inside &= (at.v_px > -around_px) & (at.v_px < rig.height_px + around_px)
     index = np.flatnonzero(inside)
     index = index[:: -(-len(index) // _MOST_POINTS) or 1]
-    return points_lidar[index, :3], at.is_seen[index]
+    return points_lidar.take(index, axis=0)[:, :3], at.is_seen[index]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +141,8 @@ class _Rays:
         azimuth -= np.float32(2 * np.pi) * np.rint(azimuth / np.float32(2 * np.pi))
         elevation = np.arctan2(z, across_m)
         steps = np.diff(azimuth)
-        turn = 1.0 if np.median(steps) > 0.0 else -1.0
+        some = slice(None, None, len(steps) // _SAMPLED or 1)
+        turn = 1.0 if np.median(steps[some]) > 0.0 else -1.0
         azimuth, steps = azimuth * np.float32(turn), steps * np.float32(turn)
         ring = np.concatenate([[0], np.cumsum(steps < -_RING_BACK_RAD)])
         starts = np.flatnonzero(np.diff(ring, prepend=-1))
@@ -138,13 +151,15 @@ class _Rays:
         rises, steps_ahead = rises[rises > 1e-3], steps[steps > 0.0]
         if not len(rises) or not len(steps_ahead):
             return None
-        step, rise = float(np.median(steps_ahead)), float(np.median(rises))
+        some = slice(None, None, len(steps_ahead) // _SAMPLED or 1)
+        step, rise = float(np.median(steps_ahead[some])), float(np.median(rises))
         is_next = (ring[1:] == ring[:-1]) & (steps < _NEXT * step)
         next_m, previous_m = np.full(len(ring), _NOTHING, np.float32), np.full(len(ring), _NOTHING, np.float32)
-        next_m[:-1][is_next] = range_m[1:][is_next]
-        previous_m[1:][is_next] = range_m[:-1][is_next]
-        above, above_m = _stacked(ring, heights, azimuth, range_m, rise, step)
-        below, below_m = _stacked(ring, heights, azimuth, range_m, -rise, step)
+        np.copyto(next_m[:-1], range_m[1:], where=is_next)
+        np.copyto(previous_m[1:], range_m[:-1], where=is_next)
+        key = ring * 8.0 + azimuth  # azimuths span less than 8
+        above, above_m = _stacked(ring, heights, azimuth, key, range_m, rise, step)
+        below, below_m = _stacked(ring, heights, azimuth, key, range_m, -rise, step)
         return cls(
             points, is_seen, range_m, azimuth, elevation, turn, ahead_rad, step, rise,
             next_m, previous_m, above, below, above_m, below_m,
@@ -167,7 +182,7 @@ class _Rays:
 
 
 def _stacked(
-    ring: _Index, heights: _F64, azimuth: F32, range_m: F32, rise_rad: float, step_rad: float
+    ring: _Index, heights: _F64, azimuth: F32, key: _F64, range_m: F32, rise_rad: float, step_rad: float
 ) -> tuple[_Index, F32]:
     """Of each ray the one in the ring that is `rise_rad` higher: index and range."""
     order = np.argsort(heights, kind="stable")
@@ -176,26 +191,28 @@ def _stacked(
     is_there = np.abs(sorted_heights[place] - wanted) < 0.5 * abs(rise_rad)
     margin = 0.3 * abs(rise_rad)
     is_inside = (wanted < sorted_heights[-1] + margin) & (wanted > sorted_heights[0] - margin)
-    other = np.where(is_there, order[place], -1)[ring]
-    key = ring * 8.0 + azimuth  # azimuths span less than 8
+    other = np.where(is_there, order[place], -1).take(ring)
     aim = other * 8.0 + azimuth
     right = np.clip(np.searchsorted(key, aim), 1, len(key) - 1)
-    nearest = right - (np.abs(key[right - 1] - aim) < np.abs(key[right] - aim))
-    met = (other >= 0) & (np.abs(key[nearest] - aim) < 0.75 * step_rad)
-    without = np.where(is_inside[ring], _NOTHING, np.nan)
-    return np.where(met, nearest, -1), np.where(met, range_m[nearest], without).astype(np.float32)
+    short, beyond = np.abs(key.take(right - 1) - aim), np.abs(key.take(right) - aim)
+    nearest = right - (short < beyond)
+    met = (other >= 0) & (np.minimum(short, beyond) < 0.75 * step_rad)
+    without = np.where(is_inside, np.float32(_NOTHING), np.float32(np.nan)).take(ring)
+    return np.where(met, nearest, -1), np.where(met, range_m.take(nearest), without)
 
 
 def _sides(rays: _Rays) -> tuple[F32, F32]:
     """Places where a surface ends on its left, and on its right."""
-    with np.errstate(invalid="ignore"):
-        differs_m = np.fmin(np.abs(rays.below_m - rays.range_m), np.abs(rays.above_m - rays.range_m))
-        stands = differs_m < _SIDE_STANDS * rays.range_m
     ends = []
+    beside = _HALF_WAY if rays.step_rad < FINE_RAD else _BESIDE
     for far_m, behind_m, sign in ((rays.next_m, rays.previous_m, 1.0), (rays.previous_m, rays.next_m, -1.0)):
-        index = np.flatnonzero(rays.jumps(far_m) & stands)
+        index = np.flatnonzero(rays.jumps(far_m))
+        range_m = rays.range_m[index]
+        with np.errstate(invalid="ignore"):
+            differs_m = np.fmin(np.abs(rays.below_m[index] - range_m), np.abs(rays.above_m[index] - range_m))
+            index = index[differs_m < _SIDE_STANDS * range_m]
         index = index[_unexplained(rays.range_m[index], far_m[index], behind_m[index])]
-        ends.append(rays.at(index, sign * _BESIDE * rays.step_rad, 0.0))
+        ends.append(rays.at(index, sign * beside * rays.step_rad, 0.0))
     return (ends[0], ends[1]) if rays.turn > 0.0 else (ends[1], ends[0])
 
 
@@ -206,7 +223,7 @@ def _tops(rays: _Rays) -> F32:
         whole = (beside_m < _TOP_WIDE * rays.range_m) & (np.abs(rays.below_m - rays.range_m) < _TOP_WIDE * rays.range_m)
         index = np.flatnonzero(rays.jumps(rays.above_m) & whole)
     index = index[_unexplained(rays.range_m[index], rays.above_m[index], rays.below_m[index])]
-    return rays.at(index, 0.0, _ABOVE * rays.rise_rad)
+    return rays.at(index, 0.0, (_HALF_WAY if rays.step_rad < FINE_RAD else _ABOVE) * rays.rise_rad)
 
 
 def _unexplained(near_m: F32, far_m: F32, behind_m: F32) -> NDArray[np.bool_]:
@@ -221,18 +238,21 @@ def _feet(rays: _Rays) -> F32:
     """Places where the ground, followed straight on from three rings, meets the two rings on a wall."""
     x, y, z = rays.points.T
     across_m = np.hypot(x, y)
-    wall = np.flatnonzero((rays.above >= 0) & (rays.below >= 0) & (rays.range_m < _FURTHEST_FOOT_M))
-    wall = wall[(rays.below[rays.below[wall]] >= 0) & (rays.range_m[wall] > _NEAREST_M)]
+    near = rays.is_seen & (rays.range_m > _NEAREST_M) & (rays.range_m < _FURTHEST_FOOT_M)
+    wall = np.flatnonzero(near & (rays.above >= 0) & (rays.below >= 0))
+    higher = rays.above[wall]
+    is_wall = np.abs(across_m[higher] - across_m[wall]) < _WALL_SLOPE * np.abs(z[higher] - z[wall])
+    wall = wall[is_wall]
+    wall = wall[rays.below[rays.below[wall]] >= 0]
     wall = wall[rays.below[rays.below[rays.below[wall]]] >= 0]
-    ground, higher = rays.below[wall], rays.above[wall]
+    ground = rays.below[wall]
     nearer = rays.below[ground]
     slope, step_m = _slope(across_m, z, ground, nearer)
     before, _ = _slope(across_m, z, nearer, rays.below[nearer])
     foot_m = z[ground] + slope * (across_m[wall] - across_m[ground])
     is_flat = (np.abs(slope) < _GROUND_SLOPE) & (np.abs(slope - before) < _GROUND_BEND) & (step_m > _GROUND_STEP_M)
-    is_wall = np.abs(across_m[higher] - across_m[wall]) < _WALL_SLOPE * np.abs(z[higher] - z[wall])
     is_beyond = (across_m[wall] > across_m[ground] - 0.05) & (z[wall] > foot_m + _FOOT_LEAST_M)
-    kept = np.flatnonzero(is_flat & is_wall & is_beyond & rays.is_seen[wall])
+    kept = np.flatnonzero(is_flat & is_beyond)
     return np.stack([x[wall[kept]], y[wall[kept]], foot_m[kept]], axis=1)
 
 

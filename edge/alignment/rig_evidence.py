@@ -10,7 +10,7 @@ that is followed for a minute can't say the same thing again and again.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -29,6 +29,7 @@ _TO_SI: Final = np.array([math.pi / 180] * 3 + [0.01] * 3 + [0.001])
 _FOCAL_PX: Final = 500.0  # pictures are brought to at most this focal length: a pixel is then 2 mrad
 _REACH_PX: Final = 20  # a likelihood spans +-2.3 deg
 _RIM_PX: Final = 8  # more on each side, so that smoothing has no ends
+_AROUND_PX: Final = _REACH_PX + _RIM_PX + 6  # and for the filters
 _WEAK: Final = 12.0  # edge strength (half grey levels a pixel) that is noise
 _CLUTTER: Final = 0.02  # likelihood of an edge anywhere, against the mean along the line
 _IN_LINE_PX, _LINE_PX = 6.0, 150.0
@@ -39,6 +40,18 @@ _FOOT_HALF_PX: Final = 1
 _WIDEST_PX: Final = 6
 
 
+class Evidence(NamedTuple):
+    """What one sweep and one picture say.
+
+    ratios: (KINDS, FAULTS) log-likelihood ratios of all faults against "as calibrated", by kind of edge. edges: how
+    many spoke. is_fine: whether the LiDAR's rays are close, see FINE_RAD.
+    """
+
+    ratios: F64
+    edges: int
+    is_fine: bool
+
+
 def evidence(
     rig: Rig,
     points_lidar: F32,
@@ -47,8 +60,8 @@ def evidence(
     speed_mps: float,
     yaw_rate_radps: float,
     seen: F32,
-) -> tuple[F64, int]:
-    """Log-likelihood ratios of all faults against "as calibrated", by kind of edge.
+) -> Evidence:
+    """Compares a sweep and a picture.
 
     Args:
         points_lidar: (n, 3 or more) one sweep, recorded ring by ring.
@@ -56,30 +69,29 @@ def evidence(
         lead_s: the picture was taken this long after the sweep's stamp.
         speed_mps, yaw_rate_radps: of the vehicle, ahead and to the left.
         seen: SEEN_SHAPE, what the last sweeps showed; this sweep is added in place.
-
-    Returns:
-        (KINDS, FAULTS) ratios, and how many edges spoke.
     """
     ratios = np.zeros((KINDS, FAULTS))
     edges = range_edges(rig, points_lidar)
     if not len(edges.kinds):
-        return ratios, 0
+        return Evidence(ratios, 0, edges.is_fine)
     points = deskewed(edges.points_lidar, -lead_s, speed_mps, yaw_rate_radps)
     scale = min(1.0, _FOCAL_PX / rig.fx_px)
     at = project(rig, points)
     kept = np.flatnonzero(at.is_seen)
     if not len(kept):
-        return ratios, 0
+        return Evidence(ratios, 0, edges.is_fine)
     kinds = edges.kinds[kept]
     moves_px = _moves(rig, points[kept], kinds, speed_mps, yaw_rate_radps) * scale
-    at_px = np.rint(np.stack([at.u_px[kept], at.v_px[kept]], axis=1) * scale).astype(np.intp)
+    exact_px = np.stack([at.u_px[kept], at.v_px[kept]], axis=1) * scale
+    at_px = np.rint(exact_px).astype(np.intp)
+    rest_px = (exact_px - at_px)[np.arange(len(kept)), (kinds >= TOP).astype(np.intp)]
     range_m = np.sqrt((points[kept] ** 2).sum(axis=1))
     likelihood = _log_likelihood(_strength_across(image, scale, at_px, kinds), _half_px(edges, rig, scale)[kinds])
     weights = _fresh(seen, line_weights(at_px, kinds), at_px, kinds, range_m)
-    gains = weights[:, None] * _gains(likelihood, moves_px)
+    gains = weights[:, None] * _gains(likelihood, moves_px, rest_px if edges.is_fine else np.zeros(len(kept)))
     for kind in range(KINDS):
         ratios[kind] = gains[kinds == kind].sum(axis=0)
-    return ratios, len(kept)
+    return Evidence(ratios, len(kept), edges.is_fine)
 
 
 def _strength_across(
@@ -90,7 +102,9 @@ def _strength_across(
     if scale < 1.0:
         how = cv2.INTER_LINEAR if scale > 0.5 else cv2.INTER_AREA  # the mean of areas costs three times as much
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=how)
-    grey = cv2.GaussianBlur(grey, (5, 5), 1.0)
+    first = max(int(at_px[:, 1].min()) - _AROUND_PX, 0)  # the LiDAR sees a part of the picture's height
+    grey = cv2.GaussianBlur(grey[first : int(at_px[:, 1].max()) + _AROUND_PX + 1], (5, 5), 1.0)
+    at_px = at_px - (0, first)
     height, width = grey.shape
     along = np.arange(-_REACH_PX - _RIM_PX, _REACH_PX + _RIM_PX + 1)
     strength = np.zeros((len(kinds), len(along)), np.float32)
@@ -162,16 +176,19 @@ def _log_likelihood(strength: NDArray[np.float32], half_px: NDArray[np.intp]) ->
     return np.asarray(np.log(np.float32(_CLUTTER) + around), np.float32)
 
 
-def _gains(likelihood: NDArray[np.float32], moves_px: F64) -> F64:
-    """(n, FAULTS) what each edge says of each fault, against its saying of none."""
+def _gains(likelihood: NDArray[np.float32], moves_px: F64, rest_px: F64) -> F64:
+    """(n, FAULTS) what each edge says of each fault, against its saying of none; rest_px: of its place in its pixel."""
     shifts = np.stack([moves_px, -moves_px], axis=2).reshape(len(moves_px), FAULTS)
-    at = np.clip(shifts + _REACH_PX, 0.0, 2 * _REACH_PX - 1e-6)
+    return _read(likelihood, shifts + rest_px[:, None]) - _read(likelihood, rest_px[:, None])
+
+
+def _read(likelihood: NDArray[np.float32], shifts_px: F64) -> F64:
+    at = np.clip(shifts_px + _REACH_PX, 0.0, 2 * _REACH_PX - 1e-6)
     left = at.astype(np.intp)
     rest = at - left
     edge = np.arange(len(likelihood))[:, None]
-    gains: F64 = likelihood[edge, left] * (1.0 - rest) + likelihood[edge, left + 1] * rest
-    gains -= likelihood[:, _REACH_PX : _REACH_PX + 1]
-    return gains
+    read: F64 = likelihood[edge, left] * (1.0 - rest) + likelihood[edge, left + 1] * rest
+    return read
 
 
 def line_weights(at_px: NDArray[np.intp], kinds: NDArray[np.intp]) -> F64:

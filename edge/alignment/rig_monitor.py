@@ -1,11 +1,11 @@
 """Has the rig been knocked, or have the LiDAR's and the camera's clocks come apart? Told from ordinary driving.
 
-Twice a second a sweep and a picture are compared (`rig_evidence`), and the comparisons of the last 10 and 30 s of
+Twice a second a sweep and a picture are compared (`rig_evidence`), and the comparisons of the last 5, 10 and 30 s of
 driving are summed, fault by fault. In a sound rig each fault is the worse explanation, so its sum is negative; a real
 one makes its own positive: what is plain within seconds, the rest a little later. What one kind of edge can say is
 bounded, so that one row of trees does not outweigh all else. A fault is in doubt when its sum exceeds what hours of
-drives with a sound rig ever reached. Shifts of centimetres are no reason for a doubt (at 20 m they move an edge by a
-pixel), but may explain one.
+drives with a sound rig ever reached (`rig_bounds`, apart for coarse LiDARs and fine ones). To a coarse LiDAR shifts of
+centimetres are no reason for a doubt (at 20 m they move an edge by a pixel), but may explain one.
 
 What gives no edges gives no evidence: night without light, fog, an empty road, a blind camera. At a standstill the same
 edges would be counted again and again, so a sweep counts only after the vehicle has moved on.
@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from edge.alignment.projection import F64, Rig
 from edge.alignment.range_edges import KINDS
+from edge.alignment.rig_bounds import COARSE, FINE, WINDOWS
 from edge.alignment.rig_evidence import AXES, FAULTS, SEEN_SHAPE, STEPS, evidence
 from edge.errors import AlignmentError
 from edge.samples import Frame, Sweep
 
-WINDOWS: Final = (20, 60)  # comparisons that are summed
 KEPT: Final = max(WINDOWS)
 EVERY_NS: Final = 450_000_000  # between comparisons; at 10 sweeps a second each fifth
 LEAST_WAY_M: Final = 0.7  # and so much further
@@ -34,18 +34,6 @@ MOST_LEAD_NS: Final = 60_000_000  # between sweep and picture: what moves by its
 _NEVER_NS: Final = int(np.iinfo(np.int64).min)
 _CALM: Final = 0.5  # a doubt ends below this share of its threshold
 _MOST_STEPS: Final = 2.0  # an amount beyond this is a guess
-# root mean square of one comparison by axis in a sound rig; a kind of edge says at most LOUDEST of these in a window
-_SCALES: Final = np.repeat([1.3, 2.4, 0.5, 0.8, 0.5, 0.4, 2.8], 2)
-_LOUDEST: Final = (15.0, 30.0)
-# by window and fault: 1.4 times the most that 110 sound drives of the world reached (3.2 h, seeds 5000 to 5109), or
-# 1.15 times what 64 more did (1.9 h, seeds 21000 to 21063) where that is more
-_NEVER: Final = [math.inf] * 6
-_THRESHOLDS: Final = np.array(
-    [
-        [10.4, 16.2, 15.4, 20.4, 22.7, 23.7, *_NEVER, 6.2, 22.9],
-        [11.9, 29.6, 16.9, 18.6, 35.8, 36.8, *_NEVER, 8.0, 29.2],
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +62,15 @@ NOTHING_SEEN: Final = RigReading(False, "", 0.0, -1, 0.0, 0)
 
 
 class Verdict:
-    """Evidence of the last comparisons, and what it adds up to. Knows neither pictures nor sweeps."""
+    """Evidence of the last comparisons, and what it adds up to. Knows neither pictures nor sweeps.
 
-    def __init__(self) -> None:
+    Args:
+        is_fine: whether the LiDAR's rays are close, which the evidence says.
+    """
+
+    def __init__(self, is_fine: bool = False) -> None:
+        self.is_fine = is_fine
+        self._bounds = FINE if is_fine else COARSE
         self._ratios = np.zeros((KEPT, KINDS, FAULTS))  # oldest first
         self._stamps_ns = np.full(KEPT, _NEVER_NS, np.int64)
         self.reading = NOTHING_SEEN
@@ -89,9 +83,9 @@ class Verdict:
             stamp_ns: of its sweep.
         """
         self._ratios[:-1], self._stamps_ns[:-1] = self._ratios[1:], self._stamps_ns[1:]
-        self._ratios[-1], self._stamps_ns[-1] = ratios / _SCALES, stamp_ns
+        self._ratios[-1], self._stamps_ns[-1] = ratios / self._bounds.scales, stamp_ns
         sums = np.stack([self._ratios[-window:].sum(axis=0) for window in WINDOWS])
-        scores = np.stack([bounded(one, loudest) for one, loudest in zip(sums, _LOUDEST, strict=True)]) / _THRESHOLDS
+        scores = bounded(sums, self._bounds.loudest) / self._bounds.thresholds
         window, fault = divmod(int(scores.argmax()), FAULTS)
         score = float(scores[window, fault])
         comparisons = int((self._stamps_ns > _NEVER_NS).sum())
@@ -99,7 +93,7 @@ class Verdict:
             self.reading = RigReading(False, "", 0.0, -1, score, comparisons)
             return self.reading
         since_ns = self.reading.since_ns if self.reading.is_in_doubt else self._since_ns(fault)
-        likelihoods = sums[window].sum(axis=0) * _SCALES
+        likelihoods = sums[window].sum(axis=0) * self._bounds.scales
         axis = int(likelihoods.argmax()) // 2
         amount = _steps(float(likelihoods[2 * axis]), float(likelihoods[2 * axis + 1])) * STEPS[axis]
         self.reading = RigReading(True, AXES[axis], round(amount, 3), since_ns, score, comparisons)
@@ -109,6 +103,7 @@ class Verdict:
         """All that one comparison leaves for the next."""
         reading = self.reading
         return {
+            "is_fine": self.is_fine,
             "ratios": self._ratios.copy(),
             "stamps": self._stamps_ns.copy(),
             "reading": (
@@ -118,6 +113,8 @@ class Verdict:
 
     def thaw(self, frozen: dict[str, Any]) -> None:
         """Take a frozen state."""
+        self.is_fine = bool(frozen["is_fine"])
+        self._bounds = FINE if self.is_fine else COARSE
         self._ratios[:] = frozen["ratios"]
         self._stamps_ns[:] = frozen["stamps"]
         self.reading = RigReading(*frozen["reading"])
@@ -172,10 +169,12 @@ class RigMonitor:
             return self.reading
         self._last_ns = sweep.stamp_ns
         lead_s = (frame.stamp_ns - sweep.stamp_ns) * 1e-9
-        ratios, edges = evidence(
-            self.rig, sweep.points_lidar, image, lead_s, speed_mps, yaw_rate_radps, self._seen
-        )  # fmt: skip
-        return self._verdict.add(ratios, sweep.stamp_ns) if edges else self.reading
+        found = evidence(self.rig, sweep.points_lidar, image, lead_s, speed_mps, yaw_rate_radps, self._seen)
+        if not found.edges:
+            return self.reading
+        if found.is_fine != self._verdict.is_fine:
+            self._verdict = Verdict(found.is_fine)  # another LiDAR: what was gathered is on another scale
+        return self._verdict.add(found.ratios, sweep.stamp_ns)
 
     def freeze(self) -> dict[str, Any]:
         """All that one frame leaves for the next."""
@@ -210,9 +209,9 @@ class RigMonitor:
         return image.dtype == np.uint8 and image.shape in (size, (*size, 3))
 
 
-def bounded(sums: F64, loudest: float) -> F64:
-    """(FAULTS,) of (KINDS, FAULTS) sums of evidence, no kind of edge louder than that."""
-    total: F64 = (sums / np.sqrt(1.0 + (sums / loudest) ** 2)).sum(axis=0)
+def bounded(sums: F64, loudest: F64 | float) -> F64:
+    """(..., FAULTS) of (..., KINDS, FAULTS) sums of evidence, no kind of edge louder than that."""
+    total: F64 = (sums / np.sqrt(1.0 + (sums / loudest) ** 2)).sum(axis=-2)
     return total
 
 

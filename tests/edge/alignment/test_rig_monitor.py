@@ -12,13 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from benchmarks.rig_monitor import Drive, drive_of, gathered, kitti_frames, planted, world_rig
+from benchmarks.rig_monitor import Drive, drive_of, gathered, kitti_frames, packed, planted, unpacked, world_rig
 from edge.alignment.projection import Rig
 from edge.alignment.range_edges import KINDS
+from edge.alignment.rig_bounds import COARSE, FINE, WINDOWS
 from edge.alignment.rig_evidence import AXES, FAULTS, SEEN_SHAPE, STEPS, evidence, line_weights
-from edge.alignment.rig_monitor import EVERY_NS, KEPT, MOST_LEAD_NS, NOTHING_SEEN, WINDOWS, RigMonitor, Verdict, bounded
+from edge.alignment.rig_monitor import EVERY_NS, KEPT, MOST_LEAD_NS, NOTHING_SEEN, RigMonitor, Verdict, bounded
 from edge.errors import AlignmentError
 from edge.samples import Frame, Sweep
+from export.world.lidar import HIGHEST_RAD, LOWEST_RAD
 
 MS = 1_000_000
 F32 = np.float32
@@ -33,7 +35,14 @@ def drive() -> Drive:
     return drive_of(STREET_SEED, 20.0, None)
 
 
-RIG = world_rig()
+@pytest.fixture(scope="module")
+def fine_drive() -> Drive:
+    """15 s of that street seen by a LiDAR like real ones."""
+    return drive_of(STREET_SEED, 15.0, None, FINE_RAYS)
+
+
+FINE_RAYS = (1024, 64)
+RIG, FINE_RIG = world_rig(), world_rig(FINE_RAYS)
 
 
 def said(ratios: np.ndarray) -> Verdict:
@@ -43,7 +52,7 @@ def said(ratios: np.ndarray) -> Verdict:
     return verdict
 
 
-def for_axis(axis: str, up: float, down: float, count: int = WINDOWS[0]) -> np.ndarray:
+def for_axis(axis: str, up: float, down: float, count: int = WINDOWS[1]) -> np.ndarray:
     """Evidence of all kinds of edges for one axis, and against all else."""
     ratios = np.full((count, KINDS, FAULTS), -1.0)
     number = 2 * AXES.index(axis)
@@ -223,7 +232,7 @@ def test_what_cannot_be_compared_is_no_evidence(drive: Drive, what: str) -> None
 @pytest.mark.parametrize("level", [0, 255])
 def test_a_blind_camera_speaks_for_nothing(drive: Drive, level: int) -> None:
     blind = np.full((RIG.height_px, RIG.width_px, 3), level, np.uint8)
-    ratios, edges = evidence(RIG, drive.sweeps[0][0], blind, 0.0, 10.0, 0.0, np.zeros(SEEN_SHAPE, F32))
+    ratios, edges, _ = evidence(RIG, drive.sweeps[0][0], blind, 0.0, 10.0, 0.0, np.zeros(SEEN_SHAPE, F32))
     assert edges > 0
     assert np.abs(ratios).max() < 1e-6
 
@@ -295,3 +304,67 @@ def test_three_kitti_frames_speak_against_a_turned_rig(recordings: Any, axis: st
         for sums, one in ((total, rig), (own, planted(rig, axis, 0.5 * sign))):
             sums += evidence(one, points, picture, 0.0, 0.0, 0.0, np.zeros(SEEN_SHAPE, F32))[0].sum(axis=0)
     assert total[number] < 0.0 < own[number]
+
+
+def test_a_sound_rig_with_a_fine_lidar_is_left_alone(fine_drive: Drive) -> None:
+    readings = watched(RigMonitor(FINE_RIG), fine_drive)
+    assert not any(reading.is_in_doubt for reading in readings)
+    assert readings[-1].comparisons >= 20
+
+
+@pytest.mark.parametrize("axis", [*RAISING, "right_cm"])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_fine_lidar_tells_turns_skews_and_shifts_aside_within_ten_seconds(
+    fine_drive: Drive, axis: str, sign: float
+) -> None:
+    amount = sign * STEPS[AXES.index(axis)]
+    late_ms = round(amount) if axis == "late_ms" else 0
+    rig = FINE_RIG if late_ms else planted(FINE_RIG, axis, amount)
+    reading = watched(RigMonitor(rig), fine_drive, late_ms)[WINDOWS[1]]
+    assert reading.is_in_doubt
+    assert reading.axis == axis
+    assert math.copysign(1.0, reading.amount) == sign
+
+
+def test_to_a_fine_lidar_a_shift_is_reason_for_a_doubt() -> None:
+    verdict = Verdict(is_fine=True)
+    for number, one in enumerate(for_axis("ahead_cm", 9.0, -27.0)):
+        verdict.add(one, number * 500 * MS)
+    assert (verdict.reading.is_in_doubt, verdict.reading.axis) == (True, "ahead_cm")
+
+
+def test_another_lidar_starts_the_evidence_anew(drive: Drive, fine_drive: Drive) -> None:
+    monitor = RigMonitor(RIG)
+    watched(monitor, Drive(drive.what, drive.motion[:20], drive.pictures[:20], {0: drive.sweeps[0][:20]}))
+    assert monitor.reading.comparisons > 10
+    rest = slice(20, 24)
+    watched(monitor, Drive("", fine_drive.motion[rest], fine_drive.pictures[rest], {0: fine_drive.sweeps[0][rest]}))
+    assert monitor.reading.comparisons == 4
+
+
+def test_a_thawed_monitor_knows_how_fine_its_lidar_is(fine_drive: Drive) -> None:
+    first, second = RigMonitor(FINE_RIG), RigMonitor(FINE_RIG)
+    watched(first, fine_drive)
+    second.thaw(pickle.loads(pickle.dumps(first.freeze())))
+    assert pickle.dumps(second.freeze()) == pickle.dumps(first.freeze())
+    assert second._verdict.is_fine
+
+
+@pytest.mark.parametrize("bounds", [COARSE, FINE])
+def test_every_window_and_fault_has_its_bounds(bounds: Any) -> None:
+    assert bounds.scales.shape == (FAULTS,)
+    assert bounds.thresholds.shape == (len(WINDOWS), FAULTS)
+    assert (bounds.thresholds > 0.0).all() and (bounds.scales > 0.0).all() and len(bounds.loudest) == len(WINDOWS)
+
+
+@pytest.mark.parametrize("rays", [(360, 32), FINE_RAYS])
+def test_ranges_of_the_cache_are_the_sweep_again(rays: tuple[int, int]) -> None:
+    azimuth = ((np.arange(rays[0]) + 0.5) / rays[0] - 0.5) * 2 * math.pi
+    azimuth = azimuth[np.abs(azimuth) < 0.7]
+    elevation = np.linspace(LOWEST_RAD, HIGHEST_RAD, rays[1])[:, None]
+    range_m = np.random.default_rng(0).uniform(2.0, 119.0, (rays[1], len(azimuth)))
+    level = range_m * np.cos(elevation)
+    height = range_m * np.sin(elevation)
+    points = np.stack([level * np.cos(azimuth), level * np.sin(azimuth), height], axis=-1).reshape(-1, 3).astype(F32)
+    again = unpacked(packed(points, rays), rays)
+    assert np.abs(again[:, :3] - points).max() < 0.002
