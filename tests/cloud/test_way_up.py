@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -68,9 +72,59 @@ class Cloud:
         self.process.kill()
         self.process.wait()
 
+    def kill_database(self) -> None:
+        """The whole database, as the kernel does when memory is short; its keeper starts it again."""
+        for path in self.data.rglob("postmaster.pid"):
+            with suppress(ProcessLookupError, ValueError, IndexError):
+                os.kill(int(path.read_text().splitlines()[0]), signal.SIGKILL)
+
     def gap(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(roadfuse("cloud", "gap", "--data", self.data, "--json", ok=(0, 1)))
         return found
+
+
+class Network:
+    """What lies between: passes bytes on, until it is cut."""
+
+    def __init__(self, port: int) -> None:
+        self.server_port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._links: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        links, self._links = self._links, []
+        for link in links:
+            with suppress(OSError):
+                link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # without a goodbye
+                link.close()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                here, _ = self._listener.accept()
+                try:
+                    there = socket.create_connection(("127.0.0.1", self.server_port))
+                except OSError:
+                    here.close()
+                    continue
+                self._links += [here, there]
+                for source, sink in ((here, there), (there, here)):
+                    threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
+
+
+def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while content := source.recv(1 << 16):
+            sink.sendall(content)
+    for end in (source, sink):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
 
 
 def roadfuse(*words: object, ok: tuple[int, ...] = (0,)) -> str:
@@ -100,7 +154,7 @@ def enrolled(cloud: Cloud, folder: Path, vehicle: str) -> Path:
     return identity
 
 
-def uplink(cloud: Cloud, spool: Path, identity: Path, *words: str) -> list[str]:
+def uplink(cloud: Cloud | Network, spool: Path, identity: Path, *words: str) -> list[str]:
     place = ["--spool", str(spool), "--cloud", f"localhost:{cloud.port}", "--identity", str(identity)]
     return [*ROADFUSE, "uplink", "run", *place, *words]
 
@@ -146,29 +200,40 @@ def test_an_identity_of_another_ca_is_refused_and_nothing_goes(cloud: Cloud, tmp
 def test_whatever_is_killed_no_scene_is_lost_and_none_is_there_twice(cloud: Cloud, tmp_path: Path) -> None:
     identity, spool, rng = enrolled(cloud, tmp_path, "car-3"), tmp_path / "spool", random.Random(5)
     before = objects(cloud)
+    network = Network(cloud.port)
     going_up: subprocess.Popen[str] | None = None
+    victims = ["vehicle", "uplink", "cloud", "database", "network"]
     for turn in range(10):
         vehicle = subprocess.Popen([sys.executable, "-c", VEHICLE, str(spool), str(turn), "12"])
         if going_up is None or going_up.poll() is not None:
-            going_up = subprocess.Popen(uplink(cloud, spool, identity), stderr=subprocess.DEVNULL, text=True)
+            going_up = subprocess.Popen(uplink(network, spool, identity), stderr=subprocess.DEVNULL, text=True)
         time.sleep(0.3 + rng.random())
-        victim = rng.choice(["vehicle", "uplink", "cloud"])
+        victim = victims[turn % len(victims)]
         if victim == "vehicle":
             vehicle.kill()
         elif victim == "uplink":
             going_up.kill()
             going_up.wait()
-        else:
+        elif victim == "cloud":
             cloud.kill()
             cloud.start()
+        elif victim == "database":
+            cloud.kill_database()
+        else:
+            network.cut()
         vehicle.wait(timeout=120)
     assert going_up is not None
     with suppress(ProcessLookupError):
         going_up.send_signal(signal.SIGTERM)
     going_up.wait(timeout=60)
+    network.close()
     with Outbox(spool, Quota(40_000_000, 0)) as outbox:
         outbox.recover()
-    ran = subprocess.run(uplink(cloud, spool, identity, "--once"), capture_output=True, text=True, timeout=300)
+    for _ in range(30):  # the database may be coming back
+        ran = subprocess.run(uplink(cloud, spool, identity, "--once"), capture_output=True, text=True, timeout=300)
+        if ran.returncode == 0:
+            break
+        time.sleep(1.0)
     assert ran.returncode == 0, ran.stderr
     with Outbox(spool) as outbox:
         account = outbox.account()
