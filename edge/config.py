@@ -2,6 +2,7 @@
 
     [loop]
     deadline_ms = 100
+    align = true         # watch whether the streams agree in time, place and meaning
     [weights]            # how much each score counts in the hardness
     alarm = 0.6
     [scenes]             # when a hard scene opens, and what it may cost
@@ -52,9 +53,9 @@ def load(path: Path | str | None) -> LoopConfig:
         raise ConfigError(f"{path}: expected TOML, got {error}") from None
     source = _Source(path, text)
     source.only(table, ("loop", "weights", "scenes", "streams"), "a table")
-    deadline = source.fields(table.get("loop", {}), {"deadline_ns": int})
+    loop = source.fields(table.get("loop", {}), {"deadline_ns": int, "align": bool})
     return LoopConfig(
-        **deadline,
+        **loop,
         weights=JudgeWeights(**source.fields(table.get("weights", {}), _numeric(JudgeWeights))),
         scenes=SceneConfig(**source.fields(table.get("scenes", {}), _numeric(SceneConfig))),
         streams=source.streams(table.get("streams", {})),

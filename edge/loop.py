@@ -13,7 +13,7 @@ from typing import Final
 
 from edge.alignment.watch import Watch
 from edge.bundle import Bundle
-from edge.decision import Decision, DetectedObject, Digests, Mask, ModalityState
+from edge.decision import IN_ORDER, Decision, DetectedObject, Digests, Mask, ModalityState
 from edge.frameset import FrameSet
 from edge.judge import Judge, JudgeWeights
 from edge.overload import OverloadLadder
@@ -29,9 +29,14 @@ _STREAM_OF: Final = {"camera": "camera", "audio": "audio", "motion": "imu", "lid
 
 @dataclass(frozen=True, slots=True)
 class LoopConfig:
-    """How the loop runs; the defaults need no file."""
+    """How the loop runs; the defaults need no file.
+
+    Attributes:
+        align: watch whether the streams agree; without, decisions say nothing of it.
+    """
 
     deadline_ns: int = DEADLINE_NS
+    align: bool = True
     streams: tuple[Stream, ...] = STREAMS
     weights: JudgeWeights = field(default_factory=JudgeWeights)
     scenes: SceneConfig = field(default_factory=SceneConfig)
@@ -170,7 +175,7 @@ class Loop:
         present, shed = self._encode(frames)
         encoded_ns = self._clock()
         fresh = [there and i not in shed for i, there in enumerate(present)]
-        alignment = self._watch.see(frames, perception.embeddings(fresh))
+        alignment = self._watch.see(frames, perception.embeddings(fresh)) if self.config.align else IN_ORDER
         aligned_ns = self._clock()
         perception.fuse(present)
         fused_ns = self._clock()

@@ -17,7 +17,7 @@ from edge.drive import topics
 from edge.drive.reader import DriveReader
 from edge.feed import Fed, events
 from edge.frameset import EmitReason, FrameSet, Pick
-from edge.loop import Loop
+from edge.loop import Loop, LoopConfig
 from edge.samples import NOT_FUSED, Event, Frame, RigMessage
 from edge.streams import STREAMS
 
@@ -57,8 +57,7 @@ def test_a_drive_in_order_agrees_and_suspects_nothing(fed: list[Fed]) -> None:
     assert np.median([d.alignment.agreement for d in decisions]) > 0.9
 
 
-def test_a_camera_that_freezes_is_named_within_two_seconds_and_makes_frames_harder(fed: list[Fed]) -> None:
-    first_ns = fed[0].event.now_ns + 2 * SECOND
+def with_frozen_camera(fed: list[Fed], first_ns: int) -> list[Event]:
     feed, last = [], None
     for event, _ in fed:
         if isinstance(event.sample, Frame):
@@ -67,11 +66,20 @@ def test_a_camera_that_freezes_is_named_within_two_seconds_and_makes_frames_hard
             else:
                 event = event._replace(sample=event.sample._replace(image=last))
         feed.append(event)
+    return feed
+
+
+def test_a_camera_that_freezes_is_named_within_two_seconds_and_makes_frames_harder(fed: list[Fed]) -> None:
+    first_ns = fed[0].event.now_ns + 2 * SECOND
+    feed = with_frozen_camera(fed, first_ns)
     sound, broken = (run(Loop(bundle.load()), rows) for rows in ([event for event, _ in fed], feed))
     named = [d.stamp_ns for d in broken if any(s[:2] == ("camera", "frozen") for s in d.alignment.suspects)]
     assert named and first_ns - 100 * MS <= named[0] <= first_ns + 2 * SECOND
     pairs = [(score(a, "misaligned"), score(b, "misaligned")) for a, b in zip(sound, broken) if a.stamp_ns >= named[0]]
     assert np.mean([b - a for a, b in pairs]) > 0.5
+    blind = run(Loop(bundle.load(), LoopConfig(align=False)), feed)
+    assert {d.alignment for d in blind} == {Alignment()}, "a loop that does not align says nothing of it"
+    assert [d.embedding for d in blind] == [d.embedding for d in broken], "and fuses the same"
 
 
 def test_a_sound_clock_that_is_late_lowers_the_agreement() -> None:
