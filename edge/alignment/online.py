@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +23,7 @@ from edge.alignment.offset import Offset, between
 from edge.samples import AudioChunk, ImuSample
 
 F64 = NDArray[np.float64]
+F32 = NDArray[np.float32]
 CELL_NS: Final = 20_000_000  # of sound and of motion, and between lags
 MAX_LAG: Final = 25  # cells to either side
 _OLDER: Final = 300  # cells before the earliest lag
@@ -72,7 +74,7 @@ class OnlineClocks:
         self._gravity = math.nan
         self._jolt = self._pitch = self._turned = 0.0
         self._compared = 0  # the next cell whose shaking is compared
-        self._before: NDArray[np.uint8] | None = None
+        self._strips = np.zeros((0, _STRIPS), np.float32)  # of the last picture
         self._waiting = np.zeros((_WAITING, 3))  # from when to when (ns), and the shift
         self._first = self._count = 0
 
@@ -121,14 +123,14 @@ class OnlineClocks:
                 setattr(self, name, _frozen(value))
 
     def _look(self, stamp_ns: int, small: NDArray[np.uint8]) -> None:
-        before, self._before = self._before, small
+        before, self._strips = self._strips, strips_of(small)
         start_ns, self._picture_ns = self._picture_ns, stamp_ns
-        if before is None or before.shape != small.shape or stamp_ns - start_ns > _LONGEST_NS:
+        if before.shape != self._strips.shape or not len(before) or stamp_ns - start_ns > _LONGEST_NS:
             return
         if self._count == _WAITING:  # no motion comes
             self._first, self._count = (self._first + 1) % _WAITING, self._count - 1
         # Instants fit doubles to 128 ns, for a century of them.
-        self._waiting[(self._first + self._count) % _WAITING] = start_ns, stamp_ns, shift_down_px(before, small)
+        self._waiting[(self._first + self._count) % _WAITING] = start_ns, stamp_ns, shift_down_px(before, self._strips)
         self._count += 1
 
     def _compare_pictures(self) -> None:
@@ -327,22 +329,29 @@ class _Rise:
         return min(max(passed / (math.sqrt(self.power) + 1e-9), -_MOST), _MOST)
 
 
-def shift_down_px(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> float:
-    """How far the picture moved down, px: the median over upright strips of where each one's rows went.
+def strips_of(picture: NDArray[np.uint8]) -> F32:
+    """(rows, _STRIPS) means of a grey picture's upright strips; no rows of a picture that is too small.
 
-    What passes nearby moves a few strips, a nod all of them. The sky, the road before the wheels and the sides, which
-    move most as one drives, are left out.
+    The sky, the road before the wheels and the sides, which move most as one drives, are left out.
     """
-    height, width = before.shape
-    wide = max(int(_INNER * width) // _STRIPS, 1)
+    height, width = picture.shape
+    wide = int(_INNER * width) // _STRIPS
     left, top, bottom = (width - _STRIPS * wide) // 2, int(_TOP * height), int(_BOTTOM * height)
-    part = np.s_[top:bottom, max(left, 0) : left + _STRIPS * wide]
-    if before[part].shape != (bottom - top, _STRIPS * wide) or bottom - top < 3:
-        return 0.0
-    old, new = (picture[part].reshape(bottom - top, _STRIPS, wide).mean(axis=2) for picture in (before, now))
-    slope = 0.25 * (old[2:] - old[:-2] + new[2:] - new[:-2])
-    moved = -(slope * (new - old)[1:-1]).sum(axis=0) / np.maximum((slope * slope).sum(axis=0), 1.0)
-    return float(np.median(moved))
+    if not wide or bottom - top < 3:
+        return np.zeros((0, _STRIPS), np.float32)
+    part = picture[top:bottom, left : left + _STRIPS * wide].astype(np.float32)
+    return np.asarray(cv2.resize(part, (_STRIPS, bottom - top), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def shift_down_px(before: F32, now: F32) -> float:
+    """How far a picture moved down, px: the median over its strips of where each one's rows went, by least squares.
+
+    What passes nearby moves a few strips, a nod all of them.
+    """
+    slope = (before[2:] - before[:-2] + now[2:] - now[:-2]) * np.float32(0.25)
+    moved = -(slope * (now - before)[1:-1]).sum(axis=0) / np.maximum((slope * slope).sum(axis=0), np.float32(1.0))
+    moved.sort()
+    return 0.5 * float(moved[_STRIPS // 2 - 1] + moved[_STRIPS // 2])
 
 
 def _share(elapsed_s: float, constant_s: float) -> float:

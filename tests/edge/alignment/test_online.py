@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge.alignment.offset import Offset
-from edge.alignment.online import OnlineClocks, shift_down_px
+from edge.alignment.online import OnlineClocks, shift_down_px, strips_of
 
 from .rides import MS, SECOND, START_NS, Moment, ride
 
@@ -120,5 +120,5 @@ def test_a_picture_that_moved_down_is_measured(shift: float) -> None:
     rng = np.random.default_rng(3)
     texture = cv2.GaussianBlur(rng.integers(0, 255, (96, 160)).astype(np.float32), (0, 0), 3.0) * 2.0 - 120.0
     moved: Any = cv2.warpAffine(texture, np.float32([[1, 0, 0], [0, 1, shift]]), (160, 96))
-    before, now = (np.clip(one, 0, 255).astype(np.uint8) for one in (texture, moved))
+    before, now = (strips_of(np.clip(one, 0, 255).astype(np.uint8)) for one in (texture, moved))
     assert shift_down_px(before, now) == pytest.approx(shift, abs=0.2)
