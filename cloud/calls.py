@@ -6,6 +6,7 @@ A handler raises; here the error becomes a status. What is not foreseen is logge
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import logging
@@ -88,16 +89,15 @@ class Threads:
     async def run(self, work: Callable[..., Answer], *args: Any, **named: Any) -> Answer:
         """Do `work` in a thread. A caller who goes away is let go only when it is done: nothing works on unwatched."""
         future = asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(work, *args, **named))
-        cancelled: asyncio.CancelledError | None = None
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            future.exception()  # seen: nobody is left to tell
-            raise cancelled
-        return future.result()
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
+            if not future.cancelled():
+                future.exception()  # seen: nobody is left to tell
+            raise
 
     def close(self) -> None:
         """Wait for all that runs."""

@@ -21,8 +21,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from cloud.errors import DatabaseError
 from cloud.postgres import Postgres
 
-# Connections: one a thread of the server.
-CONNECTIONS: Final = 16
+# Connections: one a thread of the server. On two cores 4 wait for the disk too often, 16 get in each other's way.
+CONNECTIONS: Final = 8
 # Whoever migrates holds this advisory lock; the number is ours by choice.
 MIGRATION_LOCK: Final = 0x726F61646675
 MIGRATIONS: Final = Path(__file__).parent / "migrations"

@@ -137,7 +137,7 @@ class Callers:
     """Tells which vehicle calls, from its client certificate alone; asks the catalogue at most once in TRUST_S each."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._lock = threading.Lock()
         self._known: dict[str, tuple[float, str]] = {}
 
@@ -158,7 +158,7 @@ class Callers:
             Refused: UNAUTHENTICATED.
         """
         serial, name = _presented(auth)
-        with self._engine.connect() as connection:
+        with self._single.connect() as connection:
             is_trusted = connection.execute(
                 select(CERTIFICATES.c.serial)
                 .join(VEHICLES, VEHICLES.c.name == CERTIFICATES.c.vehicle)

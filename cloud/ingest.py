@@ -7,7 +7,6 @@ completed clip when the object is kept and the catalogue says so, in this order.
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ import grpc
 from sqlalchemy import Engine
 
 from cloud.calls import Context, Threads, answered, answered_stream, parsed
-from cloud.catalogue import Account, Catalogue, Clip
+from cloud.catalogue import Account, Catalogue
 from cloud.errors import Refused
 from cloud.identity import Callers
 from cloud.limits import Limits
@@ -81,7 +80,7 @@ class Ingest(ingest_pb2_grpc.IngestServicer):
             )
         upload = self._staging.open(key, clip.size_bytes)
         async with upload.lock:
-            upload.owner = None
+            upload.owner, upload.told_sha256 = None, clip.sha256
             if upload.offset > clip.size_bytes:
                 await self._threads.run(upload.drop)
             durable = await self._threads.run(upload.sync) if upload.offset else 0
@@ -108,7 +107,7 @@ class Ingest(ingest_pb2_grpc.IngestServicer):
                 _check_place(upload, chunk, me)
                 end = upload.offset + len(chunk.content)
                 durable = end == upload.size or end - answered_offset >= self._limits.sync_bytes
-                await self._threads.run(upload.append, chunk.content, durable=durable)
+                await self._threads.run(upload.append, chunk.content, chunk.crc32, durable=durable)
             if durable:
                 answered_offset = end
                 yield ingest_pb2.AppendResponse(durable_offset=end)
@@ -124,11 +123,14 @@ class Ingest(ingest_pb2_grpc.IngestServicer):
         """Checks the digest and commits."""
         key = await self._key(context, request.outbox, request.sequence)
         upload = self._staging.find(key)
-        if upload is None:
-            _check_whole(await self._threads.run(self._catalogue.clip, *key), 0)
-        else:
+        if upload is not None:
             async with upload.lock:
-                await self._threads.run(self._keep, key, upload)
+                if self._staging.find(key) is upload:  # not completed or given up while this call waited
+                    await self._threads.run(self._keep, key, upload)
+                    return ingest_pb2.CompleteResponse()
+        clip = await self._threads.run(self._catalogue.clip, *key)
+        if not clip.is_received:
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"scene {request.sequence}: expected Begin first")
         return ingest_pb2.CompleteResponse()
 
     @answered(CALL_S)
@@ -140,20 +142,25 @@ class Ingest(ingest_pb2_grpc.IngestServicer):
 
     def _keep(self, key: Key, upload: Upload) -> None:
         """In a thread: the object first, then the catalogue, then the staged bytes go; a kill in between repeats."""
-        clip = self._catalogue.clip(*key)
-        if not clip.is_received:
-            _check_whole(clip, upload.offset)
-            digest = upload.sha256()
-            if digest != clip.sha256:
+        told = upload.told_sha256
+        if told is None:  # begun before this server started
+            clip = self._catalogue.clip(*key)
+            if clip.is_received:
                 self._staging.close(key)
-                raise Refused(
-                    grpc.StatusCode.DATA_LOSS,
-                    f"scene {key[2]}: expected SHA-256 {clip.sha256.hex()}, got {digest.hex()}; its upload starts over",
-                )
-            upload.sync()
-            object_key = clip_key(*key)
-            self._objects.put(object_key, upload.path)
-            self._catalogue.receive(*key, object_key)
+                return
+            upload.size, told = clip.size_bytes, clip.sha256
+        _check_whole(upload.size, upload.offset)
+        digest = upload.sha256()
+        if digest != told:
+            self._staging.close(key)
+            raise Refused(
+                grpc.StatusCode.DATA_LOSS,
+                f"scene {key[2]}: expected SHA-256 {told.hex()}, got {digest.hex()}; its upload starts over",
+            )
+        upload.sync()
+        object_key = clip_key(*key)
+        self._objects.put(object_key, upload.path)
+        self._catalogue.receive(*key, object_key)
         self._staging.close(key)
 
     async def _vehicle(self, context: Context) -> str:
@@ -188,12 +195,6 @@ class Ingest(ingest_pb2_grpc.IngestServicer):
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"expected a chunk of 1 to {self._limits.chunk_bytes} bytes, got {size}",
             )
-        crc = zlib.crc32(chunk.content)
-        if crc != chunk.crc32:
-            raise Refused(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"chunk at {chunk.offset}: expected CRC-32 {chunk.crc32:08x}, got {crc:08x}",
-            )
 
 
 def _check_place(upload: Upload, chunk: ingest_pb2.Chunk, me: object) -> None:
@@ -208,11 +209,10 @@ def _check_place(upload: Upload, chunk: ingest_pb2.Chunk, me: object) -> None:
         raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"expected at most {upload.size} bytes, got {end}")
 
 
-def _check_whole(clip: Clip, got: int) -> None:
-    if not clip.is_received and got != clip.size_bytes:
-        raise Refused(
-            grpc.StatusCode.FAILED_PRECONDITION, f"expected {clip.size_bytes} bytes, got {got}: Begin says from where"
-        )
+def _check_whole(size: int, got: int) -> None:
+    if got != size:
+        message = f"expected {size} bytes, got {got}: Begin says from where"
+        raise Refused(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
 def _taken_over() -> Refused:

@@ -17,6 +17,7 @@ import os
 import shutil
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Final
 
@@ -36,21 +37,31 @@ class Upload:
         lock: held by whoever has a method running in a thread.
         owner: who appends at present; whoever comes last takes it over.
         size: of the whole clip, bytes.
+        told_sha256: of the whole clip, as its scene was told of; None until Begin says so to this server.
         offset: bytes that are written.
     """
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, offset: int = 0) -> None:
         self.lock = asyncio.Lock()
         self.owner: object = None
         self.path = path
         self.size = size
-        self.offset = path.stat().st_size if path.exists() else 0
+        self.told_sha256: bytes | None = None
+        self.offset = offset
         self._synced = -1  # whether even its name is on disk is not known
         self._digest = hashlib.sha256()
         self._digested = 0
 
-    def append(self, content: bytes, *, durable: bool) -> None:
-        """Append bytes, and bring all that is written to the disk if it is to be durable."""
+    def append(self, content: bytes, crc32: int, *, durable: bool) -> None:
+        """Append bytes, and bring all that is written to the disk if it is to be durable.
+
+        Raises:
+            Refused: INVALID_ARGUMENT; the bytes are not those that were sent.
+        """
+        got = zlib.crc32(content)
+        if got != crc32:
+            message = f"chunk at {self.offset}: expected CRC-32 {crc32:08x}, got {got:08x}"
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
         self.write(content)
         if durable:
             self.sync()
@@ -136,7 +147,10 @@ class Staging:
         """
         vehicle, outbox, sequence = key
         with self._lock:
-            uploads = self._uploads.setdefault(vehicle, {})
+            uploads = self._uploads.get(vehicle)
+            if uploads is None:
+                (self._folder / vehicle).mkdir(mode=0o700, exist_ok=True)
+                uploads = self._uploads[vehicle] = {}
             upload = uploads.get((outbox, sequence))
             others = [other for other in uploads.values() if other is not upload]
             begun = sum(other.size for other in others) + size
@@ -148,7 +162,6 @@ class Staging:
                 )
             if upload is None:
                 path = self._folder / vehicle / f"{outbox.hex()}-{sequence}"
-                path.parent.mkdir(mode=0o700, exist_ok=True)
                 upload = uploads[outbox, sequence] = Upload(path, size)
             upload.size = size
         return upload
@@ -178,7 +191,9 @@ class Staging:
             except ValueError:
                 is_kept = False
             if is_kept:
-                self._uploads.setdefault(path.parent.name, {})[name] = Upload(path, path.stat().st_size)
+                self._uploads.setdefault(path.parent.name, {})[name] = Upload(
+                    path, path.stat().st_size, path.stat().st_size
+                )
             elif path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
