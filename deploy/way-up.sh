@@ -23,6 +23,6 @@ port() { sed -n "s/^$1 .*:\([0-9]*\)$/\1/p" "$folder/addresses"; }
 token=$("$roadfuse" cloud enrol-token --data "$folder/data" "$vehicle")
 "$roadfuse" uplink enrol --cloud "localhost:$(port enrolment)" --ca "$folder/data/ca/ca.pem" \
   --vehicle "$vehicle" --token "$token" --identity "$identity" >/dev/null
-"$roadfuse" uplink run --spool "$spool" --cloud "localhost:$(port ingest)" --identity "$identity" --once
+"$roadfuse" uplink run --spool "$spool" --cloud "localhost:$(port ingest)" --identity "$identity" --clips all --once
 "$roadfuse" uplink status --spool "$spool"
 "$roadfuse" cloud gap --data "$folder/data"

@@ -118,7 +118,8 @@ class Uplink:
             UplinkError: it refuses this vehicle.
         """
         told = self.tell()
-        clip = self._outbox.next_up(self._passed_over, wanted_only=self._link.is_metered)
+        clips = self._link.clips
+        clip = None if clips == "none" else self._outbox.next_up(self._passed_over, wanted_only=clips == "wanted")
         if clip is None:
             return told > 0
         self._hand_up(clip)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
+Clips = Literal["all", "wanted", "none"]
 _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 300.0
 _BURST_S: Final = 2.0  # of the rate, that may be saved up
@@ -17,11 +18,12 @@ class Link:
 
     Attributes:
         bytes_per_s: at most; 0: as fast as it goes.
-        is_metered: clips go up only if the cloud asked for them; what is told of scenes always goes.
+        clips: which go up: all, those that the cloud asked for (a metered link), or none. What is told of scenes always
+            goes.
     """
 
     bytes_per_s: float = 0.0
-    is_metered: bool = False
+    clips: Clips = "all"
 
 
 class Bucket:

@@ -155,7 +155,7 @@ def enrolled(cloud: Cloud, folder: Path, vehicle: str) -> Path:
 
 
 def uplink(cloud: Cloud | Network, spool: Path, identity: Path, *words: str) -> list[str]:
-    place = ["--spool", str(spool), "--cloud", f"localhost:{cloud.port}", "--identity", str(identity)]
+    place = ["--spool", str(spool), "--cloud", f"localhost:{cloud.port}", "--identity", str(identity), "--clips", "all"]
     return [*ROADFUSE, "uplink", "run", *place, *words]
 
 

@@ -15,7 +15,7 @@ import pytest
 from edge.errors import UplinkError
 from edge.uplink.client import CHUNK_BYTES, Uplink, said
 from edge.uplink.outbox import Outbox, Quota
-from edge.uplink.pace import Backoff, Bucket, Link
+from edge.uplink.pace import Backoff, Bucket, Clips, Link
 from roadfuse.v1.ingest_pb2 import MEDIA_STATE_EVICTED, SceneSummary
 
 from .ingest_server import Cloud, serve
@@ -186,12 +186,15 @@ def test_a_damaged_clip_is_told_of_as_lost(
     assert outbox.account().lost == 1
 
 
-def test_on_a_metered_link_only_what_was_asked_for_goes_up(outbox: Outbox, cloud: Cloud, channel: grpc.Channel) -> None:
+@pytest.mark.parametrize("clips, expected", [("all", 3), ("wanted", 1), ("none", 0)])
+def test_all_scenes_are_told_of_whichever_clips_may_go(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel, clips: Clips, expected: int
+) -> None:
     sequences = [held(outbox, b"a"), held(outbox, b"b"), held(outbox, b"c")]
     cloud.wanted = [sequences[1]]
-    drain(Uplink(outbox, channel, Link(is_metered=True)))
-    assert [sequence for _, sequence in cloud.clips] == [sequences[1]]
-    assert len(cloud.scenes) == 3, "all are told of"
+    drain(Uplink(outbox, channel, Link(clips=clips)))
+    assert len(cloud.clips) == expected and len(cloud.scenes) == 3
+    assert expected != 1 or (outbox.id, sequences[1]) in cloud.clips
 
 
 def test_the_link_is_used_no_faster_than_it_may_be(outbox: Outbox, cloud: Cloud, channel: grpc.Channel) -> None:
