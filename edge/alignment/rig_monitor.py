@@ -31,7 +31,10 @@ KEPT: Final = max(WINDOWS)
 EVERY_NS: Final = 450_000_000  # between comparisons; at 10 sweeps a second each fifth
 LEAST_WAY_M: Final = 0.7  # and so much further
 MOST_LEAD_NS: Final = 60_000_000  # between sweep and picture: what moves by itself is not where it was
+CLOSE_NS: Final = 20_000_000  # a picture so near the sweep's instant is waited for, up to
+PATIENCE_NS: Final = 150_000_000
 _NEVER_NS: Final = int(np.iinfo(np.int64).min)
+_SHIFTS: Final = np.repeat([axis.endswith("_cm") for axis in AXES], 2)
 _CALM: Final = 0.5  # a doubt ends below this share of its threshold
 _MOST_STEPS: Final = 2.0  # an amount beyond this is a guess
 
@@ -174,6 +177,8 @@ class RigMonitor:
             return self.reading
         if found.is_fine != self._verdict.is_fine:
             self._verdict = Verdict(found.is_fine)  # another LiDAR: what was gathered is on another scale
+        if found.is_fine and abs(frame.stamp_ns - sweep.stamp_ns) > CLOSE_NS:
+            found.ratios[:, _SHIFTS] = 0.0  # what moves by itself has moved by more than 5 cm since
         return self._verdict.add(found.ratios, sweep.stamp_ns)
 
     def freeze(self) -> dict[str, Any]:
@@ -202,7 +207,8 @@ class RigMonitor:
             self._last_ns = sweep_ns  # how far the vehicle went before is not known
             return False
         apart_ns = sweep_ns - self._last_ns
-        return apart_ns >= self._every_ns and abs(speed_mps) * apart_ns * 1e-9 >= LEAST_WAY_M
+        patience_ns = 0 if abs(frame_ns - sweep_ns) <= CLOSE_NS else PATIENCE_NS
+        return apart_ns >= self._every_ns + patience_ns and abs(speed_mps) * apart_ns * 1e-9 >= LEAST_WAY_M
 
     def _fits(self, image: NDArray[np.uint8]) -> bool:
         size = self.rig.height_px, self.rig.width_px

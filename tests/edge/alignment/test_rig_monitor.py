@@ -17,7 +17,16 @@ from edge.alignment.projection import Rig
 from edge.alignment.range_edges import KINDS
 from edge.alignment.rig_bounds import COARSE, FINE, WINDOWS
 from edge.alignment.rig_evidence import AXES, FAULTS, SEEN_SHAPE, STEPS, evidence, line_weights
-from edge.alignment.rig_monitor import EVERY_NS, KEPT, MOST_LEAD_NS, NOTHING_SEEN, RigMonitor, Verdict, bounded
+from edge.alignment.rig_monitor import (
+    CLOSE_NS,
+    EVERY_NS,
+    KEPT,
+    MOST_LEAD_NS,
+    NOTHING_SEEN,
+    RigMonitor,
+    Verdict,
+    bounded,
+)
 from edge.errors import AlignmentError
 from edge.samples import Frame, Sweep
 from export.world.lidar import HIGHEST_RAD, LOWEST_RAD
@@ -340,6 +349,31 @@ def test_another_lidar_starts_the_evidence_anew(drive: Drive, fine_drive: Drive)
     rest = slice(20, 24)
     watched(monitor, Drive("", fine_drive.motion[rest], fine_drive.pictures[rest], {0: fine_drive.sweeps[0][rest]}))
     assert monitor.reading.comparisons == 4
+
+
+def test_a_picture_of_the_sweep_s_own_instant_is_waited_for(drive: Drive) -> None:
+    """Sweeps every 500 ms, pictures 50 ms before and at each: only the latter are compared."""
+    monitor, compared = RigMonitor(RIG), []
+    for number in range(12):
+        for lead_ns in (-50 * MS, 0):
+            before = monitor.reading.comparisons
+            stamp_ns = number * 500 * MS
+            frame = Frame(stamp_ns + lead_ns, number, drive.pictures[number])
+            monitor.update(frame, Sweep(stamp_ns, number, drive.sweeps[0][number]), 10.0, 0.0)
+            compared += [lead_ns] * (monitor.reading.comparisons - before)
+    assert compared == [0] * 11
+
+
+def test_between_instants_a_fine_lidar_says_nothing_of_shifts(fine_drive: Drive) -> None:
+    monitor = RigMonitor(planted(FINE_RIG, "right_cm", 5.0))
+    for number, picture in enumerate(fine_drive.pictures):
+        stamp_ns = number * 700 * MS
+        _, speed_mps, yaw_rate_radps = fine_drive.motion[number].tolist()
+        frame = Frame(stamp_ns + CLOSE_NS + MS, number, picture)
+        monitor.update(frame, Sweep(stamp_ns, number, fine_drive.sweeps[0][number]), speed_mps, yaw_rate_radps)
+    ratios = monitor.freeze()["verdict"]["ratios"]
+    is_shift = np.repeat([axis not in RAISING for axis in AXES], 2)
+    assert not ratios[..., is_shift].any() and ratios[..., ~is_shift].any()
 
 
 def test_a_thawed_monitor_knows_how_fine_its_lidar_is(fine_drive: Drive) -> None:
