@@ -43,14 +43,16 @@ def _run(words: argparse.Namespace) -> int:
     from edge.uplink.pace import Link
     from edge.uplink.status import StatusLine
 
-    if words.clips == "none":
-        _say("clips stay on board: they are not redacted yet, and only --clips all or wanted sends them as they are")
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
     with ExitStack() as parts:
         outbox = parts.enter_context(_outbox(words.spool))
         link = parts.enter_context(channel(words.cloud, words.identity, words.server_name))
+        if words.clips == "none":
+            _say(
+                "clips stay on board: they are not redacted yet, and only --clips all or wanted sends them as they are"
+            )
         uplink = Uplink(outbox, link, Link(words.bytes_per_s, words.clips), wait=stop.wait, say=_say)
         if words.broker is not None:
             parts.callback(stop.set)
@@ -130,8 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--bytes-per-s", type=float, default=0.0, help="at most (default: as fast as it goes)")
     run.add_argument(
         "--clips", choices=("all", "wanted", "none"), default="none",
-        help="which clips go up, as they were recorded, faces, plates and voices included: all, those that the cloud asked "
-        "for (a metered link), or none (default); scenes are always told of",
+        help="which clips go up, as they were recorded, faces, plates and voices included: all, those that the cloud "
+        "asked for (a metered link), or none (default); scenes are always told of",
     )  # fmt: skip
     run.add_argument("--broker", metavar="HOST:PORT", help="MQTT broker for status, telemetry and commands")
     run.add_argument("--broker-plain", action="store_true", help="without TLS: a broker on this machine")
