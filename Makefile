@@ -109,6 +109,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/time_warping.py
 	$(BIN)/python benchmarks/camera_sound.py
 	$(BIN)/python benchmarks/online_clocks.py --quick
+	$(BIN)/python benchmarks/align.py
 	$(BIN)/python benchmarks/real_sounds.py
 
 train: $(VENV)/.torch
