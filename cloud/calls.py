@@ -24,7 +24,7 @@ from cloud.errors import ObjectError, Refused
 Answer = TypeVar("Answer")
 Context = grpc.aio.ServicerContext[Any, Any]
 _LOG: Final = logging.getLogger(__name__)
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Malformed:

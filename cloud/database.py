@@ -91,6 +91,16 @@ def migrate(engine: Engine) -> None:
         raise DatabaseError(f"the database is of another version of roadfuse: {error}") from None
 
 
+def reach(engine: Engine) -> None:
+    """Ask the database for nothing.
+
+    Raises:
+        SQLAlchemyError: it does not answer.
+    """
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+
+
 def first_line(error: DBAPIError) -> str:
     """What the database said, without the statement."""
     return (str(error.orig).strip() or type(error.orig).__name__).splitlines()[0]

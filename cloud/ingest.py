@@ -184,7 +184,7 @@ class Ingest(ingest_pb2_grpc.IngestServicer):
 
     def _begun(self, key: Key) -> Upload:
         upload = self._staging.find(key)
-        if upload is None:
+        if upload is None or upload.told_sha256 is None:  # none, or of a former server
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"scene {key[2]}: expected Begin first")
         return upload
 

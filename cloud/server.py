@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,10 +20,11 @@ from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from cloud import certificates
 from cloud.calls import Decoding, Threads
-from cloud.database import CONNECTIONS, opened
+from cloud.database import CONNECTIONS, opened, reach
 from cloud.enrolment import Enrolment
 from cloud.errors import CloudError
 from cloud.ingest import Ingest
@@ -31,9 +33,12 @@ from cloud.objects import Objects
 from cloud.staging import Staging
 from roadfuse.v1 import ingest_pb2, ingest_pb2_grpc
 
+_LOG: Final = logging.getLogger(__name__)
 INGEST: Final = ingest_pb2.DESCRIPTOR.services_by_name["Ingest"].full_name
 ENROLMENT: Final = ingest_pb2.DESCRIPTOR.services_by_name["Enrolment"].full_name
 DRAIN_S: Final = 10.0
+# Between looks whether the catalogue is there.
+WATCH_S: Final = 2.0
 # An enrolment is a request of 16 KiB and a token.
 ENROLMENT_MESSAGE_BYTES: Final = 64 << 10
 
@@ -109,16 +114,19 @@ async def _serve(
     ingest_pb2_grpc.add_EnrolmentServicer_to_server(Enrolment(engine, authority, threads), enrolment)
     one_way = grpc.ssl_server_credentials(key_pair)
 
-    healths = [await _watched(ingest, INGEST), await _watched(enrolment, ENROLMENT)]
+    healths = {INGEST: await _watched(ingest, INGEST), ENROLMENT: await _watched(enrolment, ENROLMENT)}
     port = _listen(ingest, settings.host, settings.port, mutual)
     enrol_port = _listen(enrolment, settings.host, settings.enrol_port, one_way)
     await ingest.start()
     await enrolment.start()
     tell(f"ingest {settings.host}:{port}")
     tell(f"enrolment {settings.host}:{enrol_port}")
+    watching = asyncio.create_task(_watch(engine, threads, healths))
     await stopping.wait()
-    for each in healths:
-        await each.enter_graceful_shutdown()
+    watching.cancel()
+    await asyncio.wait([watching])
+    for servicer in healths.values():
+        await servicer.enter_graceful_shutdown()
     await asyncio.gather(ingest.stop(DRAIN_S), enrolment.stop(DRAIN_S))
     threads.close()
 
@@ -145,6 +153,24 @@ async def _watched(server: grpc.aio.Server, service: str) -> Any:
     for name in ("", service):
         await servicer.set(name, HealthCheckResponse.SERVING)
     return servicer
+
+
+async def _watch(engine: Engine, threads: Threads, healths: dict[str, Any]) -> None:
+    """Health follows the catalogue: without it no call can be answered."""
+    was = HealthCheckResponse.SERVING
+    while True:
+        await asyncio.sleep(WATCH_S)
+        try:
+            await threads.run(reach, engine)
+            now = HealthCheckResponse.SERVING
+        except SQLAlchemyError:
+            now = HealthCheckResponse.NOT_SERVING
+        if now != was:
+            was = now
+            _LOG.warning("catalogue_%s", "back" if now == HealthCheckResponse.SERVING else "away")
+            for service, servicer in healths.items():
+                await servicer.set("", now)
+                await servicer.set(service, now)
 
 
 def _listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials) -> int:

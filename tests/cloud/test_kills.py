@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cloud.postgres import Postgres
 
 from .fleet import Cloud, Status, Vehicle, chunks, clip, command, fresh_database, refused, summary
 
@@ -129,6 +133,49 @@ def test_a_database_that_is_away_is_said_to_be(whole: Cloud) -> None:
         assert answer.code() == Status.UNAVAILABLE and "catalogue" in answer.details()
     persist(lambda: vehicle.report(last=3))
     assert vehicle.account().given == 3
+
+
+def test_health_says_that_the_database_is_away(open_folder: Path, tmp_path: Path) -> None:
+    with Postgres(open_folder / "away") as server, Cloud(tmp_path, server.url) as cloud:
+        vehicle = cloud.vehicle()
+        health = health_pb2_grpc.HealthStub(vehicle.channel).Watch(health_pb2.HealthCheckRequest(), timeout=120)
+        assert next(health).status == health_pb2.HealthCheckResponse.SERVING
+        server.close()
+        with refused(Status.UNAVAILABLE, "catalogue"):
+            vehicle.report(last=1)
+        assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def test_a_full_disk_is_said_and_costs_nothing_that_was_acknowledged(mortal: Cloud) -> None:
+    """No file of the server may grow beyond 1.5 MiB, and then it may."""
+    vehicle = mortal.vehicle()
+    one = clip(1, 3 * MIB)
+    vehicle.report(summary(1, one))
+    vehicle.begin(one)
+    assert mortal._process is not None
+    limit = resource.prlimit(mortal._process.pid, resource.RLIMIT_FSIZE, (3 * MIB // 2 + 1, resource.RLIM_INFINITY))
+    with refused(Status.RESOURCE_EXHAUSTED, "disk refused"):
+        vehicle.append(chunks(vehicle.outbox, one))
+    assert vehicle.begin(one).durable_offset == 3 * MIB // 2
+    resource.prlimit(mortal._process.pid, resource.RLIMIT_FSIZE, limit)
+    vehicle.upload(one)
+    assert list(mortal.objects(vehicle.name).values()) == [one.content]
+
+
+def test_chunks_go_on_only_after_begin(mortal: Cloud) -> None:
+    """A server that started anew does not know how long the clip is to be."""
+    vehicle = mortal.vehicle()
+    one = clip(1, 2 * MIB)
+    vehicle.report(summary(1, one))
+    vehicle.begin(one)
+    vehicle.append(part for part in chunks(vehicle.outbox, one) if part.offset < MIB)
+    mortal.kill()
+    mortal.start()
+    vehicle.connect()
+    with refused(Status.FAILED_PRECONDITION, "Begin first"):
+        vehicle.append(chunks(vehicle.outbox, one, MIB))
+    vehicle.upload(one)
+    assert list(mortal.objects(vehicle.name).values()) == [one.content]
 
 
 def test_the_database_of_a_killed_server_makes_room_for_the_next(whole: Cloud) -> None:
