@@ -30,6 +30,7 @@ _F64 = NDArray[np.float64]
 _Index = NDArray[np.intp]
 _LEAST_POINTS: Final = 50
 _MOST_POINTS: Final = 20_000  # in the picture; of a denser sweep every second, third ... is read
+_MOST_RINGS, _LEAST_STEP_RAD = 256, 7e-4  # beyond these it is no spinning LiDAR, or not recorded ring by ring
 _SAMPLED: Final = 4_000  # steps that a median is taken of
 _MOST_EDGES: Final = 400  # of a kind, evenly over the sweep
 _NEAREST_M, _FURTHEST_M, _FURTHEST_FOOT_M = 6.0, 60.0, 40.0  # nearer than 6 m the camera looks at another side of it
@@ -145,6 +146,8 @@ class _Rays:
         turn = 1.0 if np.median(steps[some]) > 0.0 else -1.0
         azimuth, steps = azimuth * np.float32(turn), steps * np.float32(turn)
         ring = np.concatenate([[0], np.cumsum(steps < -_RING_BACK_RAD)])
+        if ring[-1] >= _MOST_RINGS:
+            return None
         starts = np.flatnonzero(np.diff(ring, prepend=-1))
         heights = np.add.reduceat(elevation, starts) / np.diff(starts, append=len(ring))
         rises = np.abs(np.diff(heights))
@@ -157,9 +160,11 @@ class _Rays:
         next_m, previous_m = np.full(len(ring), _NOTHING, np.float32), np.full(len(ring), _NOTHING, np.float32)
         np.copyto(next_m[:-1], range_m[1:], where=is_next)
         np.copyto(previous_m[1:], range_m[:-1], where=is_next)
-        key = ring * 8.0 + azimuth  # azimuths span less than 8
-        above, above_m = _stacked(ring, heights, azimuth, key, range_m, rise, step)
-        below, below_m = _stacked(ring, heights, azimuth, key, range_m, -rise, step)
+        column = np.rint((azimuth - azimuth.min()) / np.float32(max(step, _LEAST_STEP_RAD))).astype(np.intp)
+        table = np.full((ring[-1] + 1, int(column.max()) + 1), -1, np.intp)
+        table[ring, column] = np.arange(len(ring))
+        above, above_m = _stacked(ring, column, table, heights, azimuth, range_m, rise, step)
+        below, below_m = _stacked(ring, column, table, heights, azimuth, range_m, -rise, step)
         return cls(
             points, is_seen, range_m, azimuth, elevation, turn, ahead_rad, step, rise,
             next_m, previous_m, above, below, above_m, below_m,
@@ -182,21 +187,19 @@ class _Rays:
 
 
 def _stacked(
-    ring: _Index, heights: _F64, azimuth: F32, key: _F64, range_m: F32, rise_rad: float, step_rad: float
-) -> tuple[_Index, F32]:
-    """Of each ray the one in the ring that is `rise_rad` higher: index and range."""
+    ring: _Index, column: _Index, table: _Index, heights: _F64, azimuth: F32, range_m: F32,
+    rise_rad: float, step_rad: float,
+) -> tuple[_Index, F32]:  # fmt: skip
+    """Of each ray the one in the ring that is `rise_rad` higher: index and range. table: (rings, columns) of rays."""
     order = np.argsort(heights, kind="stable")
     sorted_heights, wanted = heights[order], heights + rise_rad
     place = np.clip(np.searchsorted(sorted_heights, wanted - 0.5 * abs(rise_rad)), 0, len(order) - 1)
     is_there = np.abs(sorted_heights[place] - wanted) < 0.5 * abs(rise_rad)
     margin = 0.3 * abs(rise_rad)
     is_inside = (wanted < sorted_heights[-1] + margin) & (wanted > sorted_heights[0] - margin)
-    other = np.where(is_there, order[place], -1).take(ring)
-    aim = other * 8.0 + azimuth
-    right = np.clip(np.searchsorted(key, aim), 1, len(key) - 1)
-    short, beyond = np.abs(key.take(right - 1) - aim), np.abs(key.take(right) - aim)
-    nearest = right - (short < beyond)
-    met = (other >= 0) & (np.minimum(short, beyond) < 0.75 * step_rad)
+    other = np.where(is_there, order[place], 0).take(ring)
+    nearest = table.take(other * table.shape[1] + column)
+    met = is_there.take(ring) & (nearest >= 0) & (np.abs(azimuth.take(nearest) - azimuth) < 0.75 * step_rad)
     without = np.where(is_inside, np.float32(_NOTHING), np.float32(np.nan)).take(ring)
     return np.where(met, nearest, -1), np.where(met, range_m.take(nearest), without)
 

@@ -32,7 +32,7 @@ _RIM_PX: Final = 8  # more on each side, so that smoothing has no ends
 _AROUND_PX: Final = _REACH_PX + _RIM_PX + 6  # and for the filters
 _WEAK: Final = 12.0  # edge strength (half grey levels a pixel) that is noise
 _CLUTTER: Final = 0.02  # likelihood of an edge anywhere, against the mean along the line
-_IN_LINE_PX, _LINE_PX = 6.0, 150.0
+_IN_LINE_PX, _LINE_PX = 6, 150
 _SEEN_PX, _SEEN_RANGE = 10.0, 0.12  # a place is that many pixels and that share of the range wide
 _SEEN_COSTS: Final = 4.0
 _SEEN_FADES: Final = 0.9  # a sweep
@@ -194,7 +194,7 @@ def _read(likelihood: NDArray[np.float32], shifts_px: F64) -> F64:
 def line_weights(at_px: NDArray[np.intp], kinds: NDArray[np.intp]) -> F64:
     """(n,) one over the square root of how many edges of a kind stand in one line; what stands alone, as where a ring
     leaves a guard rail, is no thing's end."""
-    weights = np.empty(len(kinds))
+    weights, at_px = np.empty(len(kinds)), at_px.astype(np.int16)  # all pairs: small numbers are quick
     for kind in range(KINDS):
         chosen = np.flatnonzero(kinds == kind)
         across, along = at_px[chosen, int(kind >= TOP)], at_px[chosen, int(kind < TOP)]

@@ -255,6 +255,11 @@ def test_points_that_are_not_finite_change_nothing_elsewhere(drive: Drive) -> No
     assert sound.tobytes() == other.tobytes()
 
 
+def test_a_sweep_in_no_order_of_rings_has_no_edges(fine_drive: Drive) -> None:
+    points = np.random.default_rng(0).permutation(fine_drive.sweeps[0][0])
+    assert evidence(FINE_RIG, points, fine_drive.pictures[0], 0.0, 10.0, 0.0, np.zeros(SEEN_SHAPE, F32)).edges == 0
+
+
 def test_after_a_clock_that_went_back_time_counts_anew(drive: Drive) -> None:
     monitor = RigMonitor(RIG)
     assert comparisons(monitor, drive) == 4
