@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from edge.command import main
 from roadfuse.v1 import ingest_pb2, ingest_pb2_grpc
 
 from .fleet import Cloud, Vehicle, command, request_for, summary
@@ -56,16 +57,20 @@ def test_a_vehicle_goes_from_its_token_to_the_gap_report(whole: Cloud) -> None:
         (("ca", "server", "--name", "not a host ü"), "host name"),
     ],
 )
-def test_a_mistake_is_one_line_and_2(whole: Cloud, words: tuple[str, ...], said: str) -> None:
-    done = command("cloud", *words, "--data", whole.data, check=False)
-    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+def test_a_mistake_is_one_line_and_2(
+    whole: Cloud, words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cloud", *words, "--data", str(whole.data)]) == 2
+    errors = capsys.readouterr().err
+    assert said in errors and errors.count("\n") == 1
 
 
-def test_a_folder_without_a_ca_is_one_line_and_2(tmp_path: Path) -> None:
-    done = command("cloud", "serve", "--data", tmp_path, check=False)
-    assert done.returncode == 2 and "roadfuse cloud ca init" in done.stderr and done.stderr.count("\n") == 1
-    done = command("cloud", "gap", "--data", tmp_path / "none", check=False)
-    assert done.returncode == 2 and "expected the server's data folder" in done.stderr
+def test_a_folder_without_a_ca_is_one_line_and_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cloud", "serve", "--data", str(tmp_path)]) == 2
+    errors = capsys.readouterr().err
+    assert "roadfuse cloud ca init" in errors and errors.count("\n") == 1
+    assert main(["cloud", "gap", "--data", str(tmp_path / "none")]) == 2
+    assert "expected the server's data folder" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_one_line_and_2(whole: Cloud, postgres: str, tmp_path: Path) -> None:
