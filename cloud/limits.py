@@ -31,8 +31,9 @@ class Limits:
     embedding_bytes: int = 8_192
     # Bytes are on disk after so many at the latest; a wait for the disk costs 3 to 25 ms.
     sync_bytes: int = 4 << 20
-    # A call that takes longer gives its place to others; a stream may be silent for so long.
+    # A call that takes longer gives its place to others. A stream may be silent for longer: a vehicle on a poor link
+    # paces its chunks, at two minutes apart at most.
     call_s: float = 30.0
-    silence_s: float = 60.0
+    silence_s: float = 180.0
     # Calls under way at once, of all vehicles together.
     calls: int = 512

@@ -143,11 +143,12 @@ class _Keeper:
         self._postgres: subprocess.Popen[bytes] | None = None
         self._short: Path | None = None
         self._as = self._system_user()
-        self._programs = self._reachable(_programs())
+        self._programs = _programs()
 
     def run(self) -> None:
         with (self._folder / "lock").open("a") as lock:
             self._take(lock)
+            self._programs = self._reachable(self._programs)
             self._initialise()
             threading.Thread(target=self._await_end, daemon=True).start()
             is_told = False
@@ -252,8 +253,9 @@ class _Keeper:
         while sys.stdin.buffer.read(1):
             pass
         self._stopping.set()
-        while self._postgres is not None and self._postgres.poll() is None:
-            self._postgres.send_signal(signal.SIGINT)  # fast: transactions that are open are undone
+        while True:  # until the process ends: at this moment one may be about to start
+            if self._postgres is not None and self._postgres.poll() is None:
+                self._postgres.send_signal(signal.SIGINT)  # fast: transactions that are open are undone
             time.sleep(0.2)
 
 
