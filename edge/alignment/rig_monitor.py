@@ -96,7 +96,7 @@ class Verdict:
             self.reading = RigReading(False, "", 0.0, -1, score, comparisons)
             return self.reading
         since_ns = self.reading.since_ns if self.reading.is_in_doubt else self._since_ns(fault)
-        likelihoods = sums[window].sum(axis=0) * self._bounds.scales
+        likelihoods = (sums[window] * self._bounds.scales).sum(axis=0)
         axis = int(likelihoods.argmax()) // 2
         amount = _steps(float(likelihoods[2 * axis]), float(likelihoods[2 * axis + 1])) * STEPS[axis]
         self.reading = RigReading(True, AXES[axis], round(amount, 3), since_ns, score, comparisons)

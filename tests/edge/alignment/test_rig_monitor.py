@@ -391,7 +391,7 @@ def test_a_thawed_monitor_knows_how_fine_its_lidar_is(fine_drive: Drive) -> None
 
 @pytest.mark.parametrize("bounds", [COARSE, FINE])
 def test_every_window_and_fault_has_its_bounds(bounds: Any) -> None:
-    assert bounds.scales.shape == (FAULTS,)
+    assert bounds.scales.shape == (KINDS, FAULTS)
     assert bounds.thresholds.shape == (len(WINDOWS), FAULTS)
     assert (bounds.thresholds > 0.0).all() and (bounds.scales > 0.0).all() and len(bounds.loudest) == len(WINDOWS)
 
