@@ -50,7 +50,7 @@ COARSE: Final = _bounds(
         [11.9, 29.6, 16.9, 18.6, 35.8, 36.8, *[_NEVER] * 6, 8.0, 29.2],
     ],
 )
-# of 60 sound drives (1.9 h, seeds 5000 to 5059) 1.5 times the most that they reached, twice that in 5 s, or what the
+# of 60 sound drives (1.8 h, seeds 5000 to 5059) 1.5 times the most that they reached, twice that in 5 s, or what the
 # faults pass in 10 s, planted in 12 of them, where that is more; feet say half as much of shifts down, for they lie a
 # pixel lower in the picture than in the sweep, which in a tunnel adds up for half a minute
 FINE: Final = _bounds(
