@@ -188,13 +188,17 @@ class _Keeper:
     def _reachable(self, programs: Path) -> Path:
         if not self._as or _closed_to_others(programs) is None:
             return programs
+        package = programs.parents[1]
         copy = self._folder / "programs"
         if not copy.exists():
             fresh = Path(tempfile.mkdtemp(prefix="programs.", dir=self._folder))
-            shutil.copytree(programs.parent, fresh, dirs_exist_ok=True)
+            place = programs.parent.relative_to(package.parent)
+            shutil.copytree(programs.parent, fresh / place)
+            libraries = package.with_name(f"{package.name}.libs")  # the programs look for them in this place beside
+            shutil.copytree(libraries, fresh / libraries.name)
             fresh.chmod(0o755)
             fresh.rename(copy)
-        return copy / programs.name
+        return copy / programs.relative_to(package.parent)
 
     def _initialise(self) -> None:
         if self._data.exists():
