@@ -1,7 +1,7 @@
-"""How long `roadfuse align` takes for ten seconds, from the file to the path: decoding, features, offset, warping.
+"""How long `roadfuse align` takes, from the file to the path: decoding, features, offset, warping.
 
-A drive of the world, 640x384 at 20 pictures a second as JPEG, and a clip of NASA's cut to ten seconds where the data
-folder has it. One core; the first run, which compiles and opens, is not counted.
+Ten seconds of the world, 640x384 at 20 pictures a second as JPEG, and NASA's clip of 13 s (320x180, 25 a second, H.264)
+where the data folder has it. One core; the first run, which compiles and opens, is not counted.
 
     python benchmarks/align.py [--rounds 40] [--data ../shared/data] [--json FILE]
 """

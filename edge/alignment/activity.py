@@ -84,19 +84,25 @@ def shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     rows = max(round(height * COLUMNS / width), 1)
     size = (SMALL_WIDTH_PX, rows * BLOCK_PX)
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
+    return np.asarray(cv2.resize(_halved(image, SMALL_WIDTH_PX), size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def small_grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(height, width[, 3]) BGR or grey as grey, WATCHED_WIDTH_PX wide; in halves, which is four times as fast."""
-    grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    """(height, width[, 3]) BGR or grey as grey, WATCHED_WIDTH_PX wide."""
+    grey = _halved(picture, WATCHED_WIDTH_PX)
     height, width = grey.shape
-    while width >= 2 * WATCHED_WIDTH_PX and height >= 2:
-        height, width = height // 2, width // 2
-        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
     rows = max(round(height * WATCHED_WIDTH_PX / width), 1)
     return np.asarray(cv2.resize(grey, (WATCHED_WIDTH_PX, rows), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _halved(picture: NDArray[np.uint8], width_px: int) -> NDArray[np.uint8]:
+    """As grey, halved while it stays `width_px` wide: four times as fast as one step by a fraction."""
+    grey = np.asarray(picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+    height, width = grey.shape
+    while width >= 2 * width_px and height >= 2:
+        height, width = height // 2, width // 2
+        grey = np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return grey
 
 
 def _blocks(small: NDArray[np.uint8]) -> NDArray[np.float32]:

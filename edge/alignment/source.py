@@ -86,7 +86,7 @@ class Source:
                     self._leave_out(str(error))
 
     def _of_recording(self) -> Iterator[Any]:
-        for stream in detect.opener(self._format)(self.path, Options()).streams:
+        for stream in detect.opener(self._format)(self.path, Options(grey=not self._colour)).streams:
             for event in stream:
                 if event.topic in _WANTED:
                     yield event.content

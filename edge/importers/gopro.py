@@ -45,13 +45,12 @@ def open_recording(source: Path, options: Options) -> Recording:
     Raises:
         SourceError: it is no media file, it is cut off, or its telemetry is missing or damaged.
     """
-    del options
     track = telemetry_track(source)
     if track is None:
         raise SourceError(f"{source}: expected a GoPro telemetry (GPMF) track, got a media file without one")
     with media.opened(source) as container:
         tracks = gpmf_tracks.tracks(list(_payloads(container, track)))
-    recording = video.pictures_and_sound(source, "gopro", claimed=track)
+    recording = video.pictures_and_sound(source, "gopro", claimed=track, grey=options.grey)
     used = _add_sensors(recording, tracks)
     for key, found in tracks.items():
         if key not in used:

@@ -32,6 +32,8 @@ HOLE_BLOCKS: Final = 8
 # A track that ends this much before its header says is named; containers round and decoders drop a few samples.
 END_NS: Final = NS_PER_S
 MAX_PIXELS: Final = 64_000_000
+# Pixel formats whose first plane is the brightness, a byte a pixel.
+_PLANAR: Final = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12"})
 # Media containers that are found by content. FFmpeg would take text files for terminal art, and playlists for an order
 # to open other files and hosts.
 _CONTAINERS: Final = (
@@ -94,8 +96,8 @@ def check_end(stream: Any, last_ns: int, skipped: Skipped, name: str) -> None:
             )
 
 
-def frames(path: Path, stream_index: int, skipped: Skipped, name: str) -> Iterator[Frame]:
-    """The pictures of one stream, BGR, in the order of their instants; JPEG is left to the writer."""
+def frames(path: Path, stream_index: int, skipped: Skipped, name: str, *, grey: bool = False) -> Iterator[Frame]:
+    """The pictures of one stream, BGR (or grey), in the order of their instants; JPEG is left to the writer."""
     last_ns, seq = -MAX_STAMP_NS, 0
     with opened(path) as container:
         stream = container.streams[stream_index]
@@ -111,9 +113,19 @@ def frames(path: Path, stream_index: int, skipped: Skipped, name: str) -> Iterat
                 skipped.count(name, "picture not later than the one before")
                 continue
             last_ns = stamp_ns
-            yield Frame(stamp_ns, seq, picture.to_ndarray(format="bgr24"))
+            yield Frame(stamp_ns, seq, _brightness(picture) if grey else picture.to_ndarray(format="bgr24"))
             seq += 1
         check_end(stream, last_ns, skipped, name)
+
+
+def _brightness(picture: Any) -> NDArray[np.uint8]:
+    """(height, width) of a picture as it was coded; most codecs have that as a plane of its own."""
+    if picture.format.name not in _PLANAR:
+        grey: NDArray[np.uint8] = picture.to_ndarray(format="gray")
+        return grey
+    plane = picture.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    return rows[: picture.height, : picture.width].copy()  # the decoder takes the plane again
 
 
 def sound(path: Path, stream_index: int, skipped: Skipped, name: str) -> Iterator[AudioChunk]:

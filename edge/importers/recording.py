@@ -70,9 +70,14 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line adds to a source."""
+    """What the caller adds to a source.
+
+    Attributes:
+        grey: pictures may come as (height, width) grey where that is cheaper, for who only looks at how they change.
+    """
 
     dbc: tuple[Path, ...] = ()
+    grey: bool = False
 
 
 def events(topic: str, samples: Iterable[Sample]) -> Iterator[Event]:

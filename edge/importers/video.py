@@ -20,8 +20,7 @@ def open_recording(source: Path, options: Options) -> Recording:
     Raises:
         SourceError: it is none, it is cut off, or it has neither pictures nor sound.
     """
-    del options
-    recording = pictures_and_sound(source, "video")
+    recording = pictures_and_sound(source, "video", grey=options.grey)
     if not recording.streams:
         raise SourceError(
             f"{source}: expected pictures or sound, got a {recording.metadata['container']} file with neither"
@@ -29,7 +28,7 @@ def open_recording(source: Path, options: Options) -> Recording:
     return recording
 
 
-def pictures_and_sound(source: Path, name: str, claimed: int | None = None) -> Recording:
+def pictures_and_sound(source: Path, name: str, claimed: int | None = None, *, grey: bool = False) -> Recording:
     """The media streams of a file as a recording of format `name`; the caller takes the track `claimed` itself."""
     skipped = Skipped()
     with media.opened(source) as container:
@@ -45,7 +44,7 @@ def pictures_and_sound(source: Path, name: str, claimed: int | None = None) -> R
                 skipped.stream(names[stream.index], f"a drive has no topic for {stream.type} tracks")
     streams: list[Iterable[Event]] = []
     if video is not None:
-        streams.append(events(topics.CAMERA, media.frames(source, video, skipped, names[video])))
+        streams.append(events(topics.CAMERA, media.frames(source, video, skipped, names[video], grey=grey)))
     if audio is not None:
         streams.append(events(topics.AUDIO, media.sound(source, audio, skipped, names[audio])))
     return Recording(name, streams, skipped, metadata)

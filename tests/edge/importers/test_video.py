@@ -11,8 +11,10 @@ import pytest
 
 from edge.drive import codec, topics
 from edge.errors import SourceError
-from edge.importers import media
+from edge.importers import detect, media
 from edge.importers.command import import_recording
+from edge.importers.recording import Options
+from edge.samples import Frame
 
 SECOND_NS = 1_000_000_000
 
@@ -35,6 +37,22 @@ def test_pictures_and_sound_of_a_film_of_our_own(make: Any, importing: Callable[
     assert len(pcm) == 23 * 1024
     assert set(pcm.tolist()) == {(8000 - 2001) // 2}  # the channels' mean, rounded down
     assert [len(chunk.content.pcm) for chunk in found.streams[topics.AUDIO]][:3] == [960, 960, 960]
+
+
+def test_whoever_asks_for_grey_gets_the_brightness_of_the_same_pictures(make: Any, tmp_path: Path) -> None:
+    make.mp4(tmp_path / "film", pictures=5, container="mov")
+
+    def pictures(options: Options) -> list[Frame]:
+        streams = detect.opener("video")(tmp_path / "film", options).streams
+        return [event.content for stream in streams for event in stream if isinstance(event.content, Frame)]
+
+    coloured, grey = pictures(Options()), pictures(Options(grey=True))
+    assert [frame.stamp_ns for frame in grey] == [frame.stamp_ns for frame in coloured]
+    for one, other in zip(grey, coloured):
+        assert one.image is not None and other.image is not None
+        assert one.image.shape == other.image.shape[:2]
+        # Coded brightness spans 16 to 235 where the picture's spans 0 to 255.
+        assert abs((float(one.image.mean()) - 16.0) * 255.0 / 219.0 - float(other.image.mean())) < 4.0
 
 
 def test_every_other_track_is_named(make: Any, importing: Callable[..., Any], tmp_path: Path) -> None:
