@@ -34,7 +34,6 @@ DRIFT_STRETCHES: Final = 4  # sure ones, at least, that say how the clocks drift
 DRIFT_SPAN_S: Final = 60.0
 _GAP_NS: Final = 1_000_000_000  # without pictures: another stretch begins
 _LEVELS_NS: Final = 30_000_000_000  # of sound are turned into levels at a time
-_REPORT_NS: Final = 1_000_000_000  # of the recording between two words of progress
 _STAMP: Final = attrgetter("stamp_ns")
 _LEAST_SPREAD_S: Final = 0.01  # of offsets about their line: they are no better than this, however few
 
