@@ -78,6 +78,7 @@ class Rig:
         Raises:
             DriveFormatError: unusable intrinsics, a lens model other than plumb-bob, or no chain of transforms that
                 connects camera and LiDAR.
+            AlignmentError: as of the class.
         """
         matrix = np.array(calibration.K, np.float64)
         if matrix.shape != (9,) or not np.isfinite(matrix).all() or min(matrix[0], matrix[4]) <= 0:
@@ -91,7 +92,7 @@ class Rig:
             got = f"{len(distortion)} of {calibration.distortion_model!r}"
             raise DriveFormatError(f"camera calibration: expected 5 plumb_bob coefficients, got {got}")
         fx, cx, fy, cy = (float(matrix[i]) for i in (0, 2, 4, 5))
-        pose = _between(transforms, calibration.frame_id or "camera", "lidar")
+        pose = pose_between(transforms, calibration.frame_id or "camera", "lidar")
         return cls(fx, fy, cx, cy, calibration.width, calibration.height, pose, distortion)
 
     def moved(self, step: F64) -> Rig:
@@ -266,8 +267,12 @@ def _distorted(x: F32, y: F32, distortion: tuple[float, ...]) -> tuple[F32, F32,
     return u, v, growth > 0
 
 
-def _between(transforms: Iterable[FrameTransform], dst: str, src: str) -> F64:
-    """(4, 4) dst_SE3_src over the frames' common root."""
+def pose_between(transforms: Iterable[FrameTransform], dst: str, src: str) -> F64:
+    """(4, 4) dst_SE3_src over the frames' common root; of two transforms of one frame the first counts.
+
+    Raises:
+        DriveFormatError: nothing connects them, or a pose on the way is none.
+    """
     poses: dict[str, tuple[str, F64]] = {}
     for message in transforms:
         poses.setdefault(message.child_frame_id, (message.parent_frame_id, _pose(message)))
@@ -290,7 +295,7 @@ def _between(transforms: Iterable[FrameTransform], dst: str, src: str) -> F64:
 def _pose(message: FrameTransform) -> F64:
     """(4, 4) parent_SE3_child; NaN of a rotation without length."""
     q, t = message.rotation, message.translation
-    length = float(np.sqrt(q.x**2 + q.y**2 + q.z**2 + q.w**2))
+    length = math.sqrt(q.x * q.x + q.y * q.y + q.z * q.z + q.w * q.w)  # a power would raise where this is inf
     x, y, z, w = ((c / length if length > 1e-9 else np.nan) for c in (q.x, q.y, q.z, q.w))
     pose = np.eye(4)
     pose[:3, :3] = [
