@@ -25,7 +25,7 @@ from edge.alignment.projection import Rig
 from edge.alignment.rig_monitor import RigMonitor
 from edge.decision import Alignment, ClockOffset, RigDoubt
 from edge.drive import topics
-from edge.errors import DriveFormatError
+from edge.errors import AlignmentError, DriveFormatError
 from edge.frameset import FrameSet
 from edge.samples import RigMessage
 from edge.streams import Stream
@@ -49,17 +49,33 @@ class Watch:
         self._clocks = OnlineClocks()
         self._rig: RigMonitor | None = None
         self._calibration = b""
-        self._transforms: list[bytes] = []
+        self._transforms: dict[str, bytes] = {}  # by the frame that each places
 
     def learn(self, message: RigMessage) -> None:
-        """Takes a word on how camera and LiDAR sit; what is no use leaves things as they were."""
-        if message.topic == topics.CALIBRATION:
-            self._calibration = message.payload
-        elif message.payload not in self._transforms and len(self._transforms) < _MOST_TRANSFORMS:
-            self._transforms.append(message.payload)
-        else:
+        """Takes a word on how camera and LiDAR sit; what is no use, or known already, leaves things as they were.
+
+        Drives may repeat these with every frame: what was gathered about a rig must outlive that.
+        """
+        calibration = self._calibration
+        try:
+            if message.topic == topics.CALIBRATION:
+                told = CameraCalibration.FromString(message.payload)
+                told.ClearField("timestamp")
+                calibration = told.SerializeToString(deterministic=True)
+                if calibration == self._calibration:
+                    return
+            else:
+                frame = FrameTransform.FromString(message.payload).child_frame_id
+                if frame in self._transforms or len(self._transforms) == _MOST_TRANSFORMS:
+                    return
+                self._transforms[frame] = message.payload
+                if self._rig is not None:
+                    return
+        except DecodeError:
             return
-        self._rig = self._monitor()
+        rig = self._monitor(calibration)
+        if rig is not None or self._rig is None:
+            self._calibration, self._rig = calibration, rig
 
     def see(self, frames: FrameSet, embeddings: Mapping[str, NDArray[Any]]) -> Alignment:
         """Takes a frame.
@@ -84,7 +100,7 @@ class Watch:
         return {
             "agreement": self._agreement.freeze(),
             "clocks": self._clocks.freeze(),
-            "told": (self._calibration, list(self._transforms)),
+            "told": (self._calibration, dict(self._transforms)),
             "rig": None if self._rig is None else self._rig.freeze(),
         }
 
@@ -93,8 +109,8 @@ class Watch:
         self._agreement.thaw(frozen["agreement"])
         self._clocks.thaw(frozen["clocks"])
         self._calibration, transforms = frozen["told"]
-        self._transforms = list(transforms)
-        self._rig = self._monitor()
+        self._transforms = dict(transforms)
+        self._rig = self._monitor(self._calibration)
         if self._rig is not None:
             self._rig.thaw(frozen["rig"])
 
@@ -110,14 +126,14 @@ class Watch:
             return None
         return RigDoubt(reading.axis, reading.amount, reading.since_ns, reading.score)
 
-    def _monitor(self) -> RigMonitor | None:
-        if not self._calibration or not self._transforms:
+    def _monitor(self, calibration: bytes) -> RigMonitor | None:
+        """Of the rig that is described; None where that is not known, or makes no sense."""
+        if not calibration or not self._transforms:
             return None
+        transforms = [FrameTransform.FromString(payload) for payload in self._transforms.values()]
         try:
-            calibration = CameraCalibration.FromString(self._calibration)
-            transforms = [FrameTransform.FromString(payload) for payload in self._transforms]
-            return RigMonitor(Rig.from_messages(calibration, transforms))
-        except (DecodeError, DriveFormatError):
+            return RigMonitor(Rig.from_messages(CameraCalibration.FromString(calibration), transforms))
+        except (DriveFormatError, AlignmentError):
             return None
 
     def _samples(self, stream: str, frames: FrameSet) -> Any:

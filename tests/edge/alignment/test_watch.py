@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from foxglove_schemas_protobuf.CameraCalibration_pb2 import CameraCalibration
+from foxglove_schemas_protobuf.FrameTransform_pb2 import FrameTransform
 
 from edge import bundle
 from edge.alignment.activity import WATCHED_WIDTH_PX, small_grey
@@ -115,6 +117,51 @@ def test_words_about_the_rig_that_make_no_sense_are_passed_over(messages: list[R
     for number in range(200):
         watch.learn(RigMessage(topics.TRANSFORM, number.to_bytes(2, "big") * 9))
     assert watch._rig is None and len(watch._transforms) <= 64
+
+
+def test_a_rig_that_is_told_again_with_every_frame_keeps_what_was_gathered(messages: list[RigMessage]) -> None:
+    watch = Watch(STREAMS)
+    for message in messages:
+        watch.learn(message)
+    monitor = watch._rig
+    for number in range(100):
+        for message in messages:
+            kind = CameraCalibration if message.topic == topics.CALIBRATION else FrameTransform
+            again = kind.FromString(message.payload)
+            again.timestamp.seconds = number
+            watch.learn(RigMessage(message.topic, again.SerializeToString()))
+    assert monitor is not None and watch._rig is monitor
+
+
+@pytest.mark.parametrize("harm", ["distortion", "focal", "size", "quaternion", "translation"])
+@pytest.mark.parametrize("value", [float("nan"), 1e308, -1.0])
+def test_a_hostile_rig_never_stops_the_loop_and_a_good_one_stays(
+    messages: list[RigMessage], harm: str, value: float
+) -> None:
+    hostile = []
+    for message in messages:
+        if message.topic == topics.CALIBRATION:
+            calibration = CameraCalibration.FromString(message.payload)
+            if harm == "distortion":
+                calibration.D[:] = [value] * 5
+            elif harm == "focal":
+                calibration.K[0] = value
+            elif harm == "size":
+                calibration.width = 0
+            hostile.append(RigMessage(message.topic, calibration.SerializeToString()))
+        else:
+            pose = FrameTransform.FromString(message.payload)
+            if harm == "quaternion":
+                pose.rotation.x = value
+            elif harm == "translation":
+                pose.translation.x = value
+            hostile.append(RigMessage(message.topic, pose.SerializeToString()))
+    alone, after = Watch(STREAMS), Watch(STREAMS)
+    for message in hostile:
+        alone.learn(message)
+    for message in [*messages, *hostile]:
+        after.learn(message)
+    assert after._rig is not None
 
 
 def test_a_thawed_watch_goes_on_as_the_frozen_one_would(fed: list[Fed]) -> None:
