@@ -237,8 +237,7 @@ class Outbox:
 
     def want(self, sequences: Iterable[int]) -> None:
         """The cloud asks for these clips before all others."""
-        with self._transaction():
-            self._db.executemany("UPDATE scene SET wanted = 1 WHERE sequence = ?", [(number,) for number in sequences])
+        self.told((), sequences)
 
     def told(self, told: Iterable[SceneSummary | Eviction], wanted: Iterable[int]) -> None:
         """The cloud has committed these as they were, and asks for some clips first."""
