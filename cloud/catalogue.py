@@ -6,13 +6,26 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
-from sqlalchemy import BigInteger, Connection, Engine, any_, bindparam, case, func, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Engine,
+    Text,
+    any_,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from cloud.errors import Refused
 from cloud.limits import Limits
 from cloud.report import EVICTED, HELD, LOST, Told, gone, joined
-from cloud.tables import OUTBOXES, SCENES
+from cloud.tables import JOBS, OUTBOXES, SCENES
 
 MAX_WANTED: Final = 1_000
 MISSING_SHOWN: Final = 16
@@ -23,10 +36,21 @@ _IS_SCENE: Final = (
     & (SCENES.c.sequence == bindparam("of_sequence"))
 )
 _CLIP: Final = select(SCENES.c.media, SCENES.c.bytes, SCENES.c.sha256, SCENES.c.received_at).where(_IS_SCENE)
-_RECEIVE: Final = (
+# A clip that came is looked at: its job is put in the same statement, so that none is forgotten.
+_RECEIVED: Final = (
     update(SCENES)
     .where(_IS_SCENE, SCENES.c.received_at.is_(None))
     .values(received_at=func.now(), object_key=bindparam("key"))
+    .returning(SCENES.c.id)
+    .cte("received")
+)
+_RECEIVE: Final = (
+    insert(JOBS)
+    .from_select(
+        ["kind", "subject", "arguments"],
+        select(literal("analyse"), cast(_RECEIVED.c.id, Text), func.jsonb_build_object("scene_id", _RECEIVED.c.id)),
+    )
+    .on_conflict_do_nothing()
 )
 _WANT: Final = update(SCENES).where(_IS_SCENE).values(wanted=True)
 
@@ -97,7 +121,7 @@ class Catalogue:
         return Clip(row.media, row.bytes, bytes(row.sha256), row.received_at is not None)
 
     def receive(self, vehicle: str, outbox: bytes, sequence: int, object_key: str) -> None:
-        """Note that a clip is here; committed on return. The first time counts."""
+        """Note that a clip is here, and that it is to be analysed; committed on return. The first time counts."""
         with self._single.connect() as connection:
             connection.execute(_RECEIVE, {**_place(vehicle, outbox, sequence), "key": object_key})
 

@@ -4,6 +4,8 @@
     └── CloudError
         ├── DatabaseError         PostgreSQL can't be started, reached or migrated
         ├── ObjectError           clips can't be kept where they should be
+        ├── ModelError            an encoder or analysis model is missing, broken or of another space
+        ├── QueryError            a query that can't be understood
         ├── IdentityError         a certificate, key or token is missing, malformed or not what it should be
         └── Refused               a call is refused; its status and message go to the caller
 
@@ -30,6 +32,14 @@ class DatabaseError(CloudError):
 
 class ObjectError(CloudError):
     """Clips can't be kept where they should be."""
+
+
+class ModelError(CloudError):
+    """An encoder or analysis model is missing, broken or of another space."""
+
+
+class QueryError(CloudError):
+    """A query that can't be understood."""
 
 
 class IdentityError(CloudError):

@@ -1,0 +1,1 @@
+"""Queries that travel to the vehicles: signed probes, and what comes back."""

@@ -1,0 +1,1 @@
+"""Encoders of text, pictures, clips, sound, motion and LiDAR as one service."""

@@ -1,0 +1,87 @@
+"""What is asked of search, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cloud.search.predicate import ANY, Predicate
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    """Nearness to a vector of the shared space.
+
+    Attributes:
+        values: float32 little-endian bytes, unit length.
+        space: bundle id; rows of another are never compared with it.
+        modality: what it was made of (text, image, audio, video, motion, lidar, scene).
+        weight: its part among several; a negative one pushes away.
+        said: the text, file or scene that it came from, for people.
+    """
+
+    values: bytes
+    space: str
+    modality: str
+    weight: float = 1.0
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for.
+
+    Attributes:
+        predicate: must hold.
+        likes: rank what is left; of none the probability of the labels asked for ranks, then hardness.
+        text: as a person typed it; "" of another query.
+    """
+
+    predicate: Predicate = ANY
+    likes: tuple[Like, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A scene that was found.
+
+    Attributes:
+        scene_id: in the catalogue.
+        instant_ns: the moment inside the scene, vehicle monotonic clock.
+        score: by which answers are ordered; compares within one query alone.
+        confidence: calibrated chance that it is what was asked for, 0..1.
+        labels: of those asked for, the probability at that moment.
+        modalities: cosine of each modality's vector of that moment with the query; empty where only the vehicle told.
+    """
+
+    scene_id: int
+    vehicle: str
+    outbox: bytes
+    sequence: int
+    instant_ns: int
+    score: float
+    confidence: float
+    labels: dict[str, float] = field(default_factory=dict)
+    modalities: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A page of answers.
+
+    Attributes:
+        query: as it was understood; people edit its predicate.
+        path: how it was found: exact, filtered (exact among what the predicate leaves) or approximate.
+        matching: how many scenes the predicate leaves; None where only the nearest were looked at.
+        cursor: of the next page; "" when there is none.
+    """
+
+    query: Query
+    answers: tuple[Answer, ...]
+    path: str
+    matching: int | None
+    cursor: str
+    elapsed_ms: float
+    notes: tuple[str, ...] = ()
+    timings_ms: dict[str, Any] = field(default_factory=dict)
