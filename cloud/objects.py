@@ -7,16 +7,26 @@ all, and putting the same clip again changes nothing.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from cloud.errors import ObjectError
+
+Answer = TypeVar("Answer")
+READ_BYTES: Final = 4 << 20
+# A store at a distance is asked again within what a call may take (Limits.call_s); then the caller is told.
+RETRY_S: Final = 12.0
+CONNECT_S: Final = 4.0
+SILENCE_S: Final = 8.0
 
 
 def clip_key(vehicle: str, outbox: bytes, sequence: int) -> str:
@@ -45,7 +55,7 @@ class Objects:
         self._store: ObjectStore
         try:
             if "://" in place:
-                self._store = from_url(place)
+                self._store = _from_url(place)
             else:
                 self._folder = Path(place).resolve()
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,13 +72,7 @@ class Objects:
         Raises:
             ObjectError: the store refused.
         """
-        try:
-            if self._folder is None:
-                obstore.put(self._store, key, path)
-            else:
-                _put_locally(self._folder / key, path)
-        except (BaseError, OSError) as error:
-            raise ObjectError(f"{key}: could not be kept: {_line(error)}") from None
+        self._tried(lambda: self._put(key, path), key, "could not be kept")
 
     def get(self, key: str) -> bytes:
         """An object's content.
@@ -76,10 +80,90 @@ class Objects:
         Raises:
             ObjectError: there is none, or it can't be read.
         """
+        return self._tried(lambda: bytes(obstore.get(self._store, key).bytes()), key, "could not be read")
+
+    def size(self, key: str) -> int:
+        """An object's size, bytes.
+
+        Raises:
+            ObjectError: there is none, or the store can't be asked.
+        """
+        return self._tried(lambda: int(obstore.head(self._store, key)["size"]), key, "could not be read")
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """Bytes `start` to `end` (not included) of an object; fewer where it ends before.
+
+        Raises:
+            ObjectError: there is none, it has no byte at `start`, or it can't be read.
+        """
+        if not 0 <= start < end:
+            raise ObjectError(f"{key}: expected a range of at least one byte, got {start} to {end}")
+        return self._tried(
+            lambda: bytes(obstore.get_range(self._store, key, start=start, end=end)), key, "could not be read"
+        )
+
+    def download(self, key: str, path: Path) -> int:
+        """Copy an object into a file, which appears whole or not at all; holds a few MiB of it in memory.
+
+        Returns:
+            Its size, bytes.
+
+        Raises:
+            ObjectError: there is none, it can't be read, or the file can't be written.
+        """
+        return self._tried(lambda: _download(self._store, key, path), key, "could not be read")
+
+    def delete(self, key: str) -> None:
+        """Let go of an object; none is fine.
+
+        Raises:
+            ObjectError: the store refused.
+        """
+        self._tried(lambda: _delete(self._store, key), key, "could not be deleted")
+
+    def _put(self, key: str, path: Path) -> None:
+        if self._folder is None:
+            obstore.put(self._store, key, path)
+        else:
+            _put_locally(self._folder / key, path)
+
+    def _tried(self, work: Callable[[], Answer], key: str, failed: str) -> Answer:
         try:
-            return bytes(obstore.get(self._store, key).bytes())
-        except (BaseError, OSError) as error:
-            raise ObjectError(f"{key}: could not be read: {_line(error)}") from None
+            return work()
+        except (BaseError, OSError, ValueError) as error:
+            raise ObjectError(f"{key}: {failed}: {_line(error)}") from None
+
+
+def _from_url(url: str) -> ObjectStore:
+    if url.partition("://")[0] in ("memory", "file"):
+        return from_url(url)
+    client: Any = {
+        "connect_timeout": datetime.timedelta(seconds=CONNECT_S),
+        "read_timeout": datetime.timedelta(seconds=SILENCE_S),
+    }
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", os.environ.get("AWS_ENDPOINT", ""))
+    if endpoint.startswith("http://"):  # somebody chose a store without TLS, such as one on this machine
+        client["allow_http"] = True
+    retry: Any = {"retry_timeout": datetime.timedelta(seconds=RETRY_S), "max_retries": 5}
+    return from_url(url, client_options=client, retry_config=retry)
+
+
+def _download(store: ObjectStore, key: str, path: Path) -> int:
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    size = 0
+    try:
+        with fresh.open("xb") as file:
+            for block in obstore.get(store, key).stream(min_chunk_size=READ_BYTES):
+                size += file.write(block)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return size
+
+
+def _delete(store: ObjectStore, key: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        obstore.delete(store, key)
 
 
 def _put_locally(target: Path, path: Path) -> None:

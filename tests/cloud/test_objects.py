@@ -29,6 +29,40 @@ def test_a_clip_comes_back_as_it_was_put_however_often(objects: Objects, tmp_pat
         assert objects.get(KEY) == clip.read_bytes()
 
 
+def test_a_part_of_a_clip_can_be_read_alone(objects: Objects, tmp_path: Path) -> None:
+    clip = tmp_path / "clip"
+    clip.write_bytes(bytes(range(256)) * 100)
+    objects.put(KEY, clip)
+    assert objects.size(KEY) == 25_600
+    assert objects.get_range(KEY, 255, 259) == bytes([255, 0, 1, 2])
+    assert objects.get_range(KEY, 25_598, 99_999) == bytes([254, 255])
+    for start, end in ((5, 5), (-1, 3), (25_600, 25_601)):
+        with pytest.raises(ObjectError) as error:
+            objects.get_range(KEY, start, end)
+        assert "\n" not in str(error.value)
+
+
+def test_a_clip_is_copied_into_a_file_whole_or_not_at_all(objects: Objects, tmp_path: Path) -> None:
+    clip, copy = tmp_path / "clip", tmp_path / "copies" / "clip"
+    copy.parent.mkdir()
+    clip.write_bytes(os.urandom(9_000_000))
+    objects.put(KEY, clip)
+    assert objects.download(KEY, copy) == 9_000_000 and copy.read_bytes() == clip.read_bytes()
+    with pytest.raises(ObjectError):
+        objects.download(clip_key("car", bytes(16), 8), copy.with_name("none"))
+    assert [path.name for path in copy.parent.iterdir()] == ["clip"]
+
+
+def test_an_object_that_is_deleted_is_gone_however_often(objects: Objects, tmp_path: Path) -> None:
+    clip = tmp_path / "clip"
+    clip.write_bytes(b"clip")
+    objects.put(KEY, clip)
+    for _ in range(2):
+        objects.delete(KEY)
+    with pytest.raises(ObjectError):
+        objects.size(KEY)
+
+
 def test_a_put_leaves_nothing_but_the_object(tmp_path: Path) -> None:
     clip = tmp_path / "clip"
     clip.write_bytes(b"clip")
