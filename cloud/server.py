@@ -10,7 +10,6 @@ import fcntl
 import logging
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -30,6 +29,7 @@ from cloud.errors import CloudError
 from cloud.ingest import Ingest
 from cloud.limits import Limits
 from cloud.objects import Objects
+from cloud.settings import Settings as Settings
 from cloud.staging import Staging
 from roadfuse.v1 import ingest_pb2, ingest_pb2_grpc
 
@@ -41,28 +41,6 @@ DRAIN_S: Final = 10.0
 WATCH_S: Final = 2.0
 # An enrolment is a request of 16 KiB and a token.
 ENROLMENT_MESSAGE_BYTES: Final = 64 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Where the server keeps things and where it listens.
-
-    Attributes:
-        data: its folder: `ca/`, `staging/`, and by default `postgres/` and `objects/`.
-        database: URL of a PostgreSQL; None: embedded.
-        objects: folder or URL; None: `objects/` within `data`.
-        host: address to listen at.
-        port: of Ingest; 0 takes a free one.
-        enrol_port: of Enrolment; 0 takes a free one.
-    """
-
-    data: Path
-    database: str | None = None
-    objects: str | None = None
-    host: str = "127.0.0.1"
-    port: int = 7443
-    enrol_port: int = 7444
-    limits: Limits = field(default_factory=Limits)
 
 
 def serve(settings: Settings, tell: Callable[[str], None]) -> None:
@@ -80,7 +58,7 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
     key_pair = [(server_key, server_certificate)]
     with (settings.data / "server.lock").open("a") as lock:
         _take(lock, settings.data)
-        objects = Objects(settings.objects or str(settings.data / "objects"))
+        objects = Objects(settings.objects_place)
         staging = Staging(settings.data / "staging", settings.limits)
         with opened(settings.data, settings.database) as engine:
             asyncio.run(_serve(settings, authority, key_pair, engine, objects, staging, tell))
