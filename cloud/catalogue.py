@@ -97,7 +97,8 @@ class Catalogue:
         """Take a report; committed on return.
 
         Returns:
-            Sequences whose clips are wanted, and sequences whose clips are gone now.
+            Sequences whose clips are wanted, and sequences of which nothing that is staged counts: their clips are
+            gone, or others.
 
         Raises:
             Refused: nothing of the report was taken.
@@ -168,7 +169,7 @@ class Catalogue:
 
 
 def _tell(connection: Connection, vehicle: str, told: Told) -> list[int]:
-    """Add scenes that are new, join those that are not; gives those whose clips went by it."""
+    """Add scenes that are new, join those that are not; gives those whose clips went by it, or are others now."""
     if not told.scenes:
         return []
     place = {"vehicle": vehicle, "outbox": told.outbox}
@@ -176,7 +177,7 @@ def _tell(connection: Connection, vehicle: str, told: Told) -> list[int]:
     added = connection.execute(insert(SCENES).on_conflict_do_nothing().returning(SCENES.c.sequence), rows)
     known = told.scenes.keys() - set(added.scalars())
     changes = {
-        row["sequence"]: joined(row["sequence"], row, told.scenes[row["sequence"]])
+        row["sequence"]: joined(row["sequence"], row, told.scenes[row["sequence"]], told.former[row["sequence"]])
         for row in _stored(connection, vehicle, told.outbox, known)
     }
     return _change(connection, vehicle, told.outbox, changes)
@@ -211,7 +212,7 @@ def _change(connection: Connection, vehicle: str, outbox: bytes, changes: dict[i
         if values:
             place = _place(vehicle, outbox, sequence)
             connection.execute(update(SCENES).where(_IS_SCENE).values(**values), place)
-    return [sequence for sequence, values in changes.items() if "media" in values]
+    return [sequence for sequence, values in changes.items() if "media" in values or "sha256" in values]
 
 
 def _wanted(connection: Connection, vehicle: str, outbox: bytes) -> list[int]:

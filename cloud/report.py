@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc
 
 from cloud.errors import Refused
 from cloud.limits import Limits
-from roadfuse.v1 import ingest_pb2
+from roadfuse.v1 import decision_pb2, ingest_pb2
 
 HELD: Final = int(ingest_pb2.MEDIA_STATE_HELD)
 EVICTED: Final = int(ingest_pb2.MEDIA_STATE_EVICTED)
@@ -24,6 +24,14 @@ LOST: Final = int(ingest_pb2.MEDIA_STATE_LOST)
 OUTBOX_BYTES: Final = 16
 SHA256_BYTES: Final = 32
 MAX_INTEGER: Final = (1 << 63) - 1
+# A clip is made anew when it is redacted, and again by a better redaction before it went up.
+MAX_FORMER: Final = 8
+# What one report may say of campaigns: as many scenes, each for a few of them.
+MAX_CHOICES: Final = 4_000
+MAX_MATCHES: Final = 64
+MAX_ANSWERS: Final = 1_000
+CAMPAIGN_CHARACTERS: Final = 64
+ANSWERS: Final = ("kept", "gone")
 # Of the scene itself; media, reason, bytes and sha256 are of its clip.
 CONTENT: Final = (
     "first_ns",
@@ -52,12 +60,20 @@ class Told:
     Attributes:
         scenes: by sequence, each with the columns of `cloud.tables.SCENES` that a vehicle tells.
         evictions: by sequence, `media` and `reason`.
+        former: by sequence, digests that the clip had before it was made anew.
+        choices: (campaign, sequence, score), also of scenes told of before; campaigns that may not exist.
+        answers: to asks, by their id.
+        probes_digest: of the offer that the vehicle has.
     """
 
     outbox: bytes
     last_sequence: int
     scenes: dict[int, dict[str, Any]]
     evictions: dict[int, dict[str, Any]]
+    former: dict[int, list[bytes]] = field(default_factory=dict)
+    choices: list[tuple[str, int, float]] = field(default_factory=list)
+    answers: dict[int, str] = field(default_factory=dict)
+    probes_digest: bytes = b""
 
 
 def checked(request: ingest_pb2.ReportRequest, limits: Limits) -> Told:
@@ -71,13 +87,17 @@ def checked(request: ingest_pb2.ReportRequest, limits: Limits) -> Told:
     _expect(count <= limits.report_evictions, f"at most {limits.report_evictions} evictions", count)
     outbox = checked_outbox(request.outbox)
     _expect(request.last_sequence <= MAX_INTEGER, "last_sequence below 2^63", request.last_sequence)
-    told = Told(outbox, request.last_sequence, {}, {})
+    _expect(len(request.choices) <= MAX_CHOICES, f"at most {MAX_CHOICES} choices", len(request.choices))
+    _expect(len(request.answers) <= MAX_ANSWERS, f"at most {MAX_ANSWERS} answers", len(request.answers))
+    told = Told(outbox, request.last_sequence, {}, {}, probes_digest=request.probes_digest)
     for summary in request.scenes:
         row = _scene(summary, limits)
         sequence = checked_sequence(summary.sequence)
         _expect(sequence <= request.last_sequence, f"scenes up to last_sequence {request.last_sequence}", sequence)
+        told.choices.extend(_match(f"scene {sequence}", match, sequence) for match in summary.campaigns)
         earlier = told.scenes.setdefault(sequence, row)
-        earlier.update(joined(sequence, earlier, row))
+        told.former[sequence] = _former(f"scene {sequence}", summary)
+        earlier.update(joined(sequence, earlier, row, told.former[sequence]))
     for eviction in request.evictions:
         sequence = checked_sequence(eviction.sequence)
         where = f"eviction of scene {sequence}"
@@ -85,6 +105,12 @@ def checked(request: ingest_pb2.ReportRequest, limits: Limits) -> Told:
         _expect(eviction.media in (EVICTED, LOST), f"{where}: media EVICTED or LOST", eviction.media)
         reason = _text(f"{where}: reason", eviction.reason, limits.reason_characters)
         told.evictions.setdefault(sequence, {"media": int(eviction.media), "reason": reason})
+    for choice in request.choices:
+        told.choices.append(_match(f"choice of scene {choice.sequence}", choice, checked_sequence(choice.sequence)))
+    for answer in request.answers:
+        _expect(answer.answer in ANSWERS, f"an answer of {', '.join(ANSWERS)}", answer.answer[:40])
+        if answer.id.isascii() and answer.id.isdecimal() and len(answer.id) < 19:  # others did not come from here
+            told.answers[int(answer.id)] = answer.answer
     return told
 
 
@@ -100,19 +126,26 @@ def checked_sequence(sequence: int) -> int:
     return sequence
 
 
-def joined(sequence: int, stored: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+def joined(
+    sequence: int, stored: Mapping[str, Any], told: Mapping[str, Any], former: Sequence[bytes] = ()
+) -> dict[str, Any]:
     """What changes in `stored` by what is told again.
 
+    Args:
+        former: digests that the clip had before it was made anew, as the vehicle says.
+
     Raises:
-        Refused: ALREADY_EXISTS; the scene was told of with other content.
+        Refused: ALREADY_EXISTS; the scene was told of with other content. A clip that has not come yet may have been
+            made anew, if the vehicle names the digest that it had.
     """
     differing = next((name for name in CONTENT if stored[name] != told[name]), None)
-    if differing is None and stored["sha256"] and told["sha256"]:
+    is_anew = stored["sha256"] in former and stored.get("received_at") is None
+    if differing is None and stored["sha256"] and told["sha256"] and not is_anew:
         differing = next((name for name in ("bytes", "sha256") if stored[name] != told[name]), None)
     if differing is not None:
         raise Refused(grpc.StatusCode.ALREADY_EXISTS, f"scene {sequence} was told of before with another {differing}")
     changes = gone(stored, told)
-    if told["sha256"] and not stored["sha256"]:
+    if told["sha256"] and (is_anew or not stored["sha256"]):
         changes |= {"bytes": told["bytes"], "sha256": told["sha256"]}
     return changes
 
@@ -132,6 +165,8 @@ def _scene(summary: ingest_pb2.SceneSummary, limits: Limits) -> dict[str, Any]:
     _expect(0 <= summary.lane_probability <= 1, f"{where}: lane_probability 0..1", summary.lane_probability)
     count = len(summary.scores) + len(summary.scene_tags) + len(summary.sound_events)
     _expect(count <= limits.tags, f"{where}: at most {limits.tags} scores and tags", count)
+    matches = len(summary.campaigns)
+    _expect(matches <= MAX_MATCHES, f"{where}: at most {MAX_MATCHES} campaigns", matches)
     _expect(
         len(summary.embedding) <= limits.embedding_bytes,
         f"{where}: an embedding of at most {limits.embedding_bytes} bytes",
@@ -178,6 +213,13 @@ def _clip(where: str, summary: ingest_pb2.SceneSummary, limits: Limits) -> dict[
     return {"media": int(summary.media), "reason": reason, "bytes": size, "sha256": summary.sha256}
 
 
+def _former(where: str, summary: ingest_pb2.SceneSummary) -> list[bytes]:
+    former = list(summary.former_sha256)
+    _expect(len(former) <= MAX_FORMER, f"{where}: at most {MAX_FORMER} former digests", len(former))
+    _expect(all(len(one) == SHA256_BYTES for one in former), f"{where}: former digests of {SHA256_BYTES} bytes", former)
+    return former
+
+
 def _tags(where: str, tags: Any, limits: Limits) -> list[dict[str, Any]]:
     return [
         {
@@ -186,6 +228,12 @@ def _tags(where: str, tags: Any, limits: Limits) -> list[dict[str, Any]]:
         }
         for tag in tags
     ]
+
+
+def _match(where: str, match: ingest_pb2.Choice | decision_pb2.CampaignMatch, sequence: int) -> tuple[str, int, float]:
+    score = match.score
+    _expect(-1.001 <= score <= 1.001, f"{where}: a campaign's score within +-1", score)  # of signed bytes: about 1
+    return _text(f"{where}: a campaign", match.campaign, CAMPAIGN_CHARACTERS), sequence, score
 
 
 def _instant(where: str, summary: ingest_pb2.SceneSummary) -> datetime.datetime | None:

@@ -13,11 +13,12 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
 
 import grpc
 
-from edge.errors import UplinkError
+from edge.errors import RoadfuseError, UplinkError
 from edge.uplink.outbox import Held, Outbox, digest
 from edge.uplink.pace import Backoff, Bucket, Link
 from roadfuse.v1 import ingest_pb2 as wire
@@ -50,6 +51,10 @@ class Traffic:
     failures: int = 0
 
 
+def _as_it_is(clip: Path) -> Path:
+    return clip
+
+
 class Uplink:
     """One outbox and one cloud.
 
@@ -58,6 +63,8 @@ class Uplink:
         clock: seconds, never going back.
         wait: sleeps so many seconds, or less when it is time to stop.
         say: takes a line about what went wrong and is tried again, or passed over.
+        prepare: takes a clip's file just before it would go up and gives the one that is to go: the same, or
+            `Outbox.anew` of it, written whole and durable (redacted). What it raises of ours keeps the clip on board.
 
     Attributes:
         traffic: since the start.
@@ -71,6 +78,7 @@ class Uplink:
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], object] = time.sleep,
         say: Callable[[str], object] = print,
+        prepare: Callable[[Path], Path] = _as_it_is,
     ) -> None:
         self.traffic = Traffic()
         self._outbox = outbox
@@ -78,6 +86,8 @@ class Uplink:
         self._link = link or Link()
         self._bucket = Bucket(self._link.bytes_per_s)
         self._clock, self._wait, self._say = clock, wait, say
+        self._prepare = prepare
+        outbox.settle()
         self._refusals: dict[int, int] = {}  # by clip
         self._passed_over: set[int] = set()  # clips that the cloud refuses, until the next start
         self._unheard: set[int] = set()  # scenes that it does not want to hear of
@@ -122,7 +132,8 @@ class Uplink:
         clip = None if clips == "none" else self._outbox.next_up(self._passed_over, wanted_only=clips == "wanted")
         if clip is None:
             return told > 0
-        self._hand_up(clip)
+        if self._is_ready(clip):
+            self._hand_up(clip)
         return True
 
     def tell(self) -> int:
@@ -163,6 +174,20 @@ class Uplink:
         with _refusals():
             account: wire.AccountResponse = self._stub.Account(wire.AccountRequest(), timeout=_CALL_S)
         return account
+
+    def _is_ready(self, clip: Held) -> bool:
+        """Whether the clip may go as the cloud was told of it; else it was made anew, or stays on board."""
+        try:
+            path = self._prepare(clip.path)
+            if path == clip.path:
+                return True
+            self._outbox.replace(clip.sequence, *digest(path))
+        except FileNotFoundError:
+            self._outbox.lose(clip.sequence, "file is missing")  # does nothing where it was evicted meanwhile
+        except RoadfuseError as error:
+            self._passed_over.add(clip.sequence)
+            self._say(f"scene {clip.sequence} stays on board: {error}")
+        return False
 
     def _hand_up(self, clip: Held) -> None:
         try:

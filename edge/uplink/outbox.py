@@ -16,7 +16,7 @@ import hashlib
 import os
 import sqlite3
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from edge.errors import OutboxError
 from roadfuse.v1.ingest_pb2 import Eviction, MediaState, SceneSummary
 
 NAME: Final = "outbox.sqlite"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _BALLAST: Final = "outbox.ballast"  # let go of when the disk is full, so that what went can still be written down
 _BALLAST_BYTES: Final = 2 << 20
 _BUSY_S: Final = 30.0
@@ -48,6 +48,42 @@ CREATE TABLE scene (
 CREATE INDEX to_tell ON scene (sequence) WHERE told <> state AND state <> 'writing' AND state <> 'delivered';
 CREATE INDEX held ON scene (wanted DESC, lane DESC, worth DESC) WHERE state = 'held';
 """
+# What an outbox of the version before lacks.
+_SINCE_1: Final = """
+ALTER TABLE scene ADD COLUMN former BLOB NOT NULL DEFAULT x'';  -- digests that its clip had, 32 bytes each
+ALTER TABLE scene ADD COLUMN boost REAL NOT NULL DEFAULT 0;     -- weight of the campaign that it goes up for; 0: none
+CREATE TABLE probe (
+    campaign TEXT PRIMARY KEY,
+    revision INTEGER NOT NULL,          -- an older word than this is void
+    stopped INTEGER NOT NULL,
+    offered INTEGER NOT NULL,           -- in the last offer
+    expires_ns INTEGER NOT NULL,
+    probe BLOB NOT NULL                 -- roadfuse.v1.Probe, whose signature was checked
+) WITHOUT ROWID;
+CREATE TABLE choice (                   -- what goes up, or went, on a campaign's bytes
+    campaign TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    score REAL NOT NULL,
+    told INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (campaign, sequence)
+) WITHOUT ROWID;
+CREATE INDEX choice_of ON choice (sequence);
+CREATE TABLE ask (
+    id TEXT PRIMARY KEY,
+    first_ns INTEGER NOT NULL,
+    last_ns INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    sequence INTEGER NOT NULL DEFAULT 0,  -- of the scene that answers it
+    answer TEXT NOT NULL DEFAULT '',      -- kept, gone; '' while nobody looked
+    told INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+"""
+_MOST_FORMER: Final = 8
+_DIGEST_BYTES: Final = 32
+# A scene that goes up for a campaign is worth so many times more, times the campaign's weight: an easy one is worth a
+# thirtieth of a hard one, and should come before it.
+_BOOST: Final = 30.0
+_WORTH_A_BYTE: Final = f"worth * (1 + {_BOOST} * boost) / max(bytes, 1)"
 _MEDIA: Final = {
     "held": MediaState.MEDIA_STATE_HELD,
     "evicted": MediaState.MEDIA_STATE_EVICTED,
@@ -108,10 +144,12 @@ class Outbox:
             self._db = sqlite3.connect(folder / NAME, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")  # NORMAL loses commits in a power cut
-            with self._transaction():
+            with self.transaction():
                 version = self._one("PRAGMA user_version")
                 if not version and not self._one("SELECT count(*) FROM sqlite_master"):
                     self._create()
+                elif version == 1:
+                    self._make(_SINCE_1)
                 elif version != _VERSION:
                     raise OutboxError(f"{folder / NAME}: expected an outbox of version {_VERSION}, got {version}")
             self.id = bytes(self._one("SELECT value FROM fact WHERE name = 'id'"))
@@ -132,6 +170,14 @@ class Outbox:
         """Where the clip of a number is, or will be."""
         return self.folder / f"scene-{sequence:06d}.mcap"
 
+    def anew(self, sequence: int) -> Path:
+        """Where a clip that is made anew (redacted) is written, whole and durable, before `replace`."""
+        return self.folder / f"scene-{sequence:06d}.anew"
+
+    def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        """A statement; within `transaction` where it writes."""
+        return self._db.execute(statement, values)
+
     # What the recorder does.
 
     def give(self, summary: SceneSummary, worth: float) -> tuple[int, float]:
@@ -140,7 +186,7 @@ class Outbox:
         Durable when this returns, and told of even if no clip ever follows.
         """
         lane = 1.0 / _LANE if _is_drawn(summary) else 0.0
-        with self._transaction():
+        with self.transaction():
             row = self._db.execute(
                 "INSERT INTO scene (state, summary, worth, lane) VALUES ('writing', ?, ?, ?)",
                 (summary.SerializeToString(deterministic=True), worth, lane),
@@ -166,12 +212,11 @@ class Outbox:
     def make_room(self, size_bytes: int = 0) -> list[int]:
         """Evicts clips, those worth least first, until so many more bytes fit; the numbers of those that went.
 
-        What the cloud asked for, and what was drawn by chance, goes last.
+        What the cloud asked for, and what was drawn by chance, goes last; what campaigns chose is worth more.
         """
         gone = []
         rows = self._db.execute(
-            "SELECT sequence, bytes FROM scene WHERE state = 'held' "
-            "ORDER BY wanted, lane, worth / max(bytes, 1), sequence"
+            f"SELECT sequence, bytes FROM scene WHERE state = 'held' ORDER BY wanted, lane, {_WORTH_A_BYTE}, sequence"
         ).fetchall()
         held = sum(size for _, size in rows)
         for sequence, size in rows:
@@ -208,7 +253,7 @@ class Outbox:
         for path in sorted(self.folder.glob("scene-*.mcap")):
             number = path.stem.removeprefix("scene-")
             if number.isdecimal() and int(number) not in known and path == self.path(int(number)):
-                with self._transaction():
+                with self.transaction():
                     self._db.execute(
                         "INSERT INTO scene (sequence, state, summary) VALUES (?, 'writing', x'')", (int(number),)
                     )
@@ -220,18 +265,19 @@ class Outbox:
     def to_tell(self, most: int) -> tuple[list[SceneSummary], list[Eviction]]:
         """Scenes that the cloud does not know, and those it knows whose clip went since; by number."""
         rows = self._db.execute(
-            "SELECT sequence, summary, state, told, reason, bytes, sha256, lane FROM scene "
+            "SELECT sequence, summary, state, told, reason, bytes, sha256, lane, former FROM scene "
             "WHERE told <> state AND state <> 'writing' AND state <> 'delivered' ORDER BY sequence LIMIT ?",
             (most,),
         )
         scenes, evictions = [], []
-        for sequence, raw, state, told, reason, size, sha256, lane in rows:
+        for sequence, raw, state, told, reason, size, sha256, lane, former in rows:
             if told:
                 evictions.append(Eviction(sequence=sequence, media=_MEDIA[state], reason=reason))
                 continue
             summary = SceneSummary.FromString(raw)
             summary.sequence, summary.media, summary.reason = sequence, _MEDIA[state], reason
             summary.bytes, summary.sha256, summary.lane_probability = size, sha256, lane
+            summary.former_sha256.extend(_digests(former))
             scenes.append(summary)
         return scenes, evictions
 
@@ -242,11 +288,58 @@ class Outbox:
     def told(self, told: Iterable[SceneSummary | Eviction], wanted: Iterable[int]) -> None:
         """The cloud has committed these as they were, and asks for some clips first."""
         states = {media: state for state, media in _MEDIA.items()}
-        with self._transaction():
-            self._db.executemany(
-                "UPDATE scene SET told = ? WHERE sequence = ?", [(states[one.media], one.sequence) for one in told]
-            )
+        with self.transaction():
+            for one in told:
+                # A clip that was made anew meanwhile is to be told of again.
+                sha256 = one.sha256 if isinstance(one, SceneSummary) else None
+                self._db.execute(
+                    "UPDATE scene SET told = ?1 WHERE sequence = ?2 AND coalesce(?3, sha256) = sha256",
+                    (states[one.media], one.sequence, sha256),
+                )
             self._db.executemany("UPDATE scene SET wanted = 1 WHERE sequence = ?", [(number,) for number in wanted])
+
+    def replace(self, sequence: int, sha256: bytes, size_bytes: int) -> bool:
+        """The clip was made anew at `anew(sequence)`, durable: it takes the place of the one that is held.
+
+        The cloud is told of its digest before any of it goes up, even if it was told of another before. The digest
+        is durable before the file is in its place; `settle` ends what a kill in between left.
+
+        Returns:
+            False where the clip is not held any more; the new one is gone then.
+
+        Raises:
+            ValueError: no digest, or an empty clip.
+        """
+        if len(sha256) != _DIGEST_BYTES or size_bytes < 1:
+            raise ValueError(f"expected a SHA-256 and a clip, got {len(sha256)} bytes and {size_bytes}")
+        with self.transaction():
+            row = self._db.execute(
+                "SELECT former, sha256 FROM scene WHERE sequence = ? AND state = 'held'", (sequence,)
+            ).fetchone()
+            if row is not None:
+                former = [*_digests(row[0]), bytes(row[1])][-_MOST_FORMER:]
+                self._db.execute(
+                    "UPDATE scene SET sha256 = ?, bytes = ?, former = ?, told = '' WHERE sequence = ?",
+                    (sha256, size_bytes, b"".join(one for one in former if one != sha256), sequence),
+                )
+        if row is None:
+            self.anew(sequence).unlink(missing_ok=True)
+            return False
+        self._put_in_place(sequence)
+        return True
+
+    def settle(self) -> None:
+        """Ends what `replace` left half done; for the process that calls it, before it does."""
+        for path in self.folder.glob("scene-*.anew"):
+            number = path.stem.removeprefix("scene-")
+            row = self._db.execute(
+                "SELECT sha256 FROM scene WHERE sequence = ? AND state = 'held'",
+                (int(number) if number.isdecimal() else 0,),
+            ).fetchone()
+            if row is not None and digest(path)[0] == bytes(row[0]):
+                self._put_in_place(int(number))
+            else:
+                path.unlink(missing_ok=True)
 
     def next_up(self, passed_over: Collection[int] = (), *, wanted_only: bool = False) -> Held | None:
         """The clip that goes up next, of those that the cloud was told of; None when there is none.
@@ -255,11 +348,12 @@ class Outbox:
 
         Args:
             passed_over: numbers that are not asked for now.
-            wanted_only: those alone that the cloud asked for.
+            wanted_only: those alone that the cloud asked for, by number or by a campaign.
         """
         rows = self._db.execute(
-            "SELECT sequence, bytes, sha256 FROM scene WHERE state = 'held' AND told = 'held' AND wanted >= ? "
-            "ORDER BY wanted DESC, lane DESC, worth / max(bytes, 1) DESC, sequence LIMIT ?",
+            "SELECT sequence, bytes, sha256 FROM scene "
+            "WHERE state = 'held' AND told = 'held' AND (wanted >= ?1 OR boost > 0) "
+            f"ORDER BY wanted DESC, lane DESC, {_WORTH_A_BYTE} DESC, sequence LIMIT ?2",
             (int(wanted_only), len(passed_over) + 1),
         ).fetchall()
         for sequence, size, sha256 in rows:
@@ -272,6 +366,14 @@ class Outbox:
         self._change(sequence, ("held", "evicted", "lost"), "delivered", "")
         self.path(sequence).unlink(missing_ok=True)
 
+    def _put_in_place(self, sequence: int) -> None:
+        self.anew(sequence).replace(self.path(sequence))
+        handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
     def account(self) -> Account:
         """What became of all scenes."""
         counts = dict(self._db.execute("SELECT state, count(*) FROM scene GROUP BY state").fetchall())
@@ -283,10 +385,14 @@ class Outbox:
         return Account(int(given), writing, held, delivered, evicted, lost, int(held_bytes))
 
     def _create(self) -> None:
-        for statement in _SCHEMA.split(";\n"):
+        self._make(_SCHEMA)
+        self._make(_SINCE_1)
+        self._db.execute("INSERT INTO fact VALUES ('id', ?)", (uuid.uuid4().bytes,))
+
+    def _make(self, schema: str) -> None:
+        for statement in "\n".join(line.partition("--")[0] for line in schema.splitlines()).split(";"):
             if statement.strip():
                 self._db.execute(statement)
-        self._db.execute("INSERT INTO fact VALUES ('id', ?)", (uuid.uuid4().bytes,))
         self._db.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _change(
@@ -300,7 +406,7 @@ class Outbox:
     ) -> None:
         """One scene's state; does nothing where it is no longer in one of `before`: the other process was faster."""
         marks = ", ".join("?" * len(before))
-        with self._transaction():
+        with self.transaction():
             self._db.execute(
                 f"UPDATE scene SET state = ?, reason = ? WHERE sequence = ? AND state IN ({marks})",
                 (state, reason, sequence, *before),
@@ -309,7 +415,7 @@ class Outbox:
                 self._db.execute("UPDATE scene SET bytes = ?, sha256 = ? WHERE sequence = ?", (size, sha256, sequence))
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """All or nothing, durable at its end; on a full disk the ballast makes room once."""
         try:
             self._begin()
@@ -357,6 +463,10 @@ def _digest(file: Any) -> bytes:
     while block := file.read(1 << 20):
         found.update(block)
     return found.digest()
+
+
+def _digests(joined: bytes) -> list[bytes]:
+    return [bytes(joined[at : at + _DIGEST_BYTES]) for at in range(0, len(joined), _DIGEST_BYTES)]
 
 
 def _is_drawn(summary: SceneSummary) -> bool:

@@ -136,3 +136,14 @@ def test_an_evicted_scene_may_be_told_of_with_or_without_its_clips_digest() -> N
     assert (told["media"], told["sha256"]) == (EVICTED, ONE.sha256)
     told = checked(request(summary(1), summary(1, ONE, media=HELD, reason="")), LIMITS).scenes[1]
     assert (told["media"], told["sha256"]) == (EVICTED, ONE.sha256)
+
+
+def test_a_clip_that_was_made_anew_takes_the_place_of_one_that_did_not_come() -> None:
+    anew = clip(1, 50)
+    old, new = (checked(of_clip, LIMITS).scenes[1] for of_clip in (of(), request(summary(1, anew))))
+    assert joined(1, old, new, [ONE.sha256]) == {"bytes": 50, "sha256": anew.sha256}
+    assert joined(1, new, new, [ONE.sha256]) == {}
+    with pytest.raises(Refused, match="with another"):
+        joined(1, old | {"received_at": 1}, new, [ONE.sha256])
+    with pytest.raises(Refused, match="with another"):
+        joined(1, old, new, [bytes(32)])

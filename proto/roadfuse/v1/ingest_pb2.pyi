@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from roadfuse.v1 import campaign_pb2 as _campaign_pb2
 from roadfuse.v1 import decision_pb2 as _decision_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -23,7 +24,7 @@ MEDIA_STATE_EVICTED: MediaState
 MEDIA_STATE_LOST: MediaState
 
 class SceneSummary(_message.Message):
-    __slots__ = ("sequence", "first_ns", "last_ns", "peak_ns", "recorded_at", "hardness", "scores", "scene_tags", "sound_events", "embedding", "embedding_scale", "bundle_id", "media", "reason", "bytes", "sha256", "lane_probability", "latitude_deg", "longitude_deg")
+    __slots__ = ("sequence", "first_ns", "last_ns", "peak_ns", "recorded_at", "hardness", "scores", "scene_tags", "sound_events", "embedding", "embedding_scale", "bundle_id", "media", "reason", "bytes", "sha256", "lane_probability", "latitude_deg", "longitude_deg", "former_sha256", "campaigns")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     FIRST_NS_FIELD_NUMBER: _ClassVar[int]
     LAST_NS_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +44,8 @@ class SceneSummary(_message.Message):
     LANE_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     LATITUDE_DEG_FIELD_NUMBER: _ClassVar[int]
     LONGITUDE_DEG_FIELD_NUMBER: _ClassVar[int]
+    FORMER_SHA256_FIELD_NUMBER: _ClassVar[int]
+    CAMPAIGNS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     first_ns: int
     last_ns: int
@@ -62,7 +65,9 @@ class SceneSummary(_message.Message):
     lane_probability: float
     latitude_deg: float
     longitude_deg: float
-    def __init__(self, sequence: _Optional[int] = ..., first_ns: _Optional[int] = ..., last_ns: _Optional[int] = ..., peak_ns: _Optional[int] = ..., recorded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., hardness: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[_decision_pb2.Score, _Mapping]]] = ..., scene_tags: _Optional[_Iterable[_Union[_decision_pb2.Tag, _Mapping]]] = ..., sound_events: _Optional[_Iterable[_Union[_decision_pb2.Tag, _Mapping]]] = ..., embedding: _Optional[bytes] = ..., embedding_scale: _Optional[float] = ..., bundle_id: _Optional[str] = ..., media: _Optional[_Union[MediaState, str]] = ..., reason: _Optional[str] = ..., bytes: _Optional[int] = ..., sha256: _Optional[bytes] = ..., lane_probability: _Optional[float] = ..., latitude_deg: _Optional[float] = ..., longitude_deg: _Optional[float] = ...) -> None: ...
+    former_sha256: _containers.RepeatedScalarFieldContainer[bytes]
+    campaigns: _containers.RepeatedCompositeFieldContainer[_decision_pb2.CampaignMatch]
+    def __init__(self, sequence: _Optional[int] = ..., first_ns: _Optional[int] = ..., last_ns: _Optional[int] = ..., peak_ns: _Optional[int] = ..., recorded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., hardness: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[_decision_pb2.Score, _Mapping]]] = ..., scene_tags: _Optional[_Iterable[_Union[_decision_pb2.Tag, _Mapping]]] = ..., sound_events: _Optional[_Iterable[_Union[_decision_pb2.Tag, _Mapping]]] = ..., embedding: _Optional[bytes] = ..., embedding_scale: _Optional[float] = ..., bundle_id: _Optional[str] = ..., media: _Optional[_Union[MediaState, str]] = ..., reason: _Optional[str] = ..., bytes: _Optional[int] = ..., sha256: _Optional[bytes] = ..., lane_probability: _Optional[float] = ..., latitude_deg: _Optional[float] = ..., longitude_deg: _Optional[float] = ..., former_sha256: _Optional[_Iterable[bytes]] = ..., campaigns: _Optional[_Iterable[_Union[_decision_pb2.CampaignMatch, _Mapping]]] = ...) -> None: ...
 
 class Eviction(_message.Message):
     __slots__ = ("sequence", "media", "reason")
@@ -74,23 +79,45 @@ class Eviction(_message.Message):
     reason: str
     def __init__(self, sequence: _Optional[int] = ..., media: _Optional[_Union[MediaState, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class Choice(_message.Message):
+    __slots__ = ("campaign", "sequence", "score")
+    CAMPAIGN_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    campaign: str
+    sequence: int
+    score: float
+    def __init__(self, campaign: _Optional[str] = ..., sequence: _Optional[int] = ..., score: _Optional[float] = ...) -> None: ...
+
 class ReportRequest(_message.Message):
-    __slots__ = ("outbox", "last_sequence", "scenes", "evictions")
+    __slots__ = ("outbox", "last_sequence", "scenes", "evictions", "probes_digest", "choices", "answers")
     OUTBOX_FIELD_NUMBER: _ClassVar[int]
     LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     SCENES_FIELD_NUMBER: _ClassVar[int]
     EVICTIONS_FIELD_NUMBER: _ClassVar[int]
+    PROBES_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CHOICES_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
     outbox: bytes
     last_sequence: int
     scenes: _containers.RepeatedCompositeFieldContainer[SceneSummary]
     evictions: _containers.RepeatedCompositeFieldContainer[Eviction]
-    def __init__(self, outbox: _Optional[bytes] = ..., last_sequence: _Optional[int] = ..., scenes: _Optional[_Iterable[_Union[SceneSummary, _Mapping]]] = ..., evictions: _Optional[_Iterable[_Union[Eviction, _Mapping]]] = ...) -> None: ...
+    probes_digest: bytes
+    choices: _containers.RepeatedCompositeFieldContainer[Choice]
+    answers: _containers.RepeatedCompositeFieldContainer[_campaign_pb2.AskAnswer]
+    def __init__(self, outbox: _Optional[bytes] = ..., last_sequence: _Optional[int] = ..., scenes: _Optional[_Iterable[_Union[SceneSummary, _Mapping]]] = ..., evictions: _Optional[_Iterable[_Union[Eviction, _Mapping]]] = ..., probes_digest: _Optional[bytes] = ..., choices: _Optional[_Iterable[_Union[Choice, _Mapping]]] = ..., answers: _Optional[_Iterable[_Union[_campaign_pb2.AskAnswer, _Mapping]]] = ...) -> None: ...
 
 class ReportResponse(_message.Message):
-    __slots__ = ("wanted",)
+    __slots__ = ("wanted", "offer", "asks", "now")
     WANTED_FIELD_NUMBER: _ClassVar[int]
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    ASKS_FIELD_NUMBER: _ClassVar[int]
+    NOW_FIELD_NUMBER: _ClassVar[int]
     wanted: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, wanted: _Optional[_Iterable[int]] = ...) -> None: ...
+    offer: _campaign_pb2.ProbeOffer
+    asks: _containers.RepeatedCompositeFieldContainer[_campaign_pb2.Ask]
+    now: _timestamp_pb2.Timestamp
+    def __init__(self, wanted: _Optional[_Iterable[int]] = ..., offer: _Optional[_Union[_campaign_pb2.ProbeOffer, _Mapping]] = ..., asks: _Optional[_Iterable[_Union[_campaign_pb2.Ask, _Mapping]]] = ..., now: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class BeginRequest(_message.Message):
     __slots__ = ("outbox", "sequence", "bytes", "sha256")

@@ -250,3 +250,36 @@ def test_a_cloud_that_is_not_there_is_said_in_one_line(outbox: Outbox) -> None:
     with grpc.insecure_channel("127.0.0.1:1") as nowhere, pytest.raises(grpc.RpcError) as raised:
         Uplink(outbox, nowhere).step()
     assert "\n" not in said(raised.value) and said(raised.value).startswith("unavailable")
+
+
+def test_a_clip_goes_up_as_it_was_prepared_and_told_of_so(outbox: Outbox, cloud: Cloud, channel: grpc.Channel) -> None:
+    sequence = held(outbox, b"a face")
+
+    def prepare(clip: Path) -> Path:
+        if clip.read_bytes() == b"redacted":
+            return clip
+        anew = outbox.anew(sequence)
+        anew.write_bytes(b"redacted")
+        return anew
+
+    Uplink(outbox, channel, prepare=prepare).drain(threading.Event())
+    key = outbox.id, sequence
+    assert cloud.clips[key] == b"redacted" and cloud.scenes[key].sha256 == hashlib.sha256(b"redacted").digest()
+    assert list(cloud.scenes[key].former_sha256) == [hashlib.sha256(b"a face").digest()]
+    assert cloud.received_bytes == len(b"redacted") and outbox.account().delivered == 1
+
+
+def test_a_clip_that_cannot_be_prepared_stays_on_board_and_holds_up_no_other(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel
+) -> None:
+    bad, good = held(outbox, b"bad", 9.0), held(outbox, b"good")
+    lines: list[str] = []
+
+    def prepare(clip: Path) -> Path:
+        if clip == outbox.path(bad):
+            raise UplinkError("no detector")
+        return clip
+
+    Uplink(outbox, channel, say=lines.append, prepare=prepare).drain(threading.Event())
+    assert list(cloud.clips) == [(outbox.id, good)] and outbox.path(bad).exists()
+    assert lines == [f"scene {bad} stays on board: no detector"]

@@ -319,3 +319,58 @@ def test_whatever_happens_the_account_adds_up(
             assert account.given == len(given_)
             assert sum(account[1:6]) == account.given
             assert account.held_bytes == 10 * account.held
+
+
+def made_anew(outbox: Outbox, sequence: int, content: bytes) -> bool:
+    outbox.anew(sequence).write_bytes(content)
+    return outbox.replace(sequence, hashlib.sha256(content).digest(), len(content))
+
+
+def test_a_clip_made_anew_is_told_of_again_with_the_digests_that_it_had(tmp_path: Path) -> None:
+    with Outbox(tmp_path, ROOMY) as outbox:
+        sequence = held(outbox, b"faces")
+        (early,), _ = outbox.to_tell(10)
+        tell_all(outbox)
+        assert made_anew(outbox, sequence, b"no faces") and outbox.next_up() is None
+        outbox.told([early], [])  # an answer that was on its way tells of nothing new
+        (told,), _ = outbox.to_tell(10)
+        assert list(told.former_sha256) == [early.sha256] and told.sha256 == hashlib.sha256(b"no faces").digest()
+        tell_all(outbox)
+        up = outbox.next_up()
+        assert up is not None and up.path.read_bytes() == b"no faces" and up.sha256 == told.sha256
+
+
+def test_a_clip_that_went_is_not_made_anew(tmp_path: Path) -> None:
+    with Outbox(tmp_path, Quota(0, 0)) as outbox:
+        sequence = held(outbox)
+        outbox.make_room()
+        assert not made_anew(outbox, sequence, b"new") and not list(tmp_path.glob("scene-*"))
+        with pytest.raises(ValueError, match="SHA-256"):
+            outbox.replace(sequence, b"short", 3)
+
+
+def test_a_kill_while_a_clip_is_made_anew_leaves_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    with Outbox(tmp_path, ROOMY) as outbox:
+        before, after = held(outbox, b"old"), held(outbox, b"old")
+        outbox.anew(before).write_bytes(b"half of the n")  # killed before it was said
+        outbox.anew(after).write_bytes(b"new")
+        put, outbox._put_in_place = outbox._put_in_place, lambda _: None  # type: ignore[method-assign]
+        outbox.replace(after, hashlib.sha256(b"new").digest(), 3)  # killed when it was
+        outbox._put_in_place = put  # type: ignore[method-assign]
+    with Outbox(tmp_path, ROOMY) as again:
+        again.recover()  # the recorder may start at any time, and leaves this to who replaces
+        again.settle()
+        assert [again.path(sequence).read_bytes() for sequence in (before, after)] == [b"old", b"new"]
+        assert not list(tmp_path.glob("*.anew"))
+
+
+def test_an_outbox_of_the_first_version_is_taken_over_with_all_it_holds(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / NAME) as db:
+        db.executescript(outboxes._SCHEMA)
+        db.execute("INSERT INTO fact VALUES ('id', ?)", (bytes(16),))
+        db.execute("INSERT INTO scene (state, summary, sha256, bytes) VALUES ('held', x'', ?, 4)", (bytes(32),))
+        db.execute("PRAGMA user_version = 1")
+    with Outbox(tmp_path) as outbox:
+        assert outbox.id == bytes(16) and outbox.account().held == 1 and held(outbox) == 2
+    with Outbox(tmp_path) as outbox:
+        assert outbox.account().held == 2
