@@ -6,15 +6,16 @@ import argparse
 import datetime
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
-from cloud import certificates, identity
+from cloud import certificates, identity, parts
 from cloud.catalogue import Account, Catalogue
 from cloud.database import opened
 from cloud.errors import CloudError
 from cloud.limits import Limits
-from cloud.server import Settings, serve
+from cloud.settings import Settings
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,11 +26,46 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    limits = Limits(clip_bytes=args.max_clip_mb << 20, staging_bytes=args.max_staging_mb << 20)
-    settings = Settings(args.data, args.database, args.objects, args.host, args.port, args.enrol_port, limits)
-    serve(settings, lambda line: print(line, flush=True))
+    logging.basicConfig(level=logging.WARNING, format=parts.LOG_FORMAT)
+    names, encoders = _named(args.only)
+    settings = Settings(
+        data=_existing(args.data),
+        database=args.database,
+        objects=args.objects,
+        host=args.host,
+        port=args.port,
+        enrol_port=args.enrol_port,
+        limits=Limits(clip_bytes=args.max_clip_mb << 20, staging_bytes=args.max_staging_mb << 20),
+        inner_host=args.inner_host,
+        search_port=args.search_port,
+        web_port=args.web_port,
+        metrics_port=args.metrics_port,
+        embed_port=args.embed_port,
+        encoders=encoders,
+    )
+    if len(names) == 1:
+        parts.run(names[0], settings, _tell)
+    else:
+        parts.supervise(names, settings, _tell)
     return 0
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)
+
+
+def _named(only: str | None) -> tuple[list[str], tuple[str, ...]]:
+    """Parts to run, and encoders where only some are asked for."""
+    if only is None:
+        return list(parts.USUAL), ()
+    words = only.split(",")
+    unknown = [word for word in words if word not in (*parts.PARTS, *parts.ENCODERS)]
+    if unknown:
+        known = ", ".join((*parts.PARTS, *parts.ENCODERS))
+        raise CloudError(f"expected --only with some of {known}, got {unknown[0]!r}")
+    encoders = tuple(name for name in parts.ENCODERS if name in words)
+    names = [name for name in parts.PARTS if name in words or (name == "embed" and encoders)]
+    return names, encoders
 
 
 def _ca_init(args: argparse.Namespace) -> int:
@@ -113,14 +149,29 @@ def _parser() -> argparse.ArgumentParser:
     place.add_argument("--data", type=Path, required=True, metavar="DIR", help="the server's folder")
     database = argparse.ArgumentParser(add_help=False)
     database.add_argument(
-        "--database", metavar="URL", help="postgresql://user@host/name; by default an embedded one in DIR/postgres"
+        "--database",
+        metavar="URL",
+        default=os.environ.get("ROADFUSE_DATABASE"),
+        help="postgresql://user@host/name (or ROADFUSE_DATABASE); by default an embedded one in DIR/postgres",
     )
 
     run = commands.add_parser("serve", parents=[place, database], help="serve until SIGTERM")
+    run.add_argument(
+        "--only",
+        metavar="NAME[,NAME]",
+        help=f"some parts alone: {', '.join(parts.PARTS)}; or encoders: {', '.join(parts.ENCODERS)}",
+    )
     run.add_argument("--objects", metavar="URL", help="folder or s3://bucket/prefix for clips; by default DIR/objects")
-    run.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 for all")
+    run.add_argument("--host", default="127.0.0.1", help="address of ingest and enrolment; 0.0.0.0 for all")
     run.add_argument("--port", type=int, default=7443, help="of ingest; 0 takes a free one")
     run.add_argument("--enrol-port", type=int, default=7444, help="of enrolment; 0 takes a free one")
+    run.add_argument(
+        "--inner-host", default="127.0.0.1", help="address of search, web pages and metrics, which speak plain text"
+    )
+    run.add_argument("--search-port", type=int, default=7445, help="of search; 0 takes a free one")
+    run.add_argument("--web-port", type=int, default=7446, help="of the web pages; 0 takes a free one")
+    run.add_argument("--metrics-port", type=int, default=7447, help="of /metrics; 0 takes a free one")
+    run.add_argument("--embed-port", type=int, default=7448, help="of encoders run alone; 0 takes a free one")
     run.add_argument("--max-clip-mb", type=int, default=Limits().clip_bytes >> 20, help="largest clip, MiB")
     run.add_argument(
         "--max-staging-mb", type=int, default=Limits().staging_bytes >> 20, help="begun by one vehicle at most, MiB"

@@ -78,7 +78,8 @@ class Cloud:
 
     def launch(self) -> None:
         """Start the process, without waiting for it."""
-        argv = ["cloud", "serve", "--data", str(self.data), "--port", "0", "--enrol-port", "0", *self._words]
+        argv = ["cloud", "serve", "--only", "ingest", "--data", str(self.data)]
+        argv += ["--port", "0", "--enrol-port", "0", "--metrics-port", "0", *self._words]
         if self.database is not None:
             argv += ["--database", self.database]
         with (self.data / "stderr").open("a") as errors:

@@ -1,0 +1,249 @@
+"""The cloud's parts as processes: each is started, watched, and started again when it dies.
+
+`roadfuse cloud serve` is the parent. It keeps the embedded database, starts ingest, and when that answers the others;
+what they tell it prints. A part may end in three ways: asked to (SIGTERM, in an order in which nobody asks what is
+gone), because the parent died (the kernel then kills it), or on its own: then it is started again after a pause that
+doubles. A part that is not installed here says so in one line and stays off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import fcntl
+import importlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO, Any, Final
+
+from prometheus_client import Counter, Gauge
+
+from cloud import certificates, metrics
+from cloud.errors import CloudError
+from cloud.postgres import Postgres
+from cloud.settings import Settings
+
+_LOG: Final = logging.getLogger(__name__)
+# In the order in which they start; they end the other way round. Each module has serve(settings, tell).
+PARTS: Final = {
+    "ingest": "cloud.server",
+    "search": "cloud.search.server",
+    "embed": "cloud.embed.server",
+    "worker": "cloud.worker",
+    "web": "cloud.web.server",
+}
+# Encoders answer within search's process, unless they are asked for by name.
+USUAL: Final = ("ingest", "search", "worker", "web")
+ENCODERS: Final = ("text", "image", "audio", "video", "motion", "lidar")
+# What a part tells, and the setting that it says: one that comes back listens where it did.
+TOLD: Final = {
+    "ingest": "port",
+    "enrolment": "enrol_port",
+    "search": "search_port",
+    "embed": "embed_port",
+    "web": "web_port",
+}
+FIRST_PAUSE_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 30.0
+# One that ran so long starts with the first pause again.
+STEADY_S: Final = 60.0
+# A part has so long to end when asked to: its calls end within 10 s.
+END_S: Final = 15.0
+NOT_INSTALLED: Final = 69  # EX_UNAVAILABLE
+PARENT: Final = "ROADFUSE_PARENT"
+LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+_UP: Final = Gauge("roadfuse_part_up", "Whether a part of the cloud runs", ["name"])
+_ENDED: Final = Counter("roadfuse_part_ended", "Times that a part ended without being asked to", ["name", "reason"])
+
+
+class NotInstalled(CloudError):
+    """A part's module, or a package that it needs, is not here."""
+
+
+def run(name: str, settings: Settings, tell: Callable[[str], None]) -> None:
+    """Run one part in this process until SIGTERM.
+
+    Raises:
+        NotInstalled: it can't be imported.
+        CloudError: it can't start; one line says why.
+    """
+    try:
+        module: Any = importlib.import_module(PARTS[name])
+    except ImportError as error:
+        raise NotInstalled(f"{name} is not installed here: {error}") from error
+    with metrics.exposed(settings, name):
+        module.serve(settings, tell)
+
+
+def supervise(names: Sequence[str], settings: Settings, tell: Callable[[str], None]) -> None:
+    """Run parts as child processes until SIGTERM or SIGINT.
+
+    Args:
+        names: of PARTS.
+        settings: for all of them.
+        tell: is given each line that a part tells.
+
+    Raises:
+        CloudError: the database or ingest can't start.
+    """
+    with ExitStack() as stack:
+        if "ingest" in names:
+            certificates.load(settings.data / "ca")  # whether there is one is known before a database is made
+        _take(stack.enter_context((settings.data / "parts.lock").open("a")), settings.data)
+        if settings.database is None:
+            database = stack.enter_context(Postgres(settings.data / "postgres")).url
+            settings = dataclasses.replace(settings, database=database)
+        stack.enter_context(metrics.exposed(settings, "parts"))
+        for field in ("search_port", "web_port"):  # others are told them before they listen
+            if getattr(settings, field) == 0:
+                settings = _with_port(settings, field, _free_port(settings.inner_host))
+        asyncio.run(_Parent(settings, tell).run([name for name in PARTS if name in names]))
+
+
+class _Parent:
+    """Watches its children; all of it in the main thread, whose end is what the kernel tells them of."""
+
+    def __init__(self, settings: Settings, tell: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._tell = tell
+        self._children: dict[str, asyncio.subprocess.Process] = {}
+        self._stopping = asyncio.Event()
+
+    async def run(self, names: list[str]) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
+        answering = {name: asyncio.Event() for name in names}
+        keepers: dict[str, asyncio.Task[None]] = {}
+        stopped = asyncio.create_task(self._stopping.wait())
+        for name in names:
+            keepers[name] = asyncio.create_task(self._keep(name, answering[name]))
+            if name == "ingest":
+                waiting = asyncio.create_task(answering[name].wait())
+                await asyncio.wait({keepers[name], waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                if keepers[name].done() and not stopped.done():
+                    stopped.cancel()
+                    keepers[name].result()  # raises why it did not start
+        await stopped
+        for name in reversed(names):
+            await self._end(name)
+        await asyncio.gather(*keepers.values(), return_exceptions=True)
+
+    async def _keep(self, name: str, answering: asyncio.Event) -> None:
+        """Start a part, and again when it ends.
+
+        Raises:
+            CloudError: ingest failed before it ever answered.
+        """
+        loop, pause_s = asyncio.get_running_loop(), FIRST_PAUSE_S
+        while not self._stopping.is_set():
+            started = loop.time()
+            child = self._children[name] = await self._start(name)
+            _UP.labels(name).set(1)
+            said = await self._listen(name, child, answering)
+            code = await child.wait()
+            _UP.labels(name).set(0)
+            if self._stopping.is_set():
+                return
+            if name == "ingest" and not answering.is_set():
+                raise CloudError(said or f"ingest did not start: {_reason(code)}")
+            _ENDED.labels(name, _reason(code)).inc()
+            if code == NOT_INSTALLED:
+                _LOG.warning("part_off part=%s reason=%r", name, said)
+                return
+            pause_s = FIRST_PAUSE_S if loop.time() - started > STEADY_S else pause_s
+            _LOG.warning("part_ended part=%s reason=%r again_in_s=%.1f", name, said or _reason(code), pause_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _start(self, name: str) -> asyncio.subprocess.Process:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "cloud", name),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=os.environ | {PARENT: str(os.getpid())},
+            start_new_session=True,  # a Ctrl-C is for the parent: it ends them in order
+        )
+        assert child.stdin is not None
+        with suppress(BrokenPipeError, ConnectionResetError):
+            child.stdin.write(_to_json(dataclasses.replace(self._settings, metrics_port=0)))
+            child.stdin.close()
+        return child
+
+    async def _listen(self, name: str, child: asyncio.subprocess.Process, answering: asyncio.Event) -> str:
+        """Pass on what a part tells, until it ends.
+
+        Returns:
+            Why it ended, where it said so.
+        """
+        assert child.stdout is not None
+        said, told = "", 0
+        async for line in child.stdout:
+            word, _, rest = line.decode(errors="replace").strip().partition(" ")
+            if word == "error":
+                said = rest
+                continue
+            told += 1
+            self._pin(word, rest)
+            if not answering.is_set():
+                with suppress(BrokenPipeError):  # whoever started this cloud has read enough
+                    self._tell(f"{word} {rest}")
+            if told == (2 if name == "ingest" else 1):
+                answering.set()
+        return said
+
+    def _pin(self, word: str, address: str) -> None:
+        port = address.rstrip("/").rpartition(":")[2]
+        if word in TOLD and port.isdecimal():
+            self._settings = _with_port(self._settings, TOLD[word], int(port))
+
+    async def _end(self, name: str) -> None:
+        child = self._children.get(name)
+        if child is None or child.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            child.terminate()
+        try:
+            await asyncio.wait_for(child.wait(), END_S)
+        except TimeoutError:
+            _LOG.error("part_killed part=%s reason='did not end in %.0f s'", name, END_S)
+            with suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+
+
+def _take(lock: IO[str], data: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CloudError(f"{data}: expected a folder of this server alone, got one that another server uses") from None
+
+
+def _reason(code: int) -> str:
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def _with_port(settings: Settings, field: str, port: int) -> Settings:
+    change: dict[str, Any] = {field: port}
+    return dataclasses.replace(settings, **change)
+
+
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _to_json(settings: Settings) -> bytes:
+    return json.dumps(dataclasses.asdict(settings), default=str).encode()
