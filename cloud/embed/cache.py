@@ -1,0 +1,195 @@
+"""Vectors that were made before, in memory and on disk: found by what they were made of and by what.
+
+An entry on disk is a file of its own, with a checksum over all that it holds; it appears whole or not at all, and one
+that is damaged is found, counted and dropped. Both levels are bounded in bytes and in age.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import struct
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from cloud.embed import metrics
+from cloud.embed.item import Item, Vector
+from cloud.embed.wire import vector_message, vector_of
+from cloud.errors import CloudError
+from roadfuse.v1 import embed_pb2
+
+_HEAD: Final = struct.Struct("<8sQ32s")  # magic, Unix ns when it was made, key; then the message and a SHA-256 of all
+_MAGIC: Final = b"RFEMBED1"
+_SUM_BYTES: Final = 32
+_MAX_ENTRY_BYTES: Final = 64 << 10
+_ENTRY_BYTES: Final = 512  # what an entry takes in memory beside its values
+_BLOCK_BYTES: Final = 4096
+DAY_S: Final = 86_400.0
+
+
+def key_of(item: Item, space: str, model: str, preprocessing: int) -> bytes:
+    """32 bytes that name the content, how it is read, and what encodes it into which space."""
+    named = f"{item.modality} {preprocessing} {model} {space} ".encode()
+    return hashlib.sha256(named + hashlib.sha256(item.content).digest()).digest()
+
+
+class MemoryCache:
+    """The vectors used last.
+
+    Args:
+        most_bytes: kept at once.
+        age_s: an entry older than this is no longer found.
+        clock: Unix time, s.
+    """
+
+    def __init__(self, most_bytes: int, age_s: float, clock: Callable[[], float] = time.time) -> None:
+        self._most_bytes, self._age_s, self._clock = most_bytes, age_s, clock
+        self._kept: OrderedDict[bytes, tuple[float, Vector]] = OrderedDict()
+        self.bytes = 0
+        self._gauge = metrics.CACHE_BYTES.labels("memory")
+
+    def get(self, key: bytes) -> Vector | None:
+        """What was kept under the key, if it still is."""
+        found = self._kept.get(key)
+        if found is None:
+            return None
+        if not 0 <= self._clock() - found[0] <= self._age_s:
+            self._drop(key)
+            return None
+        self._kept.move_to_end(key)
+        return found[1]
+
+    def put(self, key: bytes, vector: Vector) -> None:
+        """Keep a vector; the ones used longest ago make room."""
+        self._drop(key)
+        self._kept[key] = self._clock(), vector
+        self.bytes += len(vector.values) + _ENTRY_BYTES
+        while self.bytes > self._most_bytes:
+            self._drop(next(iter(self._kept)))
+        self._gauge.set(self.bytes)
+
+    def _drop(self, key: bytes) -> None:
+        found = self._kept.pop(key, None)
+        if found is not None:
+            self.bytes -= len(found[1].values) + _ENTRY_BYTES
+
+
+class DiskCache:
+    """Vectors as files of a folder, which several processes may share. Its methods block; any thread may call them.
+
+    Args:
+        folder: made where there is none.
+        most_bytes: of files, in whole blocks; the oldest make room.
+        age_s: an entry older than this is no longer found.
+        clock: Unix time, s.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int, age_s: float, clock: Callable[[], float] = time.time) -> None:
+        self._folder, self._most_bytes, self._age_s, self._clock = folder, most_bytes, age_s, clock
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._files = self._found()  # name -> bytes, oldest first
+        self.bytes = sum(self._files.values())
+        self._gauge = metrics.CACHE_BYTES.labels("disk")
+        self._gauge.set(self.bytes)
+
+    def get(self, key: bytes) -> Vector | None:
+        """What was kept under the key, if it still is."""
+        path = self._path(key)
+        try:
+            with path.open("rb") as file:
+                content = file.read(_MAX_ENTRY_BYTES + 1)
+        except OSError:
+            return None
+        entry = _parsed(content, key)
+        if entry is None:
+            metrics.CORRUPT.inc()
+            self._forget(path)
+            return None
+        made_ns, vector = entry
+        if not 0 <= self._clock() - made_ns / 1e9 <= self._age_s:
+            self._forget(path)
+            return None
+        return vector
+
+    def put(self, key: bytes, vector: Vector) -> None:
+        """Keep a vector; a disk that refuses is counted."""
+        body = _HEAD.pack(_MAGIC, int(self._clock() * 1e9), key) + vector_message(vector).SerializeToString()
+        path = self._path(key)
+        part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            part.write_bytes(body + hashlib.sha256(body).digest())
+            part.replace(path)
+        except OSError:
+            metrics.UNWRITTEN.inc()
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            return
+        with self._lock:
+            name = str(path.relative_to(self._folder))
+            self.bytes += _blocks(len(body) + _SUM_BYTES) - self._files.pop(name, 0)
+            self._files[name] = _blocks(len(body) + _SUM_BYTES)
+            gone = []
+            while self.bytes > self._most_bytes and self._files:
+                oldest, size = self._files.popitem(last=False)
+                self.bytes -= size
+                gone.append(oldest)
+            self._gauge.set(self.bytes)
+        for name in gone:
+            with contextlib.suppress(OSError):
+                (self._folder / name).unlink(missing_ok=True)
+
+    def _path(self, key: bytes) -> Path:
+        name = key.hex()
+        return self._folder / name[:2] / name[2:]
+
+    def _forget(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        with self._lock:
+            self.bytes -= self._files.pop(str(path.relative_to(self._folder)), 0)
+            self._gauge.set(self.bytes)
+
+    def _found(self) -> OrderedDict[str, int]:
+        """Entries that lie there, oldest first; what a killed process left half written goes."""
+        found = []
+        for shelf in os.scandir(self._folder):
+            if not shelf.is_dir(follow_symlinks=False):
+                continue
+            for entry in os.scandir(shelf.path):
+                if entry.name.endswith(".part"):
+                    with contextlib.suppress(OSError):
+                        if self._clock() - entry.stat().st_mtime > DAY_S:  # a living process may be writing it
+                            Path(entry.path).unlink()
+                    continue
+                with contextlib.suppress(OSError):
+                    status = entry.stat()
+                    found.append((status.st_mtime, f"{shelf.name}/{entry.name}", _blocks(status.st_size)))
+        return OrderedDict((name, size) for _, name, size in sorted(found))
+
+
+def _blocks(size: int) -> int:
+    return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
+
+
+def _parsed(content: bytes, key: bytes) -> tuple[int, Vector] | None:
+    """When an entry was made, and its vector; None where it is damaged."""
+    body, checksum = content[:-_SUM_BYTES], content[-_SUM_BYTES:]
+    if len(body) <= _HEAD.size or len(content) > _MAX_ENTRY_BYTES or hashlib.sha256(body).digest() != checksum:
+        return None
+    magic, made_ns, of_key = _HEAD.unpack_from(body)
+    if magic != _MAGIC or of_key != key:
+        return None
+    try:
+        return made_ns, vector_of(embed_pb2.EmbedVector.FromString(body[_HEAD.size :]))
+    except (DecodeError, CloudError):  # another version's
+        return None

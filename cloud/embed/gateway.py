@@ -1,0 +1,207 @@
+"""Embed whatever comes: each modality to its encoder here or on another server, past what is known already.
+
+An item is looked for in memory, among those under way, on disk, and then encoded in a batch. Equal items under way are
+computed once. What goes wrong is the answer of that item alone, and is not kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from cloud.embed import metrics
+from cloud.embed.batching import Answer, Batcher, BatchLimits
+from cloud.embed.cache import DAY_S, DiskCache, MemoryCache, key_of
+from cloud.embed.encoders import PREPROCESSING, Encoders
+from cloud.embed.item import Item, Modality, Vector
+from cloud.embed.refusals import malformed, unsupported
+from cloud.embed.remote import Remote
+from cloud.errors import CloudError, Refused
+
+# A sentence is encoded faster than a file of its vector is read, let alone written.
+ON_DISK: Final[frozenset[Modality]] = frozenset({"image", "audio", "video", "motion", "lidar"})
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """Of the caches and queues.
+
+    Attributes:
+        memory_bytes: 64 MiB hold the vectors of 50,000 sentences.
+        disk: folder; None: no cache on disk.
+        disk_bytes: of files.
+        age_s: a vector older than this is made again.
+        item_bytes: of one content; a clip of 30 s with everything recorded is larger, and is for the worker.
+        batches: of each modality.
+    """
+
+    memory_bytes: int = 64 << 20
+    disk: Path | None = None
+    disk_bytes: int = 1 << 30
+    age_s: float = 30 * DAY_S
+    item_bytes: int = 32 << 20
+    batches: BatchLimits = field(default_factory=BatchLimits)
+
+
+class Gateway:
+    """The one way to vectors for a server; belongs to the event loop that calls it first.
+
+    Args:
+        encoders: those in this process; None: of the reference bundle.
+        remotes: modality -> encoder on another server, which goes before the one here.
+        settings: of caches and queues.
+
+    Attributes:
+        space: the bundle whose embeddings the vectors compare with.
+        models: modality -> SHA-256 of its encoder.
+    """
+
+    def __init__(
+        self,
+        encoders: Encoders | None = None,
+        remotes: Mapping[Modality, Remote] | None = None,
+        settings: GatewaySettings | None = None,
+    ) -> None:
+        self.encoders = encoders or Encoders()
+        self.space = self.encoders.space
+        self._remotes = dict(remotes or {})
+        # What encodes elsewhere must be the very same, so its model is known here.
+        known = self.encoders.towers.models
+        self.models: dict[Modality, str] = {
+            name: model for name, model in known.items() if name in self.encoders.models or name in self._remotes
+        }
+        self._settings = settings or GatewaySettings()
+        self._memory = MemoryCache(self._settings.memory_bytes, self._settings.age_s)
+        self._disk = (
+            DiskCache(self._settings.disk, self._settings.disk_bytes, self._settings.age_s)
+            if self._settings.disk is not None
+            else None
+        )
+        self._disk_threads = ThreadPoolExecutor(2, thread_name_prefix="embed-disk")
+        self._threads: dict[Modality, ThreadPoolExecutor] = {}
+        self._batchers: dict[Modality, Batcher] = {}
+        self._flights: dict[bytes, asyncio.Task[Answer]] = {}
+        self._writes: set[asyncio.Future[None]] = set()
+
+    @classmethod
+    def at(
+        cls,
+        addresses: Mapping[Modality, str],
+        encoders: Encoders | None = None,
+        settings: GatewaySettings | None = None,
+    ) -> Gateway:
+        """A gateway that sends some modalities to other servers.
+
+        Args:
+            addresses: modality -> HOST:PORT of a server of `cloud.embed.server`; it must encode into the same space.
+        """
+        servers = {address: Remote(address) for address in set(addresses.values())}
+        return cls(encoders, {modality: servers[address] for modality, address in addresses.items()}, settings)
+
+    async def embed(self, items: Sequence[Item]) -> list[Vector | CloudError]:
+        """A vector or an error for each item, in order."""
+        started = time.perf_counter()
+        answers: list[Any] = [self._begin(item) for item in items]
+        flights = {answer for answer in answers if isinstance(answer, asyncio.Task)}
+        if flights:
+            await asyncio.wait(flights)  # leaves them be when the caller goes away: others may wait for them too
+        found: list[Vector | CloudError] = [
+            answer.result() if isinstance(answer, asyncio.Task) else answer for answer in answers
+        ]
+        took_s = time.perf_counter() - started
+        for item, answer in zip(items, found):
+            if isinstance(answer, Vector):
+                metrics.SECONDS.labels(answer.modality).observe(took_s)
+            else:
+                _count_error(item, answer)
+        return found
+
+    async def close(self) -> None:
+        """Answer what is under way, refuse what waits, let go of threads and connections."""
+        for batcher in self._batchers.values():
+            await batcher.close()
+        if self._flights:
+            await asyncio.wait(self._flights.values())
+        if self._writes:
+            await asyncio.wait(self._writes)
+        for remote in set(self._remotes.values()):
+            await remote.close()
+        for threads in (*self._threads.values(), self._disk_threads):
+            threads.shutdown()
+
+    def _begin(self, item: Item) -> Answer | asyncio.Task[Answer]:
+        modality = item.modality
+        model = self.models.get(modality)
+        if model is None:
+            return unsupported(f"modality: expected one of {', '.join(self.models)}, got {str(modality)[:40]!r}")
+        if len(item.content) > self._settings.item_bytes:
+            return malformed(f"{modality}: expected at most {self._settings.item_bytes} bytes, got {len(item.content)}")
+        key = key_of(item, self.space, model, PREPROCESSING)
+        kept = self._memory.get(key)
+        if kept is not None:
+            metrics.HITS.labels("memory", modality).inc()
+            return kept
+        flight = self._flights.get(key)
+        if flight is not None:
+            metrics.SHARED.labels(modality).inc()
+            return flight
+        flight = asyncio.create_task(self._fly(key, item))
+        self._flights[key] = flight
+        return flight
+
+    async def _fly(self, key: bytes, item: Item) -> Answer:
+        try:
+            disk = self._disk if item.modality in ON_DISK else None
+            if disk is not None:
+                kept = await asyncio.get_running_loop().run_in_executor(self._disk_threads, disk.get, key)
+                if kept is not None:
+                    metrics.HITS.labels("disk", item.modality).inc()
+                    self._memory.put(key, kept)
+                    return kept
+            metrics.MISSES.labels(item.modality).inc()
+            answer = await self._batcher(item.modality).submit(item.content)
+            if isinstance(answer, Vector):
+                self._memory.put(key, answer)
+                if disk is not None:
+                    self._write(disk, key, answer)
+            return answer
+        finally:
+            del self._flights[key]
+
+    def _write(self, disk: DiskCache, key: bytes, vector: Vector) -> None:
+        """Nobody waits for the disk; what it can't follow is not kept."""
+        if len(self._writes) >= self._settings.batches.queue_items:
+            metrics.UNWRITTEN.inc()
+            return
+        writing = asyncio.get_running_loop().run_in_executor(self._disk_threads, disk.put, key, vector)
+        self._writes.add(writing)
+        writing.add_done_callback(self._writes.discard)
+
+    def _batcher(self, modality: Modality) -> Batcher:
+        if modality not in self._batchers:
+            remote = self._remotes.get(modality)
+            threads = None if remote else ThreadPoolExecutor(1, thread_name_prefix=f"embed-{modality}")
+            if threads is not None:
+                self._threads[modality] = threads
+
+            async def encode(contents: Sequence[bytes]) -> list[Answer]:
+                if remote is not None:
+                    return await remote.encode(modality, contents, self.space, self.models[modality])
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(threads, self.encoders.encode, modality, contents)
+
+            self._batchers[modality] = Batcher(modality, encode, self._settings.batches)
+        return self._batchers[modality]
+
+
+def _count_error(item: Item, error: CloudError) -> None:
+    status = error.status if isinstance(error, Refused) else grpc.StatusCode.INTERNAL
+    known = status is not grpc.StatusCode.UNIMPLEMENTED  # else anybody could make up label values
+    metrics.ERRORS.labels(item.modality if known else "other", status.name).inc()
