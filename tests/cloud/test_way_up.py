@@ -62,7 +62,8 @@ class Cloud:
         self.start()
 
     def start(self) -> None:
-        command = ["cloud", "serve", "--data", self.data, "--port", self.port, "--enrol-port", self.enrol_port]
+        ports = ["--port", self.port, "--enrol-port", self.enrol_port, "--metrics-port", 0]
+        command = ["cloud", "serve", "--only", "ingest", "--data", self.data, *ports]
         self.process = subprocess.Popen([*ROADFUSE, *map(str, command)], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         lines = [self.process.stdout.readline(), self.process.stdout.readline()]
