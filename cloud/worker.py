@@ -1,0 +1,355 @@
+"""The worker: takes jobs from the queue and has each carried out by a process of its own kind, a hand.
+
+The worker holds leases and watches; a hand runs handlers (cloud/hand.py) and may die, hang or take all memory: the
+worker notes that against the job and starts a new one. SIGTERM hands leases back, so that another worker can go on at
+once. While the database is away nothing is taken, and what is under way goes on for as long as its lease would hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import Pipe as new_pipe
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from typing import Any, Final
+
+from prometheus_client import Counter
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from cloud.database import opened
+from cloud.errors import CloudError
+from cloud.hand import Done, Failed, Order, Place, Said, heard, send
+from cloud.jobs import LEASE_S, MOST_ATTEMPTS, Lease, LeaseLost, Queue
+from cloud.settings import Settings
+
+_LOG: Final = logging.getLogger(__name__)
+# Between looks into an empty queue; a look costs a third of a millisecond.
+LOOK_S: Final = 0.5
+# While the database is away, from the first to the second.
+AWAY_S: Final = (0.2, 5.0)
+# A job says often how far it is; the database hears of it at most so often.
+SAY_S: Final = 0.3
+# The clip's pictures ahead of the loop take most of it.
+MEMORY_BYTES: Final = 4 << 30
+HAND: Final = "import sys; from cloud.hand import main; sys.exit(main(*map(int, sys.argv[1:])))"
+_JOBS: Final = Counter("roadfuse_jobs", "Jobs that this worker let go of, by what became of them", ["kind", "end"])
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """What carries out one kind of job.
+
+    Attributes:
+        place: module:function, a function of a cloud.hand.Task that returns the job's result as JSON.
+        silence_s: a handler that says nothing for so long hangs.
+    """
+
+    place: str
+    silence_s: float = 120.0
+
+
+HANDLERS: Final[dict[str, Handler]] = {
+    "analyse": Handler("cloud.analyst.job:analyse"),
+    "reembed": Handler("cloud.embed.job:reembed"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Of the worker alone.
+
+    Attributes:
+        hands: jobs at once; one uses about one core.
+        lease_s: for how long a killed worker's jobs wait.
+        most_attempts: after so many a job is parked.
+        memory_bytes: that a hand may allocate.
+        bundle: folder of the bundle that clips are analysed with; "": the reference bundle.
+        vision_language: URL of an OpenAI-compatible server that is asked about a picture of each scene; "": none.
+        vision_language_model: its name there. The key is in the environment, ROADFUSE_VISION_LANGUAGE_KEY.
+        triton: URL of a server with a larger analyst's network (KServe v2); "": none.
+        triton_model: its name there.
+    """
+
+    hands: int = 1
+    lease_s: float = LEASE_S
+    most_attempts: int = MOST_ATTEMPTS
+    memory_bytes: int = MEMORY_BYTES
+    bundle: str = ""
+    vision_language: str = ""
+    vision_language_model: str = ""
+    triton: str = ""
+    triton_model: str = "analyst"
+
+    @staticmethod
+    def from_environment(environment: Mapping[str, str] = os.environ) -> Options:
+        """What ROADFUSE_BUNDLE, ROADFUSE_VISION_LANGUAGE[_MODEL], ROADFUSE_TRITON[_MODEL] and ROADFUSE_HANDS say.
+
+        Raises:
+            CloudError: hands are no number of 1..64.
+        """
+        names = ("bundle", "vision_language", "vision_language_model", "triton", "triton_model")
+        keys = {name: f"ROADFUSE_{name.upper()}" for name in names}
+        told: dict[str, Any] = {name: environment[key] for name, key in keys.items() if key in environment}
+        hands = environment.get("ROADFUSE_HANDS", "1")
+        if not (hands.isdecimal() and 1 <= int(hands) <= 64):
+            raise CloudError(f"ROADFUSE_HANDS: expected a number of 1 to 64, got {hands[:40]!r}")
+        return replace(Options(hands=int(hands)), **told)
+
+
+def serve(
+    settings: Settings, tell: Callable[[str], None], options: Options | None = None,
+    handlers: Mapping[str, Handler] | None = None,
+) -> None:  # fmt: skip
+    """Carry out jobs until SIGTERM or SIGINT.
+
+    Args:
+        settings: where the cloud keeps things.
+        tell: is given one line when jobs are taken.
+        options: None: what the environment says.
+        handlers: None: HANDLERS.
+
+    Raises:
+        CloudError: it can't start; one line says why.
+    """
+    options = options or Options.from_environment()
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with opened(settings.data, settings.database, share=True) as engine:
+        url = engine.url.render_as_string(hide_password=False)
+        place = Place(url, settings.objects_place, options.memory_bytes, asdict(options))
+        hands = [_Hand(engine, place, options, handlers or HANDLERS, stopping) for _ in range(options.hands)]
+        for hand in hands:
+            hand.start()
+        tell(f"worker {options.hands}")
+        while not stopping.wait(1.0):
+            for hand in hands:
+                if not hand.is_alive():  # its error is in the log
+                    raise CloudError("a hand of the worker failed: its log says why")
+        for hand in hands:
+            hand.join()
+
+
+class _Hand(threading.Thread):
+    """Takes one job after the other and watches the process that carries it out."""
+
+    def __init__(
+        self, engine: Engine, place: Place, options: Options, handlers: Mapping[str, Handler],
+        stopping: threading.Event,
+    ) -> None:  # fmt: skip
+        super().__init__(name="hand", daemon=True)
+        self._queue = Queue(engine, options.most_attempts)
+        self._place, self._options, self._handlers, self._stopping = place, options, handlers, stopping
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Pipe | None = None
+
+    def run(self) -> None:
+        """Until the worker stops."""
+        away_s = AWAY_S[0]
+        while not self._stopping.is_set():
+            try:
+                lease = self._queue.take(list(self._handlers), self._options.lease_s)
+                away_s = AWAY_S[0]
+            except SQLAlchemyError as error:
+                _LOG.warning("queue_away error=%s", str(error).partition("\n")[0])
+                self._stopping.wait(away_s)
+                away_s = min(2 * away_s, AWAY_S[1])
+                continue
+            if lease is None:
+                self._stopping.wait(LOOK_S)
+                continue
+            end = _Watch(self, lease, self._handlers[lease.job.kind], self._options, self._stopping).until_end()
+            _JOBS.labels(lease.job.kind, end).inc()
+            if end not in ("done", "failed"):
+                _LOG.warning("job_let_go id=%d kind=%s end=%s", lease.job.id, lease.job.kind, end)
+        self.kill()
+
+    def order(self, lease: Lease, handler: Handler) -> Pipe:
+        """Give a job to the process, which is started if need be."""
+        if self._process is None or self._process.poll() is not None:
+            self._launch()
+        job = lease.job
+        assert self._pipe is not None
+        with suppress(BrokenPipeError):  # it died: its silence says so
+            word = lease.word.hex()
+            send(
+                self._pipe,
+                Order(job.id, job.kind, job.subject, handler.place, job.arguments, job.checkpoint, word),
+            )
+        return self._pipe
+
+    def died(self) -> str:
+        """Of what the process died, or dies now: it is of no use any more."""
+        assert self._process is not None
+        try:
+            code = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return "its process said nonsense"
+        self.kill()
+        if code >= 0:
+            return f"its process ended with exit code {code}"
+        with suppress(ValueError):
+            return f"its process was killed by {signal.Signals(-code).name}"
+        return f"its process was killed by signal {-code}"
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
+
+    def _launch(self) -> None:
+        self.kill()
+        self._pipe, there = new_pipe()
+        with there:
+            argv = [sys.executable, "-c", HAND, str(there.fileno()), str(os.getpid())]
+            self._process = subprocess.Popen(
+                argv, pass_fds=[there.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+        send(self._pipe, self._place)
+
+
+class _Watch:
+    """One job under way: passes its words on to the queue, holds the lease, and ends what must end."""
+
+    def __init__(
+        self, hand: _Hand, lease: Lease, handler: Handler, options: Options, stopping: threading.Event
+    ) -> None:
+        self._hand, self._lease, self._handler, self._stopping = hand, lease, handler, stopping
+        self._lease_s = options.lease_s
+        self._held_until = time.monotonic() + options.lease_s  # as long as nobody else may have taken it
+        self._heard = self._told = time.monotonic()
+        self._said: Said | None = None  # that the queue has not heard
+
+    def until_end(self) -> str:
+        """Watch until the worker lets go of the job; gives what became of it: done, failed, lost, handed back ..."""
+        try:
+            answer = self._answer()
+            if isinstance(answer, Done):
+                self._insist(lambda: self._lease.done(answer.result))
+                return "done"
+            if answer.is_passing:
+                self._insist(lambda: self._lease.hand_back(AWAY_S[0]))
+                return "handed back"
+            self._insist(lambda: self._lease.fail(answer.error, retry=not answer.is_hopeless))
+            return "failed"
+        except LeaseLost as lost:
+            self._hand.kill()
+            return "cancelled" if lost.is_cancelled else "lost"
+        except _Stopped:
+            self._hand.kill()
+            with suppress(LeaseLost, SQLAlchemyError):
+                self._lease.hand_back()
+            return "handed back"
+        except _Lapsed:
+            self._hand.kill()
+            return "lapsed"
+
+    def _answer(self) -> Done | Failed:
+        """What the hand says in the end, or what became of it."""
+        pipe = self._hand.order(self._lease, self._handler)
+        while True:
+            if self._stopping.is_set():
+                raise _Stopped
+            try:
+                said = heard(pipe) if pipe.poll(0.1) else None
+            except (EOFError, OSError):
+                return Failed(f"{self._hand.died()}, at: {self._stage()}")
+            now = time.monotonic()
+            if isinstance(said, Done | Failed):
+                return said
+            if isinstance(said, Said):
+                self._said, self._heard = said, now
+            elif now - self._heard > self._handler.silence_s:
+                self._hand.kill()
+                return Failed(f"it said nothing for {self._handler.silence_s:g} s, at: {self._stage()}")
+            self._keep(now)
+
+    def _stage(self) -> str:
+        return (self._said.stage if self._said else self._lease.job.stage) or "its start"
+
+    def _keep(self, now: float) -> None:
+        """Tell the queue how far the job is, and hold on to the lease."""
+        said = self._said
+        is_news = said is not None and now - self._told >= SAY_S
+        if not (is_news or self._held_until - now < self._lease_s * 2 / 3):
+            return
+        try:
+            if is_news and said is not None:
+                self._lease.progress(said.stage, said.share, said.checkpoint)
+                self._lease.job = replace(self._lease.job, stage=said.stage)
+                self._said = None
+            else:
+                self._lease.extend()
+            self._held_until = now + self._lease_s
+        except SQLAlchemyError as error:
+            if now > self._held_until:
+                raise _Lapsed from None
+            _LOG.warning("queue_away job=%d error=%s", self._lease.job.id, str(error).partition("\n")[0])
+            time.sleep(AWAY_S[0])
+        self._told = now
+
+    def _insist(self, word: Callable[[], None]) -> None:
+        """Say the last word of a job, again and again while the database is away and the lease may hold."""
+        is_first = True
+        while True:
+            try:
+                return word()
+            except LeaseLost:
+                if is_first:
+                    raise
+                return None  # it was heard the first time, and only the answer got lost; or another has the job
+            except SQLAlchemyError:
+                is_first = False
+                if time.monotonic() > self._held_until or self._stopping.is_set():
+                    raise _Lapsed from None
+                time.sleep(AWAY_S[0])
+
+
+class _Stopped(Exception):
+    """The worker is asked to end."""
+
+
+class _Lapsed(Exception):
+    """The database was away for so long that another worker may have the job."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m cloud.worker --data DIR`: a worker by itself, on the machine of the cloud or on another."""
+    parser = argparse.ArgumentParser(prog="python -m cloud.worker", description=serve.__doc__)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the cloud's folder")
+    parser.add_argument("--database", metavar="URL", help="postgresql://user@host/name; by default DIR/postgres")
+    parser.add_argument("--objects", metavar="URL", help="folder or s3://bucket/prefix; by default DIR/objects")
+    defaults = Options.from_environment()
+    for name, value in asdict(defaults).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, metavar="X")
+    args = vars(parser.parse_args(argv))
+    settings = Settings(args.pop("data"), args.pop("database"), args.pop("objects"))
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    serve(settings, lambda line: print(line, flush=True), Options(**args))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except CloudError as error:
+        print(f"roadfuse: {error}", file=sys.stderr)
+        sys.exit(2)

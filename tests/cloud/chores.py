@@ -1,0 +1,76 @@
+"""Handlers of jobs that go well, badly and very badly, for tests of the worker."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from cloud.hand import Task
+from cloud.jobs import Hopeless
+
+
+def note(task: Task) -> dict[str, Any]:
+    """An effect that is there once: idempotent, and fenced by the lease."""
+    task.say("noting", 0.5, None)
+    with task.engine.begin() as connection:
+        task.hold(connection)
+        values = {"subject": task.subject, "process": os.getpid()}
+        connection.execute(text("INSERT INTO noted VALUES (:subject, :process) ON CONFLICT DO NOTHING"), values)
+    return {"process": os.getpid()}
+
+
+def steps(task: Task) -> dict[str, Any]:
+    """Ten steps of which each leaves a checkpoint; every one done twice would show."""
+    first = int((task.checkpoint or {}).get("done", 0))
+    for step in range(first, 10):
+        time.sleep(0.1)
+        with task.engine.begin() as connection:
+            task.hold(connection)
+            connection.execute(text("INSERT INTO stepped VALUES (:s, :step)"), {"s": task.subject, "step": step})
+        task.say(f"step {step}", (step + 1) / 10, {"done": step + 1})
+        time.sleep(0.35)  # the queue hears of it
+    return {"from": first}
+
+
+def crash(task: Task) -> None:
+    """As native code does it."""
+    task.say("decoding", 0.1, None)
+    time.sleep(0.5)
+    ctypes.string_at(0)
+
+
+def hang(task: Task) -> None:
+    """Without a word."""
+    task.say("waiting for nothing", 0.1, None)
+    time.sleep(600)
+
+
+def eat(task: Task) -> None:
+    """All memory there is."""
+    held = [bytearray(64 << 20) for _ in range(1 << 20)]
+    raise AssertionError(f"{len(held)} pieces of 64 MiB fit")
+
+
+def refuse(task: Task) -> None:
+    """Never possible."""
+    raise Hopeless("clip: expected an MCAP file, got b'x'")
+
+
+def fail_once(task: Task) -> dict[str, Any]:
+    """Possible at the second attempt."""
+    mark = Path(task.options["bundle"]) / f"mark-{task.subject}"
+    if not mark.exists():
+        mark.touch()
+        raise OSError("no space left")
+    return {}
+
+
+def leave(task: Task) -> None:
+    """Goes away without saying so."""
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,198 @@
+"""The worker as a process: jobs that crash, hang, starve or are killed with it, and a database that goes away."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, delete, text
+
+from cloud.database import connect, migrate
+from cloud.errors import CloudError
+from cloud.jobs import Job, Queue
+from cloud.postgres import Postgres
+from cloud.tables import JOBS
+from cloud.worker import Options
+
+REPOSITORY = Path(__file__).parents[2]
+WORKER = """
+import sys
+from pathlib import Path
+from cloud import jobs, worker
+from cloud.settings import Settings
+jobs.BACKOFF_S = (0.01, 0.02)
+kinds = ("note", "steps", "crash", "hang", "eat", "refuse", "fail_once", "leave")
+handlers = {kind: worker.Handler(f"tests.cloud.chores:{kind}", 1.0 if kind == "hang" else 60.0) for kind in kinds}
+options = worker.Options(int(sys.argv[3]), float(sys.argv[4]), 2, 1 << 30, bundle=sys.argv[1])
+data = Path(sys.argv[1])
+worker.serve(Settings(data, sys.argv[2] or None), lambda line: print(line, flush=True), options, handlers)
+"""
+
+
+class Worker:
+    """A worker's process."""
+
+    def __init__(self, data: Path, database: str | None, hands: int = 1, lease_s: float = 20.0) -> None:
+        argv = [sys.executable, "-c", WORKER, str(data), database or "", str(hands), str(lease_s)]
+        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == f"worker {hands}\n"
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        self.process.communicate(timeout=30)
+        return self.process.returncode
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.end(signal.SIGKILL)
+
+
+def prepared(url: str) -> Engine:
+    made = connect(url)
+    migrate(made)
+    with made.begin() as connection:
+        connection.execute(text("CREATE TABLE IF NOT EXISTS noted (subject text PRIMARY KEY, process int)"))
+        connection.execute(text("CREATE TABLE IF NOT EXISTS stepped (subject text, step int)"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def engine(database: str) -> Iterator[Engine]:
+    made = prepared(database)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def queue(engine: Engine) -> Queue:
+    with engine.begin() as connection:
+        connection.execute(delete(JOBS))
+        connection.execute(text("TRUNCATE noted, stepped"))
+    return Queue(engine)
+
+
+def until(queue: Queue, id: int, *states: str, within_s: float = 60.0) -> Job:
+    end = time.monotonic() + within_s
+    while (job := queue.job(id)).state not in states:
+        assert time.monotonic() < end, f"expected {states}, got {job}"
+        time.sleep(0.05)
+    return job
+
+
+def rows(engine: Engine, query: str) -> list[Any]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+def test_whatever_a_job_does_to_its_process_counts_against_it_alone(
+    queue: Queue, engine: Engine, database: str, tmp_path: Path
+) -> None:
+    kinds = ("crash", "hang", "eat", "leave", "refuse", "fail_once", "note")
+    ids = {kind: queue.put(kind, "1") for kind in kinds}
+    with Worker(tmp_path, database) as worker:
+        jobs = {kind: until(queue, id, "done", "parked") for kind, id in ids.items()}
+        assert worker.end(signal.SIGTERM) == 0
+    ends = {kind: (job.state, job.attempts) for kind, job in jobs.items()}
+    assert ends == {
+        "crash": ("parked", 2),
+        "hang": ("parked", 2),
+        "eat": ("parked", 2),
+        "leave": ("parked", 2),
+        "refuse": ("parked", 1),
+        "fail_once": ("done", 2),
+        "note": ("done", 1),
+    }
+    assert jobs["crash"].error == "its process was killed by SIGSEGV, at: decoding"
+    assert jobs["hang"].error == "it said nothing for 1 s, at: waiting for nothing"
+    assert "at most 1024 MiB of memory" in jobs["eat"].error
+    assert jobs["leave"].error == "its process was killed by SIGKILL, at: its start"
+    assert jobs["refuse"].error == "clip: expected an MCAP file, got b'x'"
+    assert jobs["note"].result["process"] != worker.process.pid
+    assert rows(engine, "SELECT subject FROM noted") == [("1",)]
+
+
+def test_a_killed_workers_job_goes_on_from_its_checkpoint_and_no_step_is_done_twice(
+    queue: Queue, engine: Engine, database: str, tmp_path: Path
+) -> None:
+    id = queue.put("steps", "1")
+    with Worker(tmp_path, database, lease_s=1.0) as worker:
+        watched = queue.watch(id, every_s=0.02)
+        assert any(job.progress >= 0.3 for job in watched)
+        time.sleep(0.1)  # into the pause after a step, which the queue has heard of
+        worker.end(signal.SIGKILL)
+    with Worker(tmp_path, database, lease_s=1.0):
+        job = until(queue, id, "done", "parked")
+    assert job.state == "done" and job.attempts == 2 and job.result["from"] >= 3
+    assert [step for _, step in rows(engine, "SELECT * FROM stepped ORDER BY step")] == list(range(10))
+
+
+def test_a_worker_that_is_asked_to_end_hands_its_jobs_back(
+    queue: Queue, engine: Engine, database: str, tmp_path: Path
+) -> None:
+    id = queue.put("steps", "1")
+    with Worker(tmp_path, database, lease_s=60.0) as worker:
+        assert any(job.progress >= 0.2 for job in queue.watch(id, every_s=0.02))
+        assert worker.end(signal.SIGTERM) == 0
+    job = queue.job(id)
+    assert (job.state, job.attempts) == ("queued", 0) and job.checkpoint["done"] >= 2
+    with Worker(tmp_path, database) as worker:
+        assert until(queue, id, "running", "done").attempts == 1
+
+
+def test_a_cancelled_job_is_stopped_and_the_next_one_runs(
+    queue: Queue, engine: Engine, database: str, tmp_path: Path
+) -> None:
+    id = queue.put("steps", "1")
+    with Worker(tmp_path, database, lease_s=1.0):
+        assert any(job.progress >= 0.2 for job in queue.watch(id, every_s=0.02))
+        assert queue.cancel(id)
+        assert until(queue, queue.put("note", "2"), "done").state == "done"
+        steps = rows(engine, "SELECT step FROM stepped")
+    assert queue.job(id).state == "cancelled" and len(steps) < 10
+
+
+def test_hands_of_one_worker_share_the_queue(queue: Queue, engine: Engine, database: str, tmp_path: Path) -> None:
+    ids = [queue.put("note", str(number)) for number in range(20)]
+    with Worker(tmp_path, database, hands=2):
+        processes = {until(queue, id, "done").result["process"] for id in ids}
+    assert len(processes) == 2 and len(rows(engine, "SELECT * FROM noted")) == 20
+
+
+def test_a_killed_database_costs_a_job_nothing(open_folder: Path, tmp_path: Path) -> None:
+    with Postgres(open_folder / "mortal") as postgres:
+        engine = prepared(postgres.url)
+        queue = Queue(engine)
+        id = queue.put("steps", "1")
+        with Worker(tmp_path, postgres.url):
+            assert any(job.progress >= 0.2 for job in queue.watch(id, every_s=0.02))
+            pid = int((open_folder / "mortal" / "data" / "postmaster.pid").read_text().splitlines()[0])
+            subprocess.run(["kill", "-KILL", str(pid)], check=True)
+            end, job = time.monotonic() + 60, None
+            while (job is None or job.state != "done") and time.monotonic() < end:
+                time.sleep(0.2)
+                try:
+                    job = queue.job(id)
+                except Exception:  # it is coming back
+                    engine.dispose()
+        assert job is not None and (job.state, job.attempts) == ("done", 1), job
+        assert [step for _, step in rows(engine, "SELECT * FROM stepped ORDER BY step")] == list(range(10))
+        engine.dispose()
+
+
+def test_options_come_from_the_environment_and_nonsense_is_refused() -> None:
+    told = {"ROADFUSE_HANDS": "3", "ROADFUSE_VISION_LANGUAGE": "http://model:8000"}
+    options = Options.from_environment(told)
+    assert (options.hands, options.vision_language, options.triton) == (3, "http://model:8000", "")
+    for hands in ("0", "-1", "many", "65"):
+        with pytest.raises(CloudError, match="expected a number of 1 to 64"):
+            Options.from_environment({"ROADFUSE_HANDS": hands})
