@@ -13,6 +13,7 @@ from typing import Any, Final
 import grpc
 from sqlalchemy import Engine
 
+from cloud.arrivals import Arrivals
 from cloud.calls import Context, Threads, answered, answered_stream, parsed
 from cloud.catalogue import Account, Catalogue
 from cloud.errors import Refused
@@ -41,6 +42,7 @@ class Ingest(ingest_pb2_grpc.IngestServicer):
         self._callers = Callers(engine)
         self._catalogue = Catalogue(engine, limits)
         self._objects = objects
+        self._arrivals = Arrivals(engine, objects, threads)
         self._staging = staging
         self._threads = threads
         self._limits = limits
@@ -132,6 +134,20 @@ class Ingest(ingest_pb2_grpc.IngestServicer):
         if not clip.is_received:
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"scene {request.sequence}: expected Begin first")
         return ingest_pb2.CompleteResponse()
+
+    @answered(CALL_S)
+    async def Put(self, request: ingest_pb2.PutRequest, context: Context) -> ingest_pb2.PutResponse:
+        """Takes a small clip whole, checks the digest and commits."""
+        key = await self._key(context, request.outbox, request.sequence)
+        if len(request.content) > self._limits.put_bytes:
+            most, got = self._limits.put_bytes, len(request.content)
+            raise Refused(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"scene {request.sequence}: expected at most {most} bytes in one call, got {got}",
+            )
+        await self._arrivals.keep(key, request.sha256, request.content)
+        await self._give_up(key)  # an upload of it that was begun
+        return ingest_pb2.PutResponse()
 
     @answered(CALL_S)
     async def Account(self, request: ingest_pb2.AccountRequest, context: Context) -> ingest_pb2.AccountResponse:

@@ -13,6 +13,8 @@ class Limits:
     clip_bytes: int = 1 << 30
     # Chunks of 256 KB to 1 MB carry most a second; a larger one only costs memory.
     chunk_bytes: int = 1 << 20
+    # A clip up to this size may come in one call: a cut costs no more than this to send again.
+    put_bytes: int = 1 << 20
     # What a vehicle may have begun and not completed: bytes as they were announced, and clips.
     staging_bytes: int = 4 << 30
     staging_clips: int = 256

@@ -6,12 +6,15 @@ all, and putting the same clip again changes nothing.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import ctypes
 import datetime
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -27,6 +30,11 @@ READ_BYTES: Final = 4 << 20
 RETRY_S: Final = 12.0
 CONNECT_S: Final = 4.0
 SILENCE_S: Final = 8.0
+# Within a folder of objects: what is being written.
+NEW: Final = ".new"
+LEFT_S: Final = 3_600.0
+SYNC_FILE_RANGE_WRITE: Final = 2
+_LIBC: Final = ctypes.CDLL(None)
 
 
 def clip_key(vehicle: str, outbox: bytes, sequence: int) -> str:
@@ -52,6 +60,7 @@ class Objects:
 
     def __init__(self, place: str) -> None:
         self._folder: Path | None = None
+        self._settled: set[Path] = set()
         self._store: ObjectStore
         try:
             if "://" in place:
@@ -60,6 +69,7 @@ class Objects:
                 self._folder = Path(place).resolve()
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._store = LocalStore(prefix=self._folder)
+                _clear(self._folder / NEW)
         except (BaseError, ValueError, OSError) as error:
             raise ObjectError(f"{place}: expected a folder or s3://bucket/prefix, got: {_line(error)}") from None
 
@@ -73,6 +83,19 @@ class Objects:
             ObjectError: the store refused.
         """
         self._tried(lambda: self._put(key, path), key, "could not be kept")
+
+    def put_contents(self, items: Sequence[tuple[str, bytes]]) -> None:
+        """Keep small objects, given as (key, content); durable on return, all of them or none is sure to be.
+
+        Raises:
+            ObjectError: the store refused.
+            OSError: this machine's disk did.
+        """
+        if self._folder is not None:
+            _write_together([(self._folder / key, content) for key, content in items], self._folder / NEW)
+            self._settle({(self._folder / key).parent for key, _ in items})
+        else:
+            self._tried(lambda: asyncio.run(_put_together(self._store, items)), items[0][0], "could not be kept")
 
     def get(self, key: str) -> bytes:
         """An object's content.
@@ -125,7 +148,20 @@ class Objects:
         if self._folder is None:
             obstore.put(self._store, key, path)
         else:
-            _put_locally(self._folder / key, path)
+            _put_locally(self._folder / key, path, self._folder / NEW)
+            self._settle({(self._folder / key).parent})
+
+    def _settle(self, folders: set[Path]) -> None:
+        """Bring names to the disk; those of the folders themselves too, once for each."""
+        assert self._folder is not None
+        for folder in folders:
+            _sync(folder)
+        for folder in folders - self._settled:
+            for parent in folder.parents:
+                _sync(parent)
+                if parent == self._folder:
+                    break
+        self._settled |= folders
 
     def _tried(self, work: Callable[[], Answer], key: str, failed: str) -> Answer:
         try:
@@ -166,11 +202,52 @@ def _delete(store: ObjectStore, key: str) -> None:
         obstore.delete(store, key)
 
 
-def _put_locally(target: Path, path: Path) -> None:
-    folder = target.parent
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / f".{target.name}.{secrets.token_hex(4)}"
+async def _put_together(store: ObjectStore, items: Sequence[tuple[str, bytes]]) -> None:
+    await asyncio.gather(*(obstore.put_async(store, key, content) for key, content in items))
+
+
+def _clear(new: Path) -> None:
+    """Let go of what killed processes left; what is young is another's, at work."""
+    new.mkdir(mode=0o700, exist_ok=True)
+    oldest = time.time() - LEFT_S
+    for path in new.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+
+
+def _write_together(items: Sequence[tuple[Path, bytes]], new: Path) -> None:
+    for target, _ in items:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = [new / secrets.token_hex(8) for _ in items]
+    handles: list[int] = []
+    try:
+        for path, (_, content) in zip(fresh, items):
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            handles.append(handle)
+            view = memoryview(content)
+            while view:
+                view = view[os.write(handle, view) :]
+            _start_writing(handle)
+        for handle in handles:  # the first waits for all of them, more or less
+            os.fdatasync(handle)
+        for path, (target, _) in zip(fresh, items):
+            path.replace(target)
+    finally:
+        for handle in handles:
+            os.close(handle)
+        for path in fresh:
+            path.unlink(missing_ok=True)
+
+
+def _start_writing(handle: int) -> None:
+    """Have the kernel begin to write a file out; whether it does changes how long the wait for the disk is, no more."""
+    _LIBC.sync_file_range(handle, ctypes.c_int64(0), ctypes.c_int64(0), SYNC_FILE_RANGE_WRITE)
+
+
+def _put_locally(target: Path, path: Path, new: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = new / secrets.token_hex(8)
     try:
         try:
             os.link(path, fresh)
@@ -181,10 +258,6 @@ def _put_locally(target: Path, path: Path) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             fresh.unlink()  # also where both were names of one file already: rename leaves such a pair alone
-    _sync(folder)
-    if is_new:
-        _sync(folder.parent)
-        _sync(folder.parent.parent)
 
 
 def _sync(path: Path) -> None:

@@ -85,6 +85,25 @@ def test_a_disk_without_links_keeps_a_copy(tmp_path: Path, monkeypatch: pytest.M
     assert objects.get(KEY) == b"clip"
 
 
+def test_small_clips_are_kept_together_and_leave_nothing_else(objects: Objects, tmp_path: Path) -> None:
+    items = [(clip_key("car", bytes(16), number), os.urandom(number * 1_000)) for number in range(1, 9)]
+    for _ in range(2):
+        objects.put_contents(items)
+    assert {key: objects.get(key) for key, _ in items} == dict(items)
+    if (tmp_path / "store" / ".new").exists():
+        assert not list((tmp_path / "store" / ".new").iterdir())
+
+
+def test_what_a_killed_process_left_goes_with_time(tmp_path: Path) -> None:
+    Objects(str(tmp_path))
+    young, old = tmp_path / ".new" / "young", tmp_path / ".new" / "old"
+    for path in (young, old):
+        path.write_bytes(b"half a clip")
+    os.utime(old, (0, 0))
+    Objects(str(tmp_path))
+    assert young.exists() and not old.exists()
+
+
 def test_what_is_not_there_is_one_line(objects: Objects) -> None:
     with pytest.raises(ObjectError) as error:
         objects.get(KEY)

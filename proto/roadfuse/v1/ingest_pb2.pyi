@@ -171,6 +171,22 @@ class CompleteResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class PutRequest(_message.Message):
+    __slots__ = ("outbox", "sequence", "sha256", "content")
+    OUTBOX_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    outbox: bytes
+    sequence: int
+    sha256: bytes
+    content: bytes
+    def __init__(self, outbox: _Optional[bytes] = ..., sequence: _Optional[int] = ..., sha256: _Optional[bytes] = ..., content: _Optional[bytes] = ...) -> None: ...
+
+class PutResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class AccountRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -55,6 +55,11 @@ class IngestStub:
                 request_serializer=roadfuse_dot_v1_dot_ingest__pb2.CompleteRequest.SerializeToString,
                 response_deserializer=roadfuse_dot_v1_dot_ingest__pb2.CompleteResponse.FromString,
                 _registered_method=True)
+        self.Put = channel.unary_unary(
+                '/roadfuse.v1.Ingest/Put',
+                request_serializer=roadfuse_dot_v1_dot_ingest__pb2.PutRequest.SerializeToString,
+                response_deserializer=roadfuse_dot_v1_dot_ingest__pb2.PutResponse.FromString,
+                _registered_method=True)
         self.Account = channel.unary_unary(
                 '/roadfuse.v1.Ingest/Account',
                 request_serializer=roadfuse_dot_v1_dot_ingest__pb2.AccountRequest.SerializeToString,
@@ -94,6 +99,13 @@ class IngestServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Put(self, request, context):
+        """Does all three for a small clip: takes it whole, checks the digest and commits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Account(self, request, context):
         """What the cloud has of the caller's scenes.
         """
@@ -123,6 +135,11 @@ def add_IngestServicer_to_server(servicer, server):
                     servicer.Complete,
                     request_deserializer=roadfuse_dot_v1_dot_ingest__pb2.CompleteRequest.FromString,
                     response_serializer=roadfuse_dot_v1_dot_ingest__pb2.CompleteResponse.SerializeToString,
+            ),
+            'Put': grpc.unary_unary_rpc_method_handler(
+                    servicer.Put,
+                    request_deserializer=roadfuse_dot_v1_dot_ingest__pb2.PutRequest.FromString,
+                    response_serializer=roadfuse_dot_v1_dot_ingest__pb2.PutResponse.SerializeToString,
             ),
             'Account': grpc.unary_unary_rpc_method_handler(
                     servicer.Account,
@@ -239,6 +256,33 @@ class Ingest:
             '/roadfuse.v1.Ingest/Complete',
             roadfuse_dot_v1_dot_ingest__pb2.CompleteRequest.SerializeToString,
             roadfuse_dot_v1_dot_ingest__pb2.CompleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Put(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/roadfuse.v1.Ingest/Put',
+            roadfuse_dot_v1_dot_ingest__pb2.PutRequest.SerializeToString,
+            roadfuse_dot_v1_dot_ingest__pb2.PutResponse.FromString,
             options,
             channel_credentials,
             insecure,
