@@ -1,0 +1,1 @@
+"""Redaction: faces, plates and voices are covered before a clip leaves the vehicle."""

@@ -1,0 +1,187 @@
+"""Redacts the pictures of a clip: by what the loop decided when it was recorded, and by detectors that look again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import numpy as np
+from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from edge.drive import codec, topics
+from edge.drive.messages import DriveMessage
+from edge.drive.reader import DriveReader
+from edge.errors import DriveFormatError
+from edge.redaction.detect import Looker
+from edge.redaction.facts import Facts
+from edge.redaction.picture import cover, covered_jpeg, rectangles, size_of
+from edge.redaction.regions import FACE, Box, Region, kind_of, region_of
+from edge.redaction.streams import Part
+from edge.redaction.tracks import Tracks
+from edge.redaction.video import VideoDecoder, VideoEncoder
+from edge.redaction.video import parsed as parsed_video
+from roadfuse.v1.decision_pb2 import Decision
+
+MAX_PICTURE_BYTES: Final = 64 << 20
+_EVERYWHERE: Final = 1e9
+
+
+class Pictures:
+    """Those of one clip.
+
+    Args:
+        parts: what is done with each channel.
+        faces: looks at every picture; None: nobody does.
+        objects: opens who looks at pictures of which no decision speaks.
+        facts: where it is counted.
+    """
+
+    def __init__(
+        self, parts: Mapping[int, Part], faces: Looker | None, objects: Callable[[], Looker], facts: Facts
+    ) -> None:
+        self._parts = {id: part for id, part in parts.items() if part in (Part.PICTURES, Part.VIDEO)}
+        self._faces, self._open_objects, self._facts = faces, objects, facts
+        self._recorded = Tracks()
+        self._bundles: dict[str, bool] = {}  # by whose decisions, and whether they ever named what is covered
+        self._decided: dict[str, set[int]] = {}
+        self._tracks: dict[int, list[Tracks]] = {}
+        self._looked: dict[int, set[int]] = {}  # stamps of the pictures that somebody looked at
+        self._decoders: dict[int, VideoDecoder] = {}
+        self._encoders: dict[int, VideoEncoder] = {}
+
+    def take(self, decision: Decision, stamp_ns: int) -> None:
+        """What the loop saw; all decisions come before the pictures are looked at."""
+        boxes = [
+            Box(o.name, o.left_px, o.top_px, o.left_px + o.width_px, o.top_px + o.height_px) for o in decision.objects
+        ]
+        self._recorded.add(stamp_ns, boxes)
+        names = any(kind_of(box.name) for box in boxes)
+        self._bundles[decision.bundle_id] = self._bundles.get(decision.bundle_id, False) or names
+        if any(modality.stream == "camera" and modality.present for modality in decision.modalities):
+            self._decided.setdefault(decision.bundle_id, set()).add(stamp_ns)
+
+    def look(self, drive: DriveReader) -> None:
+        """Looks for faces in all pictures, and for people and vehicles where no decision speaks of them."""
+        for id, channel in drive.channels.items():
+            if id in self._parts:
+                is_recorded = channel.topic == topics.CAMERA
+                self._tracks[id] = [self._recorded] if is_recorded else []
+                self._looked[id] = set()
+                for bundle_id, names in self._bundles.items():
+                    if is_recorded and names:  # one that never names anything may be unable to
+                        self._looked[id] |= self._decided.get(bundle_id, set())
+        objects: Looker | None = None
+        own = {id: Tracks() for id in self._parts}
+        faces = {id: Tracks() for id in self._parts}
+        for message in drive.messages({drive.channels[id].topic for id in self._parts}):
+            id = message.channel
+            found = self._undecided(message) if id in self._parts else None
+            if found is None:
+                continue
+            image, stamp_ns = found
+            if self._faces is not None:
+                faces[id].add(stamp_ns, self._faces.find(image))
+            if stamp_ns not in self._looked[id]:
+                objects = objects or self._open_objects()
+                own[id].add(stamp_ns, objects.find(image))
+                self._facts.pictures_looked_at += 1
+                self._looked[id].add(stamp_ns)
+        for id, tracks in self._tracks.items():
+            tracks += [own[id], faces[id]]
+        self._facts.objects = sorted(id for id, names in self._bundles.items() if names)
+        if objects is not None:
+            self._facts.objects = sorted({*self._facts.objects, objects.id})
+        self._decoders.clear()
+
+    def redacted(self, message: DriveMessage) -> bytes:
+        """A message's redacted payload; the very same where nothing is covered."""
+        self._facts.pictures += 1
+        if self._parts[message.channel] is Part.VIDEO:
+            return self._redacted_video(message)
+        found = _picture(message.payload)
+        if found is None:
+            self._facts.pictures_emptied += 1
+            return b""
+        picture, stamp_ns = found
+        regions: list[Region] = []
+        try:
+            width, height = size_of(picture.data)
+            regions = self._regions(message.channel, stamp_ns, height)
+            covered = rectangles(regions, width, height)
+            if not covered and stamp_ns in self._looked[message.channel]:
+                return message.payload
+            picture.data = covered_jpeg(picture.data, covered) if covered else b""  # who could not be looked at goes
+        except DriveFormatError:
+            picture.data = b""
+        self._count(regions if picture.data else None)
+        payload: bytes = picture.SerializeToString(deterministic=True)
+        return payload
+
+    def _redacted_video(self, message: DriveMessage) -> bytes:
+        found = parsed_video(message.payload)
+        if found is None:
+            self._facts.pictures_emptied += 1
+            return b""
+        video, stamp_ns = found
+        image = self._decoders.setdefault(message.channel, VideoDecoder()).picture(video)
+        if image is None:
+            video.data, regions = b"", None
+        else:
+            regions = self._regions(message.channel, stamp_ns, image.shape[0])
+            cover(image, rectangles(regions, image.shape[1], image.shape[0]))
+            encoder = self._encoders.setdefault(message.channel, VideoEncoder())
+            video.data = encoder.encoded(image, video.format)
+        if regions or not video.data:
+            self._count(regions if video.data else None)
+        payload: bytes = video.SerializeToString(deterministic=True)
+        return payload
+
+    def _undecided(self, message: DriveMessage) -> tuple[NDArray[np.uint8], int] | None:
+        """A picture that somebody has to look at, and its instant."""
+        id = message.channel
+        if self._parts[id] is Part.VIDEO:  # each needs the one before it
+            found = parsed_video(message.payload)
+            if found is None:
+                return None
+            image = self._decoders.setdefault(id, VideoDecoder()).picture(found[0])
+            return None if image is None else (image, found[1])
+        found = _picture(message.payload)
+        if found is None or (self._faces is None and found[1] in self._looked[id]):
+            return None
+        with suppress(DriveFormatError):
+            return codec.decode_jpeg(found[0].data), found[1]
+        return None
+
+    def _regions(self, id: int, stamp_ns: int, height_px: int) -> list[Region]:
+        """What is covered of the picture of an instant."""
+        regions = []
+        for tracks in self._tracks[id]:
+            boxes = tracks.at(stamp_ns)
+            if boxes is None:
+                return [Region(FACE, -_EVERYWHERE, -_EVERYWHERE, _EVERYWHERE, _EVERYWHERE)]
+            regions += [region for box in boxes if (region := region_of(box, height_px)) is not None]
+        return regions
+
+    def _count(self, regions: Collection[Region] | None) -> None:
+        if regions is None:
+            self._facts.pictures_emptied += 1
+            return
+        faces = sum(region.kind == FACE for region in regions)
+        self._facts.pictures_covered += 1
+        self._facts.face_regions += faces
+        self._facts.plate_regions += len(regions) - faces
+
+
+def _picture(payload: bytes) -> tuple[Any, int] | None:
+    """The message of a picture and its instant; None where it is none."""
+    picture = CompressedImage()
+    if len(payload) > MAX_PICTURE_BYTES:
+        return None
+    with suppress(DecodeError, DriveFormatError):
+        picture.ParseFromString(payload)
+        if picture.format in ("jpeg", "jpg") and picture.HasField("timestamp"):
+            return picture, codec.timestamp_ns(picture.timestamp)
+    return None
