@@ -1,7 +1,7 @@
 """How fast the cloud takes scenes in: over mTLS, each byte on disk and each scene committed before it counts.
 
 A server process with an embedded PostgreSQL, and a vehicle process beside it on the same machine, so both share its
-cores. Two loads: one large clip after the other, and scenes of 100 KB, each told of, uploaded and completed.
+cores. Two loads: one large clip after the other, and scenes of 100 KB, each told of, uploaded in three calls or one.
 
     python benchmarks/ingest.py [--clips 8] [--clip-mb 64] [--scenes 2000] [--in-flight 16]     prints JSON
 """
@@ -38,6 +38,7 @@ from roadfuse.v1 import ingest_pb2, ingest_pb2_grpc
 CHUNK_BYTES = 1 << 20
 SCENE_BYTES = 100_000
 REPORT_SCENES = 500
+PORTS = ("--port", "0", "--enrol-port", "0", "--metrics-port", "0")
 
 
 class Vehicle:
@@ -64,6 +65,10 @@ class Vehicle:
             durable = answer.durable_offset
         assert durable == len(content)
         await self._stub.Complete(ingest_pb2.CompleteRequest(outbox=self.outbox, sequence=sequence))
+
+    async def put(self, sequence: int, content: bytes, digest: bytes) -> None:
+        request = ingest_pb2.PutRequest(outbox=self.outbox, sequence=sequence, sha256=digest, content=content)
+        await self._stub.Put(request)
 
     async def _chunks(self, sequence: int, parts: list[tuple[bytes, int]]) -> AsyncIterator[ingest_pb2.Chunk]:
         offset = 0
@@ -117,7 +122,7 @@ async def large_clips(channel: grpc.aio.Channel, clips: int, clip_bytes: int) ->
     }
 
 
-async def small_scenes(channel: grpc.aio.Channel, scenes: int, in_flight: int) -> dict[str, Any]:
+async def small_scenes(channel: grpc.aio.Channel, scenes: int, in_flight: int, *, whole: bool) -> dict[str, Any]:
     """Scenes of 100 KB, several uploads under way; scenes a second from the first report to the last commit."""
     vehicle, content = Vehicle(channel), os.urandom(SCENE_BYTES)
     digest, parts = hashlib.sha256(content).digest(), _parts(content)
@@ -125,7 +130,10 @@ async def small_scenes(channel: grpc.aio.Channel, scenes: int, in_flight: int) -
 
     async def work() -> None:
         for sequence in sequences:
-            await vehicle.upload(sequence, content, digest, parts)
+            if whole:
+                await vehicle.put(sequence, content, digest)
+            else:
+                await vehicle.upload(sequence, content, digest, parts)
 
     start = time.perf_counter()
     await vehicle.report(range(1, scenes + 1), content, digest)
@@ -147,7 +155,8 @@ async def _drive(args: argparse.Namespace, credentials: tuple[bytes, bytes, byte
     async with grpc.aio.secure_channel(f"localhost:{port}", secure) as channel:
         return {
             "upload": await large_clips(channel, args.clips, args.clip_mb << 20),
-            "scenes_100_kb": await small_scenes(channel, args.scenes, args.in_flight),
+            "scenes_100_kb_three_calls": await small_scenes(channel, args.scenes, args.in_flight, whole=False),
+            "scenes_100_kb_one_call": await small_scenes(channel, args.scenes, args.in_flight, whole=True),
         }
 
 
@@ -200,7 +209,7 @@ def main() -> int:
         subprocess.run([*roadfuse, "ca", "init", "--data", name], check=True, stdout=subprocess.DEVNULL)
         disk = _disk_mb_per_s(folder)
         server = subprocess.Popen(
-            [*roadfuse, "serve", "--data", name, "--port", "0", "--enrol-port", "0"], stdout=subprocess.PIPE, text=True
+            [*roadfuse, "serve", "--only", "ingest", "--data", name, *PORTS], stdout=subprocess.PIPE, text=True
         )
         try:
             assert server.stdout is not None
