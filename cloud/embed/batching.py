@@ -29,7 +29,7 @@ _LOG: Final = logging.getLogger(__name__)
 class BatchLimits:
     """Bounds on one encoder's queue and batches."""
 
-    # Text gains a quarter by a batch of 2 and nothing beyond 16 (docs/embed.md); what is larger only makes others wait.
+    # What text gains, it gains with 16 (docs/embed.md); a larger batch only makes its first item wait.
     batch_items: int = 32
     # What a message to another server may carry.
     batch_bytes: int = 32 << 20

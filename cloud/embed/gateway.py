@@ -27,6 +27,8 @@ from cloud.errors import CloudError, Refused
 
 # A sentence is encoded faster than a file of its vector is read, let alone written.
 ON_DISK: Final[frozenset[Modality]] = frozenset({"image", "audio", "video", "motion", "lidar"})
+# Vectors on their way to the disk; with a disk that is slower than the encoders the rest is not kept.
+MAX_WRITES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class GatewaySettings:
         disk_bytes: of files.
         age_s: a vector older than this is made again.
         item_bytes: of one content; a clip of 30 s with everything recorded is larger, and is for the worker.
-        batches: of each modality.
+        text: its queue and batches.
+        media: those of each other modality: one after the other, since together they take as long (docs/embed.md).
     """
 
     memory_bytes: int = 64 << 20
@@ -47,7 +50,8 @@ class GatewaySettings:
     disk_bytes: int = 1 << 30
     age_s: float = 30 * DAY_S
     item_bytes: int = 32 << 20
-    batches: BatchLimits = field(default_factory=BatchLimits)
+    text: BatchLimits = field(default_factory=BatchLimits)
+    media: BatchLimits = field(default_factory=lambda: BatchLimits(batch_items=1, wait_s=0.0, queue_items=256))
 
 
 class Gateway:
@@ -177,7 +181,7 @@ class Gateway:
 
     def _write(self, disk: DiskCache, key: bytes, vector: Vector) -> None:
         """Nobody waits for the disk; what it can't follow is not kept."""
-        if len(self._writes) >= self._settings.batches.queue_items:
+        if len(self._writes) >= MAX_WRITES:
             metrics.UNWRITTEN.inc()
             return
         writing = asyncio.get_running_loop().run_in_executor(self._disk_threads, disk.put, key, vector)
@@ -187,6 +191,7 @@ class Gateway:
     def _batcher(self, modality: Modality) -> Batcher:
         if modality not in self._batchers:
             remote = self._remotes.get(modality)
+            limits = self._settings.text if modality == "text" else self._settings.media
             threads = None if remote else ThreadPoolExecutor(1, thread_name_prefix=f"embed-{modality}")
             if threads is not None:
                 self._threads[modality] = threads
@@ -197,7 +202,7 @@ class Gateway:
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(threads, self.encoders.encode, modality, contents)
 
-            self._batchers[modality] = Batcher(modality, encode, self._settings.batches)
+            self._batchers[modality] = Batcher(modality, encode, limits)
         return self._batchers[modality]
 
 

@@ -15,7 +15,8 @@ from cloud.errors import ModelError, Refused
 from roadfuse.v1 import embed_pb2, embed_pb2_grpc
 
 TIMEOUT_S: Final = 30.0
-MESSAGE_BYTES: Final = 64 << 20
+# The largest content (32 MiB), and room for its fields.
+MESSAGE_BYTES: Final = 36 << 20
 _AWAY: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 

@@ -1,0 +1,73 @@
+"""Towers are used when they are what their list says, and of the very bundle; else one line says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cloud.embed import towers
+from cloud.embed.encoders import Encoders
+from cloud.errors import ModelError
+from edge import bundle as bundles
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the reference towers."""
+    for name in (towers.MANIFEST, *towers.FILES):
+        shutil.copy(towers.REFERENCE / name, tmp_path / name)
+    return tmp_path
+
+
+def test_the_space_is_the_bundles_id(folder: Path) -> None:
+    found = towers.load(folder)
+    assert found.space == bundles.load().id
+    assert set(found.models) == {"text", "image", "audio", "video", "motion", "lidar"}
+    assert found.models["image"] == found.bundle.encoders["camera"].model("cpu").sha256
+
+
+@pytest.mark.parametrize("name", towers.FILES)
+def test_an_altered_tower_is_refused(folder: Path, name: str) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ModelError, match=rf"{name}: expected SHA-256 \w+\.\.\., got \w+"):
+        towers.load(folder)
+
+
+@pytest.mark.parametrize("name", (towers.MANIFEST, *towers.FILES))
+def test_a_missing_file_is_refused(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=f"{name}: expected"):
+        towers.load(folder)
+
+
+def test_towers_of_another_bundle_are_refused(folder: Path) -> None:
+    named = json.loads((folder / towers.MANIFEST).read_text())
+    (folder / towers.MANIFEST).write_text(json.dumps(named | {"space": "f" * 64}))
+    with pytest.raises(ModelError, match="expected towers of bundle bb95efe09e960a3f, got ffff"):
+        towers.load(folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"space": NaN}', '{"space": "", "files": []}', "[" * 100_000])
+def test_a_list_that_is_none_is_refused(folder: Path, content: str) -> None:
+    (folder / towers.MANIFEST).write_text(content)
+    with pytest.raises(ModelError, match=r"towers\.json: expected"):
+        towers.load(folder)
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="expected a bundle folder"):
+        towers.load(bundle=tmp_path / "none")
+
+
+def test_encoders_answer_only_for_what_they_are_asked_to_run() -> None:
+    some = Encoders(only=["audio", "text"])
+    assert set(some.models) == {"audio", "text"}
+    with pytest.raises(ModelError, match="expected one of text, audio, got 'image'"):
+        some.open("image")
+    (answer,) = some.encode("image", [b""])
+    assert "expected one of text, audio" in str(answer)
