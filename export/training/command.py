@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from calibration.ranges import Ranges, collect, write_ranges
+from edge.bundle import load
 from edge.errors import ConfigError
 from export.evaluation.figures import ALL, Measured, learn_confidence, measure
 from export.evaluation.runner import encode, fuse, open_engines
@@ -35,7 +36,7 @@ from export.training.mixin import Mixin, read_mixin
 from export.training.plan import FULL, SMALL, Size, plans
 from export.training.progress import Progress
 from export.training.sequences import Labels, fit_scores, train_clips, train_fusion
-from export.training.weights import rounded, save_weights
+from export.training.weights import rounded, save_towers, save_weights
 
 QUANTISED = ("camera", "audio", "lidar")  # motion and fuse gain nothing from int8: 0.02 and 0.1 ms in float
 FURTHER = ("trt", "arm")  # targets beside x86
@@ -83,9 +84,7 @@ def main(argv: list[str]) -> int:
     }  # fmt: skip
     _write(options, lowered, measured, lineage, splits["held_out"])
     if options.weights:
-        for name, model in towers.items():
-            path = options.weights.parent / f"{name}.onnx"
-            path.write_bytes(store_half(model).SerializeToString(deterministic=True))
+        save_towers(options.weights.parent, towers, load(options.out).id)
     print(f"bundle {options.out}  {folder_bytes(options.out) / 1e6:.2f} MB  {measured.line()}")
     return 0
 

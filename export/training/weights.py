@@ -1,16 +1,22 @@
 """Float weights of the vehicle's engines and the facts' tower: float16 in one compressed file, enough to lower again.
 
-The text tower and the clip encoder lie beside it as ONNX; what only training needs is in the run's checkpoint.
+The text tower and the clip encoder lie beside it as ONNX, with a list that says of which bundle they are; what only
+training needs is in the run's checkpoint.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 
 from edge.errors import ConfigError
+from edge.model_file import sha256_of
+from export.lower import store_half
 from export.model.network import Network
 
 LEFT_OUT = ("text.", "clip.", "own.", "fuse.rebuild.")  # of what is saved
@@ -31,6 +37,20 @@ def save_weights(path: Path, net: Network) -> None:
     }
     halves = {name: a.astype(np.float16) if a.dtype == np.float32 else a for name, a in arrays.items()}
     np.savez_compressed(path, allow_pickle=False, **halves, strategy=np.array(net.fuse.strategy))
+
+
+def save_towers(folder: Path, towers: Mapping[str, onnx.ModelProto], bundle: str) -> None:
+    """Writes the towers beside their vocabulary, and towers.json: the bundle that they belong to, and digests.
+
+    Args:
+        towers: by name; each becomes NAME.onnx.
+        bundle: id, the name of the shared space.
+    """
+    for name, model in towers.items():
+        (folder / f"{name}.onnx").write_bytes(store_half(model).SerializeToString(deterministic=True))
+    files = (*(f"{name}.onnx" for name in towers), "vocabulary.json")
+    named = {"space": bundle, "files": {name: sha256_of(folder / name) for name in files}}
+    (folder / "towers.json").write_text(json.dumps(named, indent=1) + "\n")
 
 
 def load_weights(path: Path) -> Network:

@@ -71,3 +71,14 @@ def test_encoders_answer_only_for_what_they_are_asked_to_run() -> None:
         some.open("image")
     (answer,) = some.encode("image", [b""])
     assert "expected one of text, audio" in str(answer)
+
+
+def test_training_writes_the_list_that_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    onnx = pytest.importorskip("onnx")
+    from export.training.weights import save_towers
+
+    shutil.copy(towers.REFERENCE / "vocabulary.json", tmp_path / "vocabulary.json")
+    models = {name: onnx.load(towers.REFERENCE / f"{name}.onnx") for name in ("text", "video")}
+    save_towers(tmp_path, models, bundles.load().id)
+    assert towers.load(tmp_path).space == bundles.load().id
