@@ -1,0 +1,174 @@
+"""One request on its way to a page: who asks, what their form says, and every way in which it can be turned down.
+
+A page is a plain function of a `Visit`; it runs in a thread, may wait for the database, and raises errors of the
+cloud's tree. What is common to all pages, such as the session and the CSRF check, happens here, before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import RedirectResponse, Response
+
+from cloud.errors import CloudError, QueryError
+from cloud.web.access import Visitor
+from cloud.web.site import Site
+
+_LOG: Final = logging.getLogger(__name__)
+COOKIE: Final = "roadfuse-session"
+TOKEN: Final = "csrf"
+# A form of words, and one with a picture or a sound.
+FORM_BYTES: Final = 256 << 10
+UPLOAD_BYTES: Final = 24 << 20
+_FIELDS: Final = 64
+
+
+@dataclass(slots=True)
+class Visit:
+    """A request, with what was found out about it.
+
+    Attributes:
+        words: of the form that was posted, or else of the query string.
+        files: that were posted, by field: name and content; an empty one is left out.
+    """
+
+    site: Site
+    request: Request
+    visitor: Visitor
+    words: Mapping[str, str]
+    files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+
+    @property
+    def csrf(self) -> str:
+        """What the page's forms carry."""
+        return self.site.access.token(self.visitor.nonce)
+
+    def number(self, name: str) -> int:
+        """A number out of the path, or 404."""
+        text = str(self.request.path_params[name])
+        if not (text.isascii() and text.isdecimal() and len(text) < 19):
+            raise HTTPException(404)
+        return int(text)
+
+    def page(self, template: str, status: int = 200, **content: Any) -> Response:
+        """A page made of a template."""
+        return self.site.page(self.request, template, status, visit=self, visitor=self.visitor, **content)
+
+    def back(self, path: str) -> Response:
+        """After a change: see there."""
+        return RedirectResponse(path, 303)
+
+
+Page = Callable[[Visit], Response]
+
+
+def endpoint(site: Site, work: Page, *, changes: bool = False) -> Callable[[Request], Awaitable[Response]]:
+    """A page as the router calls it.
+
+    Args:
+        changes: it needs a key that may write.
+    """
+
+    async def answer(request: Request) -> Response:
+        try:
+            visitor = await run_in_threadpool(site.access.visitor, request.cookies.get(COOKIE))
+            if visitor is None:
+                return _to_sign_in(request)
+            if request.method != "POST":
+                return await run_in_threadpool(work, Visit(site, request, visitor, dict(request.query_params)))
+            words, files = await form_of(request)
+            if not (is_own(request) and site.access.is_token(visitor.nonce, words.get(TOKEN, ""))):
+                return site.problem(request, 403, "This form did not come from a page of yours. Go back and try again.")
+            if changes and not visitor.may_write:
+                return site.problem(request, 403, f"The key {visitor.key!r} may look, not change.")
+            return await run_in_threadpool(work, Visit(site, request, visitor, words, files))
+        except Exception as error:
+            return turned_down(site, request, error)
+
+    return answer
+
+
+def turned_down(site: Site, request: Request, error: Exception) -> Response:
+    """The page that says why there is none."""
+    if isinstance(error, HTTPException):
+        return site.problem(request, error.status_code, error.detail)
+    if isinstance(error, QueryError):
+        return site.problem(request, 400, str(error))
+    if isinstance(error, CloudError):
+        return site.problem(request, 404, str(error))
+    if isinstance(error, OperationalError | InterfaceError | PoolTimeout):
+        _LOG.warning("page_unavailable path=%s error=%s", request.url.path, type(error).__name__)
+        return site.problem(request, 503, "The catalogue can't be reached. Try again in a moment.")
+    if isinstance(error, ClientDisconnect | asyncio.CancelledError):
+        return Response(status_code=499)
+    _LOG.error("page_failed path=%s", request.url.path, exc_info=error)
+    return site.problem(request, 500, "The server failed; its log says why.")
+
+
+def is_own(request: Request) -> bool:
+    """Whether a browser says that one of our pages posts; one that says nothing is left to the token."""
+    origin = request.headers.get("origin")
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
+async def form_of(request: Request) -> tuple[dict[str, str], dict[str, tuple[str, bytes]]]:
+    """Fields and files of a form of bounded size.
+
+    Raises:
+        HTTPException: 413, 415.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if kind not in ("application/x-www-form-urlencoded", "multipart/form-data"):
+        raise HTTPException(415, "expected a form")
+    most = UPLOAD_BYTES if kind == "multipart/form-data" else FORM_BYTES
+    _bound(request, most)
+    words: dict[str, str] = {}
+    files: dict[str, tuple[str, bytes]] = {}
+    async with request.form(max_files=4, max_fields=_FIELDS, max_part_size=FORM_BYTES) as form:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                content = await value.read()
+                if content:
+                    files[name] = (value.filename or "", content)
+            else:
+                words[name] = value
+    return words, files
+
+
+def _bound(request: Request, most: int) -> None:
+    """Stops reading a body that is too long, whatever its head says."""
+    said = request.headers.get("content-length", "")
+    if said.isdecimal() and int(said) > most:
+        raise HTTPException(413, f"expected at most {most >> 10} KiB, got more")
+    receive, got = request._receive, 0
+
+    async def bounded() -> Any:
+        nonlocal got
+        message = await receive()
+        got += len(message.get("body", b""))
+        if got > most:
+            raise HTTPException(413, f"expected at most {most >> 10} KiB, got more")
+        return message
+
+    request._receive = bounded
+
+
+def _to_sign_in(request: Request) -> Response:
+    """Pages lead to the sign-in and come back; parts of pages only say no."""
+    if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+        path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/sign-in?to={quote(path, safe='')}", 303)
+    return Response("sign in first\n", 401, media_type="text/plain")
