@@ -30,6 +30,7 @@ from edge.drive.reader import DriveReader
 from edge.redaction.clip import redact
 from edge.redaction.detect import Looker
 from edge.redaction.hearing import voiced
+from edge.redaction.sound import wordless
 from edge.redaction.voice import Disguise
 from roadfuse.v1.decision_pb2 import Decision
 from roadfuse.v1.truth_pb2 import GroundTruth, TrueObject
@@ -157,7 +158,7 @@ def _secrets(thing: TrueObject, rows: int, columns: int) -> Iterator[tuple[str, 
         yield "head of 4 px", box
         if 0.15 * height >= 8:
             yield "head of 8 px", box
-    elif thing.kind == "vehicle" and width >= 40 and top + height < rows - 1:
+    elif thing.kind == "vehicle" and width >= 64 and top + height < rows - 1:
         yield "plate", (
             int(middle - 0.15 * width), int(top + 0.7 * height), int(middle + 0.15 * width), int(top + 0.95 * height)
         )  # fmt: skip
@@ -203,6 +204,9 @@ def _speech_replaced(run: Path, again: Path, truths: dict[int, GroundTruth], see
         if any(sound.name == "speech" for sound in truth.sounds):
             seen["speech any"] += 1
             seen["speech replaced"] += changed.get(stamp_ns // 100_000_000, False)
+        if any(sound.name == "speech" and sound.prominence_db > -12 for sound in truth.sounds):
+            seen["speech audible"] += 1
+            seen["speech audible replaced"] += changed.get(stamp_ns // 100_000_000, False)
 
 
 def _of(tags: Any, name: str) -> float:
@@ -265,7 +269,7 @@ def voices() -> dict[str, Any]:
         sound = sound[:, 0].copy()
         begun = time.process_time()
         share = float(voiced(sound, 0, 0, len(sound), rate_hz).mean())
-        made = Disguise(rate_hz, 1).replaced(sound, 0, 0, len(sound))
+        made = wordless(Disguise(rate_hz, 1), sound, 0, 0, len(sound), rate_hz)
         cpu_ms = 1e3 * (time.process_time() - begun) / (len(sound) / rate_hz)
         left = [round(value, 2) for value in correlation(sound, made, rate_hz)]
         figures[name] = {"correlation": left, "heard_by_rule": share, "cpu_ms_per_s": cpu_ms}

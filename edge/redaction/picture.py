@@ -48,7 +48,7 @@ def cover(image: NDArray[np.uint8], covered: Sequence[Rectangle]) -> None:
     """Replaces the rectangles of a (height, width, channels) picture by coarse blocks, in place."""
     for left, top, right, bottom in covered:
         part = image[top:bottom, left:right]
-        block = max(GRID_PX, -(-min(part.shape[:2]) // _BLOCKS))
+        block = max(-(-min(part.shape[:2]) // (_BLOCKS * GRID_PX)), 1) * GRID_PX
         for y in range(0, part.shape[0], block):
             for x in range(0, part.shape[1], block):
                 cell = part[y : y + block, x : x + block]

@@ -20,8 +20,8 @@ VEHICLES: Final = frozenset({
 FACES: Final = frozenset({"face", "head"})
 PLATES: Final = frozenset({"plate", "licence_plate", "license_plate", "licence plate", "license plate"})
 SMALL_PERSON_PX: Final = 64.0  # of height; below, a box is too uncertain to look for its head in it
-# A plate is 0.29 of a car's width: of a narrower one it has 11 x 3 pixels, of which nobody reads anything.
-SMALL_VEHICLE_PX: Final = 40.0
+# A plate is 0.29 of a car's width: of a narrower one it has 18 x 4 pixels, less than 3 a sign, which nobody reads.
+SMALL_VEHICLE_PX: Final = 64.0
 MAX_BOXES: Final = 256  # of one picture; of more nobody knows what they mean, and the whole picture is covered
 _HEAD_SHARE: Final = 0.30  # of a person's height, from the top
 _HEAD_SHARE_CLOSE: Final = 0.55  # of a person who is cut off by the picture's lower edge, or is as wide as high

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.preprocess import FULL_SCALE
+from edge.redaction import tones
 from edge.redaction.hearing import Spans, reach, voiced
 from edge.redaction.voice import Disguise, faded
 from edge.streams import SECOND
@@ -68,7 +69,7 @@ class SoundRedaction:
         self._disguises = [Disguise(rate_hz, stamp_ns + channel) for channel in range(channels)]
         self._block = int(BLOCK_S * rate_hz)
         self._fade = int(_FADE_REACH_S * rate_hz) + 1
-        self._reach = max(self._disguises[0].context, reach(rate_hz)) + self._fade
+        self._reach = max(self._disguises[0].context + tones.context(rate_hz), reach(rate_hz)) + self._fade
         self._parts: list[NDArray[np.int16]] = []
         self._known: list[NDArray[np.bool_]] = []
         self._origin = self._done = self._end = 0  # first sample that is here, next to leave, next to come
@@ -88,7 +89,7 @@ class SoundRedaction:
             part = share[begin:end]
             for channel, disguise in enumerate(self._disguises):
                 was = sound[first - origin + begin : first - origin + end, channel]
-                other = disguise.replaced(sound[:, channel], origin, first + begin, first + end)
+                other = wordless(disguise, sound[:, channel], origin, first + begin, first + end, rate_hz)
                 mixed = (1.0 - part) * was + part * other
                 made[begin:end, channel] = np.clip(np.rint(mixed / FULL_SCALE), -_FULL, _FULL).astype(np.int16)
         self._out.write(made.astype("<i2").tobytes())
@@ -97,6 +98,17 @@ class SoundRedaction:
         kept = max(last - self._reach, 0)
         self._parts, self._known = [pcm[kept - origin :]], [known[kept - origin :]]
         self._origin, self._done = kept, last
+
+
+def wordless(
+    disguise: Disguise, pcm: NDArray[np.float32], origin: int, first: int, last: int, rate_hz: int
+) -> NDArray[np.float32]:
+    """Lasting tones of samples first..last, and noise like the rest; arguments as of `Disguise.replaced`."""
+    low, high = max(first - disguise.context, origin), min(last + disguise.context, origin + len(pcm))
+    kept = tones.tones(pcm, origin, low, high, rate_hz)
+    rest = pcm[low - origin : high - origin] - kept
+    made: NDArray[np.float32] = disguise.replaced(rest, low, first, last) + kept[first - low : last - low]
+    return made
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -16,10 +16,10 @@ from edge.streams import SECOND
 REACH_NS: Final = SECOND // 2
 _LINK: Final = 0.15  # overlap (intersection over union) of one thing's boxes in neighbouring pictures
 _MARGIN: Final = 0.06  # of the box's size, on each side: detectors' boxes shake
-_GROWS: Final = 0.5  # of the box's size a second away from it, on each side
+_GROWS: Final = 0.3  # of the box's size a second away from it, on each side
 _MOVES_OVER_NS: Final = SECOND // 4  # a thing's pace is taken over so much of its track
 _BUCKET_NS: Final = SECOND
-_FASTEST: Final = 3.0  # box sizes a second; what seems faster is two things
+_FASTEST: Final = 1.5  # box sizes a second; what seems faster is two things
 _EDGES: Final = 4
 
 Edges = tuple[float, float, float, float]
