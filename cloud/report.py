@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import grpc
@@ -63,7 +63,7 @@ class Told:
         former: by sequence, digests that the clip had before it was made anew.
         choices: (campaign, sequence, score), also of scenes told of before; campaigns that may not exist.
         answers: to asks, by their id.
-        probes_digest: of the offer that the vehicle has.
+        probes_digest: of the offer that the vehicle has; None where it takes none.
     """
 
     outbox: bytes
@@ -73,7 +73,7 @@ class Told:
     former: dict[int, list[bytes]] = field(default_factory=dict)
     choices: list[tuple[str, int, float]] = field(default_factory=list)
     answers: dict[int, str] = field(default_factory=dict)
-    probes_digest: bytes = b""
+    probes_digest: bytes | None = None
 
 
 def checked(request: ingest_pb2.ReportRequest, limits: Limits) -> Told:
@@ -89,7 +89,9 @@ def checked(request: ingest_pb2.ReportRequest, limits: Limits) -> Told:
     _expect(request.last_sequence <= MAX_INTEGER, "last_sequence below 2^63", request.last_sequence)
     _expect(len(request.choices) <= MAX_CHOICES, f"at most {MAX_CHOICES} choices", len(request.choices))
     _expect(len(request.answers) <= MAX_ANSWERS, f"at most {MAX_ANSWERS} answers", len(request.answers))
-    told = Told(outbox, request.last_sequence, {}, {}, probes_digest=request.probes_digest)
+    told = Told(outbox, request.last_sequence, {}, {})
+    if request.HasField("probes_digest"):
+        told = replace(told, probes_digest=request.probes_digest)
     for summary in request.scenes:
         row = _scene(summary, limits)
         sequence = checked_sequence(summary.sequence)

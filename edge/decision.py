@@ -151,6 +151,13 @@ class Alignment(NamedTuple):
 IN_ORDER: Final = Alignment()
 
 
+class CampaignMatch(NamedTuple):
+    """A campaign that a frame or a scene is for, and how near it is to its vector (1 where it has none)."""
+
+    campaign: str
+    score: float
+
+
 class StageDigest(NamedTuple):
     """CRC-32 of one tensor of one stage."""
 
@@ -233,6 +240,7 @@ class Decision:
     heads: tuple[HeadReadings, ...] = ()
     masks: tuple[Mask, ...] = ()
     alignment: Alignment = IN_ORDER
+    campaigns: tuple[CampaignMatch, ...] = ()
     timings_ns: dict[str, int] = field(default_factory=dict, compare=False)
 
     def to_message(self, *, timings: bool = True) -> decision_pb2.Decision:
@@ -280,6 +288,8 @@ class Decision:
             message.alignment.clocks.add(**clock._asdict())
         if alignment.rig is not None:
             message.alignment.rig.MergeFrom(decision_pb2.RigDoubt(**alignment.rig._asdict()))
+        for campaign, score in self.campaigns:
+            message.campaigns.add(campaign=campaign, score=score)
         add_digest = message.digests.add
         for stage, tensor, crc32 in self.digests:
             add_digest(stage=stage, tensor=tensor, crc32=crc32)
@@ -318,6 +328,7 @@ class Decision:
             ),
             masks=tuple(Mask(m.name, tuple(m.labels), m.rows, m.columns, m.cells) for m in message.masks),
             alignment=_alignment(message.alignment) if message.HasField("alignment") else IN_ORDER,
+            campaigns=tuple(CampaignMatch(match.campaign, match.score) for match in message.campaigns),
             embedding=np.array(message.embedding, dtype="<f4").tobytes(),
             scene_state=SceneState(message.scene_state),
             scene=message.scene,

@@ -9,6 +9,7 @@
     ├── BundleError               a bundle is missing, incomplete, altered or does not fit
     ├── DeviceError               the GPU, its driver or its libraries are missing or refuse
     ├── AlignmentError            two signals can't be compared: not finite, not in order, no path inside the band
+    ├── CampaignError             a campaign's probe is not signed as it should be, malformed, or void
     └── ReplayDiverged            a recomputed decision differs from the recorded one
 
 A message says what, expected and got.
@@ -70,6 +71,10 @@ class OutboxError(RoadfuseError):
 
 class UplinkError(RoadfuseError):
     """The cloud refuses what it is asked, for a reason that trying again does not mend."""
+
+
+class CampaignError(RoadfuseError):
+    """A campaign's probe is not signed as it should be, malformed, void, or more than a vehicle takes."""
 
 
 class ReplayDiverged(RoadfuseError):

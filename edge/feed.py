@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
+from edge.campaigns.probe import ProbeSet
+from edge.campaigns.wire import parse_set
 from edge.drive import codec, topics
 from edge.drive.reader import DriveMessage, DriveReader
-from edge.errors import DriveFormatError
+from edge.errors import CampaignError, DriveFormatError
 from edge.samples import NOT_FUSED, Event, Frame, RigMessage
 from edge.streams import Stream
 
 _RIG: Final = frozenset({topics.CALIBRATION, topics.TRANSFORM})
 _MOST_RIG_BYTES: Final = 64 << 10
+# A thousand probes of some 300 bytes, with room; a full offer would have signatures too.
+_MOST_CAMPAIGNS_BYTES: Final = 3 << 20
 # Decisions of an earlier run are not what the sensors said.
 NOT_SENSED: Final = frozenset({topics.DECISION, topics.DECISION_ANNOTATIONS})
 
@@ -43,7 +47,17 @@ def events(drive: DriveReader, streams: tuple[Stream, ...], start_ns: int | None
             sample = _sample(message, row)
         elif message.topic in _RIG and len(message.payload) <= _MOST_RIG_BYTES:
             sample = RigMessage(message.topic, message.payload)
+        elif message.topic == topics.CAMPAIGNS and len(message.payload) <= _MOST_CAMPAIGNS_BYTES:
+            sample = _probes(message)
         yield Fed(Event(message.arrival_ns, row, sample, len(message.payload)), message)
+
+
+def _probes(message: DriveMessage) -> ProbeSet | None:
+    """What campaigns look for; None where it can't be decoded: the loop goes on with what it has."""
+    try:
+        return parse_set(message.payload)
+    except CampaignError:
+        return None
 
 
 def _sample(message: DriveMessage, row: int) -> Any:

@@ -9,6 +9,7 @@
     alarm         a siren or a horn is heard, or an emergency vehicle seen
     degraded      an expected sensor is missing
     misaligned    a sensor contradicts the others: in time, in place or in meaning
+    campaign      the cloud looks for such frames; only while it looks for any
 
 hardness = 1 - product(1 - weight * score). Every score is in the decision with its weight.
 """
@@ -44,6 +45,8 @@ class JudgeWeights:
     alarm: float = 0.6
     degraded: float = 0.4
     misaligned: float = 0.4
+    # Three matching frames in a row open a scene, whatever else they are.
+    campaign: float = 0.8
 
 
 class Judge:
@@ -51,8 +54,10 @@ class Judge:
 
     def __init__(self, weights: JudgeWeights | None = None) -> None:
         weights = weights or JudgeWeights()
-        self._names = tuple(field.name for field in fields(weights))  # in the order of the scores below
-        self._weights: tuple[float, ...] = astuple(weights)
+        # In the order of the scores below; the last, of campaigns, is only there while there are any.
+        self._names = tuple(field.name for field in fields(weights))[:-1]
+        self._weights: tuple[float, ...] = astuple(weights)[:-1]
+        self._campaign_weight = weights.campaign
         self._last_tags: tuple[float, ...] = ()
         self._driver_in_control: bool | None = None
         self._takeover_ns: int | None = None
@@ -97,6 +102,18 @@ class Judge:
         for _, value, weight in scores:
             ease *= 1.0 - weight * value
         return 1.0 - ease, tuple(sorted(scores, key=_part, reverse=True))
+
+    def with_campaign(
+        self, hardness: float, scores: tuple[Score, ...], value: float
+    ) -> tuple[float, tuple[Score, ...]]:
+        """Hardness and scores with one score more.
+
+        Args:
+            value: the largest weight of the campaigns that the frame matches, 0..1.
+        """
+        score = Score("campaign", value, self._campaign_weight)
+        ease = (1.0 - hardness) * (1.0 - self._campaign_weight * value)
+        return 1.0 - ease, tuple(sorted((*scores, score), key=_part, reverse=True))
 
     def freeze(self) -> dict[str, Any]:
         """All that one frame leaves for the next."""

@@ -13,7 +13,19 @@ from typing import Final
 
 from edge.alignment.watch import Watch
 from edge.bundle import Bundle
-from edge.decision import IN_ORDER, Decision, DetectedObject, Digests, Mask, ModalityState
+from edge.campaigns.matching import Known, Matcher
+from edge.campaigns.probe import ProbeSet
+from edge.decision import (
+    IN_ORDER,
+    CampaignMatch,
+    Decision,
+    DetectedObject,
+    Digests,
+    Mask,
+    ModalityState,
+    Score,
+    Tag,
+)
 from edge.frameset import FrameSet
 from edge.judge import Judge, JudgeWeights
 from edge.overload import OverloadLadder
@@ -22,8 +34,10 @@ from edge.samples import Event
 from edge.scenes import Scene, SceneConfig, SceneCutter
 from edge.streams import DEADLINE_NS, SECOND, STREAMS, Stream
 from edge.sync import Sync
+from edge.uplink.summary import quantised
 
 _DEFAULT_PERIOD_NS: Final = SECOND // 20
+_FLOAT_BYTES: Final = 4
 _STREAM_OF: Final = {"camera": "camera", "audio": "audio", "motion": "imu", "lidar": "lidar"}
 
 
@@ -76,6 +90,8 @@ class Loop:
         self._required = [stream.required for stream in self.config.streams]
         self._camera = _index("camera", self.perception.names)  # among the encoders
         self._vehicle = _index("vehicle", self._names[1:])  # among the picks
+        self._gnss = _index("gnss", self._names[1:])
+        self._look_for(ProbeSet())
         self._seen = [False] * len(self._names)
         self._objects: tuple[DetectedObject, ...] = ()
         self._masks: tuple[Mask, ...] = ()
@@ -108,7 +124,9 @@ class Loop:
         row = event.row
         self._bytes += event.size_bytes
         if row < 0:
-            if event.sample is not None:
+            if isinstance(event.sample, ProbeSet):
+                self._look_for(event.sample)
+            elif event.sample is not None:
                 self._watch.learn(event.sample)
             return decisions
         if event.sample is None:
@@ -137,6 +155,7 @@ class Loop:
             "judge": self._judge.freeze(),
             "cutter": self.cutter.freeze(),
             "loop": (self._seen, self._objects, self._masks, self._index, self._bytes, self._last_stamp_ns),
+            "campaigns": self._probes,
             "bundle": self.bundle.id,
         }
         return pickle.dumps(state, protocol=5)
@@ -156,6 +175,7 @@ class Loop:
         self._judge.thaw(state["judge"])
         self.cutter.thaw(state["cutter"])
         self._seen, self._objects, self._masks, self._index, self._bytes, self._last_stamp_ns = state["loop"]
+        self._look_for(state["campaigns"])
         self._take_sync(state["sync"])
 
     def _take_sync(self, sync: Sync) -> None:
@@ -195,6 +215,11 @@ class Loop:
         )
         fused = perception.embedding()
         embedding = b"" if fused is None else fused.tobytes()
+        campaigns: tuple[CampaignMatch, ...] = ()
+        if self._matcher:
+            campaigns = self._matching(frames, embedding, scene_tags, sound_events, hardness, scores)
+            weight = max([self._matcher.weights[match.campaign] for match in campaigns], default=0.0)
+            hardness, scores = self._judge.with_campaign(hardness, scores, weight)
         scene_state, scene, refusal = self.cutter(frames.stamp_ns, hardness, embedding, self._bytes)
         if self.cutter.ended is not None:
             self.scenes.append(self.cutter.ended)
@@ -216,6 +241,7 @@ class Loop:
             heads=perception.heads(),
             masks=self._masks,
             alignment=alignment,
+            campaigns=campaigns,
             embedding=embedding,
             scene_state=scene_state,
             scene=scene,
@@ -238,6 +264,30 @@ class Loop:
         )
         self._index += 1
         return decision
+
+    def _look_for(self, probes: ProbeSet) -> None:
+        self._probes = probes
+        self._matcher = Matcher(probes)
+
+    def _matching(
+        self, frames: FrameSet, embedding: bytes, scene_tags: Sequence[Tag], sound_events: Sequence[Tag],
+        hardness: float, scores: Sequence[Score],
+    ) -> tuple[CampaignMatch, ...]:  # fmt: skip
+        """The campaigns that look for such a frame."""
+        fixes = () if self._gnss is None else frames.picks[self._gnss].samples
+        signed = b""
+        if self._matcher.wants_embedding(self.bundle.id, len(embedding) // _FLOAT_BYTES):
+            signed, _ = quantised(embedding)
+        return self._matcher(
+            Known(
+                self.bundle.id,
+                signed,
+                dict(scene_tags),
+                dict(sound_events),
+                {"hardness": hardness, **{name: value for name, value, _ in scores}},
+                (fixes[-1].latitude_deg, fixes[-1].longitude_deg) if fixes else None,
+            )
+        )
 
     def _modalities(self, frames: FrameSet) -> tuple[list[ModalityState], float]:
         """Each stream's part, in the table's order, and the share of expected streams that are absent."""

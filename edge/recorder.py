@@ -10,6 +10,7 @@ made durable, and only then renamed: it is in the spool whole or not at all, and
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import threading
@@ -31,10 +32,14 @@ from edge.errors import DriveFormatError
 from edge.feed import Fed
 from edge.samples import GnssFix
 from edge.scenes import Scene, SceneConfig
+from edge.uplink.asks import GONE, KEPT, Ask, Asks
 from edge.uplink.outbox import Outbox, Quota, digest
 from edge.uplink.summary import summary_of, worth
+from roadfuse.v1 import decision_pb2
 
 _QUEUE: Final = 256
+_ASKS_S: Final = 0.5  # between looks for what the cloud asks for
+_FUTURE_NS: Final = 60_000_000_000  # an ask for later than that is of another run of the clock
 # Sound and pictures of twenty seconds with a lot to spare; beyond, the oldest go, and are counted.
 RING_BYTES: Final = 512 << 20
 CLIP_METADATA: Final = "roadfuse.scene"
@@ -85,7 +90,10 @@ class Recorder:
         self._outbox = Outbox(spool, quota) if spool is not None else None
         if self._outbox is not None:
             self._outbox.recover()
+            self._asks = Asks(self._outbox)
+        self._looked_s = -math.inf  # when asks were looked for last
         self._peaks: dict[int, Decision] = {}  # hardest frame of each scene that is not over
+        self._matches: dict[int, dict[str, float]] = {}  # of its frames: campaigns, and the best score of each
         self._fix: GnssFix | None = None
         self._writer = DriveWriter(drive, self._metadata) if drive is not None else None
         self._ring: deque[DriveMessage] = deque()
@@ -140,6 +148,8 @@ class Recorder:
         try:
             while (batch := self._get()) is not None:
                 self._record(batch)
+                self._answer_asks()
+            self._answer_asks(at_once=True)
             if self._outbox is not None:
                 self._outbox.close()
             if self._writer is not None:
@@ -159,6 +169,7 @@ class Recorder:
             except queue.Empty:
                 if self._writer is not None:
                     self._writer.flush()
+                self._answer_asks()
 
     def _record(self, batch: _Batch) -> None:
         messages = batch.messages.copy()
@@ -194,18 +205,19 @@ class Recorder:
             hardest = self._peaks.get(decision.scene)
             if decision.scene and (hardest is None or decision.hardness > hardest.hardness):
                 self._peaks[decision.scene] = decision
-        fix = next((message for message in reversed(batch.messages) if message.topic == topics.GNSS), None)
-        if fix is not None:
-            with suppress(DriveFormatError):
-                sample = codec.decode(fix.topic, fix.payload, fix.sequence)
-                self._fix = sample if isinstance(sample, GnssFix) else self._fix
+            if decision.scene and decision.campaigns:
+                best = self._matches.setdefault(decision.scene, {})
+                for campaign, score in decision.campaigns:
+                    best[campaign] = max(best.get(campaign, -1.0), score)
+        self._fix = _last_fix(batch.messages) or self._fix
 
     def _keep(self, scene: Scene) -> None:
         """Numbers a scene that ended, and keeps its clip, or says why not."""
         assert self._outbox is not None
         outbox = self._outbox
         peak = self._peaks.pop(scene.number, None)
-        summary = summary_of(scene, peak, self._wall_clock(), self._fix)
+        matches = self._matches.pop(scene.number, None)
+        summary = summary_of(scene, peak, self._wall_clock(), self._fix, matches)
         sequence, lane = outbox.give(summary, worth(summary))
         if scene.refusal and not lane:
             outbox.refuse(sequence, scene.refusal)
@@ -213,10 +225,52 @@ class Recorder:
         messages = [
             message for message in self._ring if message.capture_ns >= scene.first_ns - self._scenes.pre_roll_ns
         ]
+        self._keep_clip(scene, sequence, messages, {})
+
+    def _answer_asks(self, *, at_once: bool = False) -> None:
+        """What the cloud asked for, out of the ring. Here a disk that is full costs the answer, not the recording."""
+        now_s = time.monotonic()
+        if self._outbox is None or (now_s - self._looked_s < _ASKS_S and not at_once):
+            return
+        self._looked_s = now_s
+        with suppress(OSError):
+            for ask in self._asks.open() if self._ring else ():
+                newest_ns = self._ring[-1].arrival_ns
+                if newest_ns < ask.last_ns <= newest_ns + _FUTURE_NS:
+                    continue  # it is not over yet
+                if not self._ring[0].arrival_ns <= ask.first_ns or ask.last_ns > newest_ns:
+                    self._asks.answer(ask, GONE)
+                elif self._asks.is_kept(ask):
+                    self._asks.answer(ask, KEPT)
+                else:
+                    self._keep_asked(ask)
+
+    def _keep_asked(self, ask: Ask) -> None:
+        """A scene of what lies between two instants, hard or not."""
+        assert self._outbox is not None
+        messages = [message for message in self._ring if ask.first_ns <= message.capture_ns <= ask.last_ns]
+        decisions = [
+            Decision.from_message(decision_pb2.Decision.FromString(message.payload))
+            for message in messages
+            if message.topic == topics.DECISION
+        ]
+        peak = max(decisions, key=lambda decision: decision.hardness, default=None)
+        peak_ns, hardness = (ask.first_ns, 0.0) if peak is None else (peak.stamp_ns, peak.hardness)
+        scene = Scene(0, ask.first_ns, ask.last_ns, peak_ns, hardness, "")
+        matches: dict[str, float] = {}
+        for campaign, score in (match for decision in decisions for match in decision.campaigns):
+            matches[campaign] = max(matches.get(campaign, -1.0), score)
+        summary = summary_of(scene, peak, self._wall_clock(), _last_fix(messages) or self._fix, matches)
+        sequence, _ = self._outbox.give(summary, worth(summary), ask.id)
+        self._keep_clip(scene, sequence, messages, {"ask": ask.id, "reason": ask.reason})
+
+    def _keep_clip(self, scene: Scene, sequence: int, messages: list[DriveMessage], facts: dict[str, str]) -> None:
+        assert self._outbox is not None
+        outbox = self._outbox
         outbox.make_room(sum(len(message.payload) for message in messages))
         path = outbox.path(sequence)
         try:
-            self._write_clip(scene, sequence, messages, path)
+            self._write_clip(scene, sequence, messages, path, facts)
         except OSError as error:
             path.with_suffix(".part").unlink(missing_ok=True)
             outbox.lose(sequence, f"not written: {error.strerror or error}")
@@ -224,8 +278,11 @@ class Recorder:
         outbox.hold(sequence, *digest(path))
         self.clips.append(path)
 
-    def _write_clip(self, scene: Scene, sequence: int, messages: list[DriveMessage], path: Path) -> None:
+    def _write_clip(
+        self, scene: Scene, sequence: int, messages: list[DriveMessage], path: Path, further: dict[str, str]
+    ) -> None:
         facts = {
+            **further,
             "scene": str(scene.number),
             "sequence": str(sequence),
             "first_ns": str(scene.first_ns),
@@ -240,6 +297,16 @@ class Recorder:
                 _write(clip, message)
         part.replace(path)
         _sync_folder(path.parent)
+
+
+def _last_fix(messages: list[DriveMessage]) -> GnssFix | None:
+    fix = next((message for message in reversed(messages) if message.topic == topics.GNSS), None)
+    if fix is None:
+        return None
+    with suppress(DriveFormatError):
+        sample = codec.decode(fix.topic, fix.payload, fix.sequence)
+        return sample if isinstance(sample, GnssFix) else None
+    return None
 
 
 def _as_messages(decision: Decision, *, boxes: bool) -> list[DriveMessage]:

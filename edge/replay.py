@@ -19,6 +19,8 @@ from typing import Literal
 
 from edge import bundle as bundles
 from edge.bundle import Bundle
+from edge.campaigns.file import first
+from edge.campaigns.probe import ProbeSet
 from edge.decision import Decision
 from edge.drive import topics
 from edge.drive.reader import DriveReader
@@ -59,6 +61,7 @@ class Replay:
         drive, bundle, mode, speed: as in `replay`.
         config: of the loop.
         recorder: gets all that passes; None records nothing.
+        probes: what campaigns look for from the first event on, instead of what the drive recorded of that.
         provider: of ONNX Runtime (cpu, cuda, tensorrt), or trt: native TensorRT.
         on_damage: called with a damage in the drive, which is then skipped; None raises it after the last frame before.
         clock: for timings and pacing, ns.
@@ -76,6 +79,7 @@ class Replay:
         speed: float | None = None,
         config: LoopConfig | None = None,
         recorder: Recorder | None = None,
+        probes: ProbeSet | None = None,
         provider: str = "cpu",
         on_damage: Callable[[DriveDamaged], None] | None = None,
         clock: Callable[[], int] = time.perf_counter_ns,
@@ -84,6 +88,7 @@ class Replay:
         self._clock = clock
         self._speed = speed
         self._recorder = recorder
+        self._probes = probes
         self.drive = DriveReader(drive, on_damage)
         self._ahead = ReadAhead(self.drive)  # its process starts beside the loading of the engines
         try:
@@ -135,7 +140,7 @@ class Replay:
         damage: DriveDamaged | None = None
         loop, statistics = self.loop, self.statistics
         try:
-            for fed in self._ahead.events(loop.config.streams, payloads=self._recorder is not None):
+            for fed in self._events():
                 event = fed.event
                 now_ns = event.now_ns
                 if self._speed is not None:
@@ -154,6 +159,10 @@ class Replay:
         self._end()
         if damage is not None:
             raise damage
+
+    def _events(self) -> Iterator[Fed]:
+        events = self._ahead.events(self.loop.config.streams, payloads=self._recorder is not None)
+        return events if self._probes is None else first(self._probes, events)
 
     def _until(self, now_ns: int) -> Iterator[Decision]:
         """The steps that time alone brings before `now_ns`."""

@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from edge import config as configs
+from edge.campaigns.file import read as read_probes
 from edge.decision import Decision
 from edge.errors import ConfigError, DriveDamaged
 from edge.recorder import Recorder
@@ -31,6 +32,8 @@ def main(argv: list[str]) -> int:
 
 def _replay(options: argparse.Namespace) -> int:
     settings = configs.load(options.config)
+    if options.probes is not None and (options.verify or options.as_ == "happened"):
+        raise ConfigError("--probes: expected a run that is recomputed, got one that repeats what happened")
     damages: list[DriveDamaged] = []
     run = Replay(
         options.drive,
@@ -38,6 +41,7 @@ def _replay(options: argparse.Namespace) -> int:
         mode="happened" if options.verify else options.as_,
         speed=_speed(options.speed),
         config=settings,
+        probes=None if options.probes is None else read_probes(options.probes),
         provider=options.provider,
         on_damage=damages.append if options.salvage else None,
     )
@@ -158,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="write the drive with the decisions")
     parser.add_argument("--spool", type=Path, help="folder for the clips of hard scenes")
     parser.add_argument("--config", type=Path, help="TOML settings of the loop")
+    parser.add_argument("--probes", type=Path, help="what campaigns look for: a file that the uplink wrote")
     parser.add_argument("--provider", default="cpu", help="cpu, cuda, tensorrt: of ONNX Runtime; trt: native plans")
     parser.add_argument("--salvage", action="store_true", help="go on behind damage in the drive, and report it")
     parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="compare the decisions of two drives")

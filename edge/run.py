@@ -19,6 +19,8 @@ from typing import Final
 
 from edge import bundle as bundles
 from edge import config as configs
+from edge.campaigns.file import LOOK_S, ProbeFile
+from edge.campaigns.file import fed as as_event
 from edge.decision import Decision
 from edge.drive.reader import DriveReader
 from edge.feed import Fed
@@ -67,6 +69,12 @@ class Inbox:
             self._ready.notify()
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing more comes."""
+        with self._ready:
+            return self._closed
+
+    @property
     def over(self) -> bool:
         """Whether all was taken and nothing more comes."""
         with self._ready:
@@ -97,15 +105,23 @@ class DriveClock:
 
 
 def live(
-    loop: Loop, drive: DriveReader, recorder: Recorder | None, statistics: RunStatistics, speed: float, inbox: Inbox
-) -> Iterator[Decision]:
-    """Run the loop in real time over a drive's messages; yields each decision when it is made."""
+    loop: Loop, drive: DriveReader, recorder: Recorder | None, statistics: RunStatistics, speed: float, inbox: Inbox,
+    probes: ProbeFile | None = None,
+) -> Iterator[Decision]:  # fmt: skip
+    """Run the loop in real time over a drive's messages; yields each decision when it is made.
+
+    Args:
+        probes: what campaigns look for, looked at between frames by a thread of its own.
+    """
     with ReadAhead(drive) as ahead:
         feed = ahead.events(loop.config.streams)
         first = next(feed, None)
         if first is None:
             return
         clock = DriveClock(first.event.now_ns, speed)
+        if probes is not None:
+            _look(probes, inbox, clock)
+            threading.Thread(target=_watch, args=(probes, inbox, clock), name="campaigns", daemon=True).start()
         inbox.put(first)
         source = threading.Thread(target=_play, args=(feed, inbox, clock), name="sensors", daemon=True)
         source.start()
@@ -152,6 +168,19 @@ def _play(feed: Iterator[Fed], inbox: Inbox, clock: DriveClock) -> None:
         inbox.close()
 
 
+def _watch(probes: ProbeFile, inbox: Inbox, clock: DriveClock) -> None:
+    """What campaigns look for, whenever that changes."""
+    while not inbox.closed:
+        time.sleep(LOOK_S)
+        _look(probes, inbox, clock)
+
+
+def _look(probes: ProbeFile, inbox: Inbox, clock: DriveClock) -> None:
+    found = probes.changed()
+    if found is not None:
+        inbox.put(as_event(found, clock()))
+
+
 def main(argv: list[str]) -> int:
     """The command."""
     options = _parser().parse_args(argv)
@@ -168,7 +197,8 @@ def main(argv: list[str]) -> int:
         measures = realtime() if options.realtime else []
         complete = False
         try:
-            for _ in live(loop, drive, recorder, statistics, options.speed, inbox):
+            probes = None if options.probes is None else ProbeFile(options.probes, say=_say)
+            for _ in live(loop, drive, recorder, statistics, options.speed, inbox, probes):
                 pass
             complete = True
         finally:
@@ -185,6 +215,10 @@ def main(argv: list[str]) -> int:
     else:
         _print(result, options.out)
     return 0
+
+
+def _say(line: str) -> None:
+    print(f"roadfuse run: {line}", file=sys.stderr, flush=True)
 
 
 def _print(result: dict[str, object], out: Path | None) -> None:
@@ -207,6 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--spool", type=Path, help="folder for the clips of hard scenes")
     parser.add_argument("--bundle", type=Path, help="bundle folder (default: the reference bundle)")
     parser.add_argument("--config", type=Path, help="TOML settings of the loop")
+    parser.add_argument("--probes", type=Path, help="what campaigns look for: the file that the uplink keeps")
     parser.add_argument("--provider", default="cpu", help="cpu, cuda, tensorrt: of ONNX Runtime; trt: native plans")
     parser.add_argument("--speed", type=float, default=1.0, help="multiple of real time (default 1)")
     parser.add_argument("--realtime", action="store_true", help="FIFO scheduling, a core of its own, frozen garbage")

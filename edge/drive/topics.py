@@ -16,6 +16,7 @@ from foxglove_schemas_protobuf.PointCloud_pb2 import PointCloud
 from foxglove_schemas_protobuf.RawAudio_pb2 import RawAudio
 from google.protobuf.message import Message
 
+from roadfuse.v1.campaign_pb2 import ProbeSet
 from roadfuse.v1.decision_pb2 import Decision
 from roadfuse.v1.sensors_pb2 import CanFrame, Imu, VehicleState
 from roadfuse.v1.truth_pb2 import GroundTruth
@@ -30,6 +31,8 @@ LIDAR: Final = "/lidar"
 CALIBRATION: Final = "/camera/calibration"
 TRANSFORM: Final = "/tf"
 TRUTH: Final = "/truth"
+# What campaigns look for: an input of the loop that comes from the cloud.
+CAMPAIGNS: Final = "/campaigns"
 DECISION: Final = "/decision"
 DECISION_ANNOTATIONS: Final = "/decision/annotations"
 
@@ -44,6 +47,7 @@ SCHEMAS: Final[dict[str, type[Message]]] = {
     CALIBRATION: CameraCalibration,
     TRANSFORM: FrameTransform,
     TRUTH: GroundTruth,
+    CAMPAIGNS: ProbeSet,
     DECISION: Decision,
     DECISION_ANNOTATIONS: ImageAnnotations,
 }

@@ -6,6 +6,7 @@ durably. A clip is let go of only once the cloud has said that all of it is ther
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -18,10 +19,13 @@ from typing import Any, BinaryIO, Final, TypeAlias
 
 import grpc
 
+from edge.campaigns.choosing import Campaigns
 from edge.errors import RoadfuseError, UplinkError
+from edge.uplink.asks import Ask, Asks
 from edge.uplink.outbox import Held, Outbox, digest
 from edge.uplink.pace import Backoff, Bucket, Link
 from roadfuse.v1 import ingest_pb2 as wire
+from roadfuse.v1.campaign_pb2 import AskAnswer
 from roadfuse.v1.ingest_pb2_grpc import IngestStub
 
 News: TypeAlias = wire.SceneSummary | wire.Eviction
@@ -30,6 +34,8 @@ _TOLD_AT_ONCE: Final = 500
 _CALL_S: Final = 30.0
 _STALLED_S: Final = 120.0  # for a chunk's worth of an upload; a link that carries less is no link
 _IDLE_S: Final = 2.0  # between looks into an outbox that has nothing
+# Between questions what the cloud wants: its asks are worth something while the ring holds some 20 s. 2 MB a day.
+_HEAR_S: Final = 10.0
 # Statuses that time mends; all others are a word about what was asked.
 _PASSING: Final = frozenset({
     grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED,
@@ -65,6 +71,7 @@ class Uplink:
         say: takes a line about what went wrong and is tried again, or passed over.
         prepare: takes a clip's file just before it would go up and gives the one that is to go: the same, or
             `Outbox.anew` of it, written whole and durable (redacted). What it raises of ours keeps the clip on board.
+        campaigns: choose among buffered scenes; None: the cloud is told that this vehicle takes none.
 
     Attributes:
         traffic: since the start.
@@ -79,6 +86,7 @@ class Uplink:
         wait: Callable[[float], object] = time.sleep,
         say: Callable[[str], object] = print,
         prepare: Callable[[Path], Path] = _as_it_is,
+        campaigns: Campaigns | None = None,
     ) -> None:
         self.traffic = Traffic()
         self._outbox = outbox
@@ -87,6 +95,10 @@ class Uplink:
         self._bucket = Bucket(self._link.bytes_per_s)
         self._clock, self._wait, self._say = clock, wait, say
         self._prepare = prepare
+        self._campaigns = campaigns
+        self._asks = Asks(outbox)
+        self._heard_s = -math.inf  # when the cloud answered last
+        self._is_mute = False  # it does not take what was chosen, until the next start
         outbox.settle()
         self._refusals: dict[int, int] = {}  # by clip
         self._passed_over: set[int] = set()  # clips that the cloud refuses, until the next start
@@ -128,6 +140,8 @@ class Uplink:
             UplinkError: it refuses this vehicle.
         """
         told = self.tell()
+        if self._campaigns is not None and self._campaigns.choose():
+            told += self.tell()
         clips = self._link.clips
         clip = None if clips == "none" else self._outbox.next_up(self._passed_over, wanted_only=clips == "wanted")
         if clip is None:
@@ -137,7 +151,13 @@ class Uplink:
         return True
 
     def tell(self) -> int:
-        """Tells of all scenes that the cloud does not know, and of clips that went; how many."""
+        """Tells of all scenes that the cloud does not know, of clips that went, of what was chosen for campaigns and
+        what became of asks; how many. Hears what the cloud wants, at least every ten seconds.
+        """
+        count = self._tell_scenes()
+        return count + self._tell_choices()
+
+    def _tell_scenes(self) -> int:
         count = 0
         while True:
             scenes, evictions = self._outbox.to_tell(_TOLD_AT_ONCE + len(self._unheard))
@@ -150,14 +170,11 @@ class Uplink:
     def _report(self, news: Sequence[News]) -> int:
         """One report; of one that is refused each half by itself, for a bad scene must not hold up the others."""
         request = wire.ReportRequest(
-            outbox=self._outbox.id,
-            last_sequence=self._outbox.account().given,
             scenes=[one for one in news if isinstance(one, wire.SceneSummary)],
             evictions=[one for one in news if isinstance(one, wire.Eviction)],
         )
         try:
-            with _refusals():
-                response = self._stub.Report(request, timeout=_CALL_S)
+            response = self._call(request)
         except _Refusal as refusal:
             if len(news) > 1:
                 half = len(news) // 2
@@ -166,8 +183,51 @@ class Uplink:
             self._say(f"scene {news[0].sequence}: the cloud does not hear of it: {refusal}")
             return 0
         self._outbox.told(news, response.wanted)
+        self._hear(response)
         self.traffic.told += len(request.scenes)
         return len(news)
+
+    def _tell_choices(self) -> int:
+        """What was chosen and answered; without any the cloud is still asked now and then what it wants."""
+        choices = [] if self._campaigns is None or self._is_mute else self._campaigns.to_tell()
+        answers = [] if self._is_mute else self._asks.to_tell()
+        if not choices and not answers and self._clock() - self._heard_s < _HEAR_S:
+            return 0
+        request = wire.ReportRequest(
+            choices=[wire.Choice(**choice._asdict()) for choice in choices],
+            answers=[AskAnswer(id=name, answer=answer) for name, answer in answers],
+        )
+        try:
+            response = self._call(request)
+        except _Refusal as refusal:
+            self._is_mute = True
+            self._say(f"the cloud does not hear of what was chosen for campaigns: {refusal}")
+            return 0
+        self._outbox.told((), response.wanted)
+        if self._campaigns is not None and choices:
+            self._campaigns.told(choices)
+        if answers:
+            self._asks.told(name for name, _ in answers)
+        self._hear(response)
+        return len(choices) + len(answers)
+
+    def _call(self, request: wire.ReportRequest) -> wire.ReportResponse:
+        request.outbox, request.last_sequence = self._outbox.id, self._outbox.account().given
+        if self._campaigns is not None:
+            request.probes_digest = self._campaigns.digest
+        with _refusals():
+            response: wire.ReportResponse = self._stub.Report(request, timeout=_CALL_S)
+        self._heard_s = self._clock()
+        return response
+
+    def _hear(self, response: wire.ReportResponse) -> None:
+        """What the cloud wants beside clips by number."""
+        if self._campaigns is not None:
+            self._campaigns.hear(response)
+        try:
+            self._asks.put(Ask(ask.id, ask.first_ns, ask.last_ns, ask.reason) for ask in response.asks)
+        except ValueError as error:
+            self._say(f"an ask of the cloud is refused: {error}")
 
     def account(self) -> wire.AccountResponse:
         """What the cloud has of this vehicle's scenes."""

@@ -38,8 +38,10 @@ def _enrol(words: argparse.Namespace) -> int:
 
 
 def _run(words: argparse.Namespace) -> int:
+    from edge.campaigns.choosing import Campaigns
+    from edge.campaigns.trust import Trust
     from edge.uplink.client import Uplink
-    from edge.uplink.identity import channel, vehicle_of
+    from edge.uplink.identity import CLOUD_CA, channel, vehicle_of
     from edge.uplink.pace import Link
     from edge.uplink.status import StatusLine
 
@@ -53,10 +55,14 @@ def _run(words: argparse.Namespace) -> int:
             _say(
                 "clips stay on board: they are not redacted yet, and only --clips all or wanted sends them as they are"
             )
-        uplink = Uplink(outbox, link, Link(words.bytes_per_s, words.clips), wait=stop.wait, say=_say)
+        vehicle = vehicle_of(words.identity)
+        campaigns = Campaigns(outbox, Trust.of(words.identity / CLOUD_CA), vehicle, say=_say)
+        uplink = Uplink(
+            outbox, link, Link(words.bytes_per_s, words.clips), wait=stop.wait, say=_say, campaigns=campaigns
+        )
         if words.broker is not None:
             parts.callback(stop.set)
-            line = parts.enter_context(StatusLine(vehicle_of(words.identity), parts.enter_context(_outbox(words.spool)),
+            line = parts.enter_context(StatusLine(vehicle, parts.enter_context(_outbox(words.spool)),
                                                   {"version": version("roadfuse")}, _say))  # fmt: skip
             line.connect(*_host_and_port(words.broker), None if words.broker_plain else words.identity)
             beats = threading.Thread(

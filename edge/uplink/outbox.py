@@ -57,6 +57,8 @@ CREATE TABLE probe (
     revision INTEGER NOT NULL,          -- an older word than this is void
     stopped INTEGER NOT NULL,
     offered INTEGER NOT NULL,           -- in the last offer
+    active INTEGER NOT NULL DEFAULT 0,  -- looked for now
+    weight REAL NOT NULL,
     expires_ns INTEGER NOT NULL,
     probe BLOB NOT NULL                 -- roadfuse.v1.Probe, whose signature was checked
 ) WITHOUT ROWID;
@@ -180,17 +182,21 @@ class Outbox:
 
     # What the recorder does.
 
-    def give(self, summary: SceneSummary, worth: float) -> tuple[int, float]:
+    def give(self, summary: SceneSummary, worth: float, ask: str = "") -> tuple[int, float]:
         """A number for a scene, and with which chance it is sent whatever it is worth (0: its worth decides).
 
         Durable when this returns, and told of even if no clip ever follows.
+
+        Args:
+            ask: id of the ask that it answers; what becomes of its clip is the answer.
         """
         lane = 1.0 / _LANE if _is_drawn(summary) else 0.0
         with self.transaction():
             row = self._db.execute(
-                "INSERT INTO scene (state, summary, worth, lane) VALUES ('writing', ?, ?, ?)",
-                (summary.SerializeToString(deterministic=True), worth, lane),
+                "INSERT INTO scene (state, summary, worth, lane, wanted) VALUES ('writing', ?, ?, ?, ?)",
+                (summary.SerializeToString(deterministic=True), worth, lane, int(bool(ask))),
             )
+            self._db.execute("UPDATE ask SET sequence = ? WHERE id = ? AND answer = ''", (row.lastrowid, ask))
         return int(row.lastrowid or 0), lane
 
     def hold(self, sequence: int, sha256: bytes, size_bytes: int) -> None:
@@ -410,6 +416,10 @@ class Outbox:
             self._db.execute(
                 f"UPDATE scene SET state = ?, reason = ? WHERE sequence = ? AND state IN ({marks})",
                 (state, reason, sequence, *before),
+            )
+            self._db.execute(
+                "UPDATE ask SET answer = ? WHERE sequence = ? AND answer = ''",
+                ("kept" if state == "held" else "gone", sequence),
             )
             if size is not None:
                 self._db.execute("UPDATE scene SET bytes = ?, sha256 = ? WHERE sequence = ?", (size, sha256, sequence))

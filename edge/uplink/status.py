@@ -3,6 +3,7 @@
     roadfuse/VEHICLE/status      retained: online, offline (said by itself) or gone (said by the broker in its name)
     roadfuse/VEHICLE/telemetry   every few seconds: what became of scenes, what went up
     roadfuse/VEHICLE/command     to the vehicle: {"id": ..., "do": "want", "scenes": [12, 13]}
+                                 or {"id": ..., "do": "keep", "from_ns": ..., "to_ns": ...}: out of the ring, a clip
     roadfuse/VEHICLE/answer      of each command: {"id": ..., "ok": true} once it is durable, or why not
 
 A broker's acknowledgement is no durability: scenes and clips never travel here. A command is acknowledged to the broker
@@ -25,6 +26,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import UplinkError
+from edge.uplink.asks import Ask, Asks
 from edge.uplink.identity import CERTIFICATE, CLOUD_CA, KEY
 from edge.uplink.outbox import Outbox
 
@@ -54,6 +56,7 @@ class StatusLine:
         if not vehicle or any(sign in vehicle for sign in "/+#\0"):
             raise UplinkError(f"vehicle: expected a name without / + and #, got {vehicle!r}")
         self._outbox, self._say = outbox, say
+        self._asks = Asks(outbox)
         self._facts = dict(facts or {})
         self._topic = f"{ROOT}/{vehicle}"
         self._connected = threading.Event()
@@ -144,8 +147,11 @@ class StatusLine:
             if not isinstance(command, dict) or not isinstance(command.get("id"), str) or len(command["id"]) > 128:
                 raise ValueError("expected an object with an id")
             name = command["id"]
+            if command.get("do") == "keep":
+                self._keep(command)
+                return {"id": name, "ok": True}
             if command.get("do") != "want":
-                raise ValueError(f"do: expected want, got {str(command.get('do'))[:40]!r}")
+                raise ValueError(f"do: expected want or keep, got {str(command.get('do'))[:40]!r}")
             scenes = command.get("scenes")
             if not isinstance(scenes, list) or len(scenes) > _MOST_SCENES or not all(map(_is_number, scenes)):
                 raise ValueError(f"scenes: expected up to {_MOST_SCENES} numbers of scenes")
@@ -153,6 +159,15 @@ class StatusLine:
         except (ValueError, RecursionError) as error:
             return {"id": name, "ok": False, "why": str(error)[:200]}
         return {"id": name, "ok": True}
+
+    def _keep(self, command: dict[str, Any]) -> None:
+        first_ns, last_ns = command.get("from_ns"), command.get("to_ns")
+        if not (_is_number(first_ns) and _is_number(last_ns)):
+            raise ValueError("expected from_ns and to_ns as instants")
+        ask = Ask(command["id"], int(first_ns or 0), int(last_ns or 0), str(command.get("reason", "")))
+        self._asks.put([ask])
+        if not self._asks.is_known(ask):
+            raise ValueError("expected fewer asks that wait, got one more")
 
 
 def _is_number(value: Any) -> bool:

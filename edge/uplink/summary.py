@@ -13,17 +13,25 @@ from edge.samples import GnssFix
 from edge.scenes import Scene
 from roadfuse.v1.ingest_pb2 import SceneSummary
 
+_MOST_CAMPAIGNS: Final = 64  # the cloud takes no more
 _LIKELY: Final = 0.5  # labels below say nothing
 _FLOOR: Final = 0.2  # what a scene without novelty, or without doubt, is still worth
 
 
-def summary_of(scene: Scene, peak: Decision | None, recorded_ns: int, fix: GnssFix | None) -> SceneSummary:
+def summary_of(
+    scene: Scene,
+    peak: Decision | None,
+    recorded_ns: int,
+    fix: GnssFix | None,
+    campaigns: Mapping[str, float] | None = None,
+) -> SceneSummary:
     """A scene in a few hundred bytes.
 
     Args:
         peak: the decision of its hardest frame.
         recorded_ns: wall clock, which may be wrong.
         fix: the last one before the hardest frame.
+        campaigns: that frames of it matched, with the best score of each.
     """
     summary = SceneSummary(
         first_ns=scene.first_ns, last_ns=scene.last_ns, peak_ns=scene.peak_ns, hardness=scene.peak_hardness,
@@ -31,6 +39,9 @@ def summary_of(scene: Scene, peak: Decision | None, recorded_ns: int, fix: GnssF
     )  # fmt: skip
     if fix is not None:
         summary.latitude_deg, summary.longitude_deg = fix.latitude_deg, fix.longitude_deg
+    best = sorted((campaigns or {}).items(), key=lambda match: (-match[1], match[0]))[:_MOST_CAMPAIGNS]
+    for campaign, score in best:
+        summary.campaigns.add(campaign=campaign, score=score)
     if peak is None:
         return summary
     summary.bundle_id = peak.bundle_id
