@@ -29,7 +29,7 @@ _LOG: Final = logging.getLogger(__name__)
 class BatchLimits:
     """Bounds on one encoder's queue and batches."""
 
-    # What text gains, it gains with 16 (docs/embed.md); a larger batch only makes its first item wait.
+    # Text goes through the tower by 8 (docs/embed.md); a larger batch saves turns of the event loop.
     batch_items: int = 32
     # What a message to another server may carry.
     batch_bytes: int = 32 << 20

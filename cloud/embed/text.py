@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from cloud.embed.lowering import PLACES, session, text_graph
 from cloud.embed.towers import Towers
 
-# Sentences of about one length go through together: more gain nothing on a CPU, and pad the short ones.
-BATCH: Final = 16
+# Sentences of about one length that go through together: what they make fits a core's cache (docs/embed.md).
+BATCH: Final = 8
 
 
 class TextTower:
