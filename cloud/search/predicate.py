@@ -100,6 +100,32 @@ Predicate: TypeAlias = Has | Between | In | Near | And | Or | Not | Then
 ANY: Final = And(())
 
 
+def nodes(predicate: Predicate) -> int:
+    """How many conditions a tree has, itself included."""
+    match predicate:
+        case And(parts) | Or(parts):
+            return 1 + sum(map(nodes, parts))
+        case Not(part):
+            return 1 + nodes(part)
+        case Then(first, second):
+            return 1 + nodes(first) + nodes(second)
+        case _:
+            return 1
+
+
+def depth(predicate: Predicate) -> int:
+    """How many conditions lie within each other at most."""
+    match predicate:
+        case And(parts) | Or(parts):
+            return 1 + max(map(depth, parts), default=0)
+        case Not(part):
+            return 1 + depth(part)
+        case Then(first, second):
+            return 1 + max(depth(first), depth(second))
+        case _:
+            return 1
+
+
 def to_json(predicate: Predicate) -> dict[str, Any]:
     """As its JSON says it."""
     match predicate:

@@ -1,0 +1,137 @@
+"""Neighbours among many rows: a faiss index of inverted lists, built beside the gallery, and never trusted blindly.
+
+It proposes rows; the gallery's own bytes rank them. It knows the rows that were there when it was built, later ones are
+looked at one by one. How many lists are searched is found out after the build, on queries that were really asked where
+there are some.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.search.gallery import View
+
+_LOG: Final = logging.getLogger(__name__)
+# Below, looking at every row takes about a millisecond.
+LEAST_ROWS: Final = 60_000
+POINTS_A_LIST: Final = 48  # for training
+RECALL: Final = 0.975  # that is aimed for where lists are chosen; 0.95 is promised
+TUNED_BY: Final = 256  # queries
+TUNED_AT: Final = 10  # neighbours
+PROBES: Final = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+TAIL_SHARE, TAIL_ROWS = 0.05, 20_000
+_BLOCK: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Inverted lists over the first `rows` of a generation of the gallery.
+
+    Attributes:
+        lists: of faiss.
+        generation: of the gallery whose rows it knows.
+        rows: how many of them.
+        probes: lists that are searched for one query without a filter.
+        recall: measured at the build with so many.
+        seconds: that the build took.
+    """
+
+    lists: Any
+    generation: int
+    rows: int
+    probes: int
+    recall: float
+    seconds: float
+
+    def is_stale(self, view: View) -> bool:
+        """Whether it is time for another."""
+        tail = view.rows - self.rows
+        return self.generation != view.generation or tail > max(TAIL_ROWS, TAIL_SHARE * self.rows)
+
+    def nearest(
+        self, queries: NDArray[np.float32], count: int, probes: int, mask: NDArray[np.bool_] | None
+    ) -> NDArray[np.int64]:
+        """(q, count) rows, the nearest first as far as the index knows; -1 where there are no more.
+
+        Args:
+            mask: (rows,) which rows may be proposed.
+        """
+        parameters = {"nprobe": min(probes, self.lists.nlist)}
+        if mask is not None:
+            bits = np.packbits(mask[: self.rows], bitorder="little")
+            parameters["sel"] = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]
+        _, found = self.lists.search(queries, count, params=faiss.SearchParametersIVF(**parameters))
+        rows: NDArray[np.int64] = found
+        return rows
+
+
+def build(view: View, asked: NDArray[np.float32], seed: int = 0) -> Index:
+    """An index of a view's living rows with vectors.
+
+    Args:
+        asked: (q, d) queries to choose the number of lists by; few: rows stand in for them.
+    """
+    start = time.perf_counter()
+    random = np.random.default_rng(seed)
+    rows = np.flatnonzero(view.alive & (view.scales > 0))
+    count = 1 << max(int(np.log2(2.0 * np.sqrt(len(rows)))), 4)
+    dimensions = view.vectors.shape[1]
+    quantiser = faiss.IndexFlatIP(dimensions)
+    lists = faiss.IndexIVFScalarQuantizer(
+        quantiser, dimensions, count, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
+    )
+    lists.cp.niter, lists.cp.seed, lists.cp.max_points_per_centroid = 8, seed + 1, POINTS_A_LIST
+    lists.cp.spherical = True
+    some = np.sort(random.choice(rows, min(len(rows), POINTS_A_LIST * count), replace=False))
+    lists.train(_floats(view, some))
+    for first in range(0, len(rows), _BLOCK):
+        block = rows[first : first + _BLOCK]
+        lists.add_with_ids(_floats(view, block), block)
+    index = Index(lists, view.generation, view.rows, PROBES[-1], 0.0, 0.0)
+    probes, recall = _tuned(index, view, rows, asked, random)
+    seconds = time.perf_counter() - start
+    _LOG.info(
+        "index_built rows=%d lists=%d probes=%d recall=%.4f seconds=%.1f", len(rows), count, probes, recall, seconds
+    )
+    return replace(index, probes=probes, recall=recall, seconds=seconds)
+
+
+def _tuned(
+    index: Index, view: View, rows: NDArray[np.intp], asked: NDArray[np.float32], random: np.random.Generator
+) -> tuple[int, float]:
+    """The fewest lists with which the nearest are found, and how many of them are."""
+    if len(asked) < TUNED_BY // 4:
+        asked = _floats(view, random.choice(rows, TUNED_BY))
+        asked = asked + random.normal(0.0, 0.5 / np.sqrt(asked.shape[1]), asked.shape).astype(np.float32)
+    asked = np.ascontiguousarray(asked[-TUNED_BY:])
+    exact = _exact(view, rows, asked)
+    recall = 0.0
+    for probes in PROBES:
+        found = index.nearest(asked, 4 * TUNED_AT, probes, None)
+        hits = [len(np.intersect1d(*pair)) for pair in zip(exact, found, strict=True)]
+        recall = float(np.mean(hits)) / TUNED_AT
+        if recall >= RECALL:
+            return probes, recall
+    return PROBES[-1], recall
+
+
+def _exact(view: View, rows: NDArray[np.intp], asked: NDArray[np.float32]) -> NDArray[np.int64]:
+    best = faiss.ResultHeap(len(asked), TUNED_AT, keep_max=True)
+    for first in range(0, len(rows), _BLOCK):
+        block = rows[first : first + _BLOCK]
+        scores, found = faiss.knn(asked, _floats(view, block), TUNED_AT, metric=faiss.METRIC_INNER_PRODUCT)
+        best.add_result(scores, block[found])
+    best.finalize()
+    nearest: NDArray[np.int64] = best.I
+    return nearest
+
+
+def _floats(view: View, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    return view.vectors[rows].astype(np.float32) * view.scales[rows, None]

@@ -1,0 +1,117 @@
+"""Which moments a predicate leaves: a mask over the rows of a view."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.search.gallery import View, byte_of
+from cloud.search.predicate import NUMBERS, And, Between, Has, In, Near, Not, Or, Predicate, Then
+
+Mask = NDArray[np.bool_]
+_EARTH_RADIUS_M: Final = 6_371_008.8
+_M_PER_DEGREE: Final = math.radians(1.0) * _EARTH_RADIUS_M
+
+
+@dataclass(frozen=True, slots=True)
+class _Of:
+    """A mask over scenes, or over rows."""
+
+    mask: Mask
+    is_rows: bool
+
+
+def matching(view: View, predicate: Predicate) -> Mask | None:
+    """(rows,) which living rows match; None: all of them do."""
+    if predicate == And(()):
+        return None
+    return _rows(view, _evaluate(view, predicate)) & view.alive
+
+
+def _evaluate(view: View, predicate: Predicate) -> _Of:
+    match predicate:
+        case Has(label, least):
+            column = view.labels.get(label)
+            bound = byte_of(least)
+            if column is None:
+                return _Of(np.full(view.scenes, bound == 0), is_rows=False)
+            return _Of(column >= bound, is_rows=True)
+        case Between(field, low, high):
+            numbers = view.numbers[NUMBERS.index(field)]
+            return _Of((numbers >= low) & (numbers <= high), is_rows=False)
+        case In(field, values):
+            words = view.words[field]
+            known = [words[value] for value in values if value in words]
+            return _Of(np.isin(view.texts[field], known), is_rows=False)
+        case Near():
+            return _Of(_near(view, predicate), is_rows=False)
+        case And(parts):
+            return _joined(view, parts, np.logical_and, empty=True)
+        case Or(parts):
+            return _joined(view, parts, np.logical_or, empty=False)
+        case Not(part):
+            inner = _evaluate(view, part)
+            return _Of(~inner.mask, inner.is_rows)
+        case Then():
+            return _Of(_then(view, predicate), is_rows=True)
+
+
+def _joined(view: View, parts: tuple[Predicate, ...], join: Callable[..., Mask], *, empty: bool) -> _Of:
+    """Parts of scenes are joined first: there are fewer scenes than rows."""
+    evaluated = [_evaluate(view, part) for part in parts]
+    of_scenes = [of.mask for of in evaluated if not of.is_rows]
+    of_rows = [of.mask for of in evaluated if of.is_rows]
+    scenes = _folded(of_scenes, join)
+    if not of_rows:
+        return _Of(np.full(view.scenes, empty) if scenes is None else scenes, is_rows=False)
+    if scenes is not None:
+        of_rows.append(scenes[view.row_scene])
+    rows = _folded(of_rows, join)
+    assert rows is not None
+    return _Of(rows, is_rows=True)
+
+
+def _folded(masks: list[Mask], join: Callable[..., Mask]) -> Mask | None:
+    if not masks:
+        return None
+    folded = masks[0].copy() if len(masks) > 1 else masks[0]
+    for mask in masks[1:]:
+        join(folded, mask, out=folded)
+    return folded
+
+
+def _rows(view: View, of: _Of) -> Mask:
+    return of.mask if of.is_rows else of.mask[view.row_scene]
+
+
+def _then(view: View, then: Then) -> Mask:
+    """Rows at which `first` holds and that are followed, in their scene and in time, by one at which `second` does."""
+    found = np.zeros(view.rows, np.bool_)
+    firsts = np.flatnonzero(_rows(view, _evaluate(view, then.first)) & view.alive)
+    seconds = np.flatnonzero(_rows(view, _evaluate(view, then.second)) & view.alive)
+    # The next row that matches is the nearest in time: rows of a scene lie together, in order.
+    next_one = np.searchsorted(seconds, firsts, side="right")
+    has_next = next_one < len(seconds)
+    firsts, followers = firsts[has_next], seconds[next_one[has_next]]
+    waited_ns = view.instants_ns[followers] - view.instants_ns[firsts]
+    is_soon = (view.row_scene[followers] == view.row_scene[firsts]) & (waited_ns <= then.within_s * 1e9)
+    found[firsts[is_soon]] = True
+    return found
+
+
+def _near(view: View, near: Near) -> Mask:
+    """By great circle; the sines are spared those that a difference in latitude rules out."""
+    latitude, longitude = view.places
+    mask = np.zeros(view.scenes, np.bool_)
+    close = np.flatnonzero(np.abs(latitude - near.latitude_deg) <= near.radius_m / _M_PER_DEGREE * 1.001)
+    north = np.radians(latitude[close])
+    here = math.radians(near.latitude_deg)
+    across = np.sin(np.radians(longitude[close] - near.longitude_deg) / 2.0) ** 2
+    chord = np.sin((north - here) / 2.0) ** 2 + np.cos(north) * math.cos(here) * across
+    mask[close] = 2.0 * _EARTH_RADIUS_M * np.arcsin(np.sqrt(np.minimum(chord, 1.0))) <= near.radius_m
+    return mask

@@ -1,0 +1,162 @@
+"""By which path a query is answered, and the answer: which scenes, at which moment, with which score.
+
+    predicate      leaves      path
+    -              few rows    exact          every row is ranked
+    -              many        approximate    the index proposes, the gallery ranks
+    some           <= EXACT    filtered       every row that matches is ranked
+    some           more        approximate    the index proposes among those that match, searching more lists
+    some           any         filtered       where nothing is to be alike: labels alone rank
+
+An answer is never short: where the index proposes too few scenes, all are ranked. Pages after an approximate one are
+ranked exactly, without the scenes that it showed, so that nothing is shown twice and nothing is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.search import kernel, matching
+from cloud.search.gallery import View
+from cloud.search.index import Index
+from cloud.search.predicate import ANY, NUMBERS, Predicate
+from cloud.search.rank import HARDNESS_WEIGHT, LABEL_WEIGHT, certainty
+
+# Scattered rows that are ranked in about a millisecond.
+EXACT_ROWS: Final = 50_000
+# Where labels have a say in the score, the index, which knows none, is asked for more.
+OVERSAMPLED: Final = 4
+OVERSAMPLED_FOR_LABELS: Final = 32
+# Lists, as a multiple of those without a filter: a fifth of the rows lie in a fifth of what a list holds.
+FILTERED_PROBES: Final = 3.0
+MAX_PROPOSED: Final = 8_192
+MAX_PROBES: Final = 1_024
+_EMPTY: Final = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """A query as the gallery is asked it.
+
+    Attributes:
+        vector: (d,) float32, the weighted sum of unit vectors; None: nothing is to be alike.
+        after: score and scene id of the last answer that was shown.
+        shown: ids of scenes that were shown before by an approximate page.
+        must_be_exact: whatever it takes.
+    """
+
+    predicate: Predicate
+    vector: NDArray[np.float32] | None
+    limit: int
+    after: tuple[float, int] = (float("inf"), -1)
+    shown: tuple[int, ...] = ()
+    must_be_exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Rows of the gallery, the best of each scene, in order.
+
+    Attributes:
+        matching: scenes that the predicate leaves; None where they were not counted.
+        exact_rows: that were ranked one by one.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    path: str
+    matching: int | None
+    exact_rows: int
+    vector: NDArray[np.float32] | None = field(default=None)
+
+
+def find(view: View, index: Index | None, sought: Sequence[Sought]) -> list[Found]:
+    """Answer queries; those without a filter go through the index together, as one matrix."""
+    if index is not None and index.generation != view.generation:
+        index = None  # its rows have other numbers now
+    together = [i for i, one in enumerate(sought) if index is not None and _is_plain(one)]
+    found: dict[int, Found] = {}
+    if together and index is not None:
+        count = OVERSAMPLED * max(sought[i].limit for i in together)
+        queries = np.stack([np.asarray(sought[i].vector, np.float32) for i in together])
+        proposed = index.nearest(queries, count, index.probes, None)
+        for i, rows in zip(together, proposed, strict=True):
+            found[i] = _ranked(view, sought[i], _with_tail(view, index, rows, None), "approximate", None)
+            if len(found[i].rows) < sought[i].limit:
+                found[i] = _alone(view, None, sought[i])
+    return [found[i] if i in found else _alone(view, index, one) for i, one in enumerate(sought)]
+
+
+def _is_plain(one: Sought) -> bool:
+    return one.predicate == ANY and one.vector is not None and not one.must_be_exact
+
+
+def _alone(view: View, index: Index | None, one: Sought) -> Found:
+    mask = matching.matching(view, one.predicate)
+    if (mask is None and (one.vector is not None or one.shown)) or mask is None:
+        mask = view.alive
+    if one.vector is not None:
+        mask = mask & (view.scales > 0)
+    if one.shown:
+        slots = [view.slots[scene] for scene in one.shown if view.slots.get(scene, view.scenes) < view.scenes]
+        hidden = np.zeros(view.scenes, np.bool_)
+        hidden[slots] = True
+        mask = mask & ~hidden[view.row_scene]
+    is_filtered = one.predicate != ANY
+    left = int(np.count_nonzero(mask))
+    if index is not None and one.vector is not None and not one.must_be_exact and left > EXACT_ROWS:
+        found = _proposed(view, index, one, mask, left)
+        if found is not None:
+            return found
+    rows = np.flatnonzero(mask)
+    return _ranked(view, one, rows, "filtered" if is_filtered else "exact", left)
+
+
+def _proposed(view: View, index: Index, one: Sought, mask: NDArray[np.bool_], left: int) -> Found | None:
+    """What the index finds among the rows of a mask; None: too little."""
+    assert one.vector is not None
+    has_labels = certainty(view, one.predicate, _EMPTY) is not None
+    count = (OVERSAMPLED_FOR_LABELS if has_labels else OVERSAMPLED) * one.limit
+    share = left / max(view.rows, 1)
+    probes = min(int(index.probes * max(FILTERED_PROBES, share**-0.75)), MAX_PROBES)
+    queries = one.vector[None, :]
+    while count <= MAX_PROPOSED:
+        rows = index.nearest(queries, count, probes, mask)[0]
+        found = _ranked(view, one, _with_tail(view, index, rows, mask), "approximate", None)
+        if len(found.rows) >= one.limit:
+            return found
+        if np.count_nonzero(rows >= 0) < count:  # there are no more in these lists
+            return None
+        count *= 4
+    return None
+
+
+def _with_tail(view: View, index: Index, rows: NDArray[np.int64], mask: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+    """Rows that are proposed and alive, and all that are younger than the index."""
+    proposed = np.sort(rows[rows >= 0])
+    proposed = proposed[view.alive[proposed]]
+    if view.rows == index.rows:
+        return proposed
+    tail = slice(index.rows, view.rows)
+    is_left = (view.alive[tail] & (view.scales[tail] > 0)) if mask is None else mask[tail]
+    return np.concatenate([proposed, index.rows + np.flatnonzero(is_left)])
+
+
+def _ranked(view: View, one: Sought, rows: NDArray[np.int64], path: str, left: int | None) -> Found:
+    scores = np.empty(len(rows), np.float32)
+    sure = certainty(view, one.predicate, rows)
+    if one.vector is not None:
+        kernel.dots(view.vectors, view.scales, rows, one.vector, scores)
+    else:
+        hardness = view.numbers[NUMBERS.index("hardness")]
+        scores[:] = HARDNESS_WEIGHT * np.nan_to_num(hardness)[view.row_scene[rows]]
+    if sure is not None:
+        scores += np.float32(LABEL_WEIGHT) * sure
+    best, best_scores, scenes = kernel.best_scenes(
+        scores, rows, view.row_scene, view.ids, one.limit, one.after[0], one.after[1]
+    )
+    return Found(best, best_scores, path, None if left is None else int(scenes), len(rows), one.vector)

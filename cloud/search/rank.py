@@ -1,0 +1,105 @@
+"""What a score is made of: nearness to what was shown, and how sure the labels are that were asked for.
+
+    score = sum of weight x cosine + LABEL_WEIGHT x log-probability of the predicate's labels
+
+Cosines add, so that several examples are one vector (relevance feedback after Rocchio: what was liked with positive
+weights, what was not with negative ones).
+Ref: Rocchio, Relevance feedback in information retrieval, 1971.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.errors import QueryError
+from cloud.search.gallery import View
+from cloud.search.predicate import And, Has, Not, Or, Predicate, Then
+from cloud.search.query import Like
+
+# A label of 0.99 against one of 0.6 counts as much as a quarter of a cosine.
+LABEL_WEIGHT: Final = 0.5
+# Of what is alike in all that was asked for: harder scenes first.
+HARDNESS_WEIGHT: Final = 1e-3
+LIKED, DISLIKED = 0.75, -0.25
+MAX_LIKES: Final = 64
+_BYTES: Final = (np.arange(256) / 255.0).clip(1.0 / 512.0, 1.0 - 1.0 / 512.0)
+_LOG: Final = np.log(_BYTES).astype(np.float32)
+_LOG_NOT: Final = np.log(1.0 - _BYTES).astype(np.float32)
+
+
+def joined(likes: Sequence[Like], space: str, dimensions: int) -> NDArray[np.float32] | None:
+    """The one vector of several examples: their sum by weight; None without any.
+
+    Raises:
+        QueryError: of another space or size, or no numbers.
+    """
+    if not likes:
+        return None
+    if len(likes) > MAX_LIKES:
+        raise QueryError(f"expected at most {MAX_LIKES} examples, got {len(likes)}")
+    total = np.zeros(dimensions, np.float32)
+    for like in likes:
+        if like.space != space:
+            raise QueryError(f"expected a vector of the space {space[:12]}, which is searched, got {like.space[:12]!r}")
+        if len(like.values) != 4 * dimensions:
+            raise QueryError(f"expected a vector of {dimensions} floats, got {len(like.values)} bytes")
+        values = np.frombuffer(like.values, "<f4")
+        length = float(np.linalg.norm(values))
+        if not (0.0 < length < np.inf and np.isfinite(like.weight)):
+            raise QueryError("expected a vector and weight of finite numbers that are not all 0, got others")
+        total += np.float32(like.weight / length) * values
+    return total
+
+
+def asked(predicate: Predicate) -> tuple[str, ...]:
+    """Labels that a predicate asks for, in its order, each once; those under a `not` too."""
+    match predicate:
+        case Has(label):
+            return (label,)
+        case And(parts) | Or(parts):
+            return tuple(dict.fromkeys(label for part in parts for label in asked(part)))
+        case Not(part):
+            return asked(part)
+        case Then(first, second):
+            return tuple(dict.fromkeys((*asked(first), *asked(second))))
+        case _:
+            return ()
+
+
+def certainty(view: View, predicate: Predicate, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """(rows,) log-probability that the labels are as asked for, taken as independent; None where none is asked for.
+
+    Of alternatives the surest counts; of what follows, the first moment.
+    """
+    return _certainty(view, predicate, rows, is_negated=False)
+
+
+def _certainty(
+    view: View, predicate: Predicate, rows: NDArray[np.int64], *, is_negated: bool
+) -> NDArray[np.float32] | None:
+    match predicate:
+        case Has(label):
+            column = view.labels.get(label)
+            table = _LOG_NOT if is_negated else _LOG
+            return np.full(len(rows), table[0], np.float32) if column is None else table[column[rows]]
+        case Not(part):
+            return _certainty(view, part, rows, is_negated=not is_negated)
+        case And(parts) | Or(parts):
+            each = [
+                of for of in (_certainty(view, part, rows, is_negated=is_negated) for part in parts) if of is not None
+            ]
+            if not each:
+                return None
+            add = isinstance(predicate, And) != is_negated
+            total = each[0]
+            for one in each[1:]:
+                total = total + one if add else np.maximum(total, one)
+            return total
+        case Then(first, _):
+            return None if is_negated else _certainty(view, first, rows, is_negated=False)
+        case _:
+            return None

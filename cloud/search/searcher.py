@@ -1,0 +1,449 @@
+"""Search: a query in, a page of scenes out, each at its best moment, with how sure that is and why.
+
+The loop of a query:
+
+    text -> conditions and what is to be alike -> vectors -> the gallery -> confidence -> a page
+
+Everything is in memory; only an explanation asks the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine
+
+from cloud.embed.item import Item, Vector
+from cloud.errors import CloudError, QueryError
+from cloud.search import confidence, cursor, explain, index, kernel, metrics, planner, rank
+from cloud.search.audit import Auditor
+from cloud.search.batcher import Batcher
+from cloud.search.gallery import View
+from cloud.search.mirror import Mirror, Searched
+from cloud.search.predicate import ANY, MAX_DEPTH, MAX_NODES, And, Has, Not, Or, Predicate, Then, depth, nodes
+from cloud.search.query import Answer, Answers, Like, Query
+from cloud.search.understand import Understood, understand
+
+_LOG: Final = logging.getLogger(__name__)
+MAX_LIMIT: Final = 1_000
+MAX_BATCH: Final = 1_024
+# Where no moment is sure of everything that a text asks for, the likeliest ones are shown, and that is said.
+RELAXED: Final = (0.2, 0.02)
+_LIKELIEST: Final = "no moment is sure of all that was asked for; these are the likeliest"
+_BACKGROUND_ROWS: Final = 512
+_KEPT_QUERIES: Final = 256
+# An index is built when this has passed since the last look at whether one is due.
+INDEX_LOOK_S: Final = 1.0
+
+
+class Embeds(Protocol):
+    """What turns content into vectors (cloud.embed.gateway.Gateway)."""
+
+    async def embed(self, items: Sequence[Item]) -> list[Vector | CloudError]:
+        """A vector or an error for each item."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """A query for the thread that searches."""
+
+    query: Query
+    sought: planner.Sought
+    relaxed: tuple[Predicate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What that thread gives back."""
+
+    answers: tuple[Answer, ...]
+    path: str
+    matching: int | None
+    scores: tuple[float, ...]
+    note: str
+    rows: int
+
+
+class Searcher:
+    """Searches what a mirror of the database holds.
+
+    Args:
+        engine: of the database.
+        gateway: for texts, pictures, sounds and clips; None: only what needs no encoder.
+        weights: of confidence; None: the fitted ones.
+        audited: share of approximate queries that the database repeats exactly.
+        clock: seconds since 1970, for "last 24 h".
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        gateway: Embeds | None = None,
+        *,
+        weights: confidence.Weights | None = None,
+        audited: float = 0.001,
+        clock: Any = time.time,
+        mirror: Any = None,
+    ) -> None:
+        self._engine = engine
+        self._gateway = gateway
+        self._weights = weights or confidence.load()
+        self._clock = clock
+        self.mirror: Any = Mirror(engine) if mirror is None else mirror
+        self.index: index.Index | None = None
+        self._asked: deque[NDArray[np.float32]] = deque(maxlen=_KEPT_QUERIES)
+        self._background: tuple[tuple[int, int], NDArray[np.float32]] | None = None
+        self._batcher: Batcher[_Ask, _Told] = Batcher(self._answer_all)
+        self._auditor = Auditor(engine, audited)
+        self._stopping = threading.Event()
+        self._indexer = threading.Thread(target=self._keep_index, name="search-index", daemon=True)
+
+    def start(self) -> None:
+        """Follow the database, and keep an index; answers are complete once `is_ready`."""
+        self.mirror.start()
+        self._indexer.start()
+
+    def close(self) -> None:
+        """Stop all threads."""
+        self._stopping.set()
+        self._batcher.close()
+        self.mirror.close()
+        self._auditor.close()
+        if self._indexer.is_alive():
+            self._indexer.join()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the database was looked at once."""
+        return bool(self.mirror.is_loaded)
+
+    @property
+    def space(self) -> str:
+        """The space that is searched; "" before anything is there."""
+        current = self.mirror.current
+        return "" if current is None else current[0].space
+
+    def view(self) -> View | None:
+        """What is searched now."""
+        current: tuple[Searched, View] | None = self.mirror.current
+        return None if current is None else current[1]
+
+    def understand(self, text: str) -> Understood:
+        """A text as conditions, to be shown and edited.
+
+        Raises:
+            QueryError: it can't be.
+        """
+        return understand(text, self._clock())
+
+    async def search(
+        self, query: Query | str, limit: int = 20, after: str = "", *, explained: bool = False, limit_s: float = 10.0
+    ) -> Answers:
+        """A page of answers.
+
+        Args:
+            query: a text, or a query; a text within it that comes without conditions is understood here.
+            limit: answers on the page.
+            after: the cursor of the page before.
+            explained: look up how near each modality is.
+
+        Raises:
+            QueryError: it can't be understood, or compared with what is searched.
+        """
+        (answer,) = await self.batch([query], limit, after, explained=explained)
+        if isinstance(answer, CloudError):
+            raise answer
+        return answer
+
+    async def batch(
+        self, queries: Sequence[Query | str], limit: int = 20, after: str = "", *, explained: bool = False
+    ) -> list[Answers | CloudError]:
+        """Answers or an error for each query, in order; those without conditions are one matrix product."""
+        start = time.perf_counter()
+        if not 1 <= len(queries) <= MAX_BATCH:
+            raise QueryError(f"expected 1 to {MAX_BATCH} queries, got {len(queries)}")
+        if not 1 <= limit <= MAX_LIMIT:
+            raise QueryError(f"expected a limit from 1 to {MAX_LIMIT}, got {limit}")
+        place = cursor.decode(after) if after else cursor.Cursor(self._clock())
+        if after and len(queries) > 1:
+            raise QueryError("expected a cursor with one query, got several")
+        current: tuple[Searched, View] | None = self.mirror.current
+        read = await self._read(queries, place.now_s)
+        embedded = time.perf_counter()
+        asks = [one if isinstance(one, CloudError) else self._ask(one, current, limit, place, after) for one in read]
+        todo = [ask for ask in asks if isinstance(ask, _Ask)]
+        told = iter(await self._batcher.ask_all(todo) if todo and current is not None else [])
+        answers: list[Answers | CloudError] = []
+        for ask in asks:
+            if isinstance(ask, CloudError):
+                metrics.ERRORS.labels(type(ask).__name__).inc()
+                answers.append(ask)
+                continue
+            said = next(told, None)
+            if isinstance(said, CloudError):
+                answers.append(said)
+            elif isinstance(said, BaseException):
+                raise said
+            else:
+                answers.append(self._page(ask, said, current, limit, place, (start, embedded)))
+        if explained and current is not None:
+            await self._explain(answers, asks, current[0])
+        return answers
+
+    def like_scene(self, scene_id: int, instant_ns: int | None = None, weight: float = 1.0) -> Like:
+        """Nearness to a moment of a scene: the one at or before an instant, else its hardest or first one.
+
+        Raises:
+            QueryError: there is no such scene, or it has no vector in the space that is searched.
+        """
+        current: tuple[Searched, View] | None = self.mirror.current
+        if current is None or scene_id not in current[1].slots:
+            raise QueryError(f"expected a scene that can be searched, got {scene_id}")
+        searched, view = current
+        rows = view.rows_of(scene_id)
+        rows = rows[view.scales[rows] > 0]
+        if not len(rows):
+            raise QueryError(f"scene {scene_id} has no vector in the space that is searched")
+        at = 0 if instant_ns is None else max(int(np.searchsorted(view.instants_ns[rows], instant_ns, "right")) - 1, 0)
+        values = view.vectors[rows[at]].astype(np.float32)
+        values /= np.linalg.norm(values)
+        return Like(values.astype("<f4").tobytes(), searched.space, "scene", weight, f"scene {scene_id}")
+
+    async def similar(self, scene_id: int, instant_ns: int | None = None, limit: int = 20, after: str = "") -> Answers:
+        """Scenes like a moment of one; the scene itself comes first.
+
+        Raises:
+            QueryError: see `like_scene`.
+        """
+        return await self.search(Query(ANY, (self.like_scene(scene_id, instant_ns),)), limit, after)
+
+    async def like(self, item: Item, weight: float = 1.0, said: str = "") -> Like:
+        """Nearness to content.
+
+        Raises:
+            CloudError: it can't be embedded.
+        """
+        (vector,) = await self._embed([item])
+        if isinstance(vector, CloudError):
+            raise vector
+        return Like(vector.values, vector.space, vector.modality, weight, said)
+
+    async def _embed(self, items: Sequence[Item]) -> list[Vector | CloudError]:
+        if self._gateway is None:
+            return [QueryError(f"no encoder of {item.modality} is here") for item in items]
+        return await self._gateway.embed(items)
+
+    async def _read(self, queries: Sequence[Query | str], now_s: float) -> list[Query | CloudError]:
+        """Texts become conditions and vectors; all of them are embedded together."""
+        read: list[Query | CloudError] = []
+        wanted: dict[int, str] = {}
+        for asked in queries:
+            query = Query(text=asked) if isinstance(asked, str) else asked
+            try:
+                if query.text and query.predicate == ANY and not query.likes:
+                    said = understand(query.text, now_s)
+                    query = replace(query, predicate=said.predicate)
+                    if said.to_embed:
+                        wanted[len(read)] = said.to_embed
+                _check(query.predicate)
+                read.append(query)
+            except CloudError as error:
+                read.append(error)
+        if wanted:
+            vectors = await self._embed([Item.of_text(text) for text in wanted.values()])
+            for (place, text), vector in zip(wanted.items(), vectors, strict=True):
+                if isinstance(vector, CloudError):
+                    read[place] = vector
+                else:
+                    like = Like(vector.values, vector.space, "text", 1.0, text)
+                    parsed = read[place]
+                    assert isinstance(parsed, Query)
+                    read[place] = replace(parsed, likes=(like,))
+        return read
+
+    def _ask(
+        self, query: Query, current: tuple[Searched, View] | None, limit: int, place: cursor.Cursor, after: str
+    ) -> _Ask | CloudError:
+        space, dimensions = ("", 0) if current is None else (current[0].space, current[1].vectors.shape[1])
+        if after and cursor.digest(query, space) != place.asked:
+            return QueryError("expected the cursor of this query, got one of another")
+        try:
+            vector = None if current is None else rank.joined(query.likes, space, dimensions)
+        except QueryError as error:
+            return error
+        if vector is not None and not after:
+            self._asked.append(vector)
+        relaxed = () if not query.text or after else tuple(_relaxed(query.predicate, least) for least in RELAXED)
+        # One more than is shown: whether there is another page.
+        sought = planner.Sought(query.predicate, vector, limit + 1, place.after, place.shown, bool(after))
+        return _Ask(query, sought, tuple(each for each in relaxed if each != query.predicate))
+
+    def _answer_all(self, asks: Sequence[_Ask]) -> list[_Told | Exception]:
+        """Runs in the thread that searches."""
+        searched, view = self.mirror.current
+        index = self.index
+        told: list[_Told | Exception] = []
+        for ask, found in zip(asks, planner.find(view, index, [ask.sought for ask in asks]), strict=True):
+            predicate, note = ask.query.predicate, ""
+            for relaxed in ask.relaxed:
+                if len(found.rows):
+                    break
+                (found,) = planner.find(view, index, [replace(ask.sought, predicate=relaxed)])
+                predicate, note = relaxed, _LIKELIEST if len(found.rows) else ""
+            told.append(self._told(view, predicate, found, note))
+            _LOG.debug("searched path=%s rows=%d found=%d", found.path, found.exact_rows, len(found.rows))
+            if found.path == "approximate" and ask.query.predicate == ANY and found.vector is not None:
+                ids = [int(view.ids[view.row_scene[row]]) for row in found.rows[:-1]]
+                self._auditor.offer(searched.space, searched.model, found.vector, ids, found.scores[:-1])
+        return told
+
+    def _told(self, view: View, predicate: Predicate, found: planner.Found, note: str) -> _Told:
+        rows = found.rows
+        certainties = rank.certainty(view, predicate, rows)
+        cosines: NDArray[np.float32] | None = None
+        background = (0.0, 1.0)
+        if found.vector is not None:
+            length = max(float(np.linalg.norm(found.vector)), 1e-9)
+            unit = found.vector / length
+            cosines = np.empty(len(rows), np.float32)
+            kernel.dots(view.vectors, view.scales, rows, unit, cosines)
+            others = self._others(view) @ unit
+            background = (float(others.mean()), float(others.std())) if len(others) > 1 else background
+        features = confidence.features(
+            None if certainties is None else certainties.astype(np.float64),
+            None if cosines is None else cosines.astype(np.float64),
+            background,
+        )
+        is_sure = certainties is None and cosines is None  # filters alone: they hold
+        sure = np.ones(len(rows)) if is_sure else self._weights.confidence(features)
+        labels = rank.asked(predicate)
+        vehicles = list(view.words["vehicle"])
+        answers = []
+        for row, score, chance in zip(rows.tolist(), found.scores.tolist(), sure.tolist(), strict=True):
+            slot = int(view.row_scene[row])
+            answers.append(
+                Answer(
+                    int(view.ids[slot]),
+                    vehicles[view.texts["vehicle"][slot]],
+                    view.outboxes[slot],
+                    int(view.sequences[slot]),
+                    int(view.instants_ns[row]),
+                    score,
+                    chance,
+                    {label: view.probability(label, row) for label in labels},
+                )
+            )
+        return _Told(tuple(answers), found.path, found.matching, tuple(found.scores.tolist()), note, found.exact_rows)
+
+    def _others(self, view: View) -> NDArray[np.float32]:
+        """(n, d) float32: moments at large, the same ones until the gallery is much larger."""
+        size = view.rows.bit_length()
+        if self._background is None or self._background[0] != (view.generation, size):
+            rows = np.flatnonzero(view.alive & (view.scales > 0))
+            some = np.random.default_rng(0).choice(rows, min(_BACKGROUND_ROWS, len(rows)), replace=False)
+            floats = view.vectors[some].astype(np.float32) * view.scales[some, None]
+            self._background = ((view.generation, size), floats)
+        return self._background[1]
+
+    def _page(
+        self,
+        ask: _Ask,
+        told: Any,
+        current: tuple[Searched, View] | None,
+        limit: int,
+        place: cursor.Cursor,
+        times: tuple[float, float],
+    ) -> Answers:
+        done = time.perf_counter()
+        timings = {"embed": 1e3 * (times[1] - times[0]), "search": 1e3 * (done - times[1])}
+        elapsed_ms = 1e3 * (done - times[0])
+        if told is None or current is None:
+            return Answers(ask.query, (), "exact", 0, "", elapsed_ms, ("nothing can be searched yet",), timings)
+        metrics.SECONDS.labels(told.path).observe(elapsed_ms / 1e3)
+        shown, following = told.answers[:limit], ""
+        if len(told.answers) > limit:
+            asked = cursor.digest(ask.query, current[0].space)
+            if told.path == "approximate":
+                ids = tuple(answer.scene_id for answer in shown)
+                following = cursor.Cursor(place.now_s, cursor.FIRST, ids, asked).encode()
+            else:
+                after = (told.scores[limit - 1], shown[-1].scene_id)
+                following = cursor.Cursor(place.now_s, after, place.shown, asked).encode()
+        timings["rows"] = told.rows
+        notes = (told.note,) if told.note else ()
+        return Answers(ask.query, shown, told.path, told.matching, following, elapsed_ms, notes, timings)
+
+    async def _explain(
+        self, answers: list[Answers | CloudError], asks: Sequence[_Ask | CloudError], searched: Searched
+    ) -> None:
+        for place, (page, ask) in enumerate(zip(answers, asks, strict=True)):
+            if isinstance(page, CloudError) or isinstance(ask, CloudError) or ask.sought.vector is None:
+                continue
+            unit = ask.sought.vector / max(float(np.linalg.norm(ask.sought.vector)), 1e-9)
+            moments = [(answer.scene_id, answer.instant_ns) for answer in page.answers]
+            found = await asyncio.to_thread(
+                explain.modalities, self._engine, searched.space, searched.model, moments, unit
+            )
+            answers[place] = replace(
+                page,
+                answers=tuple(
+                    replace(answer, modalities=found.get((answer.scene_id, answer.instant_ns), {}))
+                    for answer in page.answers
+                ),
+            )
+
+    def _keep_index(self) -> None:
+        while not self._stopping.wait(INDEX_LOOK_S):
+            try:
+                self.build_index()
+            except Exception:
+                _LOG.exception("index_failed")
+
+    def build_index(self) -> bool:
+        """Build an index where one is due; gives whether one was."""
+        view = self.view()
+        if view is None:
+            return False
+        metrics.ROWS.set(view.rows)
+        metrics.SCENES.set(view.scenes)
+        metrics.LOOK_AGE.set(time.monotonic() - self.mirror.looked_at)
+        if view.rows < index.LEAST_ROWS or (self.index is not None and not self.index.is_stale(view)):
+            return False
+        asked = np.stack(list(self._asked)) if self._asked else np.empty((0, view.vectors.shape[1]), np.float32)
+        self.index = built = index.build(view, asked)
+        metrics.INDEXED.set(built.rows)
+        metrics.INDEX_RECALL.set(built.recall)
+        metrics.BUILD_SECONDS.set(built.seconds)
+        return True
+
+
+def _check(predicate: Predicate) -> None:
+    if depth(predicate) > MAX_DEPTH or nodes(predicate) > MAX_NODES:
+        raise QueryError(f"expected at most {MAX_NODES} conditions, {MAX_DEPTH} deep, got more")
+
+
+def _relaxed(predicate: Predicate, least: float) -> Predicate:
+    """The same conditions on labels of a lower probability, where they are asked for."""
+    match predicate:
+        case Has(label, asked):
+            return Has(label, min(asked, least))
+        case And(parts):
+            return And(tuple(_relaxed(part, least) for part in parts))
+        case Or(parts):
+            return Or(tuple(_relaxed(part, least) for part in parts))
+        case Then(first, second, within_s):
+            return Then(_relaxed(first, least), _relaxed(second, least), within_s)
+        case Not(Has(label, asked)):
+            return Not(Has(label, max(asked, 1.0 - least)))
+        case _:
+            return predicate

@@ -1,0 +1,156 @@
+"""What the planner answers is what looking at every row answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloud.search import index, planner
+from cloud.search.gallery import DEAD_ROWS, Gallery
+from cloud.search.planner import Sought, find
+from cloud.search.predicate import ANY, And, Between, Has, In, Near, Not, Or, Predicate, Then
+from cloud.search.rank import LABEL_WEIGHT, certainty
+
+from .galleries import LABELS, batch, brute, gallery
+
+LEAVES = st.one_of(
+    st.builds(Has, st.sampled_from((*LABELS, "light:unknown")), st.sampled_from((0.0, 0.3, 0.5, 0.9, 1.0))),
+    st.builds(lambda low, more: Between("hardness", low, low + more), st.floats(0, 1), st.floats(0, 1)),
+    st.just(Between("recorded_s", 2e5)),
+    st.builds(lambda names: In("vehicle", tuple(names)), st.lists(st.sampled_from(("car-1", "car-2", "car-9")))),
+    st.builds(Near, st.floats(48, 49), st.floats(11, 12), st.floats(0, 80_000)),
+)
+TREES = st.recursive(
+    LEAVES,
+    lambda parts: st.one_of(
+        st.builds(lambda some: And(tuple(some)), st.lists(parts, max_size=3)),
+        st.builds(lambda some: Or(tuple(some)), st.lists(parts, max_size=3)),
+        st.builds(Not, parts),
+        st.builds(Then, parts, parts, st.sampled_from((0.0, 0.3, 1.0, 5.0))),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(tree=TREES, seed=st.integers(0, 3), alike=st.booleans(), limit=st.integers(1, 12))
+def test_answers_are_those_of_every_row(tree: Predicate, seed: int, alike: bool, limit: int) -> None:
+    view = gallery(seed, 60).view()
+    query = np.random.default_rng(seed).standard_normal(16).astype(np.float32) if alike else None
+    rows = np.arange(view.rows)
+    sure = certainty(view, tree, rows)
+
+    def score(row: int) -> float | None:
+        if query is not None and view.scales[row] == 0:
+            return None
+        value = 1e-3 * view.numbers[0, view.row_scene[row]]
+        if query is not None:
+            value = float(view.vectors[row].astype(np.float32) @ query * view.scales[row])
+        return value + (LABEL_WEIGHT * float(sure[row]) if sure is not None else 0.0)
+
+    (found,) = find(view, None, [Sought(tree, query, limit)])
+    expected = brute(view, tree, score)
+    assert found.matching == len(expected)
+    assert np.allclose(found.scores, [value for value, _, _ in expected[:limit]], atol=1e-5)
+    assert len(found.rows) == min(limit, len(expected))
+    assert len({int(view.row_scene[row]) for row in found.rows}) == len(found.rows)
+
+
+@pytest.fixture(scope="module")
+def large() -> tuple[Gallery, index.Index]:
+    """30,000 scenes around 300 points, indexed, with a tail of 2,000 scenes that came later."""
+    random = np.random.default_rng(5)
+    made = Gallery(32)
+    points = random.standard_normal((300, 32))
+
+    def scenes(ids: list[int]) -> None:
+        rows = batch(random, ids, 32, most_rows=2)
+        near = points[random.integers(0, 300, len(rows.row_scenes))] + 0.4 * random.standard_normal(
+            (len(rows.row_scenes), 32)
+        )
+        scales = np.abs(near).max(1) / 127
+        unit = 1 / np.linalg.norm(near, axis=1)
+        made.put(
+            replace(
+                rows,
+                vectors=np.rint(near / scales[:, None]).astype(np.int8),
+                scales=(scales * unit).astype(np.float32),
+            )
+        )
+
+    scenes(list(range(1, 30_001)))
+    built = index.build(made.view(), np.empty((0, 32), np.float32))
+    scenes(list(range(30_001, 32_001)))
+    scenes(list(range(1, 501)))  # changed: their old rows are dead
+    return made, built
+
+
+@pytest.mark.parametrize("share", [1.0, 0.2, 0.05, 0.01, 0.001, 0.0001])
+def test_filtered_answers_are_nearly_all_of_the_nearest_and_never_fewer(
+    large: tuple[Gallery, index.Index], share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, built = large
+    view = made.view()
+    monkeypatch.setattr(planner, "EXACT_ROWS", 1_000)
+    random = np.random.default_rng(6)
+    predicate: Predicate = ANY if share == 1.0 else Between("hardness", 0.0, share)
+    hits = total = 0
+    for _ in range(40):
+        query = view.vectors[random.integers(view.rows)].astype(np.float32)
+        query = query / np.linalg.norm(query) + random.normal(0, 0.05, 32).astype(np.float32)
+        (found,) = find(view, built, [Sought(predicate, query, 10)])
+        (exact,) = find(view, None, [Sought(predicate, query, 10)])
+        assert len(found.rows) == len(exact.rows)
+        assert len({int(view.row_scene[row]) for row in found.rows}) == len(found.rows)
+        assert view.alive[found.rows].all()
+        hits += len(np.intersect1d(found.rows, exact.rows))
+        total += len(exact.rows)
+    assert found.path == ("approximate" if share >= 0.05 else "filtered")
+    assert hits >= (0.95 if share == 1.0 else 0.99) * total
+
+
+def test_queries_together_are_answered_as_each_alone(large: tuple[Gallery, index.Index]) -> None:
+    made, built = large
+    view = made.view()
+    sought = [
+        Sought(predicate, view.vectors[row].astype(np.float32) / 500, 10)
+        for row, predicate in zip((3, 999, 31_000, 7), (ANY, Has("sound:siren"), ANY, ANY), strict=True)
+    ]
+    for one, alone in zip(find(view, built, sought), (find(view, built, [each])[0] for each in sought), strict=True):
+        assert one.rows.tolist() == alone.rows.tolist()
+        assert one.scores.tolist() == alone.scores.tolist()
+
+
+def test_a_scene_that_changed_is_found_as_it_is_now() -> None:
+    random = np.random.default_rng(1)
+    made = Gallery(16)
+    made.put(batch(random, [1, 2, 3]))
+    before = made.view()
+    made.put(batch(random, [2]))
+    view = made.view()
+    assert (view.row_scene[view.alive] == view.slots[2]).sum() == len(view.rows_of(2))
+    assert view.rows_of(2).min() >= before.rows
+    assert set(view.ids[view.row_scene[view.alive]].tolist()) == {1, 2, 3}
+
+
+def test_dead_rows_are_left_behind_and_an_older_view_stays_as_it_was() -> None:
+    random = np.random.default_rng(1)
+    made = Gallery(16)
+    ids = list(range(1, 2_001))
+    made.put(batch(random, ids))
+    old = made.view()
+    kept = old.vectors.copy()
+    for _ in range(4):
+        made.put(batch(random, ids))
+    view = made.view()
+    assert view.generation > old.generation
+    assert made.dead <= DEAD_ROWS + view.rows
+    assert np.array_equal(old.vectors, kept)
+    assert sorted(set(view.ids[view.row_scene[view.alive]].tolist())) == ids
+    for scene in (1, 1_000, 2_000):
+        rows = view.rows_of(scene)
+        assert (np.diff(rows) == 1).all() and (np.diff(view.instants_ns[rows]) > 0).all()
