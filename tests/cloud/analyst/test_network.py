@@ -1,0 +1,128 @@
+"""The analyst's network: what it looks at and refuses, that it is what its record says, and that it looks ahead."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud.analyst.network import REFERENCE, AnalystNetwork, windows
+from cloud.errors import ModelError
+from cloud.labels import LABELS
+from edge.bundle import load
+
+
+@pytest.fixture(scope="module")
+def network() -> AnalystNetwork:
+    return AnalystNetwork.open()
+
+
+def clip(moments: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors that drift, all modalities there."""
+    rng = np.random.default_rng(seed)
+    given = rng.standard_normal((1, 4, 192)) + 0.3 * rng.standard_normal((moments, 4, 192))
+    given /= np.linalg.norm(given, axis=2, keepdims=True)
+    return given.astype(np.float32), np.ones((moments, 4), bool)
+
+
+def test_it_reads_the_embeddings_of_the_bundle_that_ships(network: AnalystNetwork) -> None:
+    assert network.space == load().id
+    assert network.step_s == 0.25
+
+
+@pytest.mark.parametrize("moments", [1, 2, 27, 28, 29, 43, 150])
+def test_every_moment_gets_every_label_and_a_unit_vector(network: AnalystNetwork, moments: int) -> None:
+    looked = network.look(*clip(moments))
+    assert len(looked.labels) == moments
+    assert looked.embeddings.shape == (moments, 192)
+    np.testing.assert_allclose(np.linalg.norm(looked.embeddings, axis=1), 1.0, atol=1e-4)
+    for labels in looked.labels:
+        assert set(LABELS) <= set(labels)
+        assert all(0.0 <= p <= 1.0 for p in labels.values())
+        assert sum(p for name, p in labels.items() if name.startswith("place:")) == pytest.approx(1.0, abs=1e-4)
+        assert sum(p for name, p in labels.items() if name.startswith("weather:")) <= 1.0 + 1e-4
+
+
+def test_a_moment_is_judged_by_what_comes_after_it_too(network: AnalystNetwork) -> None:
+    given, here = clip(20)
+    other = given.copy()
+    other[12:] = clip(8, seed=1)[0]
+    before, after = network.look(given, here), network.look(other, here)
+    assert np.abs(before.embeddings[10] - after.embeddings[10]).max() > 1e-3
+
+
+def test_what_is_absent_is_not_looked_at(network: AnalystNetwork) -> None:
+    given, here = clip(9)
+    here[:, 1] = here[4] = False
+    nonsense = np.where(here[:, :, None], given, np.float32(np.nan))
+    zeros = np.where(here[:, :, None], given, np.float32(0.0))
+    one, other = network.look(nonsense, here), network.look(zeros, here)
+    assert one.labels == other.labels
+    assert np.isfinite(one.embeddings).all()
+
+
+def test_windows_cover_every_moment_once_and_leave_room_around_it() -> None:
+    for moments in (1, 27, 28, 29, 41, 42, 43, 56, 99, 1000):
+        found = windows(moments, 28)
+        told = [i for _, kept in found for i in range(kept.start, kept.stop)]
+        assert told == list(range(moments))
+        for window, kept in found:
+            assert 0 <= window.start <= kept.start < kept.stop <= window.stop <= moments
+            assert window.stop - window.start == min(28, moments)
+            assert kept.start == 0 or kept.start - window.start >= 6
+            assert kept.stop == moments or window.stop - kept.stop >= 6
+
+
+def test_a_long_clip_says_in_its_middle_what_the_window_there_says(network: AnalystNetwork) -> None:
+    given, here = clip(70)
+    long = network.look(given, here)
+    window, kept = windows(70, 28)[1]
+    alone = network.look(given[window], here[window])
+    own = slice(kept.start - window.start, kept.stop - window.start)
+    assert long.labels[kept] == alone.labels[own]
+    np.testing.assert_array_equal(long.embeddings[kept], alone.embeddings[own])
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda e, p: (e[:0], p[:0]), "expected 1 to 14400 moments, got 0"),
+        (lambda e, p: (e[:, :3], p), r"expected embeddings \(t, 4, 192\), got \(5, 3, 192\)"),
+        (lambda e, p: (e, p[:4]), r"expected presence \(5, 4\), got \(4, 4\)"),
+        (lambda e, p: (e * np.float32(np.nan), p), "expected embeddings of unit length, got one of nan"),
+        (lambda e, p: (e * 2, p), "expected embeddings of unit length, got one of 2"),
+        (lambda e, p: (np.full_like(e, np.inf), p), "expected embeddings of unit length, got one of inf"),
+    ],
+)
+def test_what_is_no_clip_is_refused(network: AnalystNetwork, change, expected: str) -> None:
+    with pytest.raises(ModelError, match=expected):
+        network.look(*change(*clip(5)))
+
+
+def test_a_network_that_is_not_the_recorded_one_is_refused(tmp_path: Path) -> None:
+    for name in ("analyst.onnx", "analyst.json"):
+        shutil.copy(REFERENCE / name, tmp_path)
+    model = bytearray((tmp_path / "analyst.onnx").read_bytes())
+    model[len(model) // 2] ^= 1
+    (tmp_path / "analyst.onnx").write_bytes(model)
+    with pytest.raises(ModelError, match="expected SHA-256"):
+        AnalystNetwork.open(tmp_path)
+
+
+def test_a_record_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    shutil.copy(REFERENCE / "analyst.onnx", tmp_path)
+    with pytest.raises(ModelError, match="No such file"):
+        AnalystNetwork.open(tmp_path)
+    said = json.loads((REFERENCE / "analyst.json").read_text())
+    for broken, expected in (
+        ("{", "expected model, space"),
+        (json.dumps({**said, "window": "x"}), "expected model, space"),
+        (json.dumps({**said, "window": 1}), "at least 2 moments"),
+        (json.dumps({**said, "columns": said["columns"][:-12]}), "expected a column for every label"),
+    ):
+        (tmp_path / "analyst.json").write_text(broken)
+        with pytest.raises(ModelError, match=expected):
+            AnalystNetwork.open(tmp_path)
