@@ -158,6 +158,7 @@ class _Parent:
             _ENDED.labels(name, _reason(code)).inc()
             if code == NOT_INSTALLED:
                 _LOG.warning("part_off part=%s reason=%r", name, said)
+                _UP.remove(name)
                 return
             pause_s = FIRST_PAUSE_S if loop.time() - started > STEADY_S else pause_s
             _LOG.warning("part_ended part=%s reason=%r again_in_s=%.1f", name, said or _reason(code), pause_s)

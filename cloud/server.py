@@ -21,7 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from cloud import certificates
+from cloud import certificates, metrics
 from cloud.calls import Decoding, Threads
 from cloud.database import CONNECTIONS, opened, reach
 from cloud.enrolment import Enrolment
@@ -31,6 +31,7 @@ from cloud.limits import Limits
 from cloud.objects import Objects
 from cloud.settings import Settings as Settings
 from cloud.staging import Staging
+from cloud.survey import Survey
 from roadfuse.v1 import ingest_pb2, ingest_pb2_grpc
 
 _LOG: Final = logging.getLogger(__name__)
@@ -61,7 +62,15 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
         objects = Objects(settings.objects_place)
         staging = Staging(settings.data / "staging", settings.limits)
         with opened(settings.data, settings.database) as engine:
-            asyncio.run(_serve(settings, authority, key_pair, engine, objects, staging, tell))
+            metrics.watch_files(settings.data)
+            metrics.STAGING_BYTES.set_function(lambda: staging.measure()[0])
+            metrics.STAGING_CLIPS.set_function(lambda: staging.measure()[1])
+            survey = Survey(engine)
+            survey.start()
+            try:
+                asyncio.run(_serve(settings, authority, key_pair, engine, objects, staging, tell))
+            finally:
+                survey.close()
 
 
 def _take(lock: IO[str], data: Path) -> None:
@@ -99,6 +108,7 @@ async def _serve(
     await enrolment.start()
     tell(f"ingest {settings.host}:{port}")
     tell(f"enrolment {settings.host}:{enrol_port}")
+    metrics.DATABASE_UP.set(1)
     watching = asyncio.create_task(_watch(engine, threads, healths))
     await stopping.wait()
     watching.cancel()
@@ -111,7 +121,7 @@ async def _serve(
 
 def _server(limits: Limits, message_bytes: int) -> grpc.aio.Server:
     return grpc.aio.server(
-        interceptors=[Decoding()],
+        interceptors=[metrics.Timed(), Decoding()],
         maximum_concurrent_rpcs=limits.calls,
         options=[
             ("grpc.max_receive_message_length", message_bytes),
@@ -143,6 +153,7 @@ async def _watch(engine: Engine, threads: Threads, healths: dict[str, Any]) -> N
             now = HealthCheckResponse.SERVING
         except SQLAlchemyError:
             now = HealthCheckResponse.NOT_SERVING
+        metrics.DATABASE_UP.set(now == HealthCheckResponse.SERVING)
         if now != was:
             was = now
             _LOG.warning("catalogue_%s", "back" if now == HealthCheckResponse.SERVING else "away")

@@ -171,6 +171,12 @@ class Staging:
         vehicle, outbox, sequence = key
         return self._uploads.get(vehicle, {}).get((outbox, sequence))
 
+    def measure(self) -> tuple[int, int]:
+        """Bytes and clips that are on their way."""
+        with self._lock:
+            offsets = [upload.offset for uploads in self._uploads.values() for upload in uploads.values()]
+        return sum(offsets), len(offsets)
+
     def close(self, key: Key) -> None:
         """Let go of an upload and its bytes."""
         vehicle, outbox, sequence = key
