@@ -61,7 +61,7 @@ class Handler:
 
 HANDLERS: Final[dict[str, Handler]] = {
     "analyse": Handler("cloud.analyst.job:analyse"),
-    "reembed": Handler("cloud.embed.job:reembed"),
+    "reembed": Handler("cloud.analyst.job:reembed"),
 }
 
 

@@ -50,7 +50,7 @@ def report(
             **_at(clip.stamps_ns[peak], clip.first_ns),
             **{language: caption(view.labels[peak], language) for language in LANGUAGES},
         },
-        "labels": _labels(clip, view.labels),
+        **_labels(clip, view.labels),
         "events": [_event(event, clip.first_ns) for event in happened],
         "evidence": _evidence(clip, view),
         "agreement": agreement(clip, view.labels),
@@ -89,15 +89,15 @@ def _whole(labels: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _labels(clip: Replayed, labels: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Each label's highest probability, when that was, and its mean over the clip."""
-    found: dict[str, Any] = {}
+    """Each label's highest probability, its mean over the clip, and when it was likeliest."""
+    most, mean, best = {}, {}, {}
     for name in sorted({name for moment in labels for name in moment}):
         track = [moment.get(name, 0.0) for moment in labels]
         top = max(range(len(track)), key=track.__getitem__)
         if track[top] >= LEAST:
-            at = _at(clip.stamps_ns[top], clip.first_ns)
-            found[name] = {"most": track[top], "mean": sum(track) / len(track), **at}
-    return found
+            most[name], mean[name] = track[top], sum(track) / len(track)
+            best[name] = _at(clip.stamps_ns[top], clip.first_ns)
+    return {"labels": most, "mean": mean, "best": best}
 
 
 def _event(event: Event, first_ns: int) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, Connection, any_, delete, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from cloud.analyst.analyst import View
 from cloud.analyst.clip import MODALITIES, Replayed
@@ -69,12 +69,26 @@ def moments(connection: Connection, scene_id: int, model: str) -> list[tuple[int
 
 def analysis(connection: Connection, scene_id: int, model: str | None = None) -> Any:
     """The row of an analysis; None: of the model that is searched, else the newest. None where there is none."""
-    searched = select(FACTS.c.value["model"].astext).where(FACTS.c.name == SEARCHED).scalar_subquery()
     query = select(ANALYSES).where(ANALYSES.c.scene_id == scene_id)
     if model is not None:
         query = query.where(ANALYSES.c.model == model)
-    first = func.coalesce(ANALYSES.c.model == searched, False).desc()
-    return connection.execute(query.order_by(first, ANALYSES.c.made_at.desc()).limit(1)).one_or_none()
+    return connection.execute(query.order_by(*_best()).limit(1)).one_or_none()
+
+
+def reports(connection: Connection, scene_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The report of each scene that has one: of the model that is searched, else the newest."""
+    query = (
+        select(ANALYSES.c.scene_id, ANALYSES.c.report)
+        .distinct(ANALYSES.c.scene_id)
+        .where(ANALYSES.c.scene_id == any_(literal(list(scene_ids), ARRAY(BigInteger))))
+        .order_by(ANALYSES.c.scene_id, *_best())
+    )
+    return {row.scene_id: row.report for row in connection.execute(query)}
+
+
+def _best() -> tuple[Any, ...]:
+    searched = select(FACTS.c.value["model"].astext).where(FACTS.c.name == SEARCHED).scalar_subquery()
+    return func.coalesce(ANALYSES.c.model == searched, False).desc(), ANALYSES.c.made_at.desc()
 
 
 def _labels(labels: Mapping[str, float]) -> dict[str, float]:
