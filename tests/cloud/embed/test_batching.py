@@ -73,12 +73,10 @@ def check(content: bytes, answer: Vector | CloudError) -> None:
 def test_each_item_gets_its_own_answer_whatever_the_batches(
     items: list[bytes], size: int, wait_s: float, batch_bytes: int
 ) -> None:
-    largest = 0
+    batches: list[list[bytes]] = []
 
     async def encode(batch: Sequence[bytes]) -> list[Vector | CloudError]:
-        nonlocal largest
-        largest = max(largest, len(batch))
-        assert len(batch) == 1 or sum(map(len, batch)) <= batch_bytes
+        batches.append(list(batch))
         await asyncio.sleep(0)
         if BROKEN in batch:
             raise RuntimeError("a bug in an encoder")
@@ -93,7 +91,8 @@ def test_each_item_gets_its_own_answer_whatever_the_batches(
 
     for content, answer in zip(items, asyncio.run(run()), strict=True):
         check(content, answer)
-    assert largest <= size
+    assert all(len(batch) <= size for batch in batches)
+    assert all(len(batch) == 1 or sum(map(len, batch)) <= batch_bytes for batch in batches)
 
 
 @settings(max_examples=30, deadline=None)

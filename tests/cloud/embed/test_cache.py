@@ -110,6 +110,15 @@ TestMemory = Memory.TestCase
 TestMemory.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
 
 
+def test_what_was_used_last_stays_longest(clock: Clock) -> None:
+    cache = MemoryCache(Memory.ROOM * Memory.SIZE, 100.0, clock)
+    for name in (b"a", b"b", b"c"):
+        cache.put(key(name), vector(name))
+    assert cache.get(key(b"a")) is not None
+    cache.put(key(b"d"), vector(b"d"))
+    assert [name for name in (b"a", b"b", b"c", b"d") if cache.get(key(name))] == [b"a", b"c", b"d"]
+
+
 def test_what_is_kept_comes_back_to_another_process_with_its_instant(tmp_path: Path, clock: Clock) -> None:
     kept = Vector(vector(b"x").values, "s" * 64, "m" * 64, "video", 1_003_650_000_000)
     DiskCache(tmp_path, 1 << 20, 100.0, clock).put(key(b"x"), kept)

@@ -91,12 +91,12 @@ def test_a_clip_is_eight_pictures_of_two_seconds(encoders: Encoders, clip_path: 
     with clips.open_clip(clip, topics.CAMERA) as opened:
         pictures, instant_ns = opened.pictures(8), opened.instant_ns
     with DriveReader(clip_path) as drive:
-        stamps = [message.capture_ns for message in drive.messages([topics.CAMERA])]
-    there = [
-        any(0 <= instant_ns - back * clips.STEP_NS - stamp < clips.STEP_NS for stamp in stamps)
-        for back in range(7, -1, -1)
-    ]
-    assert [picture is not None for picture in pictures] == there
+        frames = {m.capture_ns: codec.decode(m.topic, m.payload, 0).image for m in drive.messages([topics.CAMERA])}
+    for back, picture in zip(range(7, -1, -1), pictures, strict=True):
+        at_ns = instant_ns - back * clips.STEP_NS
+        stamp_ns = max((stamp for stamp in frames if stamp <= at_ns), default=None)
+        assert (picture is None) == (stamp_ns is None)
+        assert picture is None or np.array_equal(picture, frames[stamp_ns])
     moments = np.stack([np.zeros(192) if picture is None else encoders._see(picture) for picture in pictures]).astype(
         np.float32
     )

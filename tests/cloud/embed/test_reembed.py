@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, delete, func, insert, select, text
+from sqlalchemy import Connection, Engine, delete, func, insert, select, text
 
 from cloud.database import connect, migrate
 from cloud.embed import reembed as slices
@@ -213,6 +213,25 @@ def test_a_clip_that_comes_in_meanwhile_is_waited_for(engine: Engine, tmp_path: 
     ask(Queue(engine), *NEW)
     assert reembed(task_of(engine, taken(engine), tmp_path), writer)["switched"]
     assert sorted(writer.seen) == sorted([*ids, *late, ids[0]]) and now_searched(engine) == NEW
+
+
+def test_a_clip_that_comes_in_at_the_last_instant_is_waited_for(engine: Engine, tmp_path: Path) -> None:
+    add_scenes(engine, 1)
+    late: list[int] = []
+
+    class Late(Task):
+        """Search is about to move when one more clip comes in."""
+
+        def hold(self, connection: Connection) -> None:
+            if not late:
+                late.extend(add_scenes(engine, 1))
+            super().hold(connection)
+
+    ask(Queue(engine), *NEW)
+    given = task_of(engine, taken(engine), tmp_path)
+    writer = Writer(engine)
+    assert reembed(Late(**{name: getattr(given, name) for name in given.__slots__}), writer)["switched"]
+    assert writer.seen[1:] == late and switches(engine) == [NEW]
 
 
 def test_a_clip_that_cannot_be_analysed_holds_nobody_up(engine: Engine, tmp_path: Path) -> None:
