@@ -85,7 +85,11 @@ _SUMMARIES = {
     "label": "write what is true of a simulated drive, as labels to calibrate on",
     "export": "write float models as canonical ONNX and as int8 graphs for each runtime",
     "train": "train the reference bundle on the procedural world",
-    "cloud": "take scenes from vehicles: serve, certificates, enrolment, gap report",
+    "redact": "write a drive again without faces, plates and voices",
+    "cloud": "take scenes from vehicles: serve, certificates, enrolment, keys, gap report",
+    "scenes": "list, show and ask for scenes of the cloud, and see what is worked on",
+    "search": "find scenes by words, a picture, a sound, a clip or another scene",
+    "campaign": "have the fleet look for more of something, or keep what it just saw",
     "evaluate": "measure a bundle on drives that it never saw, as JSON and one page",
 }
 

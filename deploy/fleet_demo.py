@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""Three vehicles hand their hard scenes to a cloud on this machine; questions find them, a campaign brings one more.
+
+    deploy/fleet_demo.py --cloud FOLDER --roadfuse PROGRAM SPOOL SPOOL SPOOL
+
+The second vehicle's network is cut for a while; the third one is on a metered link and sends only what is asked for.
+FOLDER is made anew; PostgreSQL does not run as root, so its own user must be able to reach it. Everything is done by
+commands that a user has; each is shown as it runs. At a terminal the cloud stays until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+import wave
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from edge.drive import codec, topics
+from edge.drive.reader import DriveReader
+from edge.samples import AudioChunk
+
+PATIENCE_S = 180.0
+CUT_S = 4.0
+
+
+class Failed(Exception):
+    """A step that did not do what it says."""
+
+
+class Demo:
+    """A cloud's folder and the program that works on it."""
+
+    def __init__(self, folder: Path, program: str, stack: ExitStack) -> None:
+        self.folder, self.data = folder, folder / "data"
+        self._program, self._stack = program, stack
+        self.addresses: dict[str, str] = {}
+
+    def run(self, *words: object, shown: bool = True, env: dict[str, str] | None = None) -> str:
+        """`roadfuse WORDS`; gives what it prints.
+
+        Raises:
+            Failed: it said no.
+        """
+        argv = [str(word) for word in words]
+        if shown:
+            print("\n$ roadfuse " + " ".join(_quoted(word) for word in argv), flush=True)
+        done = subprocess.run(
+            [self._program, *argv], capture_output=True, text=True, check=False, env={**os.environ, **(env or {})}
+        )
+        if done.returncode != 0:
+            raise Failed(f"roadfuse {' '.join(argv)}: {done.stderr.strip() or done.stdout.strip()}")
+        if shown:
+            print(done.stdout.rstrip(), flush=True)
+        return done.stdout
+
+    def json(self, *words: object) -> Any:
+        """What a command prints as JSON."""
+        return json.loads(self.run(*words, "--json", shown=False))
+
+    def start(self, *argv: object, log: str) -> subprocess.Popen[str]:
+        """A process that ends with the demo; what it prints can be read."""
+        with (self.folder / log).open("w") as errors:
+            process = subprocess.Popen(list(map(str, argv)), stdout=subprocess.PIPE, stderr=errors, text=True)
+        self._stack.callback(_end, process)
+        return process
+
+    def serve(self) -> None:
+        """Start the cloud, and wait until all of its parts answer."""
+        ports = [f"--{name}-port=0" for name in ("enrol", "search", "web", "metrics")]
+        argv = ("cloud", "serve", "--data", self.data, "--port=0", *ports)
+        process = self.start(self._program, *argv, log="cloud.log")
+        assert process.stdout is not None
+        while not {"ingest", "enrolment", "search", "web"} <= self.addresses.keys():
+            line = process.stdout.readline()
+            if not line:
+                raise Failed(f"the cloud did not start: {(self.folder / 'cloud.log').read_text()[-2000:]}")
+            name, _, address = line.strip().partition(" ")
+            self.addresses[name] = address
+
+    def enrol(self, vehicle: str) -> Path:
+        """A vehicle's certificate, against a token."""
+        token = self.run("cloud", "enrol-token", "--data", self.data, vehicle, shown=False).strip()
+        identity = self.folder / vehicle
+        place = ("--cloud", _local(self.addresses["enrolment"]), "--ca", self.data / "ca" / "ca.pem")
+        self.run("uplink", "enrol", *place, "--vehicle", vehicle, "--token", token, "--identity", identity, shown=False)
+        return identity
+
+    def uplink(self, vehicle: str, spool: Path, cloud: str, clips: str) -> None:
+        """The vehicle's own process that hands scenes up."""
+        identity = self.enrol(vehicle)
+        argv = ("uplink", "run", "--spool", spool, "--cloud", cloud, "--identity", identity, "--clips", clips)
+        self.start(self._program, *argv, log=f"{vehicle}.log")
+
+    def until(self, what: str, holds: Callable[[], bool]) -> None:
+        """Wait for something.
+
+        Raises:
+            Failed: for too long.
+        """
+        began = time.monotonic()
+        while not holds():
+            if time.monotonic() - began > PATIENCE_S:
+                raise Failed(f"{what}: waited {PATIENCE_S:.0f} s in vain; the logs are in {self.folder}")
+            time.sleep(0.5)
+        print(f"{what}: after {time.monotonic() - began:.1f} s", flush=True)
+
+    def settled(self) -> bool:
+        """Whether nothing waits to be looked at, and nothing was given up."""
+        states = [job["state"] for job in self.json("scenes", "jobs", "--data", self.data)]
+        if "parked" in states:
+            raise Failed(f"a scene could not be analysed: roadfuse scenes jobs --data {self.data} says why")
+        return bool(states) and all(state in ("done", "cancelled") for state in states)
+
+
+def main() -> int:
+    """Run it all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cloud", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--roadfuse", default="roadfuse", metavar="PROGRAM")
+    parser.add_argument("spools", nargs=3, type=Path, metavar="SPOOL")
+    words = parser.parse_args()
+    try:
+        with ExitStack() as stack:
+            _tell(words.cloud, words.roadfuse, words.spools, stack)
+    except Failed as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print()
+    return 0
+
+
+def _tell(folder: Path, program: str, spools: list[Path], stack: ExitStack) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o755)
+    demo = Demo(folder, program, stack)
+    demo.run("cloud", "ca", "init", "--data", demo.data, shown=False)
+    print("Starting a cloud: PostgreSQL, ingest, search, analysis, web pages.", flush=True)
+    demo.serve()
+    data = ("--data", demo.data)
+    ingest = _local(demo.addresses["ingest"])
+
+    link = demo.start(sys.executable, Path(__file__).with_name("link.py"), ingest, log="link.log")
+    assert link.stdout is not None
+    cuttable = f"localhost:{link.stdout.readline().strip()}"
+    link.send_signal(signal.SIGUSR1)
+    demo.uplink("car-1", spools[0], ingest, "all")
+    demo.uplink("car-2", spools[1], cuttable, "all")
+    demo.uplink("car-3", spools[2], ingest, "wanted")
+    print("car-1 sends its hard scenes; car-2 has no network; car-3 sends only what is asked for.", flush=True)
+    time.sleep(CUT_S)
+    link.send_signal(signal.SIGUSR2)
+    print(f"car-2 has its network back after {CUT_S:.0f} s.", flush=True)
+
+    def told(count: int) -> bool:
+        accounts = demo.json("uplink", "status", "--spool", spools[count])
+        return not accounts["untold"] and (count == 2 or not accounts["held"])
+
+    demo.until("All scenes were told of, and the clips of car-1 and car-2 are up", lambda: all(map(told, range(3))))
+    demo.until("All clips were looked at", demo.settled)
+    demo.run("scenes", "list", *data)
+    demo.until("Search has them", lambda: bool(demo.json("search", "siren", *data)["answers"]))
+    demo.run("search", "night, rain, a siren", *data, "--limit", 3)
+    demo.run("search", "nachts, kein Regen", *data, "--limit", 3)
+    found = demo.json("search", "siren", *data)["answers"][0]
+    print("\nA second of that siren, cut out as siren.wav, is a question too:", end="")
+    demo.run("search", "--sound", _heard(demo, found), *data, "--limit", 3)
+
+    before = _received(demo, "car-3")
+    query = ("campaign", "create", "crossings", "--query", "a pedestrian crosses", "--budget-mb", 100, "--days", 1)
+    demo.run(*query, *data)
+    demo.until("The campaign brought a clip of car-3", lambda: _received(demo, "car-3") > before)
+    demo.run("campaign", "show", "crossings", *data)
+    demo.until("It was looked at", demo.settled)
+    demo.run("cloud", "gap", *data)
+
+    key = demo.run("cloud", "key", "create", "demo", "--write", *data, shown=False).strip().splitlines()[-1]
+    address = demo.addresses["web"]
+    with urllib.request.urlopen(address + "/sign-in", timeout=30) as page:
+        if page.status != 200:
+            raise Failed(f"{address}: expected the dashboard, got status {page.status}")
+    print(f"\nThe dashboard answers at {address}; sign in with the key {key}")
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        print("The cloud stays until Ctrl-C.", flush=True)
+        signal.pause()
+    else:
+        print(f"Started again: roadfuse cloud serve --data {demo.data}", flush=True)
+
+
+def _received(demo: Demo, vehicle: str) -> int:
+    return sum(one["received"] for one in demo.json("cloud", "gap", "--data", demo.data) if one["vehicle"] == vehicle)
+
+
+def _heard(demo: Demo, answer: dict[str, Any]) -> Path:
+    """The second of sound up to a moment that was found, as a WAV file."""
+    clip, out = demo.folder / "siren.mcap", demo.folder / "siren.wav"
+    demo.run("scenes", "clip", answer["scene_id"], "--data", demo.data, "--out", clip, shown=False)
+    blocks = []
+    with DriveReader(clip) as drive:
+        for message in drive.messages((topics.AUDIO,)):
+            block = codec.decode(message.topic, message.payload, message.sequence)
+            if isinstance(block, AudioChunk) and -1_000_000_000 <= block.stamp_ns - answer["instant_ns"] < 0:
+                blocks.append(block)
+    with wave.open(str(out), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(blocks[0].rate_hz)
+        file.writeframes(b"".join(block.pcm.astype("<i2").tobytes() for block in blocks))
+    return out
+
+
+def _local(address: str) -> str:
+    return "localhost:" + address.rpartition(":")[2]
+
+
+def _quoted(word: str) -> str:
+    return f'"{word}"' if " " in word else word
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
