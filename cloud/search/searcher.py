@@ -27,7 +27,7 @@ from cloud.errors import CloudError, QueryError
 from cloud.search import confidence, cursor, explain, index, kernel, metrics, planner, rank
 from cloud.search.audit import Auditor
 from cloud.search.batcher import Batcher
-from cloud.search.gallery import View
+from cloud.search.gallery import Gallery, View
 from cloud.search.mirror import Mirror, Searched
 from cloud.search.predicate import ANY, MAX_DEPTH, MAX_NODES, And, Has, Not, Or, Predicate, Then, depth, nodes
 from cloud.search.query import Answer, Answers, Like, Query
@@ -39,6 +39,7 @@ MAX_BATCH: Final = 1_024
 # Where no moment is sure of everything that a text asks for, the likeliest ones are shown, and that is said.
 RELAXED: Final = (0.2, 0.02)
 _LIKELIEST: Final = "no moment is sure of all that was asked for; these are the likeliest"
+_UNEMBEDDED: Final = "the text could not be embedded: its conditions alone rank"
 _BACKGROUND_ROWS: Final = 512
 _KEPT_QUERIES: Final = 256
 # An index is built when this has passed since the last look at whether one is due.
@@ -54,12 +55,22 @@ class Embeds(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _Read:
+    """A query with its text read: the text's conditions may be relaxed, those that somebody set may not."""
+
+    query: Query
+    may_relax: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class _Ask:
     """A query for the thread that searches."""
 
     query: Query
     sought: planner.Sought
     relaxed: tuple[Predicate, ...]
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +149,30 @@ class Searcher:
         current: tuple[Searched, View] | None = self.mirror.current
         return None if current is None else current[1]
 
+    def statistics(self) -> dict[str, Any]:
+        """What can be found now, by the names of roadfuse.v1.StatisticsResponse."""
+        current: tuple[Searched, View] | None = self.mirror.current
+        if current is None:
+            return {}
+        (searched, view), known = current, self.index
+        said: dict[str, Any] = {
+            "space": searched.space,
+            "model": searched.model,
+            "scenes": view.scenes,
+            "moments": int(np.count_nonzero(view.alive)),
+            "age_s": time.monotonic() - self.mirror.looked_at,
+        }
+        if known is not None and known.generation == view.generation:
+            said |= {"indexed_moments": known.rows, "index_recall": known.recall}
+        return said
+
+    def warm(self) -> None:
+        """Have everything compiled before the first query comes."""
+        view = Gallery(8).view()
+        asked = np.ones(8, np.float32)
+        planner.find(view, None, [planner.Sought(And((Has("light:night"),)), asked, 1)])
+        understand("warm", 0.0)
+
     def understand(self, text: str) -> Understood:
         """A text as conditions, to be shown and edited.
 
@@ -146,9 +181,7 @@ class Searcher:
         """
         return understand(text, self._clock())
 
-    async def search(
-        self, query: Query | str, limit: int = 20, after: str = "", *, explained: bool = False, limit_s: float = 10.0
-    ) -> Answers:
+    async def search(self, query: Query | str, limit: int = 20, after: str = "", *, explained: bool = False) -> Answers:
         """A page of answers.
 
         Args:
@@ -178,7 +211,7 @@ class Searcher:
         if after and len(queries) > 1:
             raise QueryError("expected a cursor with one query, got several")
         current: tuple[Searched, View] | None = self.mirror.current
-        read = await self._read(queries, place.now_s)
+        read = await self._read(queries, place.now_s, "" if current is None else current[0].space)
         embedded = time.perf_counter()
         asks = [one if isinstance(one, CloudError) else self._ask(one, current, limit, place, after) for one in read]
         todo = [ask for ask in asks if isinstance(ask, _Ask)]
@@ -243,37 +276,56 @@ class Searcher:
             return [QueryError(f"no encoder of {item.modality} is here") for item in items]
         return await self._gateway.embed(items)
 
-    async def _read(self, queries: Sequence[Query | str], now_s: float) -> list[Query | CloudError]:
-        """Texts become conditions and vectors; all of them are embedded together."""
-        read: list[Query | CloudError] = []
-        wanted: dict[int, str] = {}
+    async def _read(self, queries: Sequence[Query | str], now_s: float, space: str) -> list[_Read | CloudError]:
+        """Texts become conditions and vectors; all of them are embedded together.
+
+        A text that conditions say completely is answered by them where it can't be embedded.
+        """
+        read: list[_Read | CloudError] = []
+        wanted: dict[int, Understood] = {}
         for asked in queries:
             query = Query(text=asked) if isinstance(asked, str) else asked
             try:
-                if query.text and query.predicate == ANY and not query.likes:
+                is_set = query.predicate != ANY
+                if query.text:
                     said = understand(query.text, now_s)
-                    query = replace(query, predicate=said.predicate)
-                    if said.to_embed:
-                        wanted[len(read)] = said.to_embed
+                    known = {like.said for like in query.likes if like.modality == "text"}
+                    if said.to_embed and said.to_embed not in known:
+                        wanted[len(read)] = said
+                    if not is_set:
+                        query = replace(query, predicate=said.predicate)
                 _check(query.predicate)
-                read.append(query)
+                read.append(_Read(query, bool(query.text) and not is_set))
             except CloudError as error:
+                wanted.pop(len(read), None)
                 read.append(error)
         if wanted:
-            vectors = await self._embed([Item.of_text(text) for text in wanted.values()])
-            for (place, text), vector in zip(wanted.items(), vectors, strict=True):
-                if isinstance(vector, CloudError):
+            vectors = await self._embed([Item.of_text(said.to_embed) for said in wanted.values()])
+            for (place, said), vector in zip(wanted.items(), vectors, strict=True):
+                one = read[place]
+                assert isinstance(one, _Read)
+                if isinstance(vector, Vector) and vector.space in (space, ""):
+                    like = Like(vector.values, vector.space, "text", 1.0, said.to_embed)
+                    read[place] = replace(one, query=replace(one.query, likes=(*one.query.likes, like)))
+                elif not said.residual and one.query.predicate != ANY:
+                    read[place] = replace(one, note=_UNEMBEDDED)
+                elif isinstance(vector, CloudError):
                     read[place] = vector
-                else:
-                    like = Like(vector.values, vector.space, "text", 1.0, text)
-                    parsed = read[place]
-                    assert isinstance(parsed, Query)
-                    read[place] = replace(parsed, likes=(like,))
+                elif space:
+                    read[place] = QueryError(
+                        f"expected encoders of the space {space[:12]}, which is searched, got others"
+                    )
         return read
 
     def _ask(
-        self, query: Query, current: tuple[Searched, View] | None, limit: int, place: cursor.Cursor, after: str
+        self,
+        read: _Read,
+        current: tuple[Searched, View] | None,
+        limit: int,
+        place: cursor.Cursor,
+        after: str,
     ) -> _Ask | CloudError:
+        query = read.query
         space, dimensions = ("", 0) if current is None else (current[0].space, current[1].vectors.shape[1])
         if after and cursor.digest(query, space) != place.asked:
             return QueryError("expected the cursor of this query, got one of another")
@@ -283,10 +335,11 @@ class Searcher:
             return error
         if vector is not None and not after:
             self._asked.append(vector)
-        relaxed = () if not query.text or after else tuple(_relaxed(query.predicate, least) for least in RELAXED)
+        leasts = RELAXED if read.may_relax and not after else ()
+        relaxed = (_relaxed(query.predicate, least) for least in leasts)
         # One more than is shown: whether there is another page.
         sought = planner.Sought(query.predicate, vector, limit + 1, place.after, place.shown, bool(after))
-        return _Ask(query, sought, tuple(each for each in relaxed if each != query.predicate))
+        return _Ask(query, sought, tuple(each for each in relaxed if each != query.predicate), read.note)
 
     def _answer_all(self, asks: Sequence[_Ask]) -> list[_Told | Exception]:
         """Runs in the thread that searches."""
@@ -294,12 +347,12 @@ class Searcher:
         index = self.index
         told: list[_Told | Exception] = []
         for ask, found in zip(asks, planner.find(view, index, [ask.sought for ask in asks]), strict=True):
-            predicate, note = ask.query.predicate, ""
+            predicate, note = ask.query.predicate, ask.note
             for relaxed in ask.relaxed:
                 if len(found.rows):
                     break
                 (found,) = planner.find(view, index, [replace(ask.sought, predicate=relaxed)])
-                predicate, note = relaxed, _LIKELIEST if len(found.rows) else ""
+                predicate, note = relaxed, _LIKELIEST if len(found.rows) else note
             told.append(self._told(view, predicate, found, note))
             _LOG.debug("searched path=%s rows=%d found=%d", found.path, found.exact_rows, len(found.rows))
             if found.path == "approximate" and ask.query.predicate == ANY and found.vector is not None:

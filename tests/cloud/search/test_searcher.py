@@ -188,9 +188,17 @@ def test_a_text_that_no_moment_is_sure_of_gets_the_likeliest_and_is_told_so(engi
     with engine.begin() as connection:
         scene = Vehicle(connection, "car-unsure").tell(connection, 77)
         analyse(connection, scene, [77, 78], [{"weather:fog": 0.3}, {}])
-    answers = ask(engine, lambda searcher: searcher.search(Query(Has("weather:fog"), text="fog")))
+    answers = ask(engine, lambda searcher: searcher.search("fog"))
     assert ids(answers) == [scene] and "likeliest" in answers.notes[0]
-    assert ask(engine, lambda searcher: searcher.search(Query(Has("weather:fog")))).answers == ()
+    for set_by_hand in (Query(Has("weather:fog")), Query(Has("weather:fog"), text="fog")):
+        assert ask(engine, lambda searcher, query=set_by_hand: searcher.search(query)).answers == ()
+
+
+def test_a_text_that_cant_be_embedded_is_answered_by_its_conditions_where_they_say_all(engine: Engine) -> None:
+    answers = ask(engine, lambda searcher: searcher.search("night and a siren"))
+    assert len(answers.answers) == 5 and "embedded" in answers.notes[0]
+    with pytest.raises(QueryError):
+        ask(engine, lambda searcher: searcher.search("night and an elephant"))
 
 
 def test_the_database_agrees_with_the_gallery(engine: Engine) -> None:

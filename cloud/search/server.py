@@ -1,0 +1,247 @@
+"""The service `Search`, with `Embed` beside it: gRPC over TLS, for whoever has a key."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import aio as health
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_reflection.v1alpha import reflection
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from cloud import certificates
+from cloud.calls import Context, Decoding, Threads, answered
+from cloud.database import connect, migrate, opened
+from cloud.embed import server as embed_server
+from cloud.embed.gateway import Gateway
+from cloud.embed.item import Item
+from cloud.errors import CloudError, QueryError, Refused
+from cloud.keys import Keys, bearer, inner_key
+from cloud.search import wire
+from cloud.search.predicate import ANY, Predicate
+from cloud.search.query import Like, Query
+from cloud.search.rank import MAX_LIKES
+from cloud.search.searcher import Searcher
+from cloud.settings import Settings
+from roadfuse.v1 import search_pb2, search_pb2_grpc
+
+_LOG: Final = logging.getLogger(__name__)
+SEARCH: Final = search_pb2.DESCRIPTOR.services_by_name["Search"].full_name
+CALL_S: Final = 30.0
+# A page of a thousand answers is some 200 kB; a picture, sound or clip to search by is the most that comes in.
+MESSAGE_BYTES: Final = 40 << 20
+CALLS: Final = 1_024
+USUAL_LIMIT: Final = 20
+DRAIN_S: Final = 10.0
+WATCH_S: Final = 1.0
+# Open to all: whether it is up, and what it speaks.
+_OPEN: Final = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+
+
+class Search(search_pb2_grpc.SearchServicer):
+    """Answers from a searcher."""
+
+    def __init__(self, searcher: Searcher) -> None:
+        self._searcher = searcher
+
+    @answered(CALL_S)
+    async def Search(self, request: Any, context: Context) -> search_pb2.SearchResponse:
+        """A page of answers to one query."""
+        try:
+            query = await self._query(request.query)
+            limit = request.limit or USUAL_LIMIT
+            answers = await self._searcher.search(query, limit, request.cursor, explained=request.explain)
+        except CloudError as error:
+            raise _refused(error) from None
+        return wire.response(answers)
+
+    @answered(CALL_S)
+    async def SearchBatch(self, request: Any, context: Context) -> search_pb2.SearchBatchResponse:
+        """Answers, or an error, for each query."""
+        read = [await self._query_or_error(query) for query in request.queries]
+        good = [query for query in read if isinstance(query, Query)]
+        try:
+            pages = await self._searcher.batch(good, request.limit or USUAL_LIMIT, explained=request.explain) if (
+                good or not read
+            ) else []  # fmt: skip
+        except CloudError as error:
+            raise _refused(error) from None
+        rest = iter(pages)
+        outcomes = [wire.outcome(one if isinstance(one, CloudError) else next(rest)) for one in read]
+        return search_pb2.SearchBatchResponse(outcomes=outcomes)
+
+    @answered(CALL_S)
+    async def Understand(self, request: Any, context: Context) -> search_pb2.UnderstandResponse:
+        """A text as conditions."""
+        try:
+            said = self._searcher.understand(request.text)
+        except CloudError as error:
+            raise _refused(error) from None
+        return search_pb2.UnderstandResponse(condition=wire.condition_message(said.predicate), residual=said.residual)
+
+    @answered(CALL_S)
+    async def Statistics(self, request: Any, context: Context) -> search_pb2.StatisticsResponse:
+        """What can be found now."""
+        return search_pb2.StatisticsResponse(**self._searcher.statistics())
+
+    async def _query_or_error(self, message: Any) -> Query | CloudError:
+        try:
+            return await self._query(message)
+        except CloudError as error:
+            return error
+
+    async def _query(self, message: Any) -> Query:
+        predicate = wire.condition_of(message.condition) if message.HasField("condition") else None
+        return await query_of(self._searcher, message, predicate)
+
+
+async def query_of(searcher: Searcher, message: Any, predicate: Predicate | None) -> Query:
+    """The query of a message, its examples embedded.
+
+    Args:
+        predicate: of the message; None leaves it to the text.
+
+    Raises:
+        CloudError: it can't be.
+    """
+    if len(message.examples) > MAX_LIKES:
+        raise QueryError(f"expected at most {MAX_LIKES} examples, got {len(message.examples)}")
+    likes = [await _like(searcher, example) for example in message.examples]
+    return Query(ANY if predicate is None else predicate, tuple(likes), message.text)
+
+
+async def _like(searcher: Searcher, example: Any) -> Like:
+    kind, weight = example.WhichOneof("example"), wire.weight_of(example)
+    match kind:
+        case "text":
+            return await searcher.like(Item.of_text(example.text), weight, example.text)
+        case "image":
+            return await searcher.like(Item("image", example.image), weight, kind)
+        case "sound":
+            return await searcher.like(Item("audio", example.sound), weight, kind)
+        case "clip":
+            return await searcher.like(Item("video", example.clip), weight, kind)
+        case "moment":
+            moment = example.moment
+            instant_ns = moment.instant_ns if moment.HasField("instant_ns") else None
+            return searcher.like_scene(moment.scene_id, instant_ns, weight)
+        case "vector":
+            return wire.like_of(example.vector, weight)
+        case _:
+            raise QueryError("expected an example, got an empty one")
+
+
+def _refused(error: CloudError) -> Refused:
+    return Refused(*wire.refusal(error))
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Lets in who has a key. Calls of health and reflection need none."""
+
+    def __init__(self, keys: Keys, threads: Threads) -> None:
+        self._keys = keys
+        self._threads = threads
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """Look at the key before anything of the call is read."""
+        if handler_call_details.method.startswith(_OPEN):
+            return await continuation(handler_call_details)
+        key = bearer(handler_call_details.invocation_metadata)
+        try:
+            if self._keys.remembered(key) is None:
+                await self._threads.run(self._keys.holder, key)
+        except Refused as error:
+            return _refusing(error.status, str(error))
+        except SQLAlchemyError:
+            return _refusing(grpc.StatusCode.UNAVAILABLE, "the catalogue can't be reached; repeat the call")
+        return await continuation(handler_call_details)
+
+
+def _refusing(status: grpc.StatusCode, message: str) -> Any:
+    async def refuse(request: Any, context: Context) -> None:
+        await context.abort(status, message)
+
+    return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+def serve(settings: Settings, tell: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: of this process.
+        tell: is given the address, once calls are answered.
+
+    Raises:
+        CloudError: it can't start; one line says why.
+    """
+    key_pair = [certificates.server_files(settings.data / "ca")]
+    if settings.database is not None:
+        engine = connect(settings.database)
+        migrate(engine)
+        try:
+            asyncio.run(_serve(settings, key_pair, engine, tell))
+        finally:
+            engine.dispose()
+    else:
+        with opened(settings.data, None, share=True) as engine:
+            asyncio.run(_serve(settings, key_pair, engine, tell))
+
+
+async def _serve(
+    settings: Settings, key_pair: list[tuple[bytes, bytes]], engine: Engine, tell: Callable[[str], None]
+) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    gateway = Gateway(settings=embed_server.settings_of(settings.data))
+    threads, searcher = Threads(2), Searcher(engine, gateway)
+    server = grpc.aio.server(
+        interceptors=[Guard(Keys(engine, inner_key(key_pair[0][0])), threads), Decoding()],
+        maximum_concurrent_rpcs=CALLS,
+        options=[("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.so_reuseport", 0)],
+    )
+    search_pb2_grpc.add_SearchServicer_to_server(Search(searcher), server)
+    embed_server.add_to(server, gateway)
+    watch: Any = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(watch, server)
+    names = [SEARCH, embed_server.EMBED, "grpc.health.v1.Health", reflection.SERVICE_NAME]
+    reflection.enable_server_reflection(names, server)
+    host = f"[{settings.inner_host}]" if ":" in settings.inner_host else settings.inner_host
+    try:
+        port = server.add_secure_port(f"{host}:{settings.search_port}", grpc.ssl_server_credentials(key_pair))
+    except RuntimeError:
+        raise CloudError(
+            f"expected a free port, got {host}:{settings.search_port}, where nobody may listen or somebody does"
+        ) from None
+    await asyncio.to_thread(searcher.warm)
+    searcher.start()
+    for name in ("", SEARCH, embed_server.EMBED):
+        await watch.set(name, HealthCheckResponse.NOT_SERVING)
+    await server.start()
+    watching = asyncio.create_task(_watch(searcher, watch))
+    tell(f"search {host}:{port}")
+    await stopping.wait()
+    watching.cancel()
+    await asyncio.wait([watching])
+    await watch.enter_graceful_shutdown()
+    await server.stop(DRAIN_S)
+    await asyncio.to_thread(searcher.close)
+    await gateway.close()
+    threads.close()
+
+
+async def _watch(searcher: Searcher, watch: Any) -> None:
+    """Healthy once everything was loaded. A database that is away later leaves search as it was, and healthy."""
+    for name in ("", embed_server.EMBED):
+        await watch.set(name, HealthCheckResponse.SERVING)
+    while not searcher.is_ready:
+        await asyncio.sleep(WATCH_S / 10)
+    await watch.set(SEARCH, HealthCheckResponse.SERVING)
+    await asyncio.Event().wait()
