@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
+from cloud.campaigns.results import note_answers, note_choices
 from cloud.errors import Refused
 from cloud.limits import Limits
 from cloud.report import EVICTED, HELD, LOST, Told, gone, joined
@@ -107,6 +108,8 @@ class Catalogue:
             self._open_outbox(connection, vehicle, told)
             went = _tell(connection, vehicle, told)
             went += _evict(connection, vehicle, told)
+            note_choices(connection, vehicle, told.outbox, told.choices)
+            note_answers(connection, vehicle, told.answers)
             return _wanted(connection, vehicle, told.outbox), went
 
     def clip(self, vehicle: str, outbox: bytes, sequence: int) -> Clip:

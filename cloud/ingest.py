@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from cloud.arrivals import Arrivals
 from cloud.calls import Context, Threads, answered, answered_stream, parsed
+from cloud.campaigns.delivery import Delivery
 from cloud.catalogue import Account, Catalogue
 from cloud.errors import Refused
 from cloud.identity import Callers
@@ -41,6 +42,7 @@ class Ingest(ingest_pb2_grpc.IngestServicer):
     def __init__(self, engine: Engine, objects: Objects, staging: Staging, threads: Threads, limits: Limits) -> None:
         self._callers = Callers(engine)
         self._catalogue = Catalogue(engine, limits)
+        self._delivery = Delivery(engine)
         self._objects = objects
         self._arrivals = Arrivals(engine, objects, threads)
         self._staging = staging
@@ -55,7 +57,12 @@ class Ingest(ingest_pb2_grpc.IngestServicer):
         wanted, went = await self._threads.run(self._catalogue.report, vehicle, told)
         for sequence in went:
             await self._give_up((vehicle, told.outbox, sequence))
-        return ingest_pb2.ReportResponse(wanted=wanted)
+        response = ingest_pb2.ReportResponse(wanted=wanted)
+        wishes = self._delivery.remembered()
+        if wishes is None:
+            wishes = await self._threads.run(self._delivery.look)
+        wishes.add_to(response, vehicle, told.probes_digest, told.answers)
+        return response
 
     @answered(CALL_S)
     async def Begin(self, request: ingest_pb2.BeginRequest, context: Context) -> ingest_pb2.BeginResponse:

@@ -89,12 +89,12 @@ class Campaigns:
                 probe = self._trust.opened(signed, now_ns)
                 if probe.expires_ns <= now_ns:
                     raise CampaignError(f"campaign {probe.campaign}: expected one that goes on, got one that is over")
-                conditions += size(probe.condition)
-                if len(probes) >= MAX_PROBES or conditions > MAX_SET_CONDITIONS:
+                if len(probes) >= MAX_PROBES or conditions + size(probe.condition) > MAX_SET_CONDITIONS:
                     raise CampaignError(
                         f"campaign {probe.campaign}: expected at most {MAX_PROBES} campaigns and {MAX_SET_CONDITIONS} "
                         "conditions of all, got more"
                     )
+                conditions += size(probe.condition)
                 probes[probe.campaign] = probe
             except CampaignError as error:
                 self._say(f"campaign refused: {error}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from edge.campaigns.probe import Probe
+from edge.campaigns.probe import MAX_SET_CONDITIONS, Probe, size
 from edge.campaigns.wire import parse, to_message
 from edge.uplink.outbox import Outbox
 from roadfuse.v1.ingest_pb2 import SceneSummary
@@ -141,7 +141,13 @@ class Ledger:
         row = self._outbox.execute("SELECT value FROM fact WHERE name = ?", (_DIGEST,)).fetchone()
         self.digest = b"" if row is None else bytes(row[0])
         rows = self._outbox.execute("SELECT probe FROM probe WHERE offered = 1 AND stopped = 0 ORDER BY campaign")
-        self.probes = tuple(parse(bytes(content)) for (content,) in rows.fetchall())
+        left, probes = MAX_SET_CONDITIONS, []
+        for (content,) in rows.fetchall():
+            probe = parse(bytes(content))
+            left -= size(probe.condition)
+            if left >= 0:  # words that were void may leave older ones, which together are too many
+                probes.append(probe)
+        self.probes = tuple(probes)
 
     def _weigh(self) -> None:
         """Scenes that an active campaign chose are worth more; the others no more than without it."""

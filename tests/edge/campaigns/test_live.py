@@ -1,0 +1,191 @@
+"""Campaigns in the loop: a frame that matches opens a scene, the recording says why, and replay agrees bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from edge import bundle as bundles
+from edge.campaigns import file
+from edge.campaigns.probe import ALWAYS, Likely, Probe, ProbeSet, Within
+from edge.campaigns.wire import set_bytes
+from edge.config import load as load_config
+from edge.decision import Decision, SceneState
+from edge.drive import topics
+from edge.drive.reader import DriveReader
+from edge.errors import RoadfuseError
+from edge.judge import JudgeWeights
+from edge.loop import Loop, LoopConfig
+from edge.replay import Replay, replay
+from edge.replay_command import main as replay_main
+from edge.run import main as run_main
+from edge.uplink.outbox import Outbox
+from edge.uplink.summary import quantised
+from roadfuse.v1.ingest_pb2 import SceneSummary
+
+from ..conftest import simulated
+
+# Nothing is hard here but what a campaign looks for.
+_OTHERS = [field.name for field in fields(JudgeWeights) if field.name != "campaign"]
+CALM = LoopConfig(weights=JudgeWeights(**dict.fromkeys(_OTHERS, 0.0)))
+CALM_FILE = "\n".join(["[weights]", *[f"{name} = 0.0" for name in _OTHERS]])
+FAR_NS = 1 << 62
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drive, and settings under which none of it is hard."""
+    return simulated(tmp_path_factory.mktemp("calm") / "drive.mcap", seconds=2.5)
+
+
+@pytest.fixture(scope="module")
+def plain(calm: Path) -> list[Decision]:
+    """What is decided when nobody looks for anything."""
+    decisions = decided(calm)
+    assert all(decision.scene_state is SceneState.QUIET for decision in decisions)
+    return decisions
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("settings") / "calm.toml"
+    path.write_text(CALM_FILE)
+    assert load_config(path) == CALM
+    return path
+
+
+def decided(path: Path, probes: ProbeSet | None = None) -> list[Decision]:
+    with Replay(path, config=CALM, probes=probes) as run:
+        return list(run)
+
+
+def like(decision: Decision, least: float = 0.9, **fields: object) -> ProbeSet:
+    """A campaign for frames like this one."""
+    signed, _ = quantised(decision.embedding)
+    usual = {"bundle_id": decision.bundle_id, "embedding": signed, "least_cosine": least, "expires_ns": FAR_NS}
+    return ProbeSet((Probe("more", **{**usual, **fields}),), "car-1")  # type: ignore[arg-type]
+
+
+def test_a_frame_that_matches_opens_a_scene_that_was_none_and_says_for_which_campaign(
+    calm: Path, plain: list[Decision]
+) -> None:
+    wanted = plain[25]
+    found = decided(calm, like(wanted, 0.95))
+    (match,) = found[25].campaigns
+    assert match.campaign == "more" and match.score == pytest.approx(1.0, abs=0.001)
+    assert any(decision.scene_state is SceneState.OPENED for decision in found)
+    score = next(score for score in found[25].scores if score.name == "campaign")
+    assert (score.value, score.weight) == (1.0, 0.8) and found[25].hardness >= 0.8
+    assert not all(decision.campaigns for decision in found), "only what is near matches"
+
+
+def test_what_no_frame_matches_changes_no_frame_but_that_it_is_looked_for(calm: Path, plain: list[Decision]) -> None:
+    nothing = ProbeSet((Probe("none", condition=Within(0, 0, 1), expires_ns=FAR_NS),))
+    for before, looked in zip(plain, decided(calm, nothing), strict=True):
+        assert looked.hardness == pytest.approx(before.hardness, abs=1e-12) and not looked.campaigns
+        assert [score for score in looked.scores if score.name != "campaign"] == list(before.scores)
+        assert "campaign" not in {score.name for score in before.scores}
+
+
+@pytest.mark.parametrize("probes", [ProbeSet(), ProbeSet((Probe("over", is_stopped=True),))])
+def test_without_campaigns_decisions_are_the_same_bytes(calm: Path, plain: list[Decision], probes: ProbeSet) -> None:
+    assert [one.canonical() for one in plain] == [one.canonical() for one in decided(calm, probes)]
+
+
+def test_a_probe_of_another_bundle_or_that_is_stopped_changes_nothing(calm: Path, plain: list[Decision]) -> None:
+    wanted = plain[25]
+    for other in ({"bundle_id": "other"}, {"is_stopped": True}):
+        assert not any(decision.campaigns for decision in decided(calm, like(wanted, 0.5, **other)))
+
+
+def test_conditions_hold_for_frames_too(calm: Path, plain: list[Decision]) -> None:
+    wanted = plain[25]
+    likely = [tag.name for tag in wanted.scene_tags if tag.probability > 0.6]
+    unlikely = next(tag.name for tag in wanted.scene_tags if tag.probability < 0.4)
+    assert decided(calm, like(wanted, condition=Likely(likely[0], 0.6)))[25].campaigns
+    assert not decided(calm, like(wanted, condition=Likely(unlikely, 0.6)))[25].campaigns
+
+
+def test_a_recorded_drive_carries_what_was_looked_for_and_replays_bit_for_bit(
+    calm: Path, plain: list[Decision], settings: Path, tmp_path: Path
+) -> None:
+    wanted = plain[25]
+    path, recorded = tmp_path / file.NAME, tmp_path / "recorded.mcap"
+    file.write(path, like(wanted))
+    words = [str(calm), "--config", str(settings), "--out", str(recorded), "--json"]
+    assert replay_main([*words, "--probes", str(path), "--spool", str(tmp_path / "spool")]) == 0
+    path.unlink()
+    assert replay_main([str(recorded), "--config", str(settings), "--verify", "--json"]) == 0
+    with Replay(recorded, config=CALM) as again:
+        designed = [decision.canonical() for decision in again]
+    assert designed == [decision.canonical() for decision in decided(calm, like(wanted))]
+    with Outbox(tmp_path / "spool") as outbox:
+        (raw,) = outbox.execute("SELECT summary FROM scene WHERE state = 'held'").fetchone()
+    (match,) = SceneSummary.FromString(raw).campaigns
+    assert match.campaign == "more" and match.score > 0.9
+
+
+def test_a_live_run_hears_of_a_campaign_while_it_drives_and_replays_bit_for_bit(
+    calm: Path, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.run.LOOK_S", 0.05)
+    path, recorded = tmp_path / file.NAME, tmp_path / "live.mcap"
+    everything = ProbeSet((Probe("more", condition=ALWAYS, expires_ns=FAR_NS),))
+    file.write(path, ProbeSet())
+    changes = iter([None, None, everything, None, ProbeSet()])
+    changed = file.ProbeFile.changed
+
+    def rewritten(self: file.ProbeFile) -> ProbeSet | None:
+        probes = next(changes, None)
+        if probes is not None:
+            file.write(path, probes)
+        return changed(self)
+
+    monkeypatch.setattr(file.ProbeFile, "changed", rewritten)
+    words = [str(calm), "--config", str(settings), "--speed", "4", "--probes", str(path), "--out", str(recorded)]
+    assert run_main([*words, "--json"]) == 0
+    with DriveReader(recorded) as drive:
+        sets = [message.payload for message in drive.messages(topics=[topics.CAMPAIGNS])]
+    assert sets == [set_bytes(everything), set_bytes(ProbeSet())]
+    with Replay(recorded, config=CALM, mode="happened") as run:
+        matched = [bool(decision.campaigns) for decision in run]
+    assert True in matched and not matched[0] and not matched[-1]
+    assert replay_main([str(recorded), "--config", str(settings), "--verify", "--json"]) == 0
+
+
+def test_a_frozen_loop_goes_on_looking(calm: Path, plain: list[Decision]) -> None:
+    wanted = plain[25]
+    probes = like(wanted)
+    bundle = bundles.load(None)
+    with Replay(calm, bundle, config=CALM, probes=probes) as run:
+        for _ in run:
+            pass
+        frozen = run.loop.freeze()
+    fresh = Loop(bundle, CALM)
+    assert not fresh._matcher
+    fresh.thaw(frozen)
+    assert fresh._matcher and fresh._probes == probes
+
+
+def test_probes_cannot_be_given_to_a_run_that_repeats_what_happened(calm: Path, tmp_path: Path) -> None:
+    for words in (["--verify"], ["--as", "happened"]):
+        with pytest.raises(RoadfuseError, match="--probes"):
+            replay_main([str(calm), *words, "--probes", str(tmp_path / "probes")])
+
+
+def test_a_damaged_set_in_a_drive_is_passed_over(calm: Path, plain: list[Decision], tmp_path: Path) -> None:
+    from edge.drive.writer import DriveWriter
+
+    damaged = tmp_path / "damaged.mcap"
+    with DriveReader(calm) as source, DriveWriter(damaged) as target:
+        for number, m in enumerate(source.messages()):
+            if number % 50 == 0:
+                target.write_payload(
+                    topics.CAMPAIGNS, b"\xff\xff", capture_ns=m.capture_ns, arrival_ns=m.arrival_ns, sequence=0
+                )
+            target.write_payload(
+                m.topic, m.payload, capture_ns=m.capture_ns, arrival_ns=m.arrival_ns, sequence=m.sequence
+            )
+    assert len(list(replay(damaged))) == len(plain)
