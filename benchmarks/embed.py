@@ -207,10 +207,10 @@ async def open_loop(encoders: Encoders, rates: Sequence[int], seconds: float, li
             task.add_done_callback(asked.discard)
         if asked:
             await asyncio.wait(asked)
-        cpu = (time.process_time() - used) / (time.perf_counter() - started)
+        cpu_ms = (time.process_time() - used) / int(per_s * seconds) * 1e3
         print(
             f"  {per_s:5}/s, wait {limits.wait_s * 1e3:g} ms: p50 {percentile(took, 0.5):6.2f}  p99 "
-            f"{percentile(took, 0.99):6.2f} ms, {cpu:.2f} cores, refused {int(per_s * seconds) - len(took)}"
+            f"{percentile(took, 0.99):6.2f} ms, {cpu_ms:.2f} ms of CPU each, refused {int(per_s * seconds) - len(took)}"
         )
         await gateway.close()
 
