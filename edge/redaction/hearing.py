@@ -112,7 +112,15 @@ def _levels(pcm: NDArray[np.float32], origin: int, begin: int, end: int, hop: in
     frames = np.lib.stride_tricks.sliding_window_view(part, frame)[::hop]
     window, bands = _bands(frame, rate_hz)
     power = np.abs(np.fft.rfft(frames * window, axis=1)) ** 2
-    return np.asarray(np.sqrt(power @ bands))
+    levels = np.sqrt(power @ bands)
+    # Where the stretch begins or ends it is mirrored: a sound that begins with the recording is no syllable.
+    inside = np.flatnonzero((np.arange(len(levels)) * hop >= low - first) & (
+        np.arange(len(levels)) * hop + frame <= high - first))  # fmt: skip
+    if not len(inside):
+        return np.asarray(levels)
+    at, begins, count = np.arange(len(levels)), inside[0], len(inside)
+    mirrored = (at - begins) % (2 * count)
+    return np.asarray(levels[begins + np.where(mirrored < count, mirrored, 2 * count - 1 - mirrored)])
 
 
 def _frame(rate_hz: int) -> int:

@@ -8,6 +8,7 @@ widened to JPEG's blocks of 16 pixels, so that no block of the picture mixes wha
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -103,13 +104,17 @@ def quality_of(jpeg: bytes) -> int:
         if marker == 0xDA or length < 2:
             break
         if marker == 0xDB and length >= 67 and jpeg[at + 4] == 0:  # 8-bit table 0
-            table = np.frombuffer(jpeg, np.uint8, 64, at + 5) if at + 69 <= len(jpeg) else _LUMINANCE
-            return _quality(float(table.sum()) / float(_LUMINANCE.sum()))
+            if at + 69 > len(jpeg):
+                break
+            table = np.frombuffer(jpeg, np.uint8, 64, at + 5).astype(np.int64)
+            return int(np.abs(_tables() - table).sum(axis=1).argmin()) + 1
         at += 2 + length
     return _DEFAULT_QUALITY
 
 
-def _quality(scale: float) -> int:
-    """Ref: libjpeg, jpeg_quality_scaling."""
-    quality = 50.0 / scale if scale > 1.0 else 100.0 - 50.0 * scale
-    return min(max(round(quality), 1), 100)
+@lru_cache(maxsize=1)
+def _tables() -> NDArray[np.int64]:
+    """Tables of luminance by quality, 1 to 100. Ref: libjpeg, jpeg_quality_scaling."""
+    quality = np.arange(1, 101)[:, None]
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    return np.asarray(np.clip((_LUMINANCE * scale + 50) // 100, 1, 255))
