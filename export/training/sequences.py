@@ -111,7 +111,7 @@ def _sequence_losses(
         )  # fmt: skip
         del terms["retrieval"]  # below, over all steps at once
         seen.append((fused.embedding, anchor, labels.moment[rows]))
-        terms["near misses"] = NEAR_MISS * _near_miss_loss(net, fused.embedding, anchor, labels.facts[rows], rng)
+        terms["near misses"] = NEAR_MISS * near_miss_loss(net, fused.embedding, anchor, labels.facts[rows], rng)
         for name, term in terms.items():
             sums[name] = sums.get(name, torch.zeros(())) + term / unroll
     embedded, anchored, moments = (torch.cat(column) for column in zip(*seen))
@@ -142,7 +142,7 @@ def _presence(size: int, rng: torch.Generator, only: int | None) -> Tensor:
     return presence
 
 
-def _near_miss_loss(net: Network, embedding: Tensor, anchor: Tensor, facts: Tensor, rng: torch.Generator) -> Tensor:
+def near_miss_loss(net: Network, embedding: Tensor, anchor: Tensor, facts: Tensor, rng: torch.Generator) -> Tensor:
     """The own facts among such that differ in one value: what a search gets wrong first."""
     count = len(facts)
     changed = facts.repeat_interleave(NEAR_MISSES, 0)

@@ -1,0 +1,316 @@
+"""Trains the analyst, the cloud's network over whole clips, on what the shipped engines say of the training worlds:
+
+    python -m export.training.analyst --bundle edge/bundles/reference --out export/reference/analyst.onnx
+
+Its inputs are the engines' embeddings of every moment, as vehicles send them; modalities are missing now and then.
+Temperatures are fitted on the validation worlds, figures come from the held-out ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import sys
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from edge.bundle import load
+from edge.errors import ConfigError
+from export.evaluation.analyst import all_right, fact_figures, recall_figures
+from export.evaluation.runner import encode, open_bundle
+from export.lower import OPSET, store_half
+from export.model.analyst import Analyst, Panel, probabilities
+from export.model.analyst_outputs import COLUMNS, GROUPS, STEP_S, TAGS_BESIDES, WINDOW, YES_OR_NO, fact_slices
+from export.model.labels import FACT_SOUNDS, FACT_VALUES, FACTS, MODALITIES, SCENE_TAGS, SOUND_EVENTS
+from export.model.layers import EMBEDDING
+from export.model.network import Network
+from export.training.curves import write_curves
+from export.training.dataset import Split, prepare
+from export.training.encoders import draw_presence
+from export.training.losses import facts_loss, nce_loss
+from export.training.plan import FULL, SMALL, WorldPlan, plans
+from export.training.progress import Progress
+from export.training.schedule import Stage
+from export.training.sequences import near_miss_loss, run_worlds
+from export.training.weights import load_weights
+
+STAGE, SMALL_STAGE = Stage(1300, 64, 2e-3), Stage(6, 4, 2e-3)
+FRESH, SMALL_FRESH = 320, 2  # worlds of the training towns that the encoders have not seen
+FRESH_SHARE = 0.4  # of the clips; what encoders say of worlds they were trained on is surer than it will be
+WHOLE = 0.5  # share of the clips that lack no modality
+FLICKER = 0.02  # chance that a modality is missing at one moment alone
+NOISE = 0.02
+FEW = 512  # moments of a batch that are told apart from each other
+RETRIEVAL, NEAR_MISS = 0.5, 0.5  # weights
+
+
+def main(argv: list[str]) -> int:
+    """Entry point of `python -m export.training.analyst`."""
+    options = _options(argv)
+    stage = SMALL_STAGE if options.small else STAGE
+    stage = dataclasses.replace(stage, steps=options.steps or stage.steps)
+    torch.set_num_threads(options.threads)
+    bundle, net = load(options.bundle), load_weights(options.weights)
+    clips = {
+        name: Clips.of(split, _embeddings(options.bundle, bundle.id, split, folder))
+        for name, (split, folder) in _splits(options).items()
+    }
+    training = clips["train"].followed_by(clips["fresh"])
+    key = {"analyst": options.seed, "members": options.members, "steps": stage.steps, "bundle": bundle.id}
+    progress = Progress(options.run, key, 200, options.resume)
+    panel = train_panel(net, training, stage, options.seed, options.members, progress)
+    panel.temperatures.copy_(fitted_temperatures(panel, clips["validation"]))
+    if options.run:
+        write_curves(options.run, progress.history)
+    model = lower_panel(panel).SerializeToString(deterministic=True)
+    figures = panel_figures(panel, net, clips["held_out"])
+    said = {
+        "model": hashlib.sha256(model).hexdigest(), "space": bundle.id, "step_s": STEP_S, "window": WINDOW,
+        "columns": list(COLUMNS), "seed": options.seed, "members": options.members, "steps": stage.steps,
+        "worlds": {name: len(one.facts) // one.per_world for name, one in clips.items()},
+        "parameters": sum(p.numel() for p in panel.parameters()),
+        "temperatures": dict(zip(GROUPS, (round(float(t), 4) for t in panel.temperatures))), "figures": figures,
+    }  # fmt: skip
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_bytes(model)
+    options.out.with_suffix(".json").write_text(json.dumps(said, indent=1) + "\n")
+    print(json.dumps(figures["analyst"] | {"bytes": len(model)}))
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Clips:
+    """Worlds of equal length, as the analyst sees them and as they are.
+
+    found: (frames, 4, 192). facts: (frames, 13). besides: (frames, 5) 0 or 1, the rest of YES_OR_NO. moment: (frames,),
+    equal where all facts are. fresh: how many of the last worlds are unknown to the encoders.
+    """
+
+    found: Tensor
+    facts: Tensor
+    besides: Tensor
+    moment: Tensor
+    per_world: int
+    fresh: int = 0
+
+    @staticmethod
+    def of(split: Split, found: NDArray[np.float32]) -> Clips:
+        """A split's, with what the engines say of it."""
+        rain = split.sounds[:, [i for i, name in enumerate(SOUND_EVENTS) if name not in FACT_SOUNDS]]
+        tags = split.tags[:, [SCENE_TAGS.index(name) for name in TAGS_BESIDES]]
+        besides = torch.from_numpy(np.concatenate([rain, tags], 1).astype(np.float32))
+        facts = torch.from_numpy(split.facts.astype(np.int64))
+        return Clips(torch.from_numpy(found), facts, besides, _moments(facts), split.per_world)
+
+    def followed_by(self, fresh: Clips) -> Clips:
+        """These worlds, then others that the encoders have not seen."""
+        facts = torch.cat([self.facts, fresh.facts])
+        return Clips(
+            torch.cat([self.found, fresh.found]), facts, torch.cat([self.besides, fresh.besides]), _moments(facts),
+            self.per_world, fresh.worlds,
+        )  # fmt: skip
+
+    @property
+    def worlds(self) -> int:
+        return len(self.facts) // self.per_world
+
+
+def train_panel(net: Network, clips: Clips, stage: Stage, seed: int, members: int, progress: Progress) -> Panel:
+    """Analysts that differ in their seeds alone; the facts' tower stays as it is."""
+    panel = Panel([_seeded(seed, i) for i in range(members)]).train()
+    for i, analyst in enumerate(panel.members):
+        assert isinstance(analyst, Analyst)
+        train_member(net, panel, analyst, clips, stage, seed * 100 + i, progress, f"analyst {i + 1}")
+    return panel.eval()
+
+
+def train_member(
+    net: Network, panel: Panel, analyst: Analyst, clips: Clips, stage: Stage, seed: int, progress: Progress, name: str
+) -> None:
+    """Trains one of a panel; no matter which ones were trained before it."""
+
+    def loss(batch: object, step: int) -> tuple[Tensor, dict[str, float]]:
+        torch.manual_seed(seed * 1_000_003 + step)  # of dropout
+        terms, figures = _losses(net, analyst, clips, stage.batch, torch.Generator().manual_seed(seed * 999_983 + step))
+        total = torch.stack(list(terms.values())).sum()
+        return total, figures | {name: float(term.detach()) for name, term in terms.items()}
+
+    own = list(analyst.parameters())
+    progress.stage(name, panel, own, stage, lambda first: iter(range(first, stage.steps)), loss)
+
+
+def _seeded(seed: int, member: int) -> Analyst:
+    torch.manual_seed(seed * 100 + member)
+    return Analyst()
+
+
+def _losses(
+    net: Network, analyst: Analyst, clips: Clips, size: int, rng: torch.Generator
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Weighted terms of a batch of clips, and what share of it was right."""
+    longest = min(WINDOW, clips.per_world)
+    length = longest if torch.rand(1, generator=rng) < 0.5 else int(torch.randint(1, longest + 1, (1,), generator=rng))
+    first = torch.randint(0, clips.per_world - length + 1, (size,), generator=rng)
+    rows = (_worlds(clips, size, rng) * clips.per_world + first)[:, None] + torch.arange(length)
+    given = clips.found[rows]
+    given = F.normalize(given + torch.randn(given.shape, generator=rng) * NOISE, dim=3)
+    presence = draw_presence(size, rng)
+    presence[torch.rand(size, generator=rng) < WHOLE] = 1.0
+    steady = (torch.rand(size, length, len(MODALITIES), generator=rng) >= FLICKER).float()
+    seen = analyst(given, presence[:, None] * steady)
+    rows = rows.flatten()
+    logits, embedding = seen.logits.flatten(0, 1), seen.embedding.flatten(0, 1)
+    facts, moment = clips.facts[rows], clips.moment[rows]
+    few = torch.randperm(len(rows), generator=rng)[:FEW]
+    with torch.no_grad():
+        anchor = net.facts(facts[few])
+    terms = {
+        "facts": facts_loss(logits[:, :FACT_VALUES], facts),
+        "besides": 0.3 * F.binary_cross_entropy_with_logits(logits[:, FACT_VALUES:], clips.besides[rows]),
+        "retrieval": RETRIEVAL * nce_loss(embedding[few], anchor, net.temperature.detach(), moment[few]),
+        "near misses": NEAR_MISS * near_miss_loss(net, embedding[few], anchor, facts[few], rng),
+    }
+    best = (embedding[few] @ anchor.t()).argmax(1)
+    right = [(logits[:, part].argmax(1) == facts[:, i]).float().mean() for i, part in enumerate(fact_slices())]
+    return terms, {
+        "R@1 in the batch": float((moment[few][best] == moment[few]).float().mean()),
+        "facts right": float(torch.stack(right).mean()),
+    }
+
+
+def _worlds(clips: Clips, size: int, rng: torch.Generator) -> Tensor:
+    """Which worlds a batch is of."""
+    known = clips.worlds - clips.fresh
+    drawn = torch.randint(0, known, (size,), generator=rng)
+    if not clips.fresh:
+        return drawn
+    fresh = torch.randint(known, clips.worlds, (size,), generator=rng)
+    return torch.where(torch.rand(size, generator=rng) < FRESH_SHARE, fresh, drawn)
+
+
+@torch.no_grad()
+def _logits(panel: Panel, clips: Clips) -> tuple[Tensor, Tensor]:
+    """(frames, OUTPUTS) mean logits and (frames, 192) unit length: every world from end to end, nothing missing."""
+    whole = clips.found.reshape(-1, clips.per_world, len(MODALITIES), EMBEDDING)
+    seen = [member(whole, torch.ones(whole.shape[:3])) for member in panel.eval().members]
+    logits = torch.stack([one.logits for one in seen]).mean(0).flatten(0, 1)
+    return logits, F.normalize(torch.stack([one.embedding for one in seen]).mean(0).flatten(0, 1), dim=1)
+
+
+def fitted_temperatures(panel: Panel, clips: Clips) -> Tensor:
+    """(GROUPS,): the temperatures with the least cross-entropy. Ref: Guo et al., arXiv 1706.04599."""
+    logits, _ = _logits(panel, clips)
+    yes = torch.cat([clips.facts[:, len(FACTS) :].float(), clips.besides], 1)
+    rising = torch.zeros(len(GROUPS), requires_grad=True)
+    optimiser = torch.optim.LBFGS([rising], max_iter=100, line_search_fn="strong_wolfe")
+
+    def entropy() -> Tensor:
+        optimiser.zero_grad()
+        warm = rising.exp()
+        facts = [F.cross_entropy(logits[:, part] / warm[i], clips.facts[:, i]) for i, part in enumerate(fact_slices())]
+        rest = F.binary_cross_entropy_with_logits(logits[:, -len(YES_OR_NO) :] / warm[len(FACTS) :], yes)
+        total: Tensor = torch.stack(facts).sum() + len(YES_OR_NO) * rest
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimiser.step(entropy)  # type: ignore[no-untyped-call]
+    return rising.detach().nan_to_num().exp().clamp(0.25, 4.0)  # within reason, however few the worlds
+
+
+def panel_figures(panel: Panel, net: Network, clips: Clips) -> dict[str, Any]:
+    """On held-out worlds, beside the vehicle's fusion, whose facts are not tempered."""
+    logits, embedding = _logits(panel, clips)
+    facts, besides = clips.facts.numpy(), clips.besides.numpy().astype(np.int64)
+    with torch.no_grad():
+        anchor = net.facts(clips.facts).numpy()
+        fused = run_worlds(net.fuse, clips.found, clips.per_world)
+        ones = torch.ones(len(GROUPS))
+        vehicle = probabilities(torch.cat([net.fuse.facts(fused * 8.0), torch.zeros(len(fused), 5)], 1), ones).numpy()
+        said = probabilities(logits, panel.temperatures).numpy()
+    own, theirs = fact_figures(said, facts, besides), fact_figures(vehicle, facts, besides)
+    return {
+        "moments": len(facts),
+        "analyst": all_right(own) | recall_figures(embedding.numpy(), anchor, facts),
+        "vehicle": all_right(theirs) | recall_figures(fused.numpy(), anchor, facts),
+        "facts": {
+            name: one | ({"vehicle accuracy": theirs[name]["accuracy"]} if name in GROUPS[: len(FACTS)] else {})
+            for name, one in own.items()
+        },
+    }
+
+
+def lower_panel(panel: Panel) -> onnx.ModelProto:
+    """As an ONNX graph of any number of moments up to WINDOW; float16 weights, float32 arithmetic."""
+    example = (torch.zeros(WINDOW // 2, len(MODALITIES), EMBEDDING), torch.ones(WINDOW // 2, len(MODALITIES)))
+    with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")
+        path = Path(folder, "analyst.onnx")
+        torch.onnx.export(
+            panel.eval(), example, path, input_names=["embeddings", "presence"],
+            output_names=["probabilities", "embedding"], opset_version=OPSET, dynamo=False,
+            dynamic_axes={name: {0: "t"} for name in ("embeddings", "presence", "probabilities", "embedding")},
+        )  # fmt: skip
+        return store_half(onnx.load(path))
+
+
+def _moments(facts: Tensor) -> Tensor:
+    found: Tensor = torch.unique(facts, dim=0, return_inverse=True)[1]
+    return found
+
+
+def _splits(options: argparse.Namespace) -> dict[str, tuple[Split, Path]]:
+    """Every split and the folder of its worlds; `fresh` goes on where the encoders' training worlds end."""
+    size, fresh = (SMALL, SMALL_FRESH) if options.small else (FULL, FRESH)
+    cache = options.cache / "small" if options.small else options.cache
+    longer = dataclasses.replace(size, train=size.train + fresh)
+    planned: dict[str, list[WorldPlan]] = {
+        "train": plans("train", size, 1),
+        "fresh": plans("train", longer, 1)[size.train :],
+        "validation": plans("validation", size, 1),
+        "held_out": plans("held_out", size, 1),
+    }
+    return {name: (prepare(cache / name, those, 1, name), cache / name) for name, those in planned.items()}
+
+
+def _embeddings(bundle: Path, bundle_id: str, split: Split, folder: Path) -> NDArray[np.float32]:
+    """(frames, 4, 192) as the engines that ship say them; kept beside the worlds."""
+    path = folder / f"embeddings-{bundle_id[:16]}.npy"
+    if not path.is_file():
+        sessions = {name: session for name, session in open_bundle(bundle).items() if name in MODALITIES}
+        np.save(path, encode(sessions, split).embeddings)
+    kept = np.asarray(np.load(path), np.float32)
+    if len(kept) != len(split):
+        raise ConfigError(f"{path}: expected embeddings of {len(split)} frames, got {len(kept)}; delete it")
+    return kept
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m export.training.analyst", description=__doc__.split(":")[0])
+    parser.add_argument("--bundle", type=Path, default=Path("edge/bundles/reference"))
+    parser.add_argument("--weights", type=Path, default=Path("export/reference/weights.npz"), help="of that bundle")
+    parser.add_argument("--cache", type=Path, default=Path("out/train-cache"), help="rendered worlds")
+    parser.add_argument("--out", type=Path, required=True, help="ONNX to write, figures beside (.json)")
+    parser.add_argument("--run", type=Path, help="folder of checkpoints and curves")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--members", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=0, help="of each member; 0: as shipped")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--small", action="store_true")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
