@@ -24,6 +24,7 @@ _PAGES: dict[str, Page] = {
     "/scenes/{scene}/frames/{number}.jpg": scene_page.frame,
     "/scenes/{scene}/reel.json": scene_page.reel,
     "/scenes/{scene}/sound.wav": scene_page.sound_file,
+    "/scenes/{scene}/subtitles.vtt": scene_page.subtitles,
     "/scenes/{scene}/clip.mcap": scene_page.clip,
     "/scenes/{scene}/progress": scene_page.progress,
     "/search": search_page.search,
@@ -38,6 +39,8 @@ _PAGES: dict[str, Page] = {
 _ASKS: dict[str, Page] = {"/sign-out": sign_in_page.sign_out, "/search": search_page.search}
 _CHANGES: dict[str, Page] = {
     "/scenes/{scene}/want": gallery_page.want,
+    "/campaigns": campaigns_page.begin,
+    "/campaigns/{campaign}/stop": campaigns_page.stop,
     "/jobs/{job}/cancel": jobs_page.cancel,
     "/jobs/{job}/retry": jobs_page.retry,
 }

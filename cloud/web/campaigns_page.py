@@ -1,72 +1,137 @@
-"""`/campaigns`: what vehicles are asked to look for, and what came of it."""
+"""`/campaigns`: what vehicles are asked to look for, and what came of it; begun from a question, and stopped."""
 
 from __future__ import annotations
 
-import datetime
 import json
+import math
+import time
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from cloud.tables import CAMPAIGN_SCENES, CAMPAIGNS, SCENES
+from cloud.campaigns import book, signing
+from cloud.campaigns.probes import known_part
+from cloud.embed.encoders import Encoders
+from cloud.errors import CloudError, QueryError
+from cloud.search.predicate import ANY, Predicate, from_json
+from cloud.search.query import Like, Query
+from cloud.search.understand import understand
 from cloud.web import scenes
+from cloud.web.spoken import spoken
 from cloud.web.visit import Visit
 
-_SHOWN: Final = 200
 _SCENES: Final = 24
+MAX_TEXT: Final = 1_000
 
 
 def campaigns(visit: Visit) -> Response:
     """All of them, newest first."""
     with visit.site.engine.connect() as connection:
-        return visit.page("campaigns.html", campaigns=_listed(connection), now=_now())
+        return visit.page("campaigns.html", campaigns=book.listed(connection), asked=_asked)
 
 
 def campaign(visit: Visit) -> Response:
     """One, with the scenes that it brought."""
-    name = str(visit.request.path_params["campaign"])
     with visit.site.engine.connect() as connection:
-        found = _listed(connection, name)
-        if not found:
-            raise HTTPException(404, "There is no such campaign.")
-        ids = connection.execute(
-            select(CAMPAIGN_SCENES.c.scene_id)
-            .where(CAMPAIGN_SCENES.c.campaign == name)
-            .order_by(CAMPAIGN_SCENES.c.score.desc())
-            .limit(_SCENES)
-        ).scalars()
-        brought = scenes.several(connection, list(ids))
-    query = json.dumps(found[0]["query"], indent=2, ensure_ascii=False)
-    return visit.page("campaign.html", campaign=found[0], query=query, scenes=brought, now=_now())
+        found = _found(connection, visit)
+        ids = [row["id"] for row in book.scenes(connection, found.id)][:_SCENES]
+        brought = scenes.several(connection, ids)
+    query = json.dumps(found.query, indent=2, ensure_ascii=False)
+    return visit.page("campaign.html", campaign=found, query=query, asked=_asked(found), scenes=brought)
 
 
-def _listed(connection: Connection, name: str | None = None) -> list[dict[str, Any]]:
-    """Campaigns with how many scenes they matched, how many clips of them came, and their bytes."""
-    is_here = SCENES.c.received_at.is_not(None)
-    found = (
-        select(
-            CAMPAIGN_SCENES.c.campaign,
-            func.count().label("matched"),
-            func.count().filter(is_here).label("came"),
-            func.coalesce(func.sum(SCENES.c.bytes).filter(is_here), 0).label("spent"),
+def begin(visit: Visit) -> Response:
+    """Make a campaign of a question."""
+    words = visit.words
+    query, notes, condition = _query(visit)
+    budget_bytes = round(_number("budget", words.get("budget_mb", ""), 1e6) * 1e6)
+    days = _number("days", words.get("days", ""), book.MAX_DAYS)
+    share = _number("share", words.get("share") or "1", 100.0) / 100.0
+    with visit.site.engine.begin() as connection:
+        made = book.create(
+            connection,
+            signing.load(visit.site.ca),
+            words.get("name", "").strip(),
+            query,
+            budget_bytes=budget_bytes,
+            days=days,
+            share=share,
+            condition=condition,
+            notes=notes,
         )
-        .join(SCENES, SCENES.c.id == CAMPAIGN_SCENES.c.scene_id)
-        .group_by(CAMPAIGN_SCENES.c.campaign)
-        .subquery()
-    )
-    columns = [column for column in CAMPAIGNS.c if column.name != "probe"]
-    query = (
-        select(*columns, *(func.coalesce(found.c[name], 0).label(name) for name in ("matched", "came", "spent")))
-        .outerjoin(found, found.c.campaign == CAMPAIGNS.c.id)
-        .order_by(CAMPAIGNS.c.created_at.desc())
-        .limit(_SHOWN)
-    )
-    if name is not None:
-        query = query.where(CAMPAIGNS.c.id == name)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    return visit.back(f"/campaigns/{made.id}")
 
 
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)
+def stop(visit: Visit) -> Response:
+    """End a campaign, for good."""
+    with visit.site.engine.begin() as connection:
+        found = book.stop(connection, signing.load(visit.site.ca), _found(connection, visit).id)
+    return visit.back(f"/campaigns/{found.id}")
+
+
+def _found(connection: Connection, visit: Visit) -> book.Campaign:
+    """The campaign of the path, or 404."""
+    name = str(visit.request.path_params["campaign"])
+    try:
+        return book.get(connection, name if name.isprintable() else "")
+    except QueryError:
+        raise HTTPException(404, "There is no such campaign.") from None
+
+
+def _query(visit: Visit) -> tuple[Query, list[str], Any]:
+    """What is looked for: conditions that a vehicle can check, and nearness for the rest."""
+    text, tree = visit.words.get("q", "").strip()[:MAX_TEXT], visit.words.get("tree", "").strip()
+    understood = understand(text, time.time()) if text else None
+    predicate: Predicate = ANY
+    if tree:
+        try:
+            predicate = from_json(json.loads(tree))
+        except (ValueError, RecursionError):
+            raise QueryError("expected conditions as JSON, got something else") from None
+    elif understood is not None:
+        predicate = understood.predicate
+    condition, unknown = known_part(predicate)
+    notes, likes = [], []
+    if unknown:
+        notes.append(f"vehicles do not tell of {', '.join(unknown)}: nearness to the words stands for it")
+    if understood is not None and (unknown or understood.residual):
+        likes.append(_like_text(text if unknown else understood.to_embed))
+    liked = [number for number in visit.words.get("liked", "").split(",") if number.isascii() and number.isdecimal()]
+    with visit.site.engine.connect() as connection:
+        likes += [book.like_scene(connection, int(number[:18])) for number in liked[:8]]
+    if predicate == ANY and not likes:
+        raise QueryError("expected a question to look for, got none")
+    return Query(predicate, tuple(likes), text), notes, condition
+
+
+def _like_text(text: str) -> Like:
+    """The words in the shared space; the encoder of words alone is small, and is let go again."""
+    (vector,) = Encoders(only=("text",)).encode("text", [text.encode()])
+    if isinstance(vector, CloudError):
+        raise QueryError(str(vector))
+    return Like(vector.values, vector.space, "text", said=text)
+
+
+def _asked(campaign: book.Campaign) -> str:
+    """What a campaign looks for, in words."""
+    parts = []
+    try:
+        predicate = from_json(campaign.query.get("predicate", {"and": []}))
+        parts += [spoken(predicate)] if predicate != ANY else []
+    except QueryError:
+        parts.append("conditions of another version")
+    likes = campaign.query.get("likes", [])
+    parts += [f"like {like.get('said') or like.get('modality')}" for like in likes if isinstance(like, dict)]
+    return "; ".join(parts) or "anything"
+
+
+def _number(name: str, value: str, most: float) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= most:
+        raise QueryError(f"expected {name} above 0 and up to {most:g}, got {value[:40]!r}")
+    return number

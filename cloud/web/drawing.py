@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cloud.labels import of_sound, of_tag
 from cloud.web import words
 from cloud.web.clips import Reel
-from cloud.web.scenes import Scene
+from cloud.web.scenes import Scene, rank
 from edge.report import sound
 from edge.report.grid import envelope, runs
 from edge.report.history import History, Series
@@ -27,7 +27,7 @@ from edge.report.words import clock
 
 # A label has a lane once it was likely for so long; and no more lanes than a person can follow.
 _SHOWN_FROM_S: Final = 0.25
-_MAX_LANES: Final = 12
+_MAX_LANES: Final = 16
 _LIKELY: Final = 0.5
 _SHADES: Final = ((0.5, "p50"), (0.7, "p70"), (0.9, "p90"))
 _WAVE_COLUMNS: Final = 900
@@ -195,7 +195,7 @@ def _labels(reel: Reel, stamps_ns: NDArray[np.int64], columns: dict[str, NDArray
     step_s = float(np.median(np.diff(stamps_ns))) / 1e9 if len(stamps_ns) > 1 else reel.duration_s
     shares = {label: float((values >= _LIKELY).mean()) for label, values in columns.items()}
     shown = [label for label in shares if shares[label] * len(stamps_ns) * step_s >= _SHOWN_FROM_S]
-    shown = sorted(shown, key=lambda label: -shares[label])[:_MAX_LANES]
+    shown = sorted(shown, key=lambda label: rank((label, shares[label])))[:_MAX_LANES]
     shown.sort(key=lambda label: (label.startswith("sound:"), -shares[label]))
     return [_label(reel, stamps_ns, step_s, label, columns[label], shares[label]) for label in shown]
 

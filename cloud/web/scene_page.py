@@ -9,15 +9,18 @@ from sqlalchemy import select
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 
+from cloud.analyst import subtitles as vtt
 from cloud.errors import QueryError
 from cloud.tables import JOBS
 from cloud.web import drawing, scenes
 from cloud.web.clips import STRIP_WIDTH_PX, THUMB_WIDTH_PX, ClipError, Clips, Reel, sound_span_ns
 from cloud.web.gallery_page import picture, with_clip
-from cloud.web.report import report_of
+from cloud.web.report import events_of, report_of
 from cloud.web.searching import Question, SearchAway
 from cloud.web.visit import Visit
 
+# Of subtitles.
+LANGUAGES: Final = {"en": "English", "de": "Deutsch", "es": "Español", "fr": "Français"}
 # Pictures of the strip a second; a long clip has fewer, so that there are no more than so many.
 STRIP_HZ: Final = 3.0
 STRIP_PICTURES: Final = 90
@@ -51,7 +54,8 @@ def scene(visit: Visit) -> Response:
         reel=reel,
         problem=problem,
         job=job,
-        report=report_of(shown.report, reel.first_ns if reel is not None else shown.first_ns),
+        languages=LANGUAGES if moments else {},
+        report=report_of(shown.report),
         similar=similar,
         similar_note=note,
         way=content.pop("way", None),
@@ -109,6 +113,20 @@ def sound_file(visit: Visit) -> Response:
     """The clip's sound, as WAV; browsers ask for parts of it."""
     shown, key = with_clip(visit)
     return FileResponse(visit.site.clips.sound_file(shown.id, key), media_type="audio/wav", headers=_KEPT)
+
+
+def subtitles(visit: Visit) -> Response:
+    """What is seen and heard as a subtitle track, WebVTT, in one of four languages."""
+    shown, key = with_clip(visit)
+    clip = visit.site.clips.reel(shown.id, key)
+    with visit.site.engine.connect() as connection:
+        moments = scenes.moments(connection, shown.id)
+    if not moments:
+        raise HTTPException(404, "The analyst did not look at this scene yet.")
+    by_time = [(max(clip.seconds(instant_ns), 0.0), labels) for instant_ns, labels in moments]
+    language = visit.words.get("language", "en")
+    track = vtt.subtitles(by_time, events_of(shown.report), clip.duration_s, language)
+    return Response(track, media_type="text/vtt", headers={"Cache-Control": "private, max-age=60"})
 
 
 def clip(visit: Visit) -> Response:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
 
 from cloud.errors import QueryError
-from cloud.labels import of_sound, of_tag
+from cloud.labels import LABELS, of_sound, of_tag
 from cloud.report import EVICTED, HELD, LOST
 from cloud.tables import ANALYSES, FACTS, MOMENTS, SCENES, VEHICLES
 
@@ -35,6 +35,7 @@ _TAGS: Final = (
     "stopped",
     "braking",
 )
+_STANDING: Final = ("place:", "light:", "weather:", "vehicles:", "large:", "tag:")
 _BOTTOM: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 
@@ -182,6 +183,13 @@ def caption_of(report: dict[str, Any]) -> str:
     return said if isinstance(said, str) else ""
 
 
+def rank(pair: tuple[str, float]) -> tuple[int, float]:
+    """For sorting labels with their shares: what is rare before what is always so."""
+    dull = ("light:day", "weather:clear", "action:cruise", "vehicles:none", "vehicles:one", "large:car", "tag:sign")
+    heard = pair[0].startswith(("sound:", "emergency:", "intent:"))
+    return (2 if pair[0] in dull else 0 if heard else 1, -pair[1])
+
+
 def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
     columns = SCENES.c
     wanted: list[ColumnElement[bool]] = []
@@ -259,9 +267,7 @@ def _best() -> tuple[ColumnElement[Any], ...]:
 def _scene(row: Any, report: dict[str, Any]) -> Scene:
     told = [(of_tag(tag["name"]), float(tag["probability"])) for tag in row["scene_tags"]]
     told += [(of_sound(tag["name"]), float(tag["probability"])) for tag in row["sound_events"]]
-    labels = _probabilities(report.get("labels", {}))
-    known = {**dict(told), **labels}
-    likely = sorted((pair for pair in known.items() if pair[1] >= LIKELY), key=_order)
+    likely = sorted((pair for pair in _known(told, report).items() if pair[1] >= LIKELY), key=rank)
     return Scene(
         **{name: row[name] for name in ("id", "vehicle", "sequence", "first_ns", "last_ns", "peak_ns", "recorded_at")},
         **{name: row[name] for name in ("told_at", "hardness", "scores", "wanted", "reason", "bytes", "latitude_deg")},
@@ -273,11 +279,14 @@ def _scene(row: Any, report: dict[str, Any]) -> Scene:
     )
 
 
-def _order(pair: tuple[str, float]) -> tuple[int, float]:
-    """What is rare before what is always so."""
-    dull = ("light:day", "weather:clear", "action:cruise", "vehicles:none", "vehicles:one", "large:car", "tag:sign")
-    heard = pair[0].startswith(("sound:", "emergency:", "intent:"))
-    return (2 if pair[0] in dull else 0 if heard else 1, -pair[1])
+def _known(told: list[tuple[str, float]], report: dict[str, Any]) -> dict[str, float]:
+    """Labels of a scene: the analyst's where it looked; what it does not know, as the vehicle told."""
+    most, mean = _probabilities(report.get("labels")), _probabilities(report.get("mean"))
+    if not most:
+        return dict(told)
+    kept = {label: p for label, p in told if label not in LABELS}
+    # What holds for a while, such as rain, by its mean; what happens, such as a siren, by its highest moment.
+    return kept | {label: mean.get(label, p) if label.startswith(_STANDING) else p for label, p in most.items()}
 
 
 def _probabilities(labels: Any) -> dict[str, float]:

@@ -90,7 +90,7 @@ def _question(visit: Visit, asked: dict[str, str], liked: tuple[int, ...], disli
         text=text,
         predicate=_tree(tree) if tree else None,
         image=uploads.get("image", b""),
-        audio=uploads.get("audio", b""),
+        sound=uploads.get("audio", b""),
         scene_id=scene[0] if scene else 0,
         liked=liked,
         disliked=disliked,

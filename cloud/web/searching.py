@@ -1,4 +1,4 @@
-"""What pages ask of search; the Search service answers (cloud/search/server.py)."""
+"""What pages ask of search, and of whom: the Search service (cloud/search/server.py), over gRPC."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from cloud.errors import CloudError
-from cloud.search.predicate import Predicate
+from cloud.errors import CloudError, QueryError
+from cloud.search.client import Client, SearchAway
+from cloud.search.predicate import ANY, Predicate
 from cloud.search.query import Answers
 from cloud.settings import Settings
+from roadfuse.v1 import search_pb2
 
-
-class SearchAway(CloudError):
-    """The Search service can't be reached, or takes too long."""
+__all__ = ["Question", "SearchAway", "Searching", "dial"]
+# How much a scene that a person dislikes pushes away.
+_AGAINST = -0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Question:
     Attributes:
         text: as typed.
         predicate: as edited; None leaves the text to be understood.
-        image, audio: of a file to compare with; b"" without one.
+        image, sound: of a file to compare with; b"" without one.
         scene_id: find what is like this scene; 0 without one.
         liked, disliked: scenes by which a person refines.
         cursor: of the page before.
@@ -33,13 +35,30 @@ class Question:
     text: str = ""
     predicate: Predicate | None = None
     image: bytes = b""
-    audio: bytes = b""
-    said: str = ""
+    sound: bytes = b""
     scene_id: int = 0
     liked: tuple[int, ...] = ()
     disliked: tuple[int, ...] = ()
     cursor: str = ""
     limit: int = 24
+
+    @property
+    def examples(self) -> list[search_pb2.SearchExample]:
+        """What answers are to be like, or unlike."""
+        made = []
+        if self.predicate == ANY and self.text:
+            # All conditions were taken away: the words still rank, and are not understood as conditions again.
+            made.append(search_pb2.SearchExample(text=self.text))
+        if self.image:
+            made.append(search_pb2.SearchExample(image=self.image))
+        if self.sound:
+            made.append(search_pb2.SearchExample(sound=self.sound))
+        weights = {self.scene_id: 1.0} if self.scene_id else {}
+        weights |= dict.fromkeys(self.liked, 1.0) | dict.fromkeys(self.disliked, _AGAINST)
+        for scene_id, weight in weights.items():
+            moment = search_pb2.SearchMoment(scene_id=scene_id)
+            made.append(search_pb2.SearchExample(moment=moment, weight=weight))
+        return made
 
 
 class Searching(Protocol):
@@ -55,15 +74,47 @@ class Searching(Protocol):
         ...
 
 
-class Away:
-    """Search that is not there."""
+class _Dialled:
+    """The Search service of this cloud."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
 
     def ask(self, question: Question) -> Answers:
-        """Always refused."""
-        raise SearchAway("the Search service can't be reached")
+        try:
+            return self._client.search(
+                "" if question.predicate == ANY else question.text,
+                question.predicate,
+                question.examples,
+                limit=question.limit,
+                cursor=question.cursor,
+                explain=True,
+            )
+        except (QueryError, SearchAway):
+            raise
+        except CloudError as error:  # our own key is none there: it is of another cloud
+            raise SearchAway(str(error)) from None
+
+
+class _Away:
+    """No Search service can be called."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def ask(self, question: Question) -> Answers:
+        raise SearchAway(f"search can't be asked: {self._reason}")
 
 
 @contextmanager
 def dial(settings: Settings) -> Iterator[Searching]:
-    """Search as the settings say where."""
-    yield Away()
+    """The Search service of the same cloud; without its certificates, one that is away."""
+    try:
+        client = Client.inner(settings)
+    except CloudError as error:
+        yield _Away(str(error))
+        return
+    try:
+        yield _Dialled(client)
+    finally:
+        client.close()

@@ -61,6 +61,7 @@ def site_of(settings: Settings, engine: Engine, objects: Objects, searching: Sea
     """What pages are made with."""
     place = settings.objects_place
     return Site(
+        ca=settings.data / "ca",
         engine=engine,
         catalogue=Catalogue(engine, settings.limits),
         access=Access(engine, secret),

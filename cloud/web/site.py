@@ -49,8 +49,13 @@ _PROBLEMS: Final = {
 
 @dataclass(slots=True)
 class Site:
-    """What pages are made with."""
+    """What pages are made with.
 
+    Attributes:
+        ca: folder of the cloud's certificates; campaigns are signed by what lies there.
+    """
+
+    ca: Path
     engine: Engine
     catalogue: Catalogue
     access: Access

@@ -226,12 +226,26 @@
     sound?.addEventListener("seeked", () => {
       if (Math.abs(sound.currentTime - at) > 0.3) show(sound.currentTime);
     });
-    const track = sound?.textTracks[0];
-    if (track) {
-      track.mode = "hidden";
-      track.addEventListener("cuechange", () => {
-        byId("subtitle").textContent = [...track.activeCues].map((cue) => cue.text).join(" ");
-      });
+    const begins = () => {
+      if (!playing) sound.currentTime = Math.min(at, sound.duration || at);
+    };
+    if (sound?.readyState) begins();
+    else sound?.addEventListener("loadedmetadata", begins, { once: true });
+    const language = byId("language");
+    const say = () => {
+      byId("subtitle").replaceChildren();
+      byId("subtitle").hidden = !language.value;
+      for (const track of sound.textTracks) {
+        track.mode = track.language === language.value ? "hidden" : "disabled"; // read by us, drawn on the picture
+        track.oncuechange = () => {
+          const lines = [...(track.activeCues || [])].map((cue) => document.createTextNode(cue.text));
+          byId("subtitle").replaceChildren(...lines.flatMap((line, i) => (i ? [document.createElement("br"), line] : [line])));
+        };
+      }
+    };
+    if (language && sound) {
+      language.addEventListener("change", say);
+      say();
     }
   };
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from sqlalchemy import Engine, insert, select
 
 from cloud.catalogue import Catalogue
@@ -26,7 +28,7 @@ from roadfuse.v1 import ingest_pb2
 HELD, EVICTED, LOST = ingest_pb2.MEDIA_STATE_HELD, ingest_pb2.MEDIA_STATE_EVICTED, ingest_pb2.MEDIA_STATE_LOST
 
 
-def spool(folder: Path, seconds: float = 12.0) -> Path:
+def spool(folder: Path, seconds: float = 6.0) -> Path:
     """The spool of a vehicle that drove for so long, with its hard scenes."""
     drive, into = folder / "drive.mcap", folder / "spool"
     for words in (
@@ -84,15 +86,12 @@ class Vehicle:
 
     def unload(self, spool: Path) -> list[int]:
         """All that a spool holds is told and brought."""
-        ids = []
         with Outbox(spool) as outbox:
             self.outbox = outbox.id
             summaries, _ = outbox.to_tell(100)
             self.tell(*summaries)
-            for summary in summaries:
-                if summary.media == HELD:
-                    ids.append(self.bring(summary.sequence, outbox.path(summary.sequence)))
-        return ids
+            held = [summary.sequence for summary in summaries if summary.media == HELD]
+            return [self.bring(sequence, outbox.path(sequence)) for sequence in held]
 
 
 def summary(sequence: int, **fields: Any) -> ingest_pb2.SceneSummary:
@@ -123,7 +122,8 @@ class Web:
         data.mkdir(exist_ok=True)
         self._errors = (data / "web.stderr").open("ab")
         program = (
-            "import sys; from pathlib import Path; from cloud.settings import Settings; from cloud.web.server import serve;"
+            "import sys; from pathlib import Path; from cloud.settings import Settings\n"
+            "from cloud.web.server import serve\n"
             "serve(Settings(Path(sys.argv[1]), sys.argv[2], web_port=0, search_port=int(sys.argv[3])),"
             " lambda line: print(line, flush=True))"
         )
@@ -150,3 +150,32 @@ class Web:
         """Whether it answers."""
         with urllib.request.urlopen(f"{self.address}/health", timeout=10) as answer:
             return bool(answer.status == 200)
+
+
+class Visitor:
+    """A browser without its window: keeps cookies, follows nothing.
+
+    Args:
+        address: of the web server.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.http = httpx.Client(base_url=address, headers={"Accept": "text/html"}, timeout=30)
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        """A page."""
+        return self.http.get(path, **more)
+
+    def post(self, path: str, form: str = "/", **fields: Any) -> httpx.Response:
+        """A form, with the token of the page at `form`."""
+        return self.http.post(path, data={"csrf": self.token(form), **fields})
+
+    def token(self, page: str = "/") -> str:
+        """The CSRF token of a page's first form."""
+        found = re.search(r'name="csrf" value="([0-9a-f]+)"', self.get(page).text)
+        assert found is not None, f"{page} has no form"
+        return found.group(1)
+
+    def sign_in(self, key: str, to: str = "/") -> httpx.Response:
+        """With a key."""
+        return self.post("/sign-in", "/sign-in", key=key, to=to)

@@ -1,0 +1,250 @@
+"""The pages in a real browser: no errors, by keyboard alone, at phone width, without scripts, to be read aloud."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from .conftest import Stage
+from .scenery import summary
+
+PHONE, DESK = {"width": 360, "height": 740}, {"width": 1360, "height": 860}
+# Contrast of every text with what is behind it, by WCAG 2.2; pictures and what is hidden do not count.
+CONTRAST = """() => {
+  const parse = (c) => { const m = c.match(/[\\d.]+/g).map(Number); return m.length < 4 ? [...m, 1] : m; };
+  const light = ([r, g, b]) => [r, g, b].map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; })
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const over = (top, below) => top.slice(0, 3).map((v, i) => v * top[3] + below[i] * (1 - top[3]));
+  const behind = (element) => {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) layers.unshift(parse(getComputedStyle(e).backgroundColor));
+    return layers.reduce((below, top) => over(top, below), [255, 255, 255]);
+  };
+  const low = [];
+  for (const node of document.querySelectorAll("main *, header *")) {
+    const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+    const box = node.getBoundingClientRect();
+    if (!own || box.width < 2 || box.height < 2 || node.closest("svg, .view, option, .length, .hidden")) continue;
+    const [a, b] = [over(parse(getComputedStyle(node).color), behind(node)), behind(node)].map(light);
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) low.push(`${node.tagName}.${node.className} "${node.textContent.trim().slice(0, 30)}" ${ratio.toFixed(2)}`);
+  }
+  return low;
+}"""
+# Of all controls: those without a name for who hears the page.
+UNNAMED = """() => [...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, audio, [tabindex]")]
+  .filter((e) => e.id !== "main" && e.getClientRects().length && !e.classList.contains("film-scroll"))
+  .filter((e) => !((e.ariaLabel || "").trim() || (e.textContent || "").trim() || [...(e.labels || [])].some((l) => l.textContent.trim())
+    || e.querySelector("img[alt]:not([alt=''])") || e.tagName === "AUDIO"))
+  .map((e) => e.outerHTML.slice(0, 120))"""
+
+
+class Window:
+    """A page of the browser, signed in, that remembers every complaint."""
+
+    def __init__(self, context: Any, stage: Stage) -> None:
+        self.complaints: list[str] = []
+        self.page = context.new_page()
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self._heard)
+        self.page.on("requestfailed", lambda request: self._failed(request))
+        self._address = stage.web.address
+        self.open("/sign-in")
+        self.page.fill("#key", stage.key)
+        self.page.press("#key", "Enter")
+        self.page.wait_for_selector("nav[aria-label=Pages]")
+
+    def open(self, path: str) -> Any:
+        """Go there."""
+        answer = self.page.goto(self._address + path)
+        self.page.wait_for_load_state("load")
+        return answer
+
+    def _heard(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.text} {message.location}")
+
+    def _failed(self, request: Any) -> None:
+        if "ERR_ABORTED" not in (request.failure or ""):  # a player lets go of what it no longer needs
+            self.complaints.append(f"{request.url} {request.failure}")
+
+
+@pytest.fixture(scope="module")
+def pages(stage: Stage) -> list[str]:
+    """Every sort of page."""
+    vehicle = stage.another("car-in-the-browser")
+    vehicle.tell(*(summary(n) for n in range(1, 31)), last=33)
+    scene = stage.scene_ids[0]
+    told = f"/scenes/{vehicle.id_of(1)}"
+    return ["/", f"/scenes/{scene}", told, "/search", "/fleet", "/jobs", "/campaigns", "/scenes/987654"]
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    """Light and dark."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=["desk", "phone"])
+def window(request: pytest.FixtureRequest, chromium: Any, stage: Stage, scheme: str) -> Iterator[Window]:
+    """A signed-in window of each sort."""
+    size = PHONE if request.param == "phone" else DESK
+    context = chromium.new_context(color_scheme=scheme, viewport=size, reduced_motion="reduce")
+    yield Window(context, stage)
+    context.close()
+
+
+def test_no_page_has_an_error_a_sideways_scroll_a_nameless_control_or_faint_text(
+    window: Window, pages: list[str]
+) -> None:
+    for path in pages:
+        answer = window.open(path)
+        assert answer.status == (404 if path.endswith("987654") else 200), path
+        if answer.status == 404:
+            window.complaints.clear()  # the browser notes the status itself
+        window.page.wait_for_timeout(150)
+        assert window.complaints == [], path
+        wide = window.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, path
+        assert window.page.evaluate(UNNAMED) == [], path
+        assert window.page.evaluate(CONTRAST) == [], path
+        assert window.page.locator("h1").count() == 1, path
+        assert window.page.locator("main").count() == 1 and window.page.locator("html[lang=en]").count() == 1
+        assert window.page.locator("img:not([alt])").count() == 0
+
+
+@pytest.fixture
+def desk(chromium: Any, stage: Stage) -> Iterator[Window]:
+    """A window of its own."""
+    context = chromium.new_context(viewport=DESK)
+    yield Window(context, stage)
+    context.close()
+
+
+def test_the_first_tab_skips_to_the_content_and_focus_is_always_seen(desk: Window, stage: Stage) -> None:
+    desk.open("/")
+    order = []
+    for _ in range(14):
+        desk.page.keyboard.press("Tab")
+        order.append(
+            desk.page.evaluate(
+                "(() => { const e = document.activeElement; const s = getComputedStyle(e);"
+                " const card = e.closest('.scene'); const c = card ? getComputedStyle(card) : s;"
+                " return [e.textContent.trim() || e.name, s.outlineStyle !== 'none' || c.outlineStyle !== 'none'] })()"
+            )
+        )
+    names = [name for name, _ in order]
+    assert names[0] == "Skip to the content" and names[1] == "roadfuse"
+    assert names[2:7] == ["Scenes", "Search", "Fleet", "Jobs", "Campaigns"] and names[7] == "Sign out"
+    assert all(is_seen for _, is_seen in order), order
+    desk.open("/")
+    desk.page.keyboard.press("Tab")
+    desk.page.keyboard.press("Enter")
+    assert desk.page.evaluate("document.activeElement.id") == "main"
+
+
+def test_the_film_is_walked_by_arrow_keys(desk: Window, stage: Stage) -> None:
+    desk.open(f"/scenes/{stage.scene_ids[0]}?t=0")
+    desk.page.wait_for_selector(".controls:not([hidden])")
+    desk.page.locator(".film a[aria-current]").focus()
+    before = desk.page.get_attribute("#frame", "src")
+    for _ in range(3):
+        desk.page.keyboard.press("ArrowRight")
+    assert desk.page.evaluate("[...document.querySelectorAll('.film a')].indexOf(document.activeElement)") == 3
+    assert desk.page.get_attribute("#frame", "src") != before
+    assert desk.page.locator(".film a[tabindex='0']").count() == 1  # one stop for the Tab key
+    moment = desk.page.get_attribute(".film a[aria-current]", "data-at")
+    assert abs(float(desk.page.input_value("#seek")) - float(moment or -1)) < 0.06
+    desk.page.keyboard.press(".")
+    stepped = desk.page.get_attribute("#frame", "src")
+    desk.page.keyboard.press(",")
+    assert desk.page.get_attribute("#frame", "src") != stepped
+    assert desk.complaints == []
+
+
+def test_it_plays_pictures_in_time_and_stops(desk: Window, stage: Stage) -> None:
+    desk.open(f"/scenes/{stage.scene_ids[0]}?t=0")
+    desk.page.wait_for_selector(".controls:not([hidden])")
+    first = desk.page.get_attribute("#frame", "src")
+    desk.page.click("#play")
+    _until(desk, lambda: float(desk.page.input_value("#seek")) > 0.5)
+    _until(desk, lambda: desk.page.get_attribute("#frame", "src") != first)
+    assert desk.page.get_attribute("#play", "aria-pressed") == "true"
+    assert desk.page.inner_text("#play").strip() == "Pause"
+    desk.page.click("#play")
+    assert desk.page.get_attribute("#play", "aria-pressed") == "false"
+    assert desk.page.evaluate("document.getElementById('sound').paused")
+    boxes = desk.page.locator("#boxes")
+    desk.page.uncheck("#show-boxes")
+    assert not boxes.is_visible()
+    assert desk.complaints == []
+
+
+def _until(window: Window, holds: Callable[[], bool]) -> None:
+    """Waits, up to a minute; the pages' policy lets no test evaluate conditions in them."""
+    for _ in range(600):
+        if holds():
+            return
+        window.page.wait_for_timeout(100)
+    raise AssertionError("it never came")
+
+
+def test_a_click_on_the_timeline_goes_there(desk: Window, stage: Stage) -> None:
+    desk.open(f"/scenes/{stage.scene_ids[0]}?t=0")
+    desk.page.wait_for_selector(".lanes.live")
+    plot = desk.page.locator(".lane.hardness .plot")
+    box = plot.bounding_box()
+    plot.click(position={"x": box["width"] * 0.5, "y": box["height"] / 2})
+    seconds, whole = float(desk.page.input_value("#seek")), float(desk.page.get_attribute("#seek", "max") or 0)
+    assert abs(seconds / whole - 0.5) < 0.05
+    assert desk.page.get_attribute("#cursor", "x1") == desk.page.get_attribute("#cursor", "x2")
+
+
+def test_without_scripts_everything_but_the_player_works(chromium: Any, stage: Stage) -> None:
+    vehicle = stage.another("car-without-scripts")
+    (told,) = vehicle.tell(summary(1))
+    context = chromium.new_context(java_script_enabled=False, viewport=PHONE)
+    window = Window(context, stage)
+    page = window.page
+    window.open("/")
+    page.select_option("select[name=vehicle]", "car-without-scripts")
+    page.click("button:has-text('Filter')")
+    assert page.locator(".scene").count() == 1 and "vehicle=car-without-scripts" in page.url
+    page.click("text=Ask for the clip")
+    assert page.locator(".badge:has-text('asked for')").count() == 1
+    page.click(f"h3 a[href='/scenes/{told}']")
+    assert "was asked for the clip" in page.inner_text("main")
+    window.open(f"/scenes/{stage.scene_ids[0]}")
+    assert not page.locator(".controls").is_visible() and page.locator("audio[controls]").is_visible()
+    before = page.get_attribute("#frame", "src")
+    page.locator(".film a:not([aria-current])").first.click()
+    assert page.get_attribute("#frame", "src") != before and re.search(r"\?t=[0-9.]+#player$", page.url)
+    page.click("text=Sign out")
+    assert page.locator("#key").count() == 1
+    assert window.complaints == []
+    context.close()
+
+
+def test_what_a_vehicle_calls_itself_runs_in_no_browser(desk: Window, stage: Stage) -> None:
+    vehicle = stage.another("<img src=x onerror=document.title='ran'>")
+    told = summary(1)
+    told.scene_tags.add(name="<script>document.title='ran'</script>", probability=0.99)
+    (scene,) = vehicle.tell(told)
+    for path in ("/", f"/scenes/{scene}", "/fleet"):
+        desk.open(path)
+        desk.page.wait_for_timeout(100)
+        assert "ran" not in desk.page.title()
+    assert desk.complaints == []
+
+
+def test_the_policy_stops_what_would_be_injected(desk: Window, stage: Stage) -> None:
+    desk.open("/")
+    desk.page.evaluate(
+        "() => { const s = document.createElement('script'); s.textContent = 'document.title = `ran`'; document.body.append(s);"
+        " const d = document.createElement('div'); d.innerHTML = '<b style=\"color:red\" onclick=\"1\">x</b>'; document.body.append(d); }"
+    )
+    assert "ran" not in desk.page.title()
+    assert any("Content Security Policy" in complaint for complaint in desk.complaints)
