@@ -84,7 +84,7 @@ class Calls:
             packed = answer.headers.get("Content-Encoding", "identity")
             if packed != "identity":  # it was asked not to, and what is small may be large once unpacked
                 raise ModelError(f"{self.url}: expected an answer that is not packed, got {packed[:40]!r}")
-            for part in answer.iter_raw(64 << 10):
+            for part in answer.iter_raw():  # as they come: a slow answer must not wait to be a large one
                 content += part
                 if len(content) > self._most_bytes:
                     raise ModelError(f"{self.url}: expected an answer of at most {self._most_bytes} bytes, got more")
