@@ -10,6 +10,7 @@
     ├── DeviceError               the GPU, its driver or its libraries are missing or refuse
     ├── AlignmentError            two signals can't be compared: not finite, not in order, no path inside the band
     ├── CampaignError             a campaign's probe is not signed as it should be, malformed, or void
+    ├── RedactionError            a clip can't be redacted just now
     └── ReplayDiverged            a recomputed decision differs from the recorded one
 
 A message says what, expected and got.
@@ -75,6 +76,10 @@ class UplinkError(RoadfuseError):
 
 class CampaignError(RoadfuseError):
     """A campaign's probe is not signed as it should be, malformed, void, or more than a vehicle takes."""
+
+
+class RedactionError(RoadfuseError):
+    """A clip can't be redacted just now: there is no room for it, or the disk is broken."""
 
 
 class ReplayDiverged(RoadfuseError):

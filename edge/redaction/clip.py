@@ -48,6 +48,18 @@ class Detectors:
     voices: Bundle | None = None
     objects: Bundle | None = None
 
+    def check(self) -> None:
+        """Opens them all.
+
+        Raises:
+            BundleError: one does not find what it is there for.
+        """
+        for bundle in (self.faces, self.objects):
+            if bundle is not None:
+                Looker(bundle)
+        if self.voices is not None:
+            Listener(self.voices)
+
 
 def redact(source: Path, target: Path, detectors: Detectors | None = None, *, durable: bool = True) -> Facts | None:
     """Writes the redacted clip of `source` as `target`, which is there whole or not at all.
@@ -65,10 +77,10 @@ def redact(source: Path, target: Path, detectors: Detectors | None = None, *, du
         OSError: it can't be read, or the disk refused; `target` is as it was.
     """
     detectors = detectors or Detectors()
-    part = target.with_name(f"{target.stem}.redacted.part")
+    part = part_of_target(target)
     facts = None
     try:
-        with DriveReader(source, on_damage=_pass_over) as drive:
+        with DriveReader(source, on_damage=pass_over) as drive:
             if is_redacted(drive, detectors):
                 if target.exists() and target.samefile(source):
                     return None
@@ -84,6 +96,11 @@ def redact(source: Path, target: Path, detectors: Detectors | None = None, *, du
                 left.unlink(missing_ok=True)
         raise
     return facts
+
+
+def part_of_target(target: Path) -> Path:
+    """Where a redacted clip is written before it is whole."""
+    return target.with_name(f".{target.name}.part")
 
 
 def is_redacted(drive: DriveReader, detectors: Detectors | None = None) -> bool:
@@ -170,7 +187,7 @@ class _Redaction:
         self._damages.add(damage.offset)
 
 
-def _pass_over(_: DriveDamaged) -> None:
+def pass_over(_: DriveDamaged) -> None:
     """What is damaged is not there."""
 
 

@@ -17,6 +17,8 @@ from edge.errors import OutboxError, UplinkError
 from edge.uplink.outbox import NAME, Outbox
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge.uplink.client import Uplink
     from edge.uplink.status import StatusLine
 
@@ -25,7 +27,10 @@ _BEAT_S: Final = 10.0  # between words of telemetry
 
 def main(argv: list[str]) -> int:
     """The command; `run` ends on SIGTERM or SIGINT, or with --once when all has gone up."""
-    words = _parser().parse_args(argv)
+    parser = _parser()
+    words = parser.parse_args(argv)
+    if words.what == "run" and words.unredacted and (words.faces or words.voices):
+        parser.error("expected --unredacted alone, got --faces or --voices beside it")
     return {"enrol": _enrol, "run": _run, "status": _status}[words.what](words)
 
 
@@ -42,7 +47,7 @@ def _run(words: argparse.Namespace) -> int:
     from edge.campaigns.trust import Trust
     from edge.uplink.client import Uplink
     from edge.uplink.identity import CLOUD_CA, channel, vehicle_of
-    from edge.uplink.pace import Link
+    from edge.uplink.pace import Clips, Link
     from edge.uplink.status import StatusLine
 
     stop = threading.Event()
@@ -51,14 +56,20 @@ def _run(words: argparse.Namespace) -> int:
     with ExitStack() as parts:
         outbox = parts.enter_context(_outbox(words.spool))
         link = parts.enter_context(channel(words.cloud, words.identity, words.server_name))
-        if words.clips == "none":
-            _say(
-                "clips stay on board: they are not redacted yet, and only --clips all or wanted sends them as they are"
-            )
+        clips: Clips = words.clips or ("all" if words.faces is not None else "none")
+        is_redacted = not words.unredacted and clips != "none"
+        prepare = _redactor(outbox, words.faces, words.voices) if is_redacted else _as_recorded
+        _warn(clips, words)
         vehicle = vehicle_of(words.identity)
         campaigns = Campaigns(outbox, Trust.of(words.identity / CLOUD_CA), vehicle, say=_say)
         uplink = Uplink(
-            outbox, link, Link(words.bytes_per_s, words.clips), wait=stop.wait, say=_say, campaigns=campaigns
+            outbox,
+            link,
+            Link(words.bytes_per_s, clips),
+            wait=stop.wait,
+            say=_say,
+            campaigns=campaigns,
+            prepare=prepare,
         )
         if words.broker is not None:
             parts.callback(stop.set)
@@ -76,6 +87,30 @@ def _run(words: argparse.Namespace) -> int:
         traffic = uplink.traffic
     print(f"told of {traffic.told} scenes, {traffic.clips} clips went up, {traffic.sent_bytes / 1e6:.1f} MB")
     return 0
+
+
+def _as_recorded(clip: Path) -> Path:
+    return clip
+
+
+def _redactor(outbox: Outbox, faces: Path | None, voices: Path | None) -> Callable[[Path], Path]:
+    from edge import bundle
+    from edge.redaction.clip import Detectors  # ONNX Runtime, OpenCV
+    from edge.redaction.spool import Redactor
+
+    return Redactor(outbox, Detectors(*(bundle.load(path) if path else None for path in (faces, voices))))
+
+
+def _warn(clips: str, words: argparse.Namespace) -> None:
+    """What whoever answers for this vehicle should know."""
+    if clips == "none":
+        _say("clips stay on board: without --faces nobody looks for real faces in them; --clips all sends them "
+             "redacted by the loop's own detector alone")  # fmt: skip
+    elif words.unredacted:
+        _say("clips go up as they were recorded, faces, plates and voices included")
+    elif words.faces is None:
+        _say("without --faces people are covered where the loop's own detector saw them; "
+             "the reference bundle's never saw a real person (docs/redaction.md)")  # fmt: skip
 
 
 def _beat(line: StatusLine, spool: Path, uplink: Uplink, stop: threading.Event) -> None:
@@ -137,10 +172,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--identity", required=True, type=Path, help="folder that `enrol` wrote")
     run.add_argument("--bytes-per-s", type=float, default=0.0, help="at most (default: as fast as it goes)")
     run.add_argument(
-        "--clips", choices=("all", "wanted", "none"), default="none",
-        help="which clips go up, as they were recorded, faces, plates and voices included: all, those that the cloud "
-        "asked for (a metered link), or none (default); scenes are always told of",
+        "--clips", choices=("all", "wanted", "none"),
+        help="which clips go up, redacted: all (default with --faces), those that the cloud asked for (a metered "
+        "link), or none (default without --faces); scenes are always told of",
     )  # fmt: skip
+    run.add_argument("--faces", type=Path, metavar="BUNDLE", help="looks for faces or plates in every picture")
+    run.add_argument("--voices", type=Path, metavar="BUNDLE", help="listens for voices beside the rule")
+    run.add_argument(
+        "--unredacted", action="store_true", help="clips go up as they were recorded: faces, plates and voices included"
+    )
     run.add_argument("--broker", metavar="HOST:PORT", help="MQTT broker for status, telemetry and commands")
     run.add_argument("--broker-plain", action="store_true", help="without TLS: a broker on this machine")
     run.add_argument("--once", action="store_true", help="end when everything has gone up; fail on the first failure")
