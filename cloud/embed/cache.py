@@ -35,10 +35,19 @@ _BLOCK_BYTES: Final = 4096
 DAY_S: Final = 86_400.0
 
 
-def key_of(item: Item, space: str, model: str, preprocessing: int) -> bytes:
-    """32 bytes that name the content, how it is read, and what encodes it into which space."""
+def digest_of(item: Item) -> bytes:
+    """SHA-256 of the content."""
+    return hashlib.sha256(item.content).digest()
+
+
+def key_of(item: Item, space: str, model: str, preprocessing: int, digest: bytes | None = None) -> bytes:
+    """32 bytes that name the content, how it is read, and what encodes it into which space.
+
+    Args:
+        digest: of the content, where it is known.
+    """
     named = f"{item.modality} {preprocessing} {model} {space} ".encode()
-    return hashlib.sha256(named + hashlib.sha256(item.content).digest()).digest()
+    return hashlib.sha256(named + (digest or digest_of(item))).digest()
 
 
 class MemoryCache:

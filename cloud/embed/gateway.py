@@ -18,7 +18,7 @@ import grpc
 
 from cloud.embed import metrics
 from cloud.embed.batching import Answer, Batcher, BatchLimits
-from cloud.embed.cache import DAY_S, DiskCache, MemoryCache, key_of
+from cloud.embed.cache import DAY_S, DiskCache, MemoryCache, digest_of, key_of
 from cloud.embed.encoders import PREPROCESSING, Encoders
 from cloud.embed.item import Item, Modality, Vector
 from cloud.embed.refusals import malformed, unsupported
@@ -29,6 +29,8 @@ from cloud.errors import CloudError, Refused
 ON_DISK: Final[frozenset[Modality]] = frozenset({"image", "audio", "video", "motion", "lidar"})
 # Vectors on their way to the disk; with a disk that is slower than the encoders the rest is not kept.
 MAX_WRITES: Final = 1024
+# A larger content is hashed in a thread: a clip of 32 MiB would hold up all other calls for 30 ms.
+HASHED_HERE_BYTES: Final = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Gateway:
             else None
         )
         self._disk_threads = ThreadPoolExecutor(2, thread_name_prefix="embed-disk")
+        self._hash_threads = ThreadPoolExecutor(1, thread_name_prefix="embed-hash")
         self._threads: dict[Modality, ThreadPoolExecutor] = {}
         self._batchers: dict[Modality, Batcher] = {}
         self._flights: dict[bytes, asyncio.Task[Answer]] = {}
@@ -112,7 +115,13 @@ class Gateway:
     async def embed(self, items: Sequence[Item]) -> list[Vector | CloudError]:
         """A vector or an error for each item, in order."""
         started = time.perf_counter()
-        answers: list[Any] = [self._begin(item) for item in items]
+        large = [item for item in items if HASHED_HERE_BYTES < len(item.content) <= self._settings.item_bytes]
+        digests = {}
+        if large:
+            loop = asyncio.get_running_loop()
+            hashed = [loop.run_in_executor(self._hash_threads, digest_of, item) for item in large]
+            digests = dict(zip(map(id, large), await asyncio.gather(*hashed)))
+        answers: list[Any] = [self._begin(item, digests.get(id(item))) for item in items]
         flights = {answer for answer in answers if isinstance(answer, asyncio.Task)}
         if flights:
             await asyncio.wait(flights)  # leaves them be when the caller goes away: others may wait for them too
@@ -137,17 +146,17 @@ class Gateway:
             await asyncio.wait(self._writes)
         for remote in set(self._remotes.values()):
             await remote.close()
-        for threads in (*self._threads.values(), self._disk_threads):
+        for threads in (*self._threads.values(), self._disk_threads, self._hash_threads):
             threads.shutdown()
 
-    def _begin(self, item: Item) -> Answer | asyncio.Task[Answer]:
+    def _begin(self, item: Item, digest: bytes | None) -> Answer | asyncio.Task[Answer]:
         modality = item.modality
         model = self.models.get(modality)
         if model is None:
             return unsupported(f"modality: expected one of {', '.join(self.models)}, got {str(modality)[:40]!r}")
         if len(item.content) > self._settings.item_bytes:
             return malformed(f"{modality}: expected at most {self._settings.item_bytes} bytes, got {len(item.content)}")
-        key = key_of(item, self.space, model, PREPROCESSING)
+        key = key_of(item, self.space, model, PREPROCESSING, digest)
         kept = self._memory.get(key)
         if kept is not None:
             metrics.HITS.labels("memory", modality).inc()

@@ -6,8 +6,9 @@ It speaks plain text and knows no callers: it listens within the cloud, never to
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from cloud.calls import Context, Decoding, answered
 from cloud.embed import towers
 from cloud.embed.encoders import Encoders
 from cloud.embed.gateway import Gateway, GatewaySettings
-from cloud.embed.item import Vector
+from cloud.embed.item import MODALITIES, Modality, Vector
 from cloud.embed.refusals import malformed
 from cloud.embed.remote import MESSAGE_BYTES
 from cloud.embed.wire import answer_message, item_of, models_message
@@ -72,6 +73,36 @@ def add_to(server: grpc.aio.Server, gateway: Gateway) -> None:
     embed_pb2_grpc.add_EmbedServicer_to_server(Embed(gateway), server)
 
 
+def encoders_of(environment: Mapping[str, str] = os.environ, only: Collection[str] | None = None) -> Encoders:
+    """The encoders of ROADFUSE_BUNDLE, a folder with its towers in it, as the worker takes it; else the reference ones.
+
+    Raises:
+        ModelError: there is no such bundle, or the towers are not its own.
+    """
+    bundle = environment.get("ROADFUSE_BUNDLE", "")
+    return Encoders(towers.load(bundle=Path(bundle) if bundle else None), only)
+
+
+def gateway_of(data: Path, environment: Mapping[str, str] = os.environ) -> Gateway:
+    """The gateway of a server: its cache in the cloud's folder, some encoders elsewhere.
+
+    Args:
+        data: the cloud's folder.
+        environment: ROADFUSE_BUNDLE as in `encoders_of`; ROADFUSE_ENCODERS: MODALITY=HOST:PORT,...
+
+    Raises:
+        ModelError: as `encoders_of`, or ROADFUSE_ENCODERS is malformed.
+    """
+    addresses: dict[Modality, str] = {}
+    for word in filter(None, environment.get("ROADFUSE_ENCODERS", "").split(",")):
+        name, _, address = word.strip().partition("=")
+        known = [modality for modality in MODALITIES if modality == name]
+        if not known or not address.rpartition(":")[2].isdecimal():
+            raise ModelError(f"ROADFUSE_ENCODERS: expected {'|'.join(MODALITIES)}=HOST:PORT, got {word.strip()[:80]!r}")
+        addresses[known[0]] = address
+    return Gateway.at(addresses, encoders_of(environment), settings_of(data))
+
+
 def settings_of(data: Path) -> GatewaySettings:
     """Of a gateway whose cache lies in the cloud's folder."""
     return GatewaySettings(disk=data / "vectors")
@@ -87,7 +118,7 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
     Raises:
         CloudError: it can't start; one line says why.
     """
-    encoders = Encoders(towers.load(), settings.encoders or None)
+    encoders = encoders_of(only=settings.encoders or None)
     missing = [name for name in settings.encoders if name not in encoders.models]
     if missing:
         raise ModelError(f"encoders: expected some of {', '.join(encoders.towers.models)}, got {missing[0]!r}")

@@ -48,13 +48,15 @@ def load(folder: Path | None = None, bundle: Path | None = None) -> Towers:
     """Read and verify the towers and their bundle.
 
     Args:
-        folder: of towers.json and its files; None: those of the reference bundle.
+        folder: of towers.json and its files; None: the bundle's own folder where they lie there, else those of the
+            reference bundle.
         bundle: folder; None: the reference bundle.
 
     Raises:
         ModelError: missing, altered, or trained with another bundle.
     """
-    folder = folder or REFERENCE
+    if folder is None:
+        folder = bundle if bundle is not None and (bundle / MANIFEST).is_file() else REFERENCE
     try:
         of = bundles.load(bundle)
     except BundleError as error:

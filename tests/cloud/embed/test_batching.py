@@ -136,6 +136,22 @@ def test_answers_are_kept_and_errors_are_not() -> None:
     assert encoders.asked == {b"x": 1, BAD: 3}
 
 
+def test_large_and_small_contents_share_flights_and_cache() -> None:
+    encoders = Slow()
+    large, other = bytes(1 << 20), bytes(1 << 20) + b"x"
+
+    async def run() -> None:
+        made = gateway(encoders)
+        items = [Item("image", content) for content in (large, b"x", other, large)]
+        for _ in range(2):
+            for item, answer in zip(items, await made.embed(items), strict=True):
+                check(item.content, answer)
+        await made.close()
+
+    asyncio.run(run())
+    assert encoders.asked == {large: 1, b"x": 1, other: 1}
+
+
 def test_the_same_bytes_of_another_modality_or_model_are_another_item() -> None:
     first, second = Slow(), Slow({"text": "n" * 64})
 

@@ -10,6 +10,7 @@ import pytest
 
 from cloud.embed import towers
 from cloud.embed.encoders import Encoders
+from cloud.embed.server import encoders_of, gateway_of
 from cloud.errors import ModelError
 from edge import bundle as bundles
 
@@ -71,6 +72,29 @@ def test_encoders_answer_only_for_what_they_are_asked_to_run() -> None:
         some.open("image")
     (answer,) = some.encode("image", [b""])
     assert "expected one of text, audio" in str(answer)
+
+
+def test_towers_in_the_bundles_own_folder_are_taken(folder: Path) -> None:
+    shutil.copytree(bundles.REFERENCE, folder, dirs_exist_ok=True)
+    (folder / "text.onnx").write_bytes(b"another")
+    with pytest.raises(ModelError, match=r"text\.onnx: expected SHA-256"):
+        towers.load(bundle=folder)
+    shutil.copy(towers.REFERENCE / "text.onnx", folder / "text.onnx")
+    assert encoders_of({"ROADFUSE_BUNDLE": str(folder)}).towers.bundle.path == folder
+    (folder / towers.MANIFEST).unlink()
+    assert towers.load(bundle=folder).space == bundles.load().id  # the very bundle of the reference towers
+
+
+def test_a_gateway_sends_away_what_the_environment_says(tmp_path: Path) -> None:
+    made = gateway_of(tmp_path, {"ROADFUSE_ENCODERS": "audio=127.0.0.1:9, video=127.0.0.1:9"})
+    assert set(made._remotes) == {"audio", "video"} and set(made.models) == set(towers.load().models)
+    assert made._remotes["audio"] is made._remotes["video"]
+
+
+@pytest.mark.parametrize("said", ["audio", "smell=host:1", "audio=host", "audio=host:x"])
+def test_a_place_of_encoders_that_is_none_is_refused(tmp_path: Path, said: str) -> None:
+    with pytest.raises(ModelError, match="ROADFUSE_ENCODERS: expected"):
+        gateway_of(tmp_path, {"ROADFUSE_ENCODERS": said})
 
 
 def test_training_writes_the_list_that_is_read(tmp_path: Path) -> None:
