@@ -25,6 +25,7 @@ _MODALITY_OF: Final = {
     ".mcap": "video", ".mp4": "video",
 }  # fmt: skip
 _MOST_FILE_BYTES: Final = 1 << 30
+_MOST_MB: Final = 1e9
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,8 +40,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _create(args: argparse.Namespace, connection: Connection) -> int:
     query, condition, notes = _query(args, connection)
-    budget_bytes = round(args.budget_mb * 1e6)
-    of_each = None if args.vehicle_budget_mb is None else round(args.vehicle_budget_mb * 1e6)
+    budget_bytes = _bytes("--budget-mb", args.budget_mb)
+    of_each = None if args.vehicle_budget_mb is None else _bytes("--vehicle-budget-mb", args.vehicle_budget_mb)
     campaign = book.create(
         connection, signing.load(args.data / "ca"), args.name, query,
         budget_bytes=budget_bytes, days=args.days, vehicle_budget_bytes=of_each, least_cosine=args.least_cosine,
@@ -154,6 +155,12 @@ def _embedded(modality: Any, content: bytes, said: str) -> Like:
     if isinstance(vector, CloudError):
         raise vector
     return Like(vector.values, vector.space, modality, said=said)
+
+
+def _bytes(name: str, megabytes: float) -> int:
+    if not 0.0 < megabytes <= _MOST_MB:
+        raise QueryError(f"{name}: expected a number above 0 and up to {_MOST_MB:g}, got {megabytes:g}")
+    return round(megabytes * 1e6)
 
 
 def _line(campaign: book.Campaign) -> str:

@@ -71,9 +71,8 @@ def known_part(predicate: Predicate) -> tuple[Condition, list[str]]:
     Raises:
         QueryError: something else than a label that is asked for can't be checked.
     """
-    parts = predicate.parts if isinstance(predicate, And) else (predicate,)
     kept, left = [], []
-    for part in parts:
+    for part in _flat(predicate):
         try:
             kept.append(condition_from(part))
         except QueryError:
@@ -157,6 +156,12 @@ def probe_from(
         return from_message(to_message(probe))  # as vehicles will read it
     except (CampaignError, ValueError) as error:
         raise QueryError(str(error)) from None
+
+
+def _flat(predicate: Predicate) -> tuple[Predicate, ...]:
+    if not isinstance(predicate, And):
+        return (predicate,)
+    return tuple(inner for part in predicate.parts for inner in _flat(part))
 
 
 def _likely(label: str, least: float) -> Likely:
