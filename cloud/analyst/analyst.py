@@ -2,15 +2,13 @@
 
 Three views of the same embeddings: the bundle's own heads (which know the past alone), the analyst's network (which
 looks ahead, too), or one on a Triton server in its place, and the clip encoder. Where heads and network know a label
-both, their mean in log-odds counts.
+both, the network counts alone: no mean of the two was better (docs/analyst.md).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -32,8 +30,6 @@ from export.model.contract import CLIP_STEPS
 F32 = NDArray[np.float32]
 # Counts up when the same models would be read differently: what was analysed before is then another model's.
 VERSION: Final = 1
-# Part of the network in the mean with the heads; see docs/analyst.md for what it was chosen on.
-NETWORKS_PART: Final = 1.0
 
 
 class Network(Protocol):
@@ -139,7 +135,8 @@ class Analyst:
                 hidden = clip.presence.copy()
                 hidden[:, row] = False
                 without[name] = self.network.look(clip.embeddings, hidden).labels
-        return View(mixed(clip.labels, seen.labels, NETWORKS_PART), seen.embeddings, video, without)
+        labels = [{**heads, **network} for heads, network in zip(clip.labels, seen.labels)]
+        return View(labels, seen.embeddings, video, without)
 
     def _video(self, clip: Replayed) -> F32 | None:
         if self._encoders is None or "video" not in self._encoders.models:
@@ -148,27 +145,3 @@ class Analyst:
         padded = np.concatenate([np.zeros((CLIP_STEPS - 1, camera.shape[1]), np.float32), camera])
         windows = np.stack([padded[at : at + CLIP_STEPS] for at in range(len(camera))])
         return self._encoders.clips(windows)
-
-
-def mixed(
-    heads: Sequence[Mapping[str, float]], network: Sequence[Mapping[str, float]], part: float
-) -> list[dict[str, float]]:
-    """Two views of the same moments as one: the weighted mean of log-odds where both know a label.
-
-    Args:
-        part: of the network, 0..1.
-    """
-    return [
-        {**here, **{name: _mean(here[name], p, part) if name in here else p for name, p in there.items()}}
-        for here, there in zip(heads, network)
-    ]
-
-
-def _mean(heads: float, network: float, part: float) -> float:
-    odds = (1.0 - part) * _log_odds(heads) + part * _log_odds(network)
-    return 1.0 / (1.0 + math.exp(-odds))
-
-
-def _log_odds(p: float) -> float:
-    p = min(max(p, 1e-6), 1.0 - 1e-6)
-    return math.log(p / (1.0 - p))
