@@ -53,8 +53,10 @@ def search(visit: Visit) -> Response:
 
 
 def _answered(visit: Visit, asked: dict[str, str]) -> dict[str, Any]:
-    liked, disliked = _ids(asked.get("liked", "")), _ids(asked.get("disliked", ""))
+    liked: tuple[int, ...] = ()
+    disliked: tuple[int, ...] = ()
     try:
+        liked, disliked = _ids(asked.get("liked", "")), _ids(asked.get("disliked", ""))
         question = _question(visit, asked, liked, disliked)
         answers = visit.site.searching.ask(question)
     except QueryError as error:

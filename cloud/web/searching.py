@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from cloud.errors import CloudError, QueryError
 from cloud.search.client import Client, SearchAway
@@ -15,8 +16,9 @@ from cloud.settings import Settings
 from roadfuse.v1 import search_pb2
 
 __all__ = ["Question", "SearchAway", "Searching", "dial"]
+_LOG: Final = logging.getLogger(__name__)
 # How much a scene that a person dislikes pushes away.
-_AGAINST = -0.5
+_AGAINST: Final = -0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +101,8 @@ class _Dialled:
 class _Away:
     """No Search service can be called."""
 
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
-
     def ask(self, question: Question) -> Answers:
-        raise SearchAway(f"search can't be asked: {self._reason}")
+        raise SearchAway("search can't be asked: this server has no certificate to know it by")
 
 
 @contextmanager
@@ -112,7 +111,8 @@ def dial(settings: Settings) -> Iterator[Searching]:
     try:
         client = Client.inner(settings)
     except CloudError as error:
-        yield _Away(str(error))
+        _LOG.warning("no_search reason=%r", str(error))
+        yield _Away()
         return
     try:
         yield _Dialled(client)

@@ -28,7 +28,7 @@ from roadfuse.v1 import ingest_pb2
 HELD, EVICTED, LOST = ingest_pb2.MEDIA_STATE_HELD, ingest_pb2.MEDIA_STATE_EVICTED, ingest_pb2.MEDIA_STATE_LOST
 
 
-def spool(folder: Path, seconds: float = 6.0) -> Path:
+def spool(folder: Path, seconds: float = 4.0) -> Path:
     """The spool of a vehicle that drove for so long, with its hard scenes."""
     drive, into = folder / "drive.mcap", folder / "spool"
     for words in (

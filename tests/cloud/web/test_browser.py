@@ -15,7 +15,8 @@ PHONE, DESK = {"width": 360, "height": 740}, {"width": 1360, "height": 860}
 # Contrast of every text with what is behind it, by WCAG 2.2; pictures and what is hidden do not count.
 CONTRAST = """() => {
   const parse = (c) => { const m = c.match(/[\\d.]+/g).map(Number); return m.length < 4 ? [...m, 1] : m; };
-  const light = ([r, g, b]) => [r, g, b].map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; })
+  const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const light = ([r, g, b]) => [r, g, b].map((v) => linear(v / 255))
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const over = (top, below) => top.slice(0, 3).map((v, i) => v * top[3] + below[i] * (1 - top[3]));
   const behind = (element) => {
@@ -30,16 +31,20 @@ CONTRAST = """() => {
     if (!own || box.width < 2 || box.height < 2 || node.closest("svg, .view, option, .length, .hidden")) continue;
     const [a, b] = [over(parse(getComputedStyle(node).color), behind(node)), behind(node)].map(light);
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) low.push(`${node.tagName}.${node.className} "${node.textContent.trim().slice(0, 30)}" ${ratio.toFixed(2)}`);
+    const words = node.textContent.trim().slice(0, 30);
+    if (ratio < 4.5) low.push(`${node.tagName}.${node.className} "${words}" ${ratio.toFixed(2)}`);
   }
   return low;
 }"""
 # Of all controls: those without a name for who hears the page.
-UNNAMED = """() => [...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, audio, [tabindex]")]
-  .filter((e) => e.id !== "main" && e.getClientRects().length && !e.classList.contains("film-scroll"))
-  .filter((e) => !((e.ariaLabel || "").trim() || (e.textContent || "").trim() || [...(e.labels || [])].some((l) => l.textContent.trim())
-    || e.querySelector("img[alt]:not([alt=''])") || e.tagName === "AUDIO"))
-  .map((e) => e.outerHTML.slice(0, 120))"""
+UNNAMED = """() => {
+  const controls = "a[href], button, input:not([type=hidden]), select, textarea, audio, [tabindex]";
+  const said = (e) => (e.ariaLabel || "").trim() || (e.textContent || "").trim() || e.tagName === "AUDIO"
+    || [...(e.labels || [])].some((label) => label.textContent.trim()) || e.querySelector("img[alt]:not([alt=''])");
+  const shown = (e) => e.id !== "main" && e.getClientRects().length && !e.classList.contains("film-scroll");
+  const nameless = [...document.querySelectorAll(controls)].filter((e) => shown(e) && !said(e));
+  return nameless.map((e) => e.outerHTML.slice(0, 120));
+}"""
 
 
 class Window:
@@ -243,8 +248,13 @@ def test_what_a_vehicle_calls_itself_runs_in_no_browser(desk: Window, stage: Sta
 def test_the_policy_stops_what_would_be_injected(desk: Window, stage: Stage) -> None:
     desk.open("/")
     desk.page.evaluate(
-        "() => { const s = document.createElement('script'); s.textContent = 'document.title = `ran`'; document.body.append(s);"
-        " const d = document.createElement('div'); d.innerHTML = '<b style=\"color:red\" onclick=\"1\">x</b>'; document.body.append(d); }"
+        """() => {
+          const script = document.createElement("script");
+          script.textContent = "document.title = 'ran'";
+          const styled = document.createElement("div");
+          styled.innerHTML = '<b style="color:red" onclick="1">x</b>';
+          document.body.append(script, styled);
+        }"""
     )
     assert "ran" not in desk.page.title()
     assert any("Content Security Policy" in complaint for complaint in desk.complaints)
