@@ -11,8 +11,8 @@ from typing import Any
 
 import grpc
 
+from roadfuse.v1 import campaign_pb2, ingest_pb2_grpc
 from roadfuse.v1 import ingest_pb2 as wire
-from roadfuse.v1 import ingest_pb2_grpc
 
 Key = tuple[bytes, int]
 
@@ -29,6 +29,9 @@ class Cloud(ingest_pb2_grpc.IngestServicer):
     wanted: list[int] = field(default_factory=list)
     failures: dict[str, list[grpc.StatusCode]] = field(default_factory=dict)  # by call, the next ones
     unheard: set[int] = field(default_factory=set)  # scenes whose report is refused
+    asks: list[campaign_pb2.Ask] = field(default_factory=list)
+    answers: dict[str, str] = field(default_factory=dict)
+    reports: int = 0
     cut_after: int | None = None
     answers_lost: int = 0  # of Complete: committed, and never heard of
     received_bytes: int = 0
@@ -43,7 +46,9 @@ class Cloud(ingest_pb2_grpc.IngestServicer):
             self.scenes[request.outbox, scene.sequence] = scene
         for eviction in request.evictions:
             self.evicted[request.outbox, eviction.sequence] = eviction.reason
-        return wire.ReportResponse(wanted=self.wanted)
+        self.answers |= {answer.id: answer.answer for answer in request.answers}
+        self.reports += 1
+        return wire.ReportResponse(wanted=self.wanted, asks=self.asks)
 
     def Begin(self, request: wire.BeginRequest, context: Any) -> wire.BeginResponse:
         self._fail("Begin", context)

@@ -283,3 +283,13 @@ def test_a_clip_that_cannot_be_prepared_stays_on_board_and_holds_up_no_other(
     Uplink(outbox, channel, say=lines.append, prepare=prepare).drain(threading.Event())
     assert list(cloud.clips) == [(outbox.id, good)] and outbox.path(bad).exists()
     assert lines == [f"scene {bad} stays on board: no detector"]
+
+
+def test_a_cloud_is_asked_what_it_wants_though_there_is_nothing_to_tell_but_not_all_the_time(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel
+) -> None:
+    now = [0.0]
+    uplink = Uplink(outbox, channel, clock=lambda: now[0])
+    for now[0] in (0.0, 1.0, 9.0, 10.0, 11.0, 20.0):
+        assert not uplink.step()
+    assert cloud.reports == 3

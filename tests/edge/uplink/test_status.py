@@ -20,6 +20,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge.errors import UplinkError
+from edge.uplink.asks import Ask, Asks
 from edge.uplink.outbox import Outbox, Quota
 from edge.uplink.status import StatusLine
 from roadfuse.v1.ingest_pb2 import SceneSummary
@@ -197,3 +198,15 @@ def test_telemetry_is_sent_while_the_line_is_up_and_never_waited_for(
 def test_a_name_that_would_reach_other_topics_is_refused(outbox: Outbox, name: str) -> None:
     with pytest.raises(UplinkError, match="vehicle: expected a name"):
         StatusLine(name, outbox)
+
+
+def test_a_stretch_of_time_is_asked_for_and_is_durable_when_answered(
+    line: StatusLine, cloud: Cloud, outbox: Outbox
+) -> None:
+    command = {"id": "k", "do": "keep", "from_ns": 5, "to_ns": 9, "reason": "near miss"}
+    for _ in range(2):
+        assert cloud.command(command) == {"id": "k", "ok": True}
+    assert Asks(outbox).open() == [Ask("k", 5, 9, "near miss")]
+    for wrong in ({"to_ns": 4}, {"from_ns": "5"}, {"to_ns": 1 << 70}, {"from_ns": True}):
+        assert cloud.command({**command, "id": "w", **wrong})["ok"] is False
+    assert len(Asks(outbox).open()) == 1
