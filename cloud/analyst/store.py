@@ -79,11 +79,13 @@ def reports(connection: Connection, scene_ids: Sequence[int]) -> dict[int, dict[
     """The report of each scene that has one: of the model that is searched, else the newest."""
     query = (
         select(ANALYSES.c.scene_id, ANALYSES.c.report)
-        .distinct(ANALYSES.c.scene_id)
         .where(ANALYSES.c.scene_id == any_(literal(list(scene_ids), ARRAY(BigInteger))))
-        .order_by(ANALYSES.c.scene_id, *_best())
+        .order_by(*_best())
     )
-    return {row.scene_id: row.report for row in connection.execute(query)}
+    found: dict[int, dict[str, Any]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.scene_id, row.report)
+    return found
 
 
 def _best() -> tuple[Any, ...]:
