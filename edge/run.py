@@ -22,6 +22,7 @@ from edge import config as configs
 from edge.campaigns.file import LOOK_S, ProbeFile
 from edge.campaigns.file import fed as as_event
 from edge.decision import Decision
+from edge.drive import topics
 from edge.drive.reader import DriveReader
 from edge.feed import Fed
 from edge.loop import Loop
@@ -51,7 +52,11 @@ class Inbox:
         """Never blocks."""
         with self._ready:
             if len(self._items) >= self._size:
-                self.overflow[self._items.popleft().message.topic] += 1
+                oldest = self._items.popleft()
+                if oldest.message.topic == topics.CAMPAIGNS and self._items:
+                    # Said once, when it changes: the next goes instead.
+                    oldest, self._items[0] = self._items[0], oldest
+                self.overflow[oldest.message.topic] += 1
             self._items.append(item)
             self._ready.notify()
 

@@ -23,63 +23,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from edge.errors import OutboxError
+from edge.uplink import schema
 from roadfuse.v1.ingest_pb2 import Eviction, MediaState, SceneSummary
 
 NAME: Final = "outbox.sqlite"
-_VERSION: Final = 2
 _BALLAST: Final = "outbox.ballast"  # let go of when the disk is full, so that what went can still be written down
 _BALLAST_BYTES: Final = 2 << 20
 _BUSY_S: Final = 30.0
 _LANE: Final = 100  # of so many scenes one is sent whatever it is worth
-_SCHEMA: Final = """
-CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE scene (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    state TEXT NOT NULL CHECK (state IN ('writing', 'held', 'delivered', 'evicted', 'lost')),
-    told TEXT NOT NULL DEFAULT '',      -- the state that the cloud has committed; '' before it knows of the scene
-    reason TEXT NOT NULL DEFAULT '',
-    summary BLOB NOT NULL,              -- roadfuse.v1.SceneSummary without sequence and media
-    worth REAL NOT NULL DEFAULT 0,
-    wanted INTEGER NOT NULL DEFAULT 0,  -- the cloud asked for it
-    lane REAL NOT NULL DEFAULT 0,       -- chance with which it was chosen whatever its worth; 0: it was not
-    bytes INTEGER NOT NULL DEFAULT 0,
-    sha256 BLOB NOT NULL DEFAULT x''
-);
-CREATE INDEX to_tell ON scene (sequence) WHERE told <> state AND state <> 'writing' AND state <> 'delivered';
-CREATE INDEX held ON scene (wanted DESC, lane DESC, worth DESC) WHERE state = 'held';
-"""
-# What an outbox of the version before lacks.
-_SINCE_1: Final = """
-ALTER TABLE scene ADD COLUMN former BLOB NOT NULL DEFAULT x'';  -- digests that its clip had, 32 bytes each
-ALTER TABLE scene ADD COLUMN boost REAL NOT NULL DEFAULT 0;     -- weight of the campaign that it goes up for; 0: none
-CREATE TABLE probe (
-    campaign TEXT PRIMARY KEY,
-    revision INTEGER NOT NULL,          -- an older word than this is void
-    stopped INTEGER NOT NULL,
-    offered INTEGER NOT NULL,           -- in the last offer
-    active INTEGER NOT NULL DEFAULT 0,  -- looked for now
-    weight REAL NOT NULL,
-    expires_ns INTEGER NOT NULL,
-    probe BLOB NOT NULL                 -- roadfuse.v1.Probe, whose signature was checked
-) WITHOUT ROWID;
-CREATE TABLE choice (                   -- what goes up, or went, on a campaign's bytes
-    campaign TEXT NOT NULL,
-    sequence INTEGER NOT NULL,
-    score REAL NOT NULL,
-    told INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (campaign, sequence)
-) WITHOUT ROWID;
-CREATE INDEX choice_of ON choice (sequence);
-CREATE TABLE ask (
-    id TEXT PRIMARY KEY,
-    first_ns INTEGER NOT NULL,
-    last_ns INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    sequence INTEGER NOT NULL DEFAULT 0,  -- of the scene that answers it
-    answer TEXT NOT NULL DEFAULT '',      -- kept, gone; '' while nobody looked
-    told INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
-"""
 _MOST_FORMER: Final = 8
 _DIGEST_BYTES: Final = 32
 # A scene that goes up for a campaign is worth so many times more, times the campaign's weight: an easy one is worth a
@@ -148,12 +99,11 @@ class Outbox:
             self._db.execute("PRAGMA synchronous = FULL")  # NORMAL loses commits in a power cut
             with self.transaction():
                 version = self._one("PRAGMA user_version")
-                if not version and not self._one("SELECT count(*) FROM sqlite_master"):
-                    self._create()
-                elif version == 1:
-                    self._make(_SINCE_1)
-                elif version != _VERSION:
-                    raise OutboxError(f"{folder / NAME}: expected an outbox of version {_VERSION}, got {version}")
+                if version or self._one("SELECT count(*) FROM sqlite_master"):
+                    _expect_version(folder / NAME, version)
+                for statement in schema.steps(version):
+                    self._db.execute(statement)
+                self._db.execute("INSERT OR IGNORE INTO fact VALUES ('id', ?)", (uuid.uuid4().bytes,))
             self.id = bytes(self._one("SELECT value FROM fact WHERE name = 'id'"))
         except sqlite3.DatabaseError as error:
             raise OutboxError(f"{folder / NAME}: expected an outbox, got {error}") from None
@@ -390,17 +340,6 @@ class Outbox:
         )
         return Account(int(given), writing, held, delivered, evicted, lost, int(held_bytes))
 
-    def _create(self) -> None:
-        self._make(_SCHEMA)
-        self._make(_SINCE_1)
-        self._db.execute("INSERT INTO fact VALUES ('id', ?)", (uuid.uuid4().bytes,))
-
-    def _make(self, schema: str) -> None:
-        for statement in "\n".join(line.partition("--")[0] for line in schema.splitlines()).split(";"):
-            if statement.strip():
-                self._db.execute(statement)
-        self._db.execute(f"PRAGMA user_version = {_VERSION}")
-
     def _change(
         self,
         sequence: int,
@@ -473,6 +412,11 @@ def _digest(file: Any) -> bytes:
     while block := file.read(1 << 20):
         found.update(block)
     return found.digest()
+
+
+def _expect_version(path: Path, version: int) -> None:
+    if not 1 <= version <= schema.VERSION:
+        raise OutboxError(f"{path}: expected an outbox of version {schema.VERSION}, got {version}")
 
 
 def _digests(joined: bytes) -> list[bytes]:

@@ -14,13 +14,17 @@ from edge.campaigns.wire import set_bytes
 from edge.config import load as load_config
 from edge.decision import Decision, SceneState
 from edge.drive import topics
+from edge.drive.messages import DriveMessage
 from edge.drive.reader import DriveReader
 from edge.errors import RoadfuseError
+from edge.feed import Fed
 from edge.judge import JudgeWeights
 from edge.loop import Loop, LoopConfig
 from edge.replay import Replay, replay
 from edge.replay_command import main as replay_main
+from edge.run import Inbox
 from edge.run import main as run_main
+from edge.samples import NOT_FUSED, Event
 from edge.uplink.outbox import Outbox
 from edge.uplink.summary import quantised
 from roadfuse.v1.ingest_pb2 import SceneSummary
@@ -153,6 +157,17 @@ def test_a_live_run_hears_of_a_campaign_while_it_drives_and_replays_bit_for_bit(
         matched = [bool(decision.campaigns) for decision in run]
     assert True in matched and not matched[0] and not matched[-1]
     assert replay_main([str(recorded), "--config", str(settings), "--verify", "--json"]) == 0
+
+
+def test_a_full_inbox_drops_samples_but_not_what_is_looked_for() -> None:
+    inbox = Inbox(3)
+    inbox.put(file.fed(ProbeSet(), 1))
+    for number in range(5):
+        sample = DriveMessage(number, number, 0, number, topics.CAN, b"")
+        inbox.put(Fed(Event(number, NOT_FUSED, None, 0), sample))
+    left = [inbox.get(0.0) for _ in range(3)]
+    assert [fed.message.topic for fed in left if fed] == [topics.CAMPAIGNS, topics.CAN, topics.CAN]
+    assert inbox.overflow == {topics.CAN: 3}
 
 
 def test_a_frozen_loop_goes_on_looking(calm: Path, plain: list[Decision]) -> None:

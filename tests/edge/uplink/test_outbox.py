@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from edge.errors import OutboxError
 from edge.uplink import outbox as outboxes
+from edge.uplink import schema
 from edge.uplink.outbox import NAME, Outbox, Quota, digest
 from roadfuse.v1.ingest_pb2 import MEDIA_STATE_EVICTED, MEDIA_STATE_HELD, MEDIA_STATE_LOST, SceneSummary
 
@@ -366,7 +367,7 @@ def test_a_kill_while_a_clip_is_made_anew_leaves_the_old_one_or_the_new_one(tmp_
 
 def test_an_outbox_of_the_first_version_is_taken_over_with_all_it_holds(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / NAME) as db:
-        db.executescript(outboxes._SCHEMA)
+        db.executescript(schema.SCHEMA)
         db.execute("INSERT INTO fact VALUES ('id', ?)", (bytes(16),))
         db.execute("INSERT INTO scene (state, summary, sha256, bytes) VALUES ('held', x'', ?, 4)", (bytes(32),))
         db.execute("PRAGMA user_version = 1")
