@@ -1,4 +1,4 @@
-"""`roadfuse cloud serve|ca|enrol-token|vehicles|gap`: the server, its identities and its accounts."""
+"""`roadfuse cloud serve|ca|enrol-token|vehicles|key|gap`: the server, its identities and its accounts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import datetime
 import json
 import logging
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from cloud import certificates, identity, parts
+from sqlalchemy import Engine
+
+from cloud import certificates, identity, keys, parts
 from cloud.catalogue import Account, Catalogue
 from cloud.database import opened
 from cloud.errors import CloudError
@@ -83,13 +86,13 @@ def _ca_server(args: argparse.Namespace) -> int:
 def _enrol_token(args: argparse.Namespace) -> int:
     if not 0 < args.hours <= 8760:
         raise CloudError(f"expected --hours from 0 to 8760, got {args.hours}")
-    with opened(_existing(args.data), args.database, share=True) as engine, engine.begin() as connection:
+    with _database(args) as engine, engine.begin() as connection:
         print(identity.give_token(connection, args.vehicle, datetime.timedelta(hours=args.hours)))
     return 0
 
 
 def _vehicles(args: argparse.Namespace) -> int:
-    with opened(_existing(args.data), args.database, share=True) as engine, engine.begin() as connection:
+    with _database(args) as engine, engine.begin() as connection:
         if args.revoke is not None:
             count = identity.revoke(connection, args.revoke)
             print(f"{args.revoke}: revoked, with {count} certificates")
@@ -107,7 +110,7 @@ def _vehicles(args: argparse.Namespace) -> int:
 
 
 def _gap(args: argparse.Namespace) -> int:
-    with opened(_existing(args.data), args.database, share=True) as engine:
+    with _database(args) as engine:
         accounts = Catalogue(engine, Limits()).accounts()
     if args.json:
         print(json.dumps([_as_json(account) for account in accounts], indent=2))
@@ -136,6 +139,10 @@ def _line(account: Account) -> str:
     )
 
 
+def _database(args: argparse.Namespace) -> AbstractContextManager[Engine]:
+    return opened(_existing(args.data), args.database, share=True)
+
+
 def _existing(data: Path) -> Path:
     if not data.is_dir():
         raise CloudError(f"expected the server's data folder, got {data}, which is none")
@@ -144,7 +151,7 @@ def _existing(data: Path) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="roadfuse cloud", description="Take scenes from vehicles.")
-    commands = parser.add_subparsers(required=True, metavar="serve|ca|enrol-token|vehicles|gap")
+    commands = parser.add_subparsers(required=True, metavar="serve|ca|enrol-token|vehicles|key|gap")
     place = argparse.ArgumentParser(add_help=False)
     place.add_argument("--data", type=Path, required=True, metavar="DIR", help="the server's folder")
     database = argparse.ArgumentParser(add_help=False)
@@ -200,6 +207,8 @@ def _parser() -> argparse.ArgumentParser:
     vehicles.add_argument("--revoke", metavar="VEHICLE")
     vehicles.add_argument("--json", action="store_true")
     vehicles.set_defaults(run=_vehicles)
+
+    keys.add_commands(commands, [place, database], _database)
 
     gap = commands.add_parser(
         "gap", parents=[place, database], help="what is here of every vehicle; 1 if any is missing"
