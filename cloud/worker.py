@@ -53,10 +53,12 @@ class Handler:
     Attributes:
         place: module:function, a function of a cloud.hand.Task that returns the job's result as JSON.
         silence_s: a handler that says nothing for so long hangs.
+        most_s: a handler that takes longer, whatever it says, is stopped.
     """
 
     place: str
     silence_s: float = 120.0
+    most_s: float = 1_800.0
 
 
 HANDLERS: Final[dict[str, Handler]] = {
@@ -235,7 +237,7 @@ class _Watch:
         self._hand, self._lease, self._handler, self._stopping = hand, lease, handler, stopping
         self._lease_s = options.lease_s
         self._held_until = time.monotonic() + options.lease_s  # as long as nobody else may have taken it
-        self._heard = self._told = time.monotonic()
+        self._began = self._heard = self._told = time.monotonic()
         self._said: Said | None = None  # that the queue has not heard
 
     def until_end(self) -> str:
@@ -280,6 +282,9 @@ class _Watch:
             elif now - self._heard > self._handler.silence_s:
                 self._hand.kill()
                 return Failed(f"it said nothing for {self._handler.silence_s:g} s, at: {self._stage()}")
+            if now - self._began > self._handler.most_s:
+                self._hand.kill()
+                return Failed(f"it took more than {self._handler.most_s:g} s, at: {self._stage()}")
             self._keep(now)
 
     def _stage(self) -> str:

@@ -30,6 +30,8 @@ MODALITIES: Final = ("camera", "audio", "motion", "lidar")
 STEP_NS: Final = 250_000_000
 # A frame so much before its moment is due is the one.
 _EARLY_NS: Final = 20_000_000
+# After a gap the count of moments begins anew.
+_LATE_NS: Final = 100_000_000
 # A scene is cut at 20 s, with 2 s before it; what an ask brings may be longer. Beyond is no clip of ours.
 MOST_NS: Final = 180 * 1_000_000_000
 MOST_FRAMES: Final = 12_000
@@ -156,7 +158,7 @@ def _follow(run: Replay, heads: Heads, found: Replayed, span_ns: int, say: Calla
     embeddings: list[NDArray[np.float32]] = []
     presence: list[list[bool]] = []
     fused: list[NDArray[np.float32]] = []
-    due_ns = -1
+    due_ns = -_LATE_NS
     for decision in run:
         if len(found.again) == MOST_FRAMES:
             raise Hopeless(f"the clip can't be analysed: expected at most {MOST_FRAMES} frames, got more")
@@ -165,7 +167,7 @@ def _follow(run: Replay, heads: Heads, found: Replayed, span_ns: int, say: Calla
         view = perception.embedding()
         if decision.stamp_ns < due_ns - _EARLY_NS or view is None or view.tobytes() != decision.embedding:
             continue
-        due_ns = (decision.stamp_ns if due_ns < 0 else max(due_ns, decision.stamp_ns - STEP_NS)) + STEP_NS
+        due_ns = (due_ns if decision.stamp_ns - due_ns < _LATE_NS else decision.stamp_ns) + STEP_NS
         there = _present(decision)
         presence.append(there)
         embeddings.append(_embeddings(perception, run.bundle, there))

@@ -51,6 +51,13 @@ def hang(task: Task) -> None:
     time.sleep(600)
 
 
+def talk(task: Task) -> None:
+    """Without an end."""
+    while True:
+        task.say("talking", 0.5, None)
+        time.sleep(0.05)
+
+
 def eat(task: Task) -> None:
     """All memory there is."""
     held = [bytearray(64 << 20) for _ in range(1 << 20)]

@@ -27,8 +27,9 @@ from pathlib import Path
 from cloud import jobs, worker
 from cloud.settings import Settings
 jobs.BACKOFF_S = (0.01, 0.02)
-kinds = ("note", "steps", "crash", "hang", "eat", "refuse", "fail_once", "leave")
-handlers = {kind: worker.Handler(f"tests.cloud.chores:{kind}", 1.0 if kind == "hang" else 60.0) for kind in kinds}
+kinds = ("note", "steps", "crash", "hang", "talk", "eat", "refuse", "fail_once", "leave")
+limits = {"hang": (1.0, 60.0), "talk": (60.0, 1.0)}
+handlers = {kind: worker.Handler(f"tests.cloud.chores:{kind}", *limits.get(kind, (60.0, 60.0))) for kind in kinds}
 options = worker.Options(int(sys.argv[3]), float(sys.argv[4]), 2, 1 << 30, bundle=sys.argv[1])
 data = Path(sys.argv[1])
 worker.serve(Settings(data, sys.argv[2] or None), lambda line: print(line, flush=True), options, handlers)
@@ -97,7 +98,7 @@ def rows(engine: Engine, query: str) -> list[Any]:
 def test_whatever_a_job_does_to_its_process_counts_against_it_alone(
     queue: Queue, engine: Engine, database: str, tmp_path: Path
 ) -> None:
-    kinds = ("crash", "hang", "eat", "leave", "refuse", "fail_once", "note")
+    kinds = ("crash", "hang", "talk", "eat", "leave", "refuse", "fail_once", "note")
     ids = {kind: queue.put(kind, "1") for kind in kinds}
     with Worker(tmp_path, database) as worker:
         jobs = {kind: until(queue, id, "done", "parked") for kind, id in ids.items()}
@@ -106,6 +107,7 @@ def test_whatever_a_job_does_to_its_process_counts_against_it_alone(
     assert ends == {
         "crash": ("parked", 2),
         "hang": ("parked", 2),
+        "talk": ("parked", 2),
         "eat": ("parked", 2),
         "leave": ("parked", 2),
         "refuse": ("parked", 1),
@@ -114,6 +116,7 @@ def test_whatever_a_job_does_to_its_process_counts_against_it_alone(
     }
     assert jobs["crash"].error == "its process was killed by SIGSEGV, at: decoding"
     assert jobs["hang"].error == "it said nothing for 1 s, at: waiting for nothing"
+    assert jobs["talk"].error == "it took more than 1 s, at: talking"
     assert "at most 1024 MiB of memory" in jobs["eat"].error
     assert jobs["leave"].error == "its process was killed by SIGKILL, at: its start"
     assert jobs["refuse"].error == "clip: expected an MCAP file, got b'x'"

@@ -1,0 +1,115 @@
+"""A clip through the loop again: bounded whatever it holds, and the same moments as the whole drive gives."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud.analyst.clip import MOST_NS, Replayed, replayed
+from cloud.analyst.heads import Heads
+from cloud.jobs import Hopeless
+from edge import bundle as bundles
+from edge.bundle import Bundle
+from edge.drive import codec, topics
+from edge.drive.reader import DriveReader
+from edge.drive.writer import DriveWriter
+from edge.samples import Frame
+
+from .clips import Scene
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return bundles.load()
+
+
+@pytest.fixture(scope="module")
+def look(bundle: Bundle) -> Callable[[Path], Replayed]:
+    heads = Heads(bundle)
+    return lambda path: replayed(path, bundle, heads, lambda share: None)
+
+
+def frames(path: Path, stamps_ns: list[int]) -> Path:
+    """A drive of small grey pictures."""
+    jpeg = codec.encode_jpeg(np.full((48, 80, 3), 90, np.uint8))
+    with DriveWriter(path, {}) as drive:
+        for seq, stamp_ns in enumerate(stamps_ns):
+            drive.write(topics.CAMERA, Frame(stamp_ns, seq, None, jpeg), arrival_ns=stamp_ns + 1_000)
+    return path
+
+
+def test_moments_of_a_clip_hold_what_each_encoder_gave(look: Callable[[Path], Replayed], scene: Scene) -> None:
+    clip = look(scene.clip)
+    assert clip.embeddings.shape == (len(clip.stamps_ns), 4, 192) and clip.fused.shape == (len(clip.stamps_ns), 192)
+    lengths = np.linalg.norm(clip.embeddings, axis=2)
+    assert np.allclose(lengths[clip.presence], 1.0, atol=1e-3) and not lengths[~clip.presence].any()
+    assert len(clip.labels) == len(clip.onsets) == len(clip.stamps_ns) and clip.edge_bundle == scene.summary.bundle_id
+    assert {told.stamp_ns for told in clip.again} >= set(clip.stamps_ns)
+    assert np.abs(np.diff(clip.embeddings[:, 0], axis=0)).max() > 0.01, "each moment has its own picture"
+
+
+def test_a_replay_says_how_far_it_is(bundle: Bundle, scene: Scene) -> None:
+    shares: list[float] = []
+    replayed(scene.clip, bundle, Heads(bundle), shares.append)
+    assert shares == sorted(shares) and 0.0 <= shares[0] < 0.1 and 0.9 < shares[-1] <= 1.0
+
+
+def test_a_camera_alone_is_a_clip(look: Callable[[Path], Replayed], tmp_path: Path) -> None:
+    clip = look(frames(tmp_path / "x.mcap", [SECOND + i * 50_000_000 for i in range(40)]))
+    assert clip.presence[:, 0].all() and not clip.presence[:, 1:].any() and len(clip.stamps_ns) == 8
+    assert clip.edge == [] and clip.edge_bundle == ""
+
+
+def test_a_gap_in_the_pictures_makes_no_burst_of_moments(look: Callable[[Path], Replayed], tmp_path: Path) -> None:
+    stamps = [SECOND + i * 50_000_000 for i in range(20)] + [5 * SECOND + i * 50_000_000 for i in range(20)]
+    clip = look(frames(tmp_path / "x.mcap", stamps))
+    assert np.diff(clip.stamps_ns).min() >= 0.22 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("stamps_ns", "why"),
+    [
+        ([SECOND, SECOND + MOST_NS + SECOND], "expected at most 180 s, got 181"),
+        ([], "expected a stream of"),
+    ],
+)
+def test_a_clip_beyond_all_bounds_is_hopeless(
+    look: Callable[[Path], Replayed], tmp_path: Path, stamps_ns: list[int], why: str
+) -> None:
+    with pytest.raises(Hopeless, match=why):
+        look(frames(tmp_path / "x.mcap", stamps_ns))
+
+
+def test_a_chunk_that_unpacks_to_more_than_it_may_is_hopeless(
+    look: Callable[[Path], Replayed], scene: Scene, tmp_path: Path
+) -> None:
+    """A chunk that says that it unpacks to 2^40 bytes: as small files that are large once unpacked do."""
+    path = tmp_path / "bomb.mcap"
+    shutil.copyfile(scene.clip, path)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\x06", 100)
+    while content[at] != 6 or not 0 < int.from_bytes(content[at + 1 : at + 9], "little") < len(content) - at:
+        at = content.index(b"\x06", at + 1)
+    content[at + 25 : at + 33] = (1 << 40).to_bytes(8, "little")  # opcode, length, start, end, then this
+    path.write_bytes(content)
+    with pytest.raises(Hopeless, match=r"the clip (is damaged|can't be read)"):
+        look(path)
+
+
+def test_malformed_decisions_are_hopeless(look: Callable[[Path], Replayed], scene: Scene, tmp_path: Path) -> None:
+    path = tmp_path / "x.mcap"
+    with DriveReader(scene.clip) as drive, DriveWriter(path, {}) as made:
+        for message in drive.messages(topics=[topics.CAMERA, topics.DECISION], end_ns=drive.span_ns()[0] + SECOND):  # type: ignore[index]
+            payload = message.payload if message.topic == topics.CAMERA else b"\xff" * 40
+            made.write_payload(
+                message.topic, payload, capture_ns=message.capture_ns, arrival_ns=message.arrival_ns,
+                sequence=message.sequence,
+            )  # fmt: skip
+    with pytest.raises(Hopeless, match="expected decisions of this format, got malformed ones"):
+        look(path)
