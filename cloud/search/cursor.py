@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloud.errors import QueryError
-from cloud.search.predicate import to_json
+from cloud.search.predicate import ANY, to_json
 from cloud.search.query import Query
 
 MAX_SHOWN: Final = 1_000
@@ -60,6 +60,8 @@ def decode(text: str) -> Cursor:
 
 def digest(query: Query, space: str) -> bytes:
     """What tells queries apart."""
-    said = json.dumps([query.text, to_json(query.predicate), space], sort_keys=True).encode()
-    likes = b"".join(like.space.encode() + struct.pack("<d", like.weight) + like.values for like in query.likes)
-    return hashlib.sha256(said + b"\0" + likes).digest()[:8]
+    tree = "" if query.predicate == ANY else json.dumps(to_json(query.predicate))
+    hashed = hashlib.blake2b("\0".join((query.text, tree, space)).encode(), digest_size=8)
+    for like in query.likes:
+        hashed.update(struct.pack("<d", like.weight) + like.values)
+    return hashed.digest()

@@ -10,6 +10,7 @@ import datetime
 import math
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from cloud.errors import QueryError
@@ -42,7 +43,9 @@ def taken(text: str, now_s: float) -> tuple[tuple[Predicate, ...], str, str]:
     Raises:
         QueryError: a filter is of the right form and can't be.
     """
-    signs = [(sign, at) for at, typed in enumerate(text) for sign in plain(typed)]
+    if not _MAYBE.search(text.casefold()):
+        return (), plain(text), " ".join(text.split()).strip(" ,;")
+    signs = [(sign, at) for at, typed in enumerate(text) for sign in _plain_sign(typed)]
     rest = "".join(sign for sign, _ in signs)
     origin = [at for _, at in signs]
     found: list[Predicate] = []
@@ -65,6 +68,11 @@ def taken(text: str, now_s: float) -> tuple[tuple[Predicate, ...], str, str]:
     rest = _WITHIN.sub(lambda match: f" within:{_seconds(match[1], match[2]):f} ", rest)
     typed = "".join(sign for at, sign in enumerate(text) if at not in gone)
     return tuple(found), rest, " ".join(typed.split()).strip(" ,;")
+
+
+@lru_cache(maxsize=1_024)
+def _plain_sign(sign: str) -> str:
+    return plain(sign)
 
 
 def _texts(parts: list[str], _: float) -> Predicate:
@@ -147,6 +155,12 @@ def _finite(text: str) -> float:
     if not math.isfinite(number) or abs(number) > 1e15:
         raise QueryError(f"expected a number, got {text[:40]!r}")
     return number
+
+
+# Without one of these there is no filter.
+_MAYBE: Final = re.compile(
+    r"[\d:<>=]|last|past|letzt|[uú]ltim|derni|today|heute|hoy|aujourd|yesterday|gestern|ayer|hier"
+)
 
 
 def _form(pattern: str) -> re.Pattern[str]:

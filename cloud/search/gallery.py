@@ -85,6 +85,7 @@ class View:
     sources: NDArray[np.uint8]
     texts: Mapping[str, NDArray[np.int32]]
     words: Mapping[str, Mapping[str, int]]  # of each text: value -> number in the column
+    values: Mapping[str, Sequence[str]]  # and the other way round
     outboxes: Sequence[bytes]
     slots: Mapping[int, int]
 
@@ -128,7 +129,9 @@ class Gallery:
         self._sources = np.zeros(FIRST_ROWS, np.uint8)
         self._texts = {name: np.zeros(FIRST_ROWS, np.int32) for name in TEXTS}
         self._words: dict[str, dict[str, int]] = {name: {} for name in TEXTS}
+        self._values: dict[str, list[str]] = {name: [] for name in TEXTS}
         self._outboxes: list[bytes] = []
+        self._view: View | None = None
 
     @property
     def dead(self) -> int:
@@ -138,8 +141,10 @@ class Gallery:
     def view(self) -> View:
         """What can be searched now."""
         with self._lock:
+            if self._view is not None:
+                return self._view
             rows, scenes = self._rows, self._scenes
-            return View(
+            self._view = View(
                 self._generation,
                 rows,
                 scenes,
@@ -156,9 +161,11 @@ class Gallery:
                 self._sources[:scenes],
                 {name: column[:scenes] for name, column in self._texts.items()},
                 self._words,
+                self._values,
                 self._outboxes,
                 self._slots,
             )
+            return self._view
 
     def put(self, batch: Batch) -> None:
         """Add scenes or replace what is known of them."""
@@ -183,6 +190,7 @@ class Gallery:
                 self._dead += int(many)
             self._first[slots], self._count[slots] = firsts, counts
             self._rows, self._scenes = start + count, scenes
+            self._view = None
         if self._dead > max(DEAD_ROWS, DEAD_SHARE * self._rows):
             self._compact()
 
@@ -193,6 +201,8 @@ class Gallery:
         for name in TEXTS:
             words = self._words[name]
             self._texts[name][slots] = [words.setdefault(value, len(words)) for value in batch.texts[name]]
+            known = self._values[name]
+            known.extend(list(words)[len(known) :] if len(words) > len(known) else ())
         for slot, outbox in zip(slots, batch.outboxes, strict=True):
             self._outboxes[slot] = outbox
 
@@ -216,6 +226,7 @@ class Gallery:
         column = np.zeros(len(self._scales), np.uint8)
         with self._lock:
             self._labels[label] = column
+            self._view = None
         return column
 
     def _make_room(self, rows: int, scenes: int) -> None:
@@ -255,6 +266,7 @@ class Gallery:
             self._first[: self._scenes] = place
             self._rows, self._dead = len(kept), 0
             self._generation += 1
+            self._view = None
 
 
 def _doubled(room: int, wanted: int) -> int:

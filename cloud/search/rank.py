@@ -9,6 +9,7 @@ Ref: Rocchio, Relevance feedback in information retrieval, 1971.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -48,8 +49,8 @@ def joined(likes: Sequence[Like], space: str, dimensions: int) -> NDArray[np.flo
         if len(like.values) != 4 * dimensions:
             raise QueryError(f"expected a vector of {dimensions} floats, got {len(like.values)} bytes")
         values = np.frombuffer(like.values, "<f4")
-        length = float(np.linalg.norm(values))
-        if not (0.0 < length < np.inf and np.isfinite(like.weight)):
+        length = math.sqrt(float(np.sum(values * values)))  # not by BLAS, which lets others have the interpreter
+        if not (0.0 < length < math.inf and math.isfinite(like.weight)):
             raise QueryError("expected a vector and weight of finite numbers that are not all 0, got others")
         total += np.float32(like.weight / length) * values
     return total

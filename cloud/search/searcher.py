@@ -42,6 +42,7 @@ _LIKELIEST: Final = "no moment is sure of all that was asked for; these are the 
 _UNEMBEDDED: Final = "the text could not be embedded: its conditions alone rank"
 _BACKGROUND_ROWS: Final = 512
 _KEPT_QUERIES: Final = 256
+_SECONDS: Final = {path: metrics.SECONDS.labels(path) for path in ("exact", "filtered", "approximate")}
 # An index is built when this has passed since the last look at whether one is due.
 INDEX_LOOK_S: Final = 1.0
 
@@ -380,7 +381,7 @@ class Searcher:
         is_sure = certainties is None and cosines is None  # filters alone: they hold
         sure = np.ones(len(rows)) if is_sure else self._weights.confidence(features)
         labels = rank.asked(predicate)
-        vehicles = list(view.words["vehicle"])
+        vehicles = view.values["vehicle"]
         answers = []
         for row, score, chance in zip(rows.tolist(), found.scores.tolist(), sure.tolist(), strict=True):
             slot = int(view.row_scene[row])
@@ -422,7 +423,7 @@ class Searcher:
         elapsed_ms = 1e3 * (done - times[0])
         if told is None or current is None:
             return Answers(ask.query, (), "exact", 0, "", elapsed_ms, ("nothing can be searched yet",), timings)
-        metrics.SECONDS.labels(told.path).observe(elapsed_ms / 1e3)
+        _SECONDS[told.path].observe(elapsed_ms / 1e3)
         shown, following = told.answers[:limit], ""
         if len(told.answers) > limit:
             asked = cursor.digest(ask.query, current[0].space)

@@ -72,7 +72,7 @@ def understand(text: str, now_s: float) -> Understood:
     """
     if len(text) > MAX_CHARACTERS:
         raise QueryError(f"expected a text of at most {MAX_CHARACTERS} characters, got {len(text)}")
-    if any(not sign.isprintable() and not sign.isspace() for sign in text):
+    if not text.isprintable() and any(not sign.isprintable() and not sign.isspace() for sign in text):
         raise QueryError("expected a text without control characters, got one with some")
     filters, plain, typed = taken(text, now_s)
     said = _read(plain)

@@ -142,7 +142,7 @@ def response(answers: Answers) -> search_pb2.SearchResponse:
         notes=answers.notes,
     )
     for answer in answers.answers:
-        made.answers.add(
+        said = made.answers.add(
             scene_id=answer.scene_id,
             vehicle=answer.vehicle,
             outbox=answer.outbox,
@@ -150,9 +150,11 @@ def response(answers: Answers) -> search_pb2.SearchResponse:
             instant_ns=answer.instant_ns,
             score=answer.score,
             confidence=answer.confidence,
-            labels=answer.labels,
-            modalities=answer.modalities,
         )
+        for label, probability in answer.labels.items():
+            said.labels[label] = probability
+        for modality, cosine in answer.modalities.items():
+            said.modalities[modality] = cosine
     return made
 
 
