@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,6 +195,15 @@ class Clips:
         """The sound as a WAV file; kept for a while."""
         name = f"{scene_id}-sound.wav"
         return self._pictures.file(name, lambda path: _write(path, sound.wav(self.sound(scene_id, object_key))))
+
+    def outline(self, scene_id: int, object_key: str, draw: Callable[[NDArray[np.float32]], str]) -> str:
+        """The sound as a drawing, by `draw`; kept for a while.
+
+        Raises:
+            ClipError: it is silent.
+        """
+        name = f"{scene_id}-sound.svg"
+        return self._pictures.content(name, lambda: draw(self.sound(scene_id, object_key)).encode()).decode()
 
     def _read(self, scene_id: int, object_key: str) -> Reel:
         damages: list[DriveDamaged] = []

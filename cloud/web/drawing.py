@@ -92,7 +92,7 @@ def waveform(samples: NDArray[np.float32]) -> Safe:
     loudest = max(float(np.abs(samples).max(initial=0.0)), 0.02)
     bars = "".join(
         f"M{x} {number(50 - 47 * max(up, 0.012) / loudest)}V{number(50 - 47 * min(down, -0.012) / loudest)}"
-        for x, (down, up) in enumerate(zip(low / 1.0, high / 1.0))
+        for x, (down, up) in enumerate(zip(low, high))
     )
     return Safe(el("svg", el("path", d=bars), viewBox=f"0 0 {max(len(low), 1)} 100", preserveAspectRatio="none",
                    aria_hidden="true", focusable="false"))  # fmt: skip

@@ -63,15 +63,15 @@ def thumb(visit: Visit) -> Response:
     return picture(visit.site.clips.thumb(scene.id, key, scene.peak_ns))
 
 
-def with_clip(visit: Visit) -> tuple[scenes.Scene, str]:
+def with_clip(visit: Visit) -> tuple[scenes.Clip, str]:
     """The scene of the path, and where its clip is; 404 where it is not here."""
     with visit.site.engine.connect() as connection:
-        scene = scenes.one(connection, visit.number("scene"))
-    if scene is None:
+        clip = scenes.clip(connection, visit.number("scene"))
+    if clip is None:
         raise HTTPException(404, "There is no such scene.")
-    if scene.object_key is None:
-        raise HTTPException(404, f"The clip of scene {scene.id} is not here: {words.media(scene.state)}.")
-    return scene, scene.object_key
+    if clip.object_key is None:
+        raise HTTPException(404, f"The clip of scene {clip.id} is not here.")
+    return clip, clip.object_key
 
 
 def picture(jpeg: bytes) -> Response:

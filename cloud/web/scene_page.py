@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from markupsafe import Markup
 from sqlalchemy import select
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
@@ -13,7 +14,7 @@ from cloud.analyst import subtitles as vtt
 from cloud.errors import QueryError
 from cloud.tables import JOBS
 from cloud.web import drawing, scenes
-from cloud.web.clips import STRIP_WIDTH_PX, THUMB_WIDTH_PX, ClipError, Clips, Reel, sound_span_ns
+from cloud.web.clips import STRIP_WIDTH_PX, THUMB_WIDTH_PX, ClipError, Clips, Reel
 from cloud.web.gallery_page import picture, with_clip
 from cloud.web.report import events_of, report_of
 from cloud.web.searching import Question, SearchAway
@@ -121,11 +122,12 @@ def subtitles(visit: Visit) -> Response:
     clip = visit.site.clips.reel(shown.id, key)
     with visit.site.engine.connect() as connection:
         moments = scenes.moments(connection, shown.id)
+        report = scenes.report(connection, shown.id)
     if not moments:
         raise HTTPException(404, "The analyst did not look at this scene yet.")
     by_time = [(max(clip.seconds(instant_ns), 0.0), labels) for instant_ns, labels in moments]
     language = visit.words.get("language", "en")
-    track = vtt.subtitles(by_time, events_of(shown.report), clip.duration_s, language)
+    track = vtt.subtitles(by_time, events_of(report), clip.duration_s, language)
     return Response(track, media_type="text/vtt", headers={"Cache-Control": "private, max-age=60"})
 
 
@@ -182,19 +184,18 @@ def _strip(clip: Reel, current: int) -> list[dict[str, Any]]:
     ]
 
 
-def _wave(clips: Clips, scene_id: int, key: str, clip: Reel) -> Any:
+def _wave(clips: Clips, scene_id: int, key: str, clip: Reel) -> Markup | None:
     if clip.sound_ns is None:
         return None
     try:
-        samples = clips.sound(scene_id, key)
+        return Markup(clips.outline(scene_id, key, drawing.waveform))
     except ClipError:
         return None
-    return drawing.waveform(samples) if len(samples) and sound_span_ns(clip) else None
 
 
 def _box(found: Any) -> list[Any]:
     return [
-        found.kind if found.kind and found.name != "pedestrian" else found.name,
+        (found.kind if found.kind and found.name != "pedestrian" else found.name).replace("_", " "),
         found.name,
         *(round(float(side), 1) for side in (found.left_px, found.top_px, found.width_px, found.height_px)),
         round(float(found.probability), 2),

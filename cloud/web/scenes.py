@@ -90,6 +90,17 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
+class Clip:
+    """Where a scene's clip is; `object_key` is None while it is not here."""
+
+    id: int
+    vehicle: str
+    sequence: int
+    peak_ns: int
+    object_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Filters:
     """What the gallery shows; "" and None leave one open."""
 
@@ -154,6 +165,18 @@ def several(connection: Connection, scene_ids: list[int]) -> list[Scene]:
     reports = _reports(connection, scene_ids)
     found = {row["id"]: _scene(row, reports.get(row["id"], {})) for row in rows}
     return [found[scene_id] for scene_id in scene_ids if scene_id in found]
+
+
+def clip(connection: Connection, scene_id: int) -> Clip | None:
+    """Where a scene's clip is; None where there is no such scene."""
+    columns = (SCENES.c.id, SCENES.c.vehicle, SCENES.c.sequence, SCENES.c.peak_ns, SCENES.c.object_key)
+    row = connection.execute(select(*columns).where(SCENES.c.id == scene_id)).one_or_none()
+    return Clip(*row) if row is not None else None
+
+
+def report(connection: Connection, scene_id: int) -> dict[str, Any]:
+    """The report on a scene; {} without one."""
+    return _reports(connection, [scene_id]).get(scene_id, {})
 
 
 def moments(connection: Connection, scene_id: int) -> list[tuple[int, dict[str, float]]]:
