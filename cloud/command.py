@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from cloud import certificates, identity, keys, parts
+from cloud import certificates, identity, keys, parts, renewal
 from cloud.catalogue import Account, Catalogue
 from cloud.database import opened
 from cloud.errors import CloudError
@@ -80,6 +80,13 @@ def _ca_server(args: argparse.Namespace) -> int:
     names = args.name or ["localhost", "127.0.0.1"]
     path = certificates.issue_server(args.data / "ca", names)
     print(f"{path}: for {', '.join(names)}, {certificates.SERVER_DAYS} days; vehicles trust {path.parent / 'ca.pem'}")
+    return 0
+
+
+def _ca_crl(args: argparse.Namespace) -> int:
+    authority = certificates.load(args.data / "ca")
+    with _database(args) as engine, engine.begin() as connection:
+        print(renewal.revocation_list(connection, authority).decode(), end="")
     return 0
 
 
@@ -186,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(run=_serve)
 
     ca = commands.add_parser("ca", help="the device CA and this server's certificate").add_subparsers(
-        required=True, metavar="init|server"
+        required=True, metavar="init|server|crl"
     )
     for name, what, run_it in (
         ("init", "make the CA and a first server certificate", _ca_init),
@@ -197,6 +204,9 @@ def _parser() -> argparse.ArgumentParser:
             "--name", action="append", metavar="HOST", help="by which vehicles call it; repeatable; default localhost"
         )
         command.set_defaults(run=run_it)
+
+    crl = ca.add_parser("crl", parents=[place, database], help="print what is revoked, signed by the CA (PEM)")
+    crl.set_defaults(run=_ca_crl)
 
     token = commands.add_parser("enrol-token", parents=[place, database], help="a one-time token for a vehicle")
     token.add_argument("vehicle", metavar="VEHICLE")

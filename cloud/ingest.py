@@ -17,10 +17,12 @@ from cloud.arrivals import Arrivals
 from cloud.calls import Context, Threads, answered, answered_stream, parsed
 from cloud.campaigns.delivery import Delivery
 from cloud.catalogue import Account, Catalogue
+from cloud.certificates import Authority
 from cloud.errors import Refused
 from cloud.identity import Callers
 from cloud.limits import Limits
 from cloud.objects import Objects, clip_key
+from cloud.renewal import renew
 from cloud.report import HELD, checked, checked_outbox, checked_sequence
 from cloud.staging import Key, Staging, Upload
 from roadfuse.v1 import ingest_pb2, ingest_pb2_grpc
@@ -37,9 +39,20 @@ class Ingest(ingest_pb2_grpc.IngestServicer):
         staging: where they are until they are whole.
         threads: for all that waits.
         limits: what one vehicle may ask.
+        authority: signs certificates that follow others.
     """
 
-    def __init__(self, engine: Engine, objects: Objects, staging: Staging, threads: Threads, limits: Limits) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        objects: Objects,
+        staging: Staging,
+        threads: Threads,
+        limits: Limits,
+        authority: Authority,
+    ) -> None:
+        self._engine = engine
+        self._authority = authority
         self._callers = Callers(engine)
         self._catalogue = Catalogue(engine, limits)
         self._delivery = Delivery(engine)
@@ -162,6 +175,17 @@ class Ingest(ingest_pb2_grpc.IngestServicer):
         vehicle = await self._vehicle(context)
         accounts = await self._threads.run(self._catalogue.accounts, vehicle)
         return ingest_pb2.AccountResponse(vehicle=vehicle, outboxes=[_message(account) for account in accounts])
+
+    @answered(CALL_S)
+    async def Renew(self, request: ingest_pb2.RenewRequest, context: Context) -> ingest_pb2.RenewResponse:
+        """Gives the caller a certificate that lasts longer; committed when answered."""
+        vehicle = await self._vehicle(context)
+        certificate = await self._threads.run(self._renew, vehicle, request.csr)
+        return ingest_pb2.RenewResponse(certificate=certificate, chain=self._authority.pem)
+
+    def _renew(self, vehicle: str, csr: bytes) -> bytes:
+        with self._engine.begin() as connection:
+            return renew(connection, self._authority, vehicle, csr)
 
     def _keep(self, key: Key, upload: Upload) -> None:
         """In a thread: the object first, then the catalogue, then the staged bytes go; a kill in between repeats."""

@@ -95,7 +95,8 @@ async def _serve(
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
 
     ingest = _server(settings.limits, settings.limits.message_bytes)
-    ingest_pb2_grpc.add_IngestServicer_to_server(Ingest(engine, objects, staging, threads, settings.limits), ingest)
+    scenes = Ingest(engine, objects, staging, threads, settings.limits, authority)
+    ingest_pb2_grpc.add_IngestServicer_to_server(scenes, ingest)
     mutual = grpc.ssl_server_credentials(key_pair, authority.pem, require_client_auth=True)
     enrolment = _server(settings.limits, ENROLMENT_MESSAGE_BYTES)
     ingest_pb2_grpc.add_EnrolmentServicer_to_server(Enrolment(engine, authority, threads), enrolment)

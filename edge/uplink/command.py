@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edge.uplink.status import StatusLine
 
 _BEAT_S: Final = 10.0  # between words of telemetry
+_DAY_S: Final = 86_400.0
 
 
 def main(argv: list[str]) -> int:
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> int:
     words = parser.parse_args(argv)
     if words.what == "run" and words.unredacted and (words.faces or words.voices):
         parser.error("expected --unredacted alone, got --faces or --voices beside it")
-    return {"enrol": _enrol, "run": _run, "status": _status}[words.what](words)
+    return {"enrol": _enrol, "renew": _renew, "run": _run, "status": _status}[words.what](words)
 
 
 def _enrol(words: argparse.Namespace) -> int:
@@ -40,6 +41,29 @@ def _enrol(words: argparse.Namespace) -> int:
     enrol(words.cloud, words.identity, words.vehicle, words.token, words.ca, words.server_name)
     print(f"{words.identity}: vehicle {words.vehicle}")
     return 0
+
+
+def _renew(words: argparse.Namespace) -> int:
+    from edge.uplink.identity import renew  # grpc
+
+    renew(words.cloud, words.identity, words.server_name)
+    print(f"{words.identity}: renewed")
+    return 0
+
+
+def _keep_identity(words: argparse.Namespace, stop: threading.Event) -> None:
+    """Renews the certificate in time, now and once a day; what fails is tried again a day later."""
+    from edge.uplink.identity import is_ending, renew
+
+    while True:
+        try:
+            if is_ending(words.identity):
+                renew(words.cloud, words.identity, words.server_name)
+                _say("its certificate is renewed")
+        except (UplinkError, OSError) as error:
+            _say(str(error))
+        if stop.wait(_DAY_S):
+            return
 
 
 def _run(words: argparse.Namespace) -> int:
@@ -83,6 +107,8 @@ def _run(words: argparse.Namespace) -> int:
         if words.once:
             uplink.drain(stop)
         else:
+            parts.callback(stop.set)
+            threading.Thread(target=_keep_identity, args=(words, stop), name="identity", daemon=True).start()
             uplink.run(stop)
         traffic = uplink.traffic
     print(f"told of {traffic.told} scenes, {traffic.clips} clips went up, {traffic.sent_bytes / 1e6:.1f} MB")
@@ -159,13 +185,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="roadfuse uplink",
         description="Hand a vehicle's hard scenes to the cloud; it may be stopped or killed at any time.",
     )
-    tasks = parser.add_subparsers(dest="what", required=True, metavar="enrol|run|status")
+    tasks = parser.add_subparsers(dest="what", required=True, metavar="enrol|renew|run|status")
     enrol = tasks.add_parser("enrol", help="make a key and have it signed against a one-time token")
     enrol.add_argument("--cloud", required=True, metavar="HOST:PORT", help="the cloud's enrolment")
     enrol.add_argument("--ca", required=True, type=Path, help="certificate of the cloud's CA, PEM")
     enrol.add_argument("--vehicle", required=True, help="its name, as the token was given out for")
     enrol.add_argument("--token", required=True, help="one-time secret")
     enrol.add_argument("--identity", required=True, type=Path, help="folder to write key and certificates to")
+    renew = tasks.add_parser("renew", help="fetch a certificate that follows; `run` does it in time by itself")
+    renew.add_argument("--cloud", required=True, metavar="HOST:PORT", help="the cloud's ingest")
+    renew.add_argument("--identity", required=True, type=Path, help="folder that `enrol` wrote")
     run = tasks.add_parser("run", help="tell of scenes and hand up clips, for ever")
     run.add_argument("--spool", required=True, type=Path, help="folder of `roadfuse run --spool`")
     run.add_argument("--cloud", required=True, metavar="HOST:PORT", help="the cloud's ingest")
@@ -184,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--broker", metavar="HOST:PORT", help="MQTT broker for status, telemetry and commands")
     run.add_argument("--broker-plain", action="store_true", help="without TLS: a broker on this machine")
     run.add_argument("--once", action="store_true", help="end when everything has gone up; fail on the first failure")
-    for parts in (enrol, run):
+    for parts in (enrol, renew, run):
         parts.add_argument("--server-name", help="in the cloud's certificate, where it is not the host's")
     status = tasks.add_parser("status", help="what became of all scenes")
     status.add_argument("--spool", required=True, type=Path)

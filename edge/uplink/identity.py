@@ -7,6 +7,7 @@ cloud-ca.pem      whom the vehicle believes to be its cloud
 
 from __future__ import annotations
 
+import datetime
 import os
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from edge.errors import UplinkError
 from roadfuse.v1 import ingest_pb2 as wire
-from roadfuse.v1.ingest_pb2_grpc import EnrolmentStub
+from roadfuse.v1.ingest_pb2_grpc import EnrolmentStub, IngestStub
 
 KEY, CERTIFICATE, CLOUD_CA = "key.pem", "certificate.pem", "cloud-ca.pem"
 _CALL_S: Final = 30.0
@@ -66,6 +67,47 @@ def vehicle_of(identity: Path) -> str:
     return str(names[0].value)
 
 
+def is_ending(identity: Path, now: datetime.datetime | None = None) -> bool:
+    """Whether the certificate has spent two thirds of its time: its follower should be fetched.
+
+    Raises:
+        UplinkError: there is no certificate.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(_read(identity / CERTIFICATE))
+    except ValueError as error:
+        raise UplinkError(f"{identity / CERTIFICATE}: expected a certificate, got {error}") from None
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return (now or datetime.datetime.now(datetime.timezone.utc)) > begins + 2 / 3 * (ends - begins)
+
+
+def renew(address: str, identity: Path, server_name: str | None = None) -> None:
+    """Fetches a certificate that follows the vehicle's, by the certificate that it has; its key stays.
+
+    Channels that are open keep the old one, which counts until it ends.
+
+    Args:
+        address: host:port of the cloud's ingest.
+
+    Raises:
+        UplinkError: the folder lacks a part, or the cloud refuses.
+    """
+    try:
+        key = serialization.load_pem_private_key(_read(identity / KEY), None)
+    except (ValueError, TypeError) as error:
+        raise UplinkError(f"{identity / KEY}: expected a private key, got {error}") from None
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    request = wire.RenewRequest(csr=_request(key, vehicle_of(identity)))
+    with channel(address, identity, server_name) as link:
+        try:
+            response = IngestStub(link).Renew(request, timeout=_CALL_S)
+        except grpc.RpcError as error:
+            from edge.uplink.client import said
+
+            raise UplinkError(f"{address}: not renewed: {said(error)}") from None
+    _write(identity / CERTIFICATE, response.certificate + response.chain)
+
+
 def enrol(
     address: str, identity: Path, vehicle: str, token: str, cloud_ca: Path, server_name: str | None = None
 ) -> None:
@@ -83,9 +125,7 @@ def enrol(
         raise UplinkError(f"{identity}: expected no identity, got one: enrol into another folder, or remove it")
     ca = _read(cloud_ca)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, vehicle)])
-    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
-    request = wire.EnrolRequest(csr=csr.public_bytes(serialization.Encoding.PEM), token=token)
+    request = wire.EnrolRequest(csr=_request(key, vehicle), token=token)
     credentials = grpc.ssl_channel_credentials(ca)
     with grpc.secure_channel(address, credentials, options=_options(server_name)) as link:
         try:
@@ -101,6 +141,12 @@ def enrol(
     _write(identity / CLOUD_CA, ca)
     _write(identity / CERTIFICATE, response.certificate + response.chain)
     _write(identity / KEY, secret)  # last: with it the identity is whole
+
+
+def _request(key: ec.EllipticCurvePrivateKey, vehicle: str) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, vehicle)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM)
 
 
 def _options(server_name: str | None) -> list[tuple[str, int | str]]:

@@ -219,6 +219,20 @@ class AccountResponse(_message.Message):
     outboxes: _containers.RepeatedCompositeFieldContainer[OutboxAccount]
     def __init__(self, vehicle: _Optional[str] = ..., outboxes: _Optional[_Iterable[_Union[OutboxAccount, _Mapping]]] = ...) -> None: ...
 
+class RenewRequest(_message.Message):
+    __slots__ = ("csr",)
+    CSR_FIELD_NUMBER: _ClassVar[int]
+    csr: bytes
+    def __init__(self, csr: _Optional[bytes] = ...) -> None: ...
+
+class RenewResponse(_message.Message):
+    __slots__ = ("certificate", "chain")
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    certificate: bytes
+    chain: bytes
+    def __init__(self, certificate: _Optional[bytes] = ..., chain: _Optional[bytes] = ...) -> None: ...
+
 class EnrolRequest(_message.Message):
     __slots__ = ("csr", "token")
     CSR_FIELD_NUMBER: _ClassVar[int]

@@ -65,6 +65,11 @@ class IngestStub:
                 request_serializer=roadfuse_dot_v1_dot_ingest__pb2.AccountRequest.SerializeToString,
                 response_deserializer=roadfuse_dot_v1_dot_ingest__pb2.AccountResponse.FromString,
                 _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/roadfuse.v1.Ingest/Renew',
+                request_serializer=roadfuse_dot_v1_dot_ingest__pb2.RenewRequest.SerializeToString,
+                response_deserializer=roadfuse_dot_v1_dot_ingest__pb2.RenewResponse.FromString,
+                _registered_method=True)
 
 
 class IngestServicer:
@@ -113,6 +118,13 @@ class IngestServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Renew(self, request, context):
+        """Gives the caller a certificate that lasts longer than the one that it calls with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IngestServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +157,11 @@ def add_IngestServicer_to_server(servicer, server):
                     servicer.Account,
                     request_deserializer=roadfuse_dot_v1_dot_ingest__pb2.AccountRequest.FromString,
                     response_serializer=roadfuse_dot_v1_dot_ingest__pb2.AccountResponse.SerializeToString,
+            ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=roadfuse_dot_v1_dot_ingest__pb2.RenewRequest.FromString,
+                    response_serializer=roadfuse_dot_v1_dot_ingest__pb2.RenewResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +327,33 @@ class Ingest:
             '/roadfuse.v1.Ingest/Account',
             roadfuse_dot_v1_dot_ingest__pb2.AccountRequest.SerializeToString,
             roadfuse_dot_v1_dot_ingest__pb2.AccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/roadfuse.v1.Ingest/Renew',
+            roadfuse_dot_v1_dot_ingest__pb2.RenewRequest.SerializeToString,
+            roadfuse_dot_v1_dot_ingest__pb2.RenewResponse.FromString,
             options,
             channel_credentials,
             insecure,
