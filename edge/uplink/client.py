@@ -30,6 +30,8 @@ from roadfuse.v1.ingest_pb2_grpc import IngestStub
 
 News: TypeAlias = wire.SceneSummary | wire.Eviction
 CHUNK_BYTES: Final = 512 << 10
+# A clip up to this size goes in one call: a cut costs no more than a chunk of the largest size.
+WHOLE_BYTES: Final = 1 << 20
 _TOLD_AT_ONCE: Final = 500
 _CALL_S: Final = 30.0
 _STALLED_S: Final = 120.0  # for a chunk's worth of an upload; a link that carries less is no link
@@ -101,6 +103,8 @@ class Uplink:
         self._is_mute = False  # it does not take what was chosen, until the next start
         outbox.settle()
         self._refusals: dict[int, int] = {}  # by clip
+        self._takes_whole = True  # the cloud knows of clips in one call
+        self._in_parts: set[int] = set()  # small clips whose one call failed: a poor link carries parts of them
         self._passed_over: set[int] = set()  # clips that the cloud refuses, until the next start
         self._unheard: set[int] = set()  # scenes that it does not want to hear of
 
@@ -269,9 +273,12 @@ class Uplink:
             raise UplinkError(f"scene {clip.sequence}: the cloud refuses its clip: {refusal}") from None
         else:
             self._outbox.deliver(clip.sequence)
+            self._in_parts.discard(clip.sequence)
             self.traffic.clips += 1
 
     def _upload(self, clip: Held, file: BinaryIO) -> None:
+        if clip.size_bytes <= WHOLE_BYTES and clip.sequence not in self._in_parts and self._put(clip, file):
+            return
         outbox = self._outbox.id
         begun = self._stub.Begin(
             wire.BeginRequest(outbox=outbox, sequence=clip.sequence, bytes=clip.size_bytes, sha256=clip.sha256),
@@ -287,6 +294,27 @@ class Uplink:
         if durable != clip.size_bytes:
             raise UplinkError(f"scene {clip.sequence}: expected {clip.size_bytes} durable bytes, got {durable}")
         self._stub.Complete(wire.CompleteRequest(outbox=outbox, sequence=clip.sequence), timeout=_CALL_S)
+
+    def _put(self, clip: Held, file: BinaryIO) -> bool:
+        """A small clip in one call; False where the cloud knows no such call."""
+        if not self._takes_whole:
+            return False
+        content = file.read()
+        wait_s = self._bucket.wait_s(len(content), self._clock())
+        if wait_s > 0.0:
+            self._wait(wait_s)
+        request = wire.PutRequest(outbox=self._outbox.id, sequence=clip.sequence, sha256=clip.sha256, content=content)
+        try:
+            self._stub.Put(request, timeout=_STALLED_S)
+        except grpc.RpcError as error:
+            status: Any = error
+            if status.code() is grpc.StatusCode.UNIMPLEMENTED:
+                self._takes_whole = False
+                return False
+            self._in_parts.add(clip.sequence)
+            raise
+        self.traffic.sent_bytes += len(content)
+        return True
 
     def _chunks(self, sequence: int, file: BinaryIO, offset: int) -> Iterator[wire.Chunk]:
         """The clip from an offset on, no faster than the link may be used."""

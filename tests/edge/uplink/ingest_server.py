@@ -34,6 +34,8 @@ class Cloud(ingest_pb2_grpc.IngestServicer):
     reports: int = 0
     cut_after: int | None = None
     answers_lost: int = 0  # of Complete: committed, and never heard of
+    takes_whole: bool = False  # clips in one call; a cloud of an earlier version does not
+    whole: int = 0
     received_bytes: int = 0
     given: int = 0
 
@@ -86,6 +88,17 @@ class Cloud(ingest_pb2_grpc.IngestServicer):
             self.answers_lost -= 1
             context.abort(grpc.StatusCode.UNAVAILABLE, "the answer was lost")
         return wire.CompleteResponse()
+
+    def Put(self, request: wire.PutRequest, context: Any) -> wire.PutResponse:
+        if not self.takes_whole:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such call")
+        self._fail("Put", context)
+        if hashlib.sha256(request.content).digest() != request.sha256:
+            context.abort(grpc.StatusCode.DATA_LOSS, "the digest is another")
+        self.clips[request.outbox, request.sequence] = request.content
+        self.received_bytes += len(request.content)
+        self.whole += 1
+        return wire.PutResponse()
 
     def Account(self, request: wire.AccountRequest, context: Any) -> wire.AccountResponse:
         self._fail("Account", context)

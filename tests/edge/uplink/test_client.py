@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from edge.errors import UplinkError
-from edge.uplink.client import CHUNK_BYTES, Uplink, said
+from edge.uplink.client import CHUNK_BYTES, WHOLE_BYTES, Uplink, said
 from edge.uplink.outbox import Outbox, Quota
 from edge.uplink.pace import Backoff, Bucket, Clips, Link
 from roadfuse.v1.ingest_pb2 import MEDIA_STATE_EVICTED, SceneSummary
@@ -293,3 +293,25 @@ def test_a_cloud_is_asked_what_it_wants_though_there_is_nothing_to_tell_but_not_
     for now[0] in (0.0, 1.0, 9.0, 10.0, 11.0, 20.0):
         assert not uplink.step()
     assert cloud.reports == 3
+
+
+def test_a_small_clip_goes_up_in_one_call_and_a_large_one_in_parts(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel
+) -> None:
+    cloud.takes_whole = True
+    contents = {held(outbox, os.urandom(size)): size for size in (1, WHOLE_BYTES, WHOLE_BYTES + 1)}
+    uplink = Uplink(outbox, channel)
+    uplink.drain(threading.Event())
+    assert {sequence: len(clip) for (_, sequence), clip in cloud.clips.items()} == contents
+    assert cloud.whole == 2 and len(cloud.promised) == 1 and outbox.account().delivered == 3
+    assert uplink.traffic.sent_bytes == sum(contents.values())
+
+
+def test_a_small_clip_whose_call_failed_goes_in_parts(outbox: Outbox, cloud: Cloud, channel: grpc.Channel) -> None:
+    cloud.takes_whole = True
+    cloud.failures["Put"] = [Status.UNAVAILABLE]
+    first = held(outbox, b"x" * 1000, worth=2.0)
+    second = held(outbox, b"y" * 1000)
+    drain(Uplink(outbox, channel))
+    assert cloud.clips == {(outbox.id, first): b"x" * 1000, (outbox.id, second): b"y" * 1000}
+    assert [sequence for _, sequence in cloud.promised] == [first] and cloud.whole == 1
