@@ -59,17 +59,22 @@ class ProbeFile:
     """A file of probes that is looked at again and again; it need not be there yet.
 
     Args:
-        wall_clock: UTC, ns. What it or the file once said stands: set back, it brings no campaign back to life.
+        wall_clock: ns. It says alone how old the file is: what time it was then the uplink knew better.
+        monotonic: ns; what time it is from then on. So setting the wall clock brings no campaign back to life.
         say: takes a line about a file that can't be used; what was read before stands.
     """
 
     def __init__(
-        self, path: Path, wall_clock: Callable[[], int] = time.time_ns, say: Callable[[str], object] = print
+        self,
+        path: Path,
+        wall_clock: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], int] = time.monotonic_ns,
+        say: Callable[[str], object] = print,
     ) -> None:
-        self._path, self._wall_clock, self._say = path, wall_clock, say
+        self._path, self._wall_clock, self._monotonic, self._say = path, wall_clock, monotonic, say
         self._version: tuple[int, ...] = ()
         self._probes = self._given = ProbeSet()
-        self._latest_ns = 0
+        self._ahead_ns = 0  # UTC of the monotonic clock
 
     def changed(self) -> ProbeSet | None:
         """What is due now, if that is not what this gave last."""
@@ -79,12 +84,14 @@ class ProbeFile:
             if version != self._version:
                 self._version = version
                 self._probes = read(self._path)
+                age_ns = max(self._wall_clock() - stat.st_mtime_ns, 0)
+                self._ahead_ns = self._probes.written_ns + age_ns - self._monotonic()
         except FileNotFoundError:
             self._version, self._probes = (), ProbeSet()
         except (CampaignError, OSError) as error:
             self._say(f"campaigns stay as they are: {error}")
-        self._latest_ns = max(self._latest_ns, self._wall_clock(), self._probes.written_ns)
-        due = tuple(probe for probe in self._probes.probes if probe.is_due(self._latest_ns))
+        now_ns = self._monotonic() + self._ahead_ns
+        due = tuple(probe for probe in self._probes.probes if probe.is_due(now_ns))
         if due == self._given.probes:
             return None
         self._given = ProbeSet(due, self._probes.vehicle, self._probes.written_ns)

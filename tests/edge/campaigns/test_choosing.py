@@ -326,20 +326,26 @@ def test_scenes_of_a_campaign_come_before_harder_ones_and_are_evicted_after_them
 
 
 def test_the_loops_file_says_what_is_due_when_that_changes(tmp_path: Path) -> None:
-    now = [1_000 * DAY_NS]
+    now, wall = [5], [0]
     lines: list[str] = []
     path = tmp_path / file.NAME
-    watched = file.ProbeFile(path, lambda: now[0], lines.append)
+    watched = file.ProbeFile(path, lambda: wall[0], lambda: now[0], lines.append)
     assert watched.changed() is None  # there is none
-    soon, long = probe("soon", expires_ns=now[0] + 10), probe("long", expires_ns=now[0] + DAY_NS)
-    file.write(path, ProbeSet((soon, long), "car-1", now[0]))
+    soon, long = probe("soon", expires_ns=DAY_NS + 10), probe("long", expires_ns=3 * DAY_NS)
+    file.write(path, ProbeSet((soon, long), "car-1", DAY_NS))
+    wall[0] = path.stat().st_mtime_ns
     found = watched.changed()
     assert found is not None and found.probes == (soon, long) and watched.changed() is None
     now[0] += 10
     found = watched.changed()
     assert found is not None and found.probes == (long,)
-    now[0] -= DAY_NS  # set back
-    assert watched.changed() is None
+    for wall[0] in (0, 1 << 62):  # set back, set ahead
+        assert watched.changed() is None
+    wall[0] = path.stat().st_mtime_ns + DAY_NS  # a day later somebody else looks
+    later = file.ProbeFile(path, lambda: wall[0], lambda: now[0], lines.append).changed()
+    assert later is not None and later.probes == (long,)
+    wall[0] += DAY_NS
+    assert file.ProbeFile(path, lambda: wall[0], lambda: now[0], lines.append).changed() is None
     path.write_bytes(b"\xff damaged")
     assert watched.changed() is None and "stay as they are" in lines[0]
     path.unlink()
