@@ -55,6 +55,8 @@ def scene(visit: Visit) -> Response:
         reel=reel,
         problem=problem,
         job=job,
+        is_fresh=False,
+        scene_id=scene_id,
         languages=LANGUAGES if moments else {},
         report=report_of(shown.report),
         similar=similar,
@@ -69,7 +71,7 @@ def progress(visit: Visit) -> Response:
     scene_id = visit.number("scene")
     with visit.site.engine.connect() as connection:
         job = _job(connection, scene_id)
-    return visit.page("progress.html", job=job, scene_id=scene_id)
+    return visit.page("progress.html", job=job, is_fresh=True, scene_id=scene_id)
 
 
 def reel(visit: Visit) -> Response:

@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from cloud.web.access import SESSION_S
 from cloud.web.gallery_page import local
+from cloud.web.metrics import WRONG_KEYS
 from cloud.web.site import Site
 from cloud.web.visit import COOKIE, TOKEN, Visit, form_of, is_own, turned_down
 
@@ -63,6 +64,7 @@ async def _tried(site: Site, request: Request) -> Response:
     cookie = await run_in_threadpool(site.access.sign_in, key) if len(key) <= _MAX_KEY else None
     if cookie is None:
         site.tries.note(address)
+        WRONG_KEYS.inc()
         return await _asked(site, request, "This key is none, or no longer counts.", 403)
     response = RedirectResponse(local(words.get("to", "")) or "/", 303)
     response.delete_cookie(_VISIT)

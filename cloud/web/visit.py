@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,6 +24,7 @@ from starlette.responses import RedirectResponse, Response
 
 from cloud.errors import CloudError, QueryError
 from cloud.web.access import Visitor
+from cloud.web.metrics import PAGE_S
 from cloud.web.site import Site
 
 _LOG: Final = logging.getLogger(__name__)
@@ -80,6 +82,12 @@ def endpoint(site: Site, work: Page, *, changes: bool = False) -> Callable[[Requ
         changes: it needs a key that may write.
     """
 
+    async def timed(request: Request) -> Response:
+        start = time.perf_counter()
+        response = await answer(request)
+        PAGE_S.labels(work.__name__, response.status_code).observe(time.perf_counter() - start)
+        return response
+
     async def answer(request: Request) -> Response:
         try:
             visitor = await run_in_threadpool(site.access.visitor, request.cookies.get(COOKIE))
@@ -96,7 +104,7 @@ def endpoint(site: Site, work: Page, *, changes: bool = False) -> Callable[[Requ
         except Exception as error:
             return turned_down(site, request, error)
 
-    return answer
+    return timed
 
 
 def turned_down(site: Site, request: Request, error: Exception) -> Response:
