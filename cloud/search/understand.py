@@ -163,6 +163,10 @@ class _Clauses:
             token = tokens[at]
             length, meaning = _longest(tokens, at)
             not_length = _denial(tokens, at)
+            # "sans véhicule" denies all vehicles, "sans véhicule de secours" some: what says more words wins.
+            if not_length and at + not_length < len(tokens):
+                following, _ = _longest(tokens, at + not_length)
+                length = 0 if following and not_length + following > length else length
             if length and length >= not_length and meaning is not None:
                 at += length
                 if meaning == And(()):

@@ -122,6 +122,7 @@ _LABELS: Final = {
     "tag:vehicle_close": "vehicle close, close vehicle, nearby vehicle, nahes fahrzeug, vehiculo cercano, vehicule "
     "proche",
 }
+_SIGN_FORMS: Final = ("{} sign", "{} schild", "schild {}", "senal de {}", "senal {}", "panneau {}", "panneau de {}")
 _SPEEDS: Final = "{0} speed limit, speed limit {0}, speed limit of {0}, {0} sign, tempo {0}, limite de {0}, limite {0}"
 _ANY: Final = {
     (
@@ -155,8 +156,43 @@ _ANY: Final = {
     tuple(f"sign:speed_{limit}" for limit in (30, 50, 80, 120)): "speed limit, speed limit sign, tempolimit, "
     "geschwindigkeitsbegrenzung, limite de velocidad, limitation de vitesse",
 }
+# Who does what, where: every combination; "" of none.
+_EN: Final = "pedestrian, pedestrians, person, people, someone, somebody"
+_DE: Final = "fussganger, fussgangerin, person, jemand, personen"
+_ES: Final = "peaton, peatones, persona, alguien"
+_FR: Final = "pieton, pietons, personne, quelqu un"
+_PEOPLE: Final = {
+    "intent:waits": (
+        (_EN, "waits, wait, waiting, is waiting, who waits, standing",
+         ", beside road, at the kerb, to cross, to cross road"),
+        (_DE, "wartet, warten, der wartet, wartend, steht", ", am strassenrand, am bordstein"),
+        (_ES, "espera, esperan, esperando, que espera", ", junto a la calzada, para cruzar, en la acera"),
+        (_FR, "attend, attendent, qui attend, en attente",
+         ", au bord de la chaussee, pour traverser, sur le trottoir"),
+    ),
+    "intent:will_cross": (
+        (_EN, "wants to, wants, is about to, about to, going to, is going to, will",
+         "cross, cross the road, cross the street"),
+        (_DE, "will, will gerade, mochte, wird, wollen, der",
+         "uberqueren, die strasse uberqueren, die fahrbahn uberqueren, uberqueren will, die strasse uberqueren will, "
+         "die fahrbahn uberqueren will"),
+        (_ES, "va a, quiere, a punto de, esta a punto de, que va a, que quiere",
+         "cruzar, cruzar la calle, cruzar la calzada"),
+        (_FR, "va, veut, sur le point de, est sur le point de, qui va, qui veut",
+         "traverser, traverser la rue, traverser la chaussee, traverser la route"),
+    ),
+    "intent:crosses": (
+        (_EN, "crosses, cross, crossing, is crossing, who crosses, walks across",
+         ", road, the road, street, the street"),
+        (_DE, "uberquert, uberqueren, quert", ", die strasse, die fahrbahn"),
+        (_DE, "der, die", "uberquert, die strasse uberquert, die fahrbahn uberquert, uberqueren"),
+        (_ES, "cruza, cruzan, cruzando, esta cruzando, que cruza", ", la calle, la calzada, la carretera"),
+        (_FR, "traverse, traversent, traversant, qui traverse", ", la rue, la chaussee, la route"),
+    ),
+}  # fmt: skip
 # What says nothing of its own; "ahead" of "several vehicles ahead".
 _SILENT: Final = (
+    "dicht, nahe, cerca, juste, right, rue, dans la rue, directly, "
     "there is, there are, there, is, are, be, can be heard, heard, we hear, you hear, hear, hearing, with, in "
     "sight, close, nearby, ahead, in front, from behind, the car, fahrt das auto, lenkt das auto, das auto lenkt, "
     "das auto fahrt, while, when, during, where, sound of, sound, sounds, noise, scene, scenes, show me, show, "
@@ -244,6 +280,8 @@ def _of_grammar() -> Iterator[tuple[str, Predicate]]:
                 yield phrase.removeprefix("y "), Has(f"{kind}:{name}")
         for name, phrase in g.signs.items():
             yield f"{phrase} sign is close", Has(f"sign:{name}")
+            for form in _SIGN_FORMS:
+                yield form.format(phrase), Has(f"sign:{name}")
             yield g.sign.format(sign=phrase), Has(f"sign:{name}")
         for name, phrase in g.actions.items():
             if phrase.endswith(" {where}"):
@@ -258,6 +296,13 @@ def _of_people() -> Iterator[tuple[str, Predicate]]:
     for label, listed in _LABELS.items():
         for phrase in listed.split(", "):
             yield phrase, Has(label)
+            if label.startswith("sign:"):
+                for form in _SIGN_FORMS:
+                    yield form.format(phrase), Has(label)
+    for label, forms in _PEOPLE.items():
+        for people, does, rest in forms:
+            for said in itertools.product(people.split(", "), does.split(", "), rest.split(", ")):
+                yield " ".join(said), Has(label)
     for limit in (30, 50, 80, 120):
         for phrase in _SPEEDS.format(limit).split(", "):
             yield phrase, Has(f"sign:speed_{limit}")

@@ -154,3 +154,26 @@ def test_dead_rows_are_left_behind_and_an_older_view_stays_as_it_was() -> None:
     for scene in (1, 1_000, 2_000):
         rows = view.rows_of(scene)
         assert (np.diff(rows) == 1).all() and (np.diff(view.instants_ns[rows]) > 0).all()
+
+
+def test_a_sequence_is_as_sure_as_both_of_its_moments() -> None:
+    random = np.random.default_rng(3)
+    made = Gallery(16)
+    rows = batch(random, [1, 2], most_rows=1)
+    sure = [{"sound:horn": 0.9}, {"light:night": 0.6}, {"light:night": 0.95}, {"light:night": 0.99}]
+    made.put(
+        replace(
+            rows,
+            row_scenes=np.array([0, 0, 0, 1], np.int32),
+            instants_ns=np.array([0, 10**9, 2 * 10**9, 2 * 10**9]),
+            vectors=np.ones((4, 16), np.int8),
+            scales=np.ones(4, np.float32),
+            labels=sure,
+        )
+    )
+    view = made.view()
+    then = Then(Has("sound:horn"), Has("light:night"), 3.0)
+    known = certainty(view, then, np.array([0]))
+    assert known is not None and np.exp(known[0]) == pytest.approx(0.9 * 0.95, abs=0.01)
+    known = certainty(view, replace(then, within_s=1.0), np.array([0]))
+    assert known is not None and np.exp(known[0]) == pytest.approx(0.9 * 0.6, abs=0.01)
