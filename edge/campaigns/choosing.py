@@ -14,7 +14,7 @@ from edge.campaigns.matching import Known, Matcher
 from edge.campaigns.probe import MAX_PROBES, MAX_SET_CONDITIONS, Probe, ProbeSet, size
 from edge.campaigns.trust import Trust
 from edge.drive.codec import timestamp_ns
-from edge.errors import CampaignError
+from edge.errors import CampaignError, RoadfuseError
 from edge.uplink.outbox import Outbox
 from roadfuse.v1.campaign_pb2 import ProbeOffer
 from roadfuse.v1.ingest_pb2 import ReportResponse, SceneSummary
@@ -60,7 +60,7 @@ class Campaigns:
                 self._clock.heard(timestamp_ns(response.now))
             if response.HasField("offer"):
                 self._take(response.offer)
-        except (OSError, CampaignError) as error:  # it is offered again
+        except (OSError, RoadfuseError) as error:  # it is offered again
             self._say(f"campaigns stay as they are: {error}")
 
     def choose(self) -> int:

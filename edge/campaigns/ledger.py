@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from edge.campaigns.probe import MAX_SET_CONDITIONS, Probe, size
 from edge.campaigns.wire import parse, to_message
+from edge.errors import CampaignError
 from edge.uplink.outbox import Outbox
 from roadfuse.v1.ingest_pb2 import SceneSummary
 
@@ -143,7 +144,10 @@ class Ledger:
         rows = self._outbox.execute("SELECT probe FROM probe WHERE offered = 1 AND stopped = 0 ORDER BY campaign")
         left, probes = MAX_SET_CONDITIONS, []
         for (content,) in rows.fetchall():
-            probe = parse(bytes(content))
+            try:
+                probe = parse(bytes(content))
+            except CampaignError:  # of a later version of this software
+                continue
             left -= size(probe.condition)
             if left >= 0:  # words that were void may leave older ones, which together are too many
                 probes.append(probe)

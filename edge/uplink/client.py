@@ -207,12 +207,16 @@ class Uplink:
             self._is_mute = True
             self._say(f"the cloud does not hear of what was chosen for campaigns: {refusal}")
             return 0
-        self._outbox.told((), response.wanted)
-        if self._campaigns is not None and choices:
-            self._campaigns.told(choices)
-        if answers:
-            self._asks.told(name for name, _ in answers)
         self._hear(response)
+        try:
+            self._outbox.told((), response.wanted)
+            if self._campaigns is not None and choices:
+                self._campaigns.told(choices)
+            if answers:
+                self._asks.told(name for name, _ in answers)
+        except OSError as error:
+            self._say(f"the cloud will be told again of what was chosen: {error}")
+            return 0
         return len(choices) + len(answers)
 
     def _call(self, request: wire.ReportRequest) -> wire.ReportResponse:
@@ -230,8 +234,8 @@ class Uplink:
             self._campaigns.hear(response)
         try:
             self._asks.put(Ask(ask.id, ask.first_ns, ask.last_ns, ask.reason) for ask in response.asks)
-        except ValueError as error:
-            self._say(f"an ask of the cloud is refused: {error}")
+        except (ValueError, OSError) as error:  # on a full disk too, clips go up and make room
+            self._say(f"an ask of the cloud is not taken: {error}")
 
     def account(self) -> wire.AccountResponse:
         """What the cloud has of this vehicle's scenes."""

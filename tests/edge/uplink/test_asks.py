@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterator
@@ -168,6 +169,25 @@ def test_asks_without_sense_are_refused_and_too_many_wait_for_later(outbox: Outb
     many = [ask(f"{i:04}", i, i + 1) for i in range(MOST_OPEN + 5)]
     assert asks.put(many) == MOST_OPEN and len(asks.open()) == MOST_OPEN
     assert not asks.is_known(many[-1])
+
+
+def test_on_a_full_disk_asks_wait_and_clips_go_up(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "database or disk is full")
+
+    cloud, lines = Cloud(), list[str]()
+    cloud.asks = [campaign_pb2.Ask(id="7", first_ns=1, last_ns=2)]
+    sequence, _ = outbox.give(SceneSummary(), 1.0)
+    outbox.path(sequence).write_bytes(b"clip")
+    outbox.hold(sequence, hashlib.sha256(b"clip").digest(), 4)
+    server, address = serve(cloud)
+    try:
+        with grpc.insecure_channel(address) as channel, monkeypatch.context() as patched:
+            patched.setattr(Asks, "put", full)
+            Uplink(outbox, channel, say=lines.append).drain(threading.Event())
+    finally:
+        server.stop(None)
+    assert len(cloud.clips) == 1 and "not taken" in lines[0]
 
 
 def test_an_ask_of_the_cloud_is_answered_with_the_next_report_and_again_if_that_was_lost(outbox: Outbox) -> None:
