@@ -56,6 +56,8 @@ LONGEST_PAUSE_S: Final = 30.0
 STEADY_S: Final = 60.0
 # A part has so long to end when asked to: its calls end within 10 s.
 END_S: Final = 15.0
+# Between looks whether the database's keeper is there.
+MEND_S: Final = 1.0
 NOT_INSTALLED: Final = 69  # EX_UNAVAILABLE
 PARENT: Final = "ROADFUSE_PARENT"
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -98,21 +100,23 @@ def supervise(names: Sequence[str], settings: Settings, tell: Callable[[str], No
         if "ingest" in names:
             certificates.load(settings.data / "ca")  # whether there is one is known before a database is made
         _take(stack.enter_context((settings.data / "parts.lock").open("a")), settings.data)
+        database = None
         if settings.database is None:
-            database = stack.enter_context(Postgres(settings.data / "postgres")).url
-            settings = dataclasses.replace(settings, database=database)
+            database = stack.enter_context(Postgres(settings.data / "postgres"))
+            settings = dataclasses.replace(settings, database=database.url)
         stack.enter_context(metrics.exposed(settings, "parts"))
         for field in ("search_port", "web_port"):  # others are told them before they listen
             if getattr(settings, field) == 0:
                 settings = _with_port(settings, field, _free_port(settings.inner_host))
-        asyncio.run(_Parent(settings, tell).run([name for name in PARTS if name in names]))
+        asyncio.run(_Parent(settings, tell, database).run([name for name in PARTS if name in names]))
 
 
 class _Parent:
     """Watches its children; all of it in the main thread, whose end is what the kernel tells them of."""
 
-    def __init__(self, settings: Settings, tell: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, tell: Callable[[str], None], database: Postgres | None) -> None:
         self._settings = settings
+        self._database = database
         self._tell = tell
         self._children: dict[str, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
@@ -132,7 +136,9 @@ class _Parent:
                 if keepers[name].done() and not stopped.done():
                     stopped.cancel()
                     keepers[name].result()  # raises why it did not start
+        mending = asyncio.create_task(self._mend_database())
         await stopped
+        mending.cancel()
         for name in reversed(names):
             await self._end(name)
         await asyncio.gather(*keepers.values(), return_exceptions=True)
@@ -165,6 +171,23 @@ class _Parent:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _mend_database(self) -> None:
+        """Whoever keeps PostgreSQL running may be killed too."""
+        while self._database is not None:
+            await asyncio.sleep(MEND_S)
+            try:
+                if not await asyncio.to_thread(self._database.mend):
+                    continue
+            except CloudError as error:
+                _LOG.error("database_not_mended error=%s", error)
+                continue
+            _LOG.warning("database_mended")
+            if self._database.url != self._settings.database:  # its socket lies elsewhere now
+                self._settings = dataclasses.replace(self._settings, database=self._database.url)
+                for child in self._children.values():
+                    with suppress(ProcessLookupError):
+                        child.terminate()
 
     async def _start(self, name: str) -> asyncio.subprocess.Process:
         child = await asyncio.create_subprocess_exec(

@@ -94,6 +94,19 @@ class Postgres:
             time.sleep(0.05)
         raise DatabaseError(f"{self.folder}: expected a running PostgreSQL, got none in {START_S:.0f} s")
 
+    def mend(self) -> bool:
+        """Start the keeper again if it was killed; whether it was. PostgreSQL, which it left behind, is ended first.
+
+        Raises:
+            DatabaseError: it did not start.
+        """
+        if self._keeper is None or self._keeper.poll() is None:
+            return False
+        self.close()
+        self._start()
+        self.url = self._url()
+        return True
+
     def close(self) -> None:
         """End PostgreSQL, if it was started here: connections are cut, what was committed stays."""
         if self._keeper is not None:

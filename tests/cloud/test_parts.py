@@ -31,14 +31,15 @@ for name in {names!r}:
 class Served:
     """`roadfuse cloud serve` with all that it starts."""
 
-    def __init__(self, data: Path, database: str, *words: str, absent: tuple[str, ...]) -> None:
+    def __init__(self, data: Path, database: str | None, *words: str, absent: tuple[str, ...]) -> None:
         self.data = data
         (data / "site").mkdir()
         (data / "site" / "sitecustomize.py").write_text(ABSENT.format(names=absent))
         certificates.create(data / "ca")
         certificates.issue_server(data / "ca", ["localhost"])
         ports = [word for name in ("port", "enrol-port", "search-port", "web-port") for word in (f"--{name}", "0")]
-        argv = ["cloud", "serve", "--data", str(data), "--database", database, "--metrics-port", "0", *ports, *words]
+        argv = ["cloud", "serve", "--data", str(data), "--metrics-port", "0", *ports, *words]
+        argv += [] if database is None else ["--database", database]
         with (data / "stderr").open("w") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "edge.command", *argv],
@@ -57,13 +58,19 @@ class Served:
     def log(self) -> str:
         return (self.data / "stderr").read_text()
 
+    def offspring(self) -> list[int]:
+        """Process ids of all that it started."""
+        return [
+            int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        ]
+
     def children(self) -> dict[str, int]:
         """Process ids of its parts."""
         found = {}
-        for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+        for pid in self.offspring():
             words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
             if words[1:3] == ["-m", "cloud"]:
-                found[words[3]] = int(pid)
+                found[words[3]] = pid
         return found
 
     def metrics(self, part: str) -> str:
@@ -152,6 +159,20 @@ def test_no_part_outlives_a_killed_parent(mortal: Served) -> None:
     mortal.process.kill()
     mortal.process.wait()
     until(lambda: all(is_gone(pid) for pid in children.values()))
+
+
+def test_a_database_whose_keeper_is_killed_comes_back(open_folder: Path, tmp_path: Path) -> None:
+    folder = open_folder / "keeper"
+    folder.mkdir()
+    served = Served(folder, None, absent=OTHERS)
+    try:
+        (keeper,) = [pid for pid in served.offspring() if "cloud.postgres" in Path(f"/proc/{pid}/cmdline").read_text()]
+        os.kill(keeper, signal.SIGKILL)
+        until(lambda: "database_mended" in served.log())
+        until(lambda: is_serving(served))
+    finally:
+        assert served.end() == 0
+    assert not (folder / "postgres" / "data" / "postmaster.pid").exists()
 
 
 def test_a_cloud_that_is_asked_to_end_leaves_no_process_and_no_target(mortal: Served) -> None:
