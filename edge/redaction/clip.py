@@ -40,8 +40,8 @@ class Detectors:
     Attributes:
         faces: looks for faces (or plates) in every picture.
         voices: listens for voices.
-        objects: looks for people and vehicles in pictures of which no recorded decision speaks; None: the reference
-            bundle.
+        objects: looks for people and vehicles in every picture of which no decision of its own was recorded. None: the
+            reference bundle does, where no decision was recorded of a bundle that named both.
     """
 
     faces: Bundle | None = None
@@ -109,6 +109,9 @@ def is_redacted(drive: DriveReader, detectors: Detectors | None = None) -> bool:
     if facts is None:
         return False
     wanted = detectors or Detectors()
+    looked = facts.get("objects")
+    if wanted.objects is not None and not (isinstance(looked, list) and wanted.objects.id in looked):
+        return False
     return all(
         bundle is None or facts.get(name) == bundle.id
         for name, bundle in (("faces", wanted.faces), ("voices", wanted.voices))
@@ -119,7 +122,7 @@ class _Redaction:
     """One clip's."""
 
     def __init__(self, drive: DriveReader, detectors: Detectors) -> None:
-        self._drive, self._detectors = drive, detectors
+        self._drive = drive
         self._facts = facts = Facts()
         self._damages: set[int] = set()
         drive.on_damage = self._note_damage
@@ -134,7 +137,8 @@ class _Redaction:
         faces = Looker(detectors.faces) if detectors.faces else None
         voices = Listener(detectors.voices) if detectors.voices else None
         facts.faces, facts.voices = faces.id if faces else "", voices.id if voices else ""
-        self._pictures = Pictures(self._parts, faces, self._objects, facts)
+        objects = detectors.objects or bundles.load()
+        self._pictures = Pictures(self._parts, faces, objects, detectors.objects is None, facts)
         self._sounds = Sounds({id for id, part in self._parts.items() if part is Part.SOUND}, voices, facts)
 
     def write(self, path: Path, durable: bool) -> Facts:
@@ -179,9 +183,6 @@ class _Redaction:
                 stamp_ns = codec.timestamp_ns(decision.timestamp)
                 self._pictures.take(decision, stamp_ns)
                 self._sounds.take(decision, stamp_ns)
-
-    def _objects(self) -> Looker:
-        return Looker(self._detectors.objects or bundles.load())
 
     def _note_damage(self, damage: DriveDamaged) -> None:
         self._damages.add(damage.offset)

@@ -24,10 +24,10 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps({"out": str(words.out), "redacted_before": facts is None, **(asdict(facts) if facts else {})}))
         return 0
     print(f"{words.out}: redacted before, taken as it is" if facts is None else f"{words.out}: {_text(facts)}")
-    if facts is not None and not facts.faces:
+    if facts is not None and (words.faces is None or words.objects is None):
         print(
-            "roadfuse redact: no --faces: people were found by the loop's own detector alone; "
-            "the reference bundle's was never shown a real person (docs/redaction.md)",
+            "roadfuse redact: without --faces and --objects only what the loop's own detector saw is covered; "
+            "the reference bundle's never saw a real street (docs/redaction.md)",
             file=sys.stderr,
         )
     return 0
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--voices", type=Path, metavar="BUNDLE", help="listens for voices beside the rule")
     parser.add_argument(
         "--objects", type=Path, metavar="BUNDLE",
-        help="looks for people and vehicles where no recorded decision does (default: the reference bundle)",
+        help="looks for people and vehicles in every picture (default: recorded decisions, else the reference bundle)",
     )  # fmt: skip
     parser.add_argument("--report", action="store_true", help="print what was covered as one JSON object")
     return parser

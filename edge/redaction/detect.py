@@ -20,8 +20,8 @@ from edge.samples import AudioChunk
 from edge.streams import SECOND
 from edge.windows import SoundWindows
 
-_DOUBTS: Final = 0.6  # of the threshold that the bundle itself counts from: here a miss costs more than a mistake
-_TILES_FROM: Final = 2.5  # a picture so many times as wide as the model's input is looked at in tiles too
+_DOUBTS: Final = 0.4  # of the threshold that the bundle itself counts from: here a miss costs more than a mistake
+_TILES_FROM: Final = 1.2  # a picture so many times as wide as the model's input is looked at in tiles too
 _MAX_TILES: Final = 4  # along the width
 _TILE_OVERLAP: Final = 0.15
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from edge.bundle import Bundle
 from edge.drive import codec, topics
 from edge.drive.messages import DriveMessage
 from edge.drive.reader import DriveReader
@@ -18,7 +19,7 @@ from edge.errors import DriveFormatError
 from edge.redaction.detect import Looker
 from edge.redaction.facts import Facts
 from edge.redaction.picture import cover, covered_jpeg, rectangles, size_of
-from edge.redaction.regions import FACE, Box, Region, kind_of, region_of
+from edge.redaction.regions import FACE, PLATE, Box, Region, kind_of, region_of
 from edge.redaction.streams import Part
 from edge.redaction.tracks import Tracks
 from edge.redaction.video import VideoDecoder, VideoEncoder
@@ -35,17 +36,18 @@ class Pictures:
     Args:
         parts: what is done with each channel.
         faces: looks at every picture; None: nobody does.
-        objects: opens who looks at pictures of which no decision speaks.
+        objects: finds people and vehicles; looks at pictures of which no decision of its own speaks.
+        believes: other bundles' decisions will do, where they named both people and vehicles.
         facts: where it is counted.
     """
 
     def __init__(
-        self, parts: Mapping[int, Part], faces: Looker | None, objects: Callable[[], Looker], facts: Facts
+        self, parts: Mapping[int, Part], faces: Looker | None, objects: Bundle, believes: bool, facts: Facts
     ) -> None:
         self._parts = {id: part for id, part in parts.items() if part in (Part.PICTURES, Part.VIDEO)}
-        self._faces, self._open_objects, self._facts = faces, objects, facts
+        self._faces, self._objects, self._believes, self._facts = faces, objects, believes, facts
         self._recorded = Tracks()
-        self._bundles: dict[str, bool] = {}  # by whose decisions, and whether they ever named what is covered
+        self._bundles: dict[str, set[str]] = {}  # by whose decisions, and what they named: FACE, PLATE
         self._decided: dict[str, set[int]] = {}
         self._tracks: dict[int, list[Tracks]] = {}
         self._looked: dict[int, set[int]] = {}  # stamps of the pictures that somebody looked at
@@ -58,8 +60,7 @@ class Pictures:
             Box(o.name, o.left_px, o.top_px, o.left_px + o.width_px, o.top_px + o.height_px) for o in decision.objects
         ]
         self._recorded.add(stamp_ns, boxes)
-        names = any(kind_of(box.name) for box in boxes)
-        self._bundles[decision.bundle_id] = self._bundles.get(decision.bundle_id, False) or names
+        self._bundles.setdefault(decision.bundle_id, set()).update(kind_of(box.name) for box in boxes)
         if any(modality.stream == "camera" and modality.present for modality in decision.modalities):
             self._decided.setdefault(decision.bundle_id, set()).add(stamp_ns)
 
@@ -70,8 +71,10 @@ class Pictures:
                 is_recorded = channel.topic == topics.CAMERA
                 self._tracks[id] = [self._recorded] if is_recorded else []
                 self._looked[id] = set()
-                for bundle_id, names in self._bundles.items():
-                    if is_recorded and names:  # one that never names anything may be unable to
+                for bundle_id, named in self._bundles.items():
+                    # One that never names people, or vehicles, may be unable to.
+                    will_do = bundle_id == self._objects.id or (self._believes and {FACE, PLATE} <= named)
+                    if is_recorded and will_do:
                         self._looked[id] |= self._decided.get(bundle_id, set())
         objects: Looker | None = None
         own = {id: Tracks() for id in self._parts}
@@ -85,13 +88,13 @@ class Pictures:
             if self._faces is not None:
                 faces[id].add(stamp_ns, self._faces.find(image))
             if stamp_ns not in self._looked[id]:
-                objects = objects or self._open_objects()
+                objects = objects or Looker(self._objects)
                 own[id].add(stamp_ns, objects.find(image))
                 self._facts.pictures_looked_at += 1
                 self._looked[id].add(stamp_ns)
         for id, tracks in self._tracks.items():
             tracks += [own[id], faces[id]]
-        self._facts.objects = sorted(id for id, names in self._bundles.items() if names)
+        self._facts.objects = sorted(id for id, named in self._bundles.items() if {FACE, PLATE} & named)
         if objects is not None:
             self._facts.objects = sorted({*self._facts.objects, objects.id})
         self._decoders.clear()

@@ -30,8 +30,8 @@ def main(argv: list[str]) -> int:
     """The command; `run` ends on SIGTERM or SIGINT, or with --once when all has gone up."""
     parser = _parser()
     words = parser.parse_args(argv)
-    if words.what == "run" and words.unredacted and (words.faces or words.voices):
-        parser.error("expected --unredacted alone, got --faces or --voices beside it")
+    if words.what == "run" and words.unredacted and (words.faces or words.voices or words.objects):
+        parser.error("expected --unredacted alone, got a detector beside it")
     return {"enrol": _enrol, "renew": _renew, "run": _run, "status": _status}[words.what](words)
 
 
@@ -82,7 +82,7 @@ def _run(words: argparse.Namespace) -> int:
         link = parts.enter_context(channel(words.cloud, words.identity, words.server_name))
         clips: Clips = words.clips or ("all" if words.faces is not None else "none")
         is_redacted = not words.unredacted and clips != "none"
-        prepare = _redactor(outbox, words.faces, words.voices) if is_redacted else _as_recorded
+        prepare = _redactor(outbox, words.faces, words.voices, words.objects) if is_redacted else _as_recorded
         _warn(clips, words)
         vehicle = vehicle_of(words.identity)
         campaigns = Campaigns(outbox, Trust.of(words.identity / CLOUD_CA), vehicle, say=_say)
@@ -119,12 +119,12 @@ def _as_recorded(clip: Path) -> Path:
     return clip
 
 
-def _redactor(outbox: Outbox, faces: Path | None, voices: Path | None) -> Callable[[Path], Path]:
+def _redactor(outbox: Outbox, *detectors: Path | None) -> Callable[[Path], Path]:
     from edge import bundle
     from edge.redaction.clip import Detectors  # ONNX Runtime, OpenCV
     from edge.redaction.spool import Redactor
 
-    return Redactor(outbox, Detectors(*(bundle.load(path) if path else None for path in (faces, voices))))
+    return Redactor(outbox, Detectors(*(bundle.load(path) if path else None for path in detectors)))
 
 
 def _warn(clips: str, words: argparse.Namespace) -> None:
@@ -134,9 +134,9 @@ def _warn(clips: str, words: argparse.Namespace) -> None:
              "redacted by the loop's own detector alone")  # fmt: skip
     elif words.unredacted:
         _say("clips go up as they were recorded, faces, plates and voices included")
-    elif words.faces is None:
-        _say("without --faces people are covered where the loop's own detector saw them; "
-             "the reference bundle's never saw a real person (docs/redaction.md)")  # fmt: skip
+    elif words.faces is None or words.objects is None:
+        _say("without --faces and --objects only what the loop's own detector saw is covered; "
+             "the reference bundle's never saw a real street (docs/redaction.md)")  # fmt: skip
 
 
 def _beat(line: StatusLine, spool: Path, uplink: Uplink, stop: threading.Event) -> None:
@@ -207,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument("--faces", type=Path, metavar="BUNDLE", help="looks for faces or plates in every picture")
     run.add_argument("--voices", type=Path, metavar="BUNDLE", help="listens for voices beside the rule")
+    run.add_argument("--objects", type=Path, metavar="BUNDLE", help="looks for people and vehicles in every picture")
     run.add_argument(
         "--unredacted", action="store_true", help="clips go up as they were recorded: faces, plates and voices included"
     )
