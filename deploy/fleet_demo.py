@@ -116,10 +116,10 @@ class Demo:
 
     def settled(self) -> bool:
         """Whether nothing waits to be looked at, and nothing was given up."""
-        states = [job["state"] for job in self.json("scenes", "jobs", "--data", self.data)]
-        if "parked" in states:
+        counts = self.json("scenes", "jobs", "--data", self.data)["counts"]["analyse"]
+        if counts["parked"]:
             raise Failed(f"a scene could not be analysed: roadfuse scenes jobs --data {self.data} says why")
-        return bool(states) and all(state in ("done", "cancelled") for state in states)
+        return counts["done"] > 0 and not counts["queued"] and not counts["running"]
 
 
 def main() -> int:
