@@ -59,7 +59,7 @@ demo: $(VENV)/.installed
 
 .PHONY: demo-cloud
 demo-cloud:
-	$(BIN)/roadfuse simulate --scenario siren --light night --weather rain --town 320 --seed 21 --seconds 30 --out $(DEMO)/drive-2.mcap
+	$(BIN)/roadfuse simulate --scenario siren --light night --weather rain --town 320 --seed 22 --seconds 30 --out $(DEMO)/drive-2.mcap
 	$(BIN)/roadfuse simulate --scenario crossing --town 331 --seed 33 --seconds 30 --out $(DEMO)/drive-3.mcap
 	@for n in 2 3; do $(BIN)/roadfuse replay $(DEMO)/drive-$$n.mcap --spool $(DEMO)/spool-$$n | grep -E '^scenes'; done
 	$(BIN)/python deploy/fleet_demo.py --cloud $(DEMO_CLOUD) --roadfuse $(BIN)/roadfuse $(DEMO)/spool $(DEMO)/spool-2 $(DEMO)/spool-3

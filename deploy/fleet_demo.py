@@ -205,7 +205,7 @@ def _received(demo: Demo, vehicle: str) -> int:
 def _heard(demo: Demo, answer: dict[str, Any]) -> Path:
     """The second of sound up to a moment that was found, as a WAV file."""
     clip, out = demo.folder / "siren.mcap", demo.folder / "siren.wav"
-    demo.run("scenes", "clip", answer["scene_id"], "--data", demo.data, "--out", clip, shown=False)
+    demo.run("scenes", "clip", answer["scene"], "--data", demo.data, "--out", clip, shown=False)
     blocks = []
     with DriveReader(clip) as drive:
         for message in drive.messages((topics.AUDIO,)):
