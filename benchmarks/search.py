@@ -10,7 +10,10 @@ as often as docs/reference-bundle.md says it does of real held-out moments (R@1 
 resemble each other more than that; labels are the facts, with probabilities that are mostly sure. Recall is against
 exact ranking of the same bytes.
 
-    python benchmarks/search.py [--rows 100000] [--rates 200,500,1000] [--seconds 20] [--fresh 200]     prints JSON
+`--fresh` is another run: a real server follows a database of so many scenes; how long it takes to load them, and how
+long a scene that was just committed takes to be found, asked for every 10 ms.
+
+    python benchmarks/search.py [--rows 100000] [--rates 200,500,1000] [--seconds 20] [--fresh]     prints JSON
 """
 
 from __future__ import annotations
@@ -33,13 +36,16 @@ from typing import Any
 import grpc
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import text
 
 from cloud import certificates, keys
 from cloud.database import connect, migrate
 from cloud.embed.gateway import Gateway
 from cloud.embed.item import Item
+from cloud.errors import QueryError
 from cloud.postgres import Postgres
 from cloud.search import planner
+from cloud.search.client import Client
 from cloud.search.gallery import TOLD, Batch, Gallery, View
 from cloud.search.mirror import Searched
 from cloud.search.predicate import ANY, NUMBERS, Between, Has, Predicate
@@ -90,7 +96,7 @@ def embedded(texts: Sequence[str]) -> tuple[str, NDArray[np.float32]]:
         found = [
             vector
             for first in range(0, len(texts), 256)
-            for vector in await gateway.embed([Item.of_text(text) for text in texts[first : first + 256]])
+            for vector in await gateway.embed([Item.of_text(one) for one in texts[first : first + 256]])
         ]
         await gateway.close()
         return gateway.space, np.stack([vector.array for vector in found])  # type: ignore[union-attr]
@@ -266,12 +272,12 @@ async def loaded(
     texts = questions(kind, seed, count)
     # A free text goes as an example: its embedding alone speaks.
     requests = [
-        search_pb2.SearchRequest(query=search_pb2.SearchQuery(text=text), limit=10)
+        search_pb2.SearchRequest(query=search_pb2.SearchQuery(text=said), limit=10)
         if kind == "labels"
         else search_pb2.SearchRequest(
-            query=search_pb2.SearchQuery(condition=empty, examples=[search_pb2.SearchExample(text=text)]), limit=10
+            query=search_pb2.SearchQuery(condition=empty, examples=[search_pb2.SearchExample(text=said)]), limit=10
         )
-        for text in texts
+        for said in texts
     ]
     metadata = (("authorization", f"Bearer {key}"),)
     channels = [grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca), [("c", i)]) for i in range(2)]
@@ -319,6 +325,63 @@ async def loaded(
     }  # fmt: skip
 
 
+MANY_SCENES = """
+INSERT INTO scenes (vehicle, outbox, sequence, first_ns, peak_ns, last_ns, hardness, scores, scene_tags, sound_events,
+    embedding, embedding_scale, bundle_id, lane_probability, media, reason, bytes, sha256)
+SELECT 'car', :outbox, :last + number, 0, 1, 2, random(), '[]', '[{"name": "night", "probability": 0.9}]', '[]',
+    (SELECT array_agg(trunc(random() * 254 - 127)) FROM generate_series(number, number + 191))::real[]::halfvec, 0.001,
+    :space, 0, 1, '', 0, '' FROM generate_series(1, :count) AS number RETURNING id
+"""
+PROGRAM = (
+    "import logging, sys; from pathlib import Path; from cloud.settings import Settings\n"
+    "from cloud.search.server import serve\n"
+    "serve(Settings(Path(sys.argv[1]), sys.argv[2], search_port=0), lambda line: print(line, flush=True))"
+)
+
+
+def fresh(data: Path, database: str, key: str, scenes: int, asked: int) -> dict[str, Any]:
+    """How long scenes take from their commit to being found."""
+    engine, outbox = connect(database), b"o" * 16
+    space = Gateway().space
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("INSERT INTO vehicles (name) VALUES ('car')"))
+        connection.execute(
+            text("INSERT INTO outboxes (vehicle, outbox, last_sequence) VALUES ('car', :outbox, 0)"), {"outbox": outbox}
+        )
+        place = {"outbox": outbox, "space": space}
+        connection.execute(text(MANY_SCENES), {**place, "last": 0, "count": scenes})
+    start = time.perf_counter()
+    argv = [sys.executable, "-c", PROGRAM, str(data), database]
+    server = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    address = server.stdout.readline().split()[1]
+    client = Client(address, (data / "ca" / "ca.pem").read_bytes(), key)
+    while client.search(limit=1).matching != scenes:
+        time.sleep(0.05)
+    loaded_s, waits = time.perf_counter() - start, []
+    of = random.Random(1)
+    for number in range(1, asked + 1):
+        with engine.begin() as connection:
+            scene = connection.execute(text(MANY_SCENES), {**place, "last": scenes + number, "count": 1}).scalar_one()
+        committed = time.perf_counter()
+        example = search_pb2.SearchExample(moment=search_pb2.SearchMoment(scene_id=scene))
+        while True:
+            try:
+                client.search(examples=[example], limit=1)
+                break
+            except QueryError:
+                time.sleep(0.01)
+        waits.append(time.perf_counter() - committed)
+        time.sleep(of.uniform(0.0, 0.25))
+    client.close()
+    server.terminate()
+    server.wait(60)
+    engine.dispose()
+    quantiles = {f"found_after_s_p{p:g}": round(float(np.percentile(waits, p)), 3) for p in (50, 99, 100)}
+    return {"scenes": scenes, "start_and_load_s": round(loaded_s, 1), "asked": asked, **quantiles}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=100_000)
@@ -326,6 +389,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--kinds", default="free,labels")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--fresh", action="store_true", help="follow a database instead")
     parser.add_argument("--serve", metavar="DIR", help=argparse.SUPPRESS)
     parser.add_argument("--load", metavar="JSON", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -351,6 +415,9 @@ def main() -> None:
             migrate(engine)
             with engine.begin() as connection:
                 key = keys.create(connection, "load")
+            if args.fresh:
+                print(json.dumps(said | fresh(data, postgres.url, key, args.rows, 200), indent=2))
+                return
             words = ["--serve", folder, "--rows", str(args.rows), "--seed", str(args.seed)]
             server = subprocess.Popen([sys.executable, __file__, *words], stdout=subprocess.PIPE, text=True)
             assert server.stdout is not None

@@ -88,6 +88,7 @@ class View:
     values: Mapping[str, Sequence[str]]  # and the other way round
     outboxes: Sequence[bytes]
     slots: Mapping[int, int]
+    moved: NDArray[np.int64] | None  # of each row of the generation before, its number in this one; -1: it is dead
 
     def probability(self, label: str, row: int) -> float:
         """Of a label at a moment."""
@@ -131,6 +132,7 @@ class Gallery:
         self._words: dict[str, dict[str, int]] = {name: {} for name in TEXTS}
         self._values: dict[str, list[str]] = {name: [] for name in TEXTS}
         self._outboxes: list[bytes] = []
+        self._moved: NDArray[np.int64] | None = None
         self._view: View | None = None
 
     @property
@@ -164,6 +166,7 @@ class Gallery:
                 self._values,
                 self._outboxes,
                 self._slots,
+                self._moved,
             )
             return self._view
 
@@ -259,12 +262,15 @@ class Gallery:
         columns["_alive"][: len(kept)] = True
         labels = {label: fresh(column) for label, column in self._labels.items()}
         place = np.searchsorted(kept, self._first[: self._scenes])
+        moved = np.full(self._rows, -1, np.int64)
+        moved[kept] = np.arange(len(kept))
         with self._lock:
             for name, column in columns.items():
                 setattr(self, name, column)
             self._labels = labels
             self._first[: self._scenes] = place
             self._rows, self._dead = len(kept), 0
+            self._moved = moved
             self._generation += 1
             self._view = None
 

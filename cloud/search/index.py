@@ -41,6 +41,7 @@ class Index:
         probes: lists that are searched for one query without a filter.
         recall: measured at the build with so many.
         seconds: that the build took.
+        moved: where its rows are now that the dead ones were left behind; None: where they were.
     """
 
     lists: Any
@@ -49,6 +50,16 @@ class Index:
     probes: int
     recall: float
     seconds: float
+    moved: NDArray[np.int64] | None = None
+
+    def seen(self, view: View) -> Index | None:
+        """This index for a view's rows; None: it knows none of them."""
+        if self.generation == view.generation:
+            return self
+        if self.generation + 1 != view.generation or view.moved is None:
+            return None
+        moved = view.moved[: self.rows]
+        return replace(self, generation=view.generation, rows=int(np.count_nonzero(moved >= 0)), moved=moved)
 
     def is_stale(self, view: View) -> bool:
         """Whether it is time for another."""
@@ -65,11 +76,12 @@ class Index:
         """
         parameters = {"nprobe": min(probes, self.lists.nlist)}
         if mask is not None:
-            bits = np.packbits(mask[: self.rows], bitorder="little")
+            known = mask[: self.rows] if self.moved is None else mask[self.moved] & (self.moved >= 0)
+            bits = np.packbits(known, bitorder="little")
             parameters["sel"] = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]
         _, found = self.lists.search(queries, count, params=faiss.SearchParametersIVF(**parameters))
         rows: NDArray[np.int64] = found
-        return rows
+        return rows if self.moved is None else np.where(rows >= 0, self.moved[rows], -1)
 
 
 def build(view: View, asked: NDArray[np.float32], seed: int = 0) -> Index:

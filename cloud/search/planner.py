@@ -76,8 +76,7 @@ class Found:
 
 def find(view: View, index: Index | None, sought: Sequence[Sought]) -> list[Found]:
     """Answer queries; those without a filter go through the index together, as one matrix."""
-    if index is not None and index.generation != view.generation:
-        index = None  # its rows have other numbers now
+    index = None if index is None else index.seen(view)
     together = [i for i, one in enumerate(sought) if index is not None and _is_plain(one)]
     found: dict[int, Found] = {}
     if together and index is not None:

@@ -26,6 +26,7 @@ LABEL_WEIGHT: Final = 4.0
 # Of what is alike in all that was asked for: harder scenes first.
 HARDNESS_WEIGHT: Final = 1e-3
 LIKED, DISLIKED = 0.75, -0.25
+DENIED: Final = -0.5  # words of a text that no condition says, and that are denied
 MAX_LIKES: Final = 64
 _BYTES: Final = (np.arange(256) / 255.0).clip(1.0 / 512.0, 1.0 - 1.0 / 512.0)
 _LOG: Final = np.log(_BYTES).astype(np.float32)

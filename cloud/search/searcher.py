@@ -57,10 +57,16 @@ class Embeds(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A query with its text read: the text's conditions may be relaxed, those that somebody set may not."""
+    """A query with its text read.
+
+    Attributes:
+        may_relax: conditions are the text's; those that somebody set hold as they are.
+        is_said: they say all that the text does, so that it needs no vector.
+    """
 
     query: Query
     may_relax: bool
+    is_said: bool
     note: str = ""
 
 
@@ -163,7 +169,7 @@ class Searcher:
             "moments": int(np.count_nonzero(view.alive)),
             "age_s": time.monotonic() - self.mirror.looked_at,
         }
-        if known is not None and known.generation == view.generation:
+        if known is not None and known.seen(view) is not None:
             said |= {"indexed_moments": known.rows, "index_recall": known.recall}
         return said
 
@@ -283,7 +289,7 @@ class Searcher:
         A text that conditions say completely is answered by them where it can't be embedded.
         """
         read: list[_Read | CloudError] = []
-        wanted: dict[int, Understood] = {}
+        wanted: list[tuple[int, str, float]] = []  # of which query, what, with which weight
         for asked in queries:
             query = Query(text=asked) if isinstance(asked, str) else asked
             try:
@@ -291,31 +297,32 @@ class Searcher:
                 if query.text:
                     said = understand(query.text, now_s)
                     known = {like.said for like in query.likes if like.modality == "text"}
-                    if said.to_embed and said.to_embed not in known:
-                        wanted[len(read)] = said
+                    texts = {said.to_embed: 1.0, said.denied: rank.DENIED}
                     if not is_set:
                         query = replace(query, predicate=said.predicate)
-                _check(query.predicate)
-                read.append(_Read(query, bool(query.text) and not is_set))
+                    _check(query.predicate)
+                    is_said = not said.residual and not said.denied and query.predicate != ANY
+                    read.append(_Read(query, not is_set, is_said))
+                    wanted += [(len(read) - 1, text, by) for text, by in texts.items() if text and text not in known]
+                else:
+                    _check(query.predicate)
+                    read.append(_Read(query, may_relax=False, is_said=False))
             except CloudError as error:
-                wanted.pop(len(read), None)
                 read.append(error)
-        if wanted:
-            vectors = await self._embed([Item.of_text(said.to_embed) for said in wanted.values()])
-            for (place, said), vector in zip(wanted.items(), vectors, strict=True):
-                one = read[place]
-                assert isinstance(one, _Read)
-                if isinstance(vector, Vector) and vector.space in (space, ""):
-                    like = Like(vector.values, vector.space, "text", 1.0, said.to_embed)
-                    read[place] = replace(one, query=replace(one.query, likes=(*one.query.likes, like)))
-                elif not said.residual and one.query.predicate != ANY:
-                    read[place] = replace(one, note=_UNEMBEDDED)
-                elif isinstance(vector, CloudError):
-                    read[place] = vector
-                elif space:
-                    read[place] = QueryError(
-                        f"expected encoders of the space {space[:12]}, which is searched, got others"
-                    )
+        vectors = await self._embed([Item.of_text(text) for _, text, _ in wanted]) if wanted else []
+        for (place, text, weight), vector in zip(wanted, vectors, strict=True):
+            one = read[place]
+            if isinstance(one, CloudError):
+                continue
+            if isinstance(vector, Vector) and vector.space in (space, ""):
+                like = Like(vector.values, vector.space, "text", weight, text)
+                read[place] = replace(one, query=replace(one.query, likes=(*one.query.likes, like)))
+            elif one.is_said:
+                read[place] = replace(one, note=_UNEMBEDDED)
+            elif isinstance(vector, CloudError):
+                read[place] = vector
+            elif space:
+                read[place] = QueryError(f"expected encoders of the space {space[:12]}, which is searched, got others")
         return read
 
     def _ask(

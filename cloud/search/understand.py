@@ -52,12 +52,14 @@ class Understood:
         predicate: what must hold.
         residual: words that no condition says.
         is_composed: it denies, chooses or orders, which embeddings do not understand.
+        denied: of the words that no condition says, those that are denied: answers are to be unlike them.
         to_embed: what is to be alike; "" for nothing.
     """
 
     predicate: Predicate
     residual: str
     is_composed: bool
+    denied: str = ""
     to_embed: str = ""
 
 
@@ -80,8 +82,8 @@ def understand(text: str, now_s: float) -> Understood:
     predicate = parts[0] if len(parts) == 1 else And(parts)
     if nodes(predicate) > MAX_NODES:
         raise QueryError(f"expected a text of at most {MAX_NODES} conditions, got more")
-    says_labels = said.predicate != And(())
-    to_embed = said.residual if said.is_composed else typed if said.residual or says_labels else ""
+    is_whole = not said.is_composed and (said.residual or said.predicate != And(()))
+    to_embed = typed if is_whole else said.residual
     return replace(said, predicate=predicate, to_embed=to_embed)
 
 
@@ -90,16 +92,17 @@ def _read(text: str) -> Understood:
     steps, waits = _steps(text)
     read = [_Clauses(step) for step in steps]
     residual = " ".join(word for step in read for word in step.residual)
+    denied = " ".join(word for step in read for word in step.denied)
     is_composed = len(steps) > 1 or any(step.is_composed for step in read)
     trees = [step.tree() for step in read]
     # A step that no label says can't be waited for.
     known = [(tree, wait) for tree, wait in zip(trees, [*waits, WITHIN_S], strict=True) if tree != And(())]
     if not known:
-        return Understood(And(()), residual, is_composed and bool(residual))
+        return Understood(And(()), residual, is_composed and bool(residual or denied), denied)
     tree = known[-1][0]
     for earlier, wait in reversed(known[:-1]):
         tree = Then(earlier, tree, wait)
-    return Understood(tree, residual, is_composed)
+    return Understood(tree, residual, is_composed, denied)
 
 
 def _flat(predicate: Predicate) -> tuple[Predicate, ...]:
@@ -155,8 +158,8 @@ class _Clauses:
 
     def __init__(self, tokens: list[str]) -> None:
         self.residual: list[str] = []
+        self.denied: list[str] = []
         self._terms: list[_Term] = []
-        self._left: list[str] = []  # residual words since the last stop
         joint, denies, denied_kind = "", False, ""
         at = 0
         while at < len(tokens):
@@ -189,16 +192,13 @@ class _Clauses:
                 joint, at = "and" if joint != "or" else joint, at + 1
             else:
                 if token not in words.ARTICLES:
-                    self.residual.append(("no " if denies else "") + token)
-                    denies = False
+                    (self.denied if denies else self.residual).append(token)
                 at += 1
 
     @property
     def is_composed(self) -> bool:
         """Whether something is denied or chosen."""
-        return any(term.is_denied or term.joint == "or" for term in self._terms) or any(
-            word.startswith("no ") for word in self.residual
-        )
+        return bool(self.denied) or any(term.is_denied or term.joint == "or" for term in self._terms)
 
     def tree(self) -> Predicate:
         """The terms as conditions."""

@@ -113,6 +113,29 @@ def test_filtered_answers_are_nearly_all_of_the_nearest_and_never_fewer(
     assert hits >= (0.95 if share == 1.0 else 0.99) * total
 
 
+def test_an_index_goes_on_when_dead_rows_are_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(8)
+    made = Gallery(16)
+    ids = list(range(1, 8_001))
+    made.put(batch(random, ids, most_rows=1))
+    built = index.build(made.view(), np.empty((0, 16), np.float32))
+    made.put(batch(random, ids[::2], most_rows=1))
+    assert made.view().generation == built.generation
+    made.put(batch(random, ids[1:2_000:2], most_rows=1))
+    view = made.view()
+    assert view.generation == built.generation + 1
+    monkeypatch.setattr(planner, "EXACT_ROWS", 100)
+    hits = 0
+    for predicate in (ANY, Between("hardness", 0.0, 0.5)):
+        for row in random.choice(view.rows, 20):
+            query = view.vectors[row].astype(np.float32) / 400
+            (found,) = find(view, built, [Sought(predicate, query, 10)])
+            (exact,) = find(view, None, [Sought(predicate, query, 10)])
+            assert found.path == "approximate" and len(found.rows) == 10
+            hits += len(np.intersect1d(found.rows, exact.rows))
+    assert hits >= 0.95 * 400
+
+
 def test_queries_together_are_answered_as_each_alone(large: tuple[Gallery, index.Index]) -> None:
     made, built = large
     view = made.view()

@@ -113,6 +113,8 @@ def test_what_no_condition_says_stays_to_be_embedded() -> None:
     denied = understand("a purple elephant, not at night", NOW_S)
     assert denied.to_embed == "purple elephant", "embeddings do not understand `not`"
     assert understand("no siren", NOW_S).to_embed == ""
+    unlike = understand("an elephant at night, not a purple unicorn", NOW_S)
+    assert (unlike.to_embed, unlike.denied) == ("elephant", "purple unicorn")
     assert understand("Fußgänger wartet, letzte 2 Tage", NOW_S).to_embed == "Fußgänger wartet"
     assert understand("last 24 h", NOW_S).to_embed == ""
 
