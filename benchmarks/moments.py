@@ -83,13 +83,14 @@ class Moments:
         return [dict(zip(self.labels, map(float, row))) for row in self.said]
 
 
-def moments(split: str, cache: Path, more: Path) -> Moments:
+def moments(split: str, cache: Path, more: Path, missing: str = "") -> Moments:
     """All moments of a split.
 
     Args:
         split: validation or held_out.
         cache: worlds of the reference bundle's figures.
         more: folder of the further worlds.
+        missing: the modality that is absent throughout.
     """
     size = getattr(FULL, split)
     longer = plans(split, dataclasses.replace(FULL, **{split: WORLDS[split]}), 1)
@@ -99,9 +100,10 @@ def moments(split: str, cache: Path, more: Path) -> Moments:
     bundle = load(BUNDLE)
     encoded = np.concatenate([_encoded(part, folder, bundle.id) for part, folder in parts])
     per_world = parts[0][0].per_world
-    fused = fuse(open_bundle(BUNDLE)["fuse"], encoded, per_world, (True,) * len(MODALITIES))
+    present = tuple(name != missing for name in MODALITIES)
+    fused = fuse(open_bundle(BUNDLE)["fuse"], encoded, per_world, present)
     network = AnalystNetwork.open()
-    here = np.ones((per_world, len(MODALITIES)), bool)
+    here = np.tile(np.array(present), (per_world, 1))
     looked = [network.look(encoded[at : at + per_world], here) for at in range(0, len(encoded), per_world)]
     said = [[list(labels.values()) for labels in one.labels] for one in looked]
 

@@ -87,15 +87,18 @@ class Around(nn.Module):
 class Panel(nn.Module):
     """Several analysts as one: their mean probabilities, made honest by temperatures, and their mean embedding.
 
-    Buffers: temperatures (GROUPS,), by which a group's logits of the mean probability are divided.
+    Buffers: temperatures (GROUPS,), by which a group's logits are divided where nothing is missing; absence
+    (GROUPS, 4), by how much their logarithms rise with the share of the moments that lack a modality.
     """
 
     temperatures: Tensor
+    absence: Tensor
 
     def __init__(self, members: list[Analyst]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.register_buffer("temperatures", torch.ones(len(GROUPS)))
+        self.register_buffer("absence", torch.zeros(len(GROUPS), len(MODALITIES)))
 
     def forward(self, embeddings: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
         """One clip.
@@ -109,11 +112,19 @@ class Panel(nn.Module):
         seen = [member(embeddings[None], presence[None]) for member in self.members]
         logits = torch.stack([one.logits[0] for one in seen]).mean(0)
         embedding = F.normalize(torch.stack([one.embedding[0] for one in seen]).mean(0), dim=1)
-        return probabilities(logits, self.temperatures), embedding
+        return probabilities(logits, self.warmth(1.0 - presence.mean(0))), embedding
+
+    def warmth(self, absent: Tensor) -> Tensor:
+        """(..., GROUPS) temperatures.
+
+        Args:
+            absent: (..., 4) share of a clip's moments at which each modality is missing.
+        """
+        return self.temperatures * torch.exp(absent @ self.absence.t())
 
 
 def probabilities(logits: Tensor, temperatures: Tensor) -> Tensor:
-    """(..., OUTPUTS): each fact's values sum to one; the others are each a yes or no."""
+    """(..., OUTPUTS): each fact's values sum to one; the others are each a yes or no. temperatures: (..., GROUPS)."""
     parts = torch.split(logits, [*FACT_SIZES, len(YES_OR_NO)], -1)
-    facts = [torch.softmax(part / temperatures[i], -1) for i, part in enumerate(parts[:-1])]
-    return torch.cat([*facts, torch.sigmoid(parts[-1] / temperatures[len(FACT_SIZES) :])], -1)
+    facts = [torch.softmax(part / temperatures[..., i : i + 1], -1) for i, part in enumerate(parts[:-1])]
+    return torch.cat([*facts, torch.sigmoid(parts[-1] / temperatures[..., len(FACT_SIZES) :])], -1)

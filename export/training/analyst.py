@@ -15,7 +15,6 @@ import json
 import sys
 import tempfile
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,12 @@ from export.evaluation.analyst import all_right, fact_figures, recall_figures
 from export.evaluation.runner import encode, open_bundle
 from export.lower import OPSET, store_half
 from export.model.analyst import Analyst, Panel, probabilities
-from export.model.analyst_outputs import COLUMNS, GROUPS, STEP_S, TAGS_BESIDES, WINDOW, YES_OR_NO, fact_slices
-from export.model.labels import FACT_SOUNDS, FACT_VALUES, FACTS, MODALITIES, SCENE_TAGS, SOUND_EVENTS
+from export.model.analyst_outputs import COLUMNS, GROUPS, STEP_S, WINDOW, fact_slices
+from export.model.labels import FACT_VALUES, FACTS, MODALITIES
 from export.model.layers import EMBEDDING
 from export.model.network import Network
+from export.training.analyst_clips import Clips
+from export.training.analyst_confidence import fitted_absence, fitted_temperatures, looked_at
 from export.training.curves import write_curves
 from export.training.dataset import Split, prepare
 from export.training.encoders import draw_presence
@@ -72,6 +73,7 @@ def main(argv: list[str]) -> int:
     progress = Progress(options.run, key, 200, options.resume)
     panel = train_panel(net, training, stage, options.seed, options.members, progress)
     panel.temperatures.copy_(fitted_temperatures(panel, clips["validation"]))
+    panel.absence.copy_(fitted_absence(panel, clips["validation"]))
     if options.run:
         write_curves(options.run, progress.history)
     model = lower_panel(panel).SerializeToString(deterministic=True)
@@ -81,50 +83,14 @@ def main(argv: list[str]) -> int:
         "columns": list(COLUMNS), "seed": options.seed, "members": options.members, "steps": stage.steps,
         "worlds": {name: len(one.facts) // one.per_world for name, one in clips.items()},
         "parameters": sum(p.numel() for p in panel.parameters()),
-        "temperatures": dict(zip(GROUPS, (round(float(t), 4) for t in panel.temperatures))), "figures": figures,
+        "temperatures": dict(zip(GROUPS, (round(float(t), 4) for t in panel.temperatures))),
+        "absence": dict(zip(GROUPS, panel.absence.numpy().round(4).tolist())), "figures": figures,
     }  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_bytes(model)
     options.out.with_suffix(".json").write_text(json.dumps(said, indent=1) + "\n")
     print(json.dumps(figures["analyst"] | {"bytes": len(model)}))
     return 0
-
-
-@dataclass(frozen=True, slots=True)
-class Clips:
-    """Worlds of equal length, as the analyst sees them and as they are.
-
-    found: (frames, 4, 192). facts: (frames, 13). besides: (frames, 5) 0 or 1, the rest of YES_OR_NO. moment: (frames,),
-    equal where all facts are. fresh: how many of the last worlds are unknown to the encoders.
-    """
-
-    found: Tensor
-    facts: Tensor
-    besides: Tensor
-    moment: Tensor
-    per_world: int
-    fresh: int = 0
-
-    @staticmethod
-    def of(split: Split, found: NDArray[np.float32]) -> Clips:
-        """A split's, with what the engines say of it."""
-        rain = split.sounds[:, [i for i, name in enumerate(SOUND_EVENTS) if name not in FACT_SOUNDS]]
-        tags = split.tags[:, [SCENE_TAGS.index(name) for name in TAGS_BESIDES]]
-        besides = torch.from_numpy(np.concatenate([rain, tags], 1).astype(np.float32))
-        facts = torch.from_numpy(split.facts.astype(np.int64))
-        return Clips(torch.from_numpy(found), facts, besides, _moments(facts), split.per_world)
-
-    def followed_by(self, fresh: Clips) -> Clips:
-        """These worlds, then others that the encoders have not seen."""
-        facts = torch.cat([self.facts, fresh.facts])
-        return Clips(
-            torch.cat([self.found, fresh.found]), facts, torch.cat([self.besides, fresh.besides]), _moments(facts),
-            self.per_world, fresh.worlds,
-        )  # fmt: skip
-
-    @property
-    def worlds(self) -> int:
-        return len(self.facts) // self.per_world
 
 
 def train_panel(net: Network, clips: Clips, stage: Stage, seed: int, members: int, progress: Progress) -> Panel:
@@ -200,38 +166,9 @@ def _worlds(clips: Clips, size: int, rng: torch.Generator) -> Tensor:
     return torch.where(torch.rand(size, generator=rng) < FRESH_SHARE, fresh, drawn)
 
 
-@torch.no_grad()
-def _logits(panel: Panel, clips: Clips) -> tuple[Tensor, Tensor]:
-    """(frames, OUTPUTS) mean logits and (frames, 192) unit length: every world from end to end, nothing missing."""
-    whole = clips.found.reshape(-1, clips.per_world, len(MODALITIES), EMBEDDING)
-    seen = [member(whole, torch.ones(whole.shape[:3])) for member in panel.eval().members]
-    logits = torch.stack([one.logits for one in seen]).mean(0).flatten(0, 1)
-    return logits, F.normalize(torch.stack([one.embedding for one in seen]).mean(0).flatten(0, 1), dim=1)
-
-
-def fitted_temperatures(panel: Panel, clips: Clips) -> Tensor:
-    """(GROUPS,): the temperatures with the least cross-entropy. Ref: Guo et al., arXiv 1706.04599."""
-    logits, _ = _logits(panel, clips)
-    yes = torch.cat([clips.facts[:, len(FACTS) :].float(), clips.besides], 1)
-    rising = torch.zeros(len(GROUPS), requires_grad=True)
-    optimiser = torch.optim.LBFGS([rising], max_iter=100, line_search_fn="strong_wolfe")
-
-    def entropy() -> Tensor:
-        optimiser.zero_grad()
-        warm = rising.exp()
-        facts = [F.cross_entropy(logits[:, part] / warm[i], clips.facts[:, i]) for i, part in enumerate(fact_slices())]
-        rest = F.binary_cross_entropy_with_logits(logits[:, -len(YES_OR_NO) :] / warm[len(FACTS) :], yes)
-        total: Tensor = torch.stack(facts).sum() + len(YES_OR_NO) * rest
-        total.backward()  # type: ignore[no-untyped-call]
-        return total
-
-    optimiser.step(entropy)  # type: ignore[no-untyped-call]
-    return rising.detach().nan_to_num().exp().clamp(0.25, 4.0)  # within reason, however few the worlds
-
-
 def panel_figures(panel: Panel, net: Network, clips: Clips) -> dict[str, Any]:
     """On held-out worlds, beside the vehicle's fusion, whose facts are not tempered."""
-    logits, embedding = _logits(panel, clips)
+    logits, embedding = looked_at(panel, clips)
     facts, besides = clips.facts.numpy(), clips.besides.numpy().astype(np.int64)
     with torch.no_grad():
         anchor = net.facts(clips.facts).numpy()
@@ -240,10 +177,17 @@ def panel_figures(panel: Panel, net: Network, clips: Clips) -> dict[str, Any]:
         vehicle = probabilities(torch.cat([net.fuse.facts(fused * 8.0), torch.zeros(len(fused), 5)], 1), ones).numpy()
         said = probabilities(logits, panel.temperatures).numpy()
     own, theirs = fact_figures(said, facts, besides), fact_figures(vehicle, facts, besides)
+    missing = {}
+    for i, name in enumerate(MODALITIES):
+        present = tuple(j != i for j in range(len(MODALITIES)))
+        logits, _ = looked_at(panel, clips, present)
+        p = probabilities(logits, panel.warmth(1.0 - torch.tensor(present).float())).numpy()
+        missing[f"without {name}"] = all_right(fact_figures(p, facts, besides))
     return {
         "moments": len(facts),
         "analyst": all_right(own) | recall_figures(embedding.numpy(), anchor, facts),
         "vehicle": all_right(theirs) | recall_figures(fused.numpy(), anchor, facts),
+        "missing": missing,
         "facts": {
             name: one | ({"vehicle accuracy": theirs[name]["accuracy"]} if name in GROUPS[: len(FACTS)] else {})
             for name, one in own.items()
@@ -263,11 +207,6 @@ def lower_panel(panel: Panel) -> onnx.ModelProto:
             dynamic_axes={name: {0: "t"} for name in ("embeddings", "presence", "probabilities", "embedding")},
         )  # fmt: skip
         return store_half(onnx.load(path))
-
-
-def _moments(facts: Tensor) -> Tensor:
-    found: Tensor = torch.unique(facts, dim=0, return_inverse=True)[1]
-    return found
 
 
 def _splits(options: argparse.Namespace) -> dict[str, tuple[Split, Path]]:

@@ -92,6 +92,35 @@ def test_the_facts_that_are_told_are_those_that_the_caption_tells() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ({"action:brake"}, ("The car brakes.", "Gerade bremst das Auto.", "El coche frena.", "La voiture freine.")),
+        (
+            {"weather:rain", "action:cruise"},
+            ("In the rain, the car drives steadily.", "Bei Regen fährt das Auto gleichmäßig.",
+             "Con lluvia, el coche circula a velocidad constante.",
+             "Sous la pluie, la voiture roule à vitesse constante."),
+        ),
+        (
+            {"place:tunnel", "sound:rain"},
+            ("The scene is in a tunnel. Rain can be heard.", "Die Szene spielt in einem Tunnel. Zu hören ist Regen.",
+             "La escena transcurre en un túnel. Se oye lluvia.", "La scène se déroule dans un tunnel. On entend la pluie."),
+        ),
+        (
+            {"place:urban", "action:stop", "large:bus"},
+            ("On a city street, the car stands still. There is a bus ahead.",
+             "Auf einer Stadtstraße steht das Auto. Voraus ist ein Bus.",
+             "En una calle urbana, el coche está parado. Delante hay un autobús.",
+             "Dans une rue du centre-ville, la voiture est à l'arrêt. Il y a un bus devant."),
+        ),
+    ],
+)  # fmt: skip
+def test_sentences_stay_sentences_where_something_is_not_known(labels: set[str], said: tuple[str, ...]) -> None:
+    for language, text in zip(LANGUAGES, said, strict=True):
+        assert caption(dict.fromkeys(labels, 1.0), language) == text
+
+
 def test_of_two_values_of_a_kind_the_likelier_is_told() -> None:
     assert facts_told({"light:dusk": 0.98, "light:night": 0.99}) == {"light:night": 0.99}
     assert facts_told({"light:dusk": 0.99, "light:night": 0.98}) == {"light:dusk": 0.99}

@@ -64,6 +64,14 @@ def test_what_is_absent_is_not_looked_at(network: AnalystNetwork) -> None:
     assert np.isfinite(one.embeddings).all()
 
 
+def test_of_a_clip_with_nothing_in_it_no_more_is_said_than_how_often_things_are_so(network: AnalystNetwork) -> None:
+    given, here = clip(8)
+    labels = network.look(given, np.zeros_like(here)).labels[4]
+    assert max(labels.values()) < 0.85
+    assert labels["light:day"] > labels["light:dusk"]
+    assert max(p for name, p in labels.items() if name.startswith("sign:")) < 0.2
+
+
 def test_windows_cover_every_moment_once_and_leave_room_around_it() -> None:
     for moments in (1, 27, 28, 29, 41, 42, 43, 56, 99, 1000):
         found = windows(moments, 28)
