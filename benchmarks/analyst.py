@@ -41,13 +41,15 @@ RAIN_DB, RAIN_DBFS = -12.0, -42.0
 BINS = 10
 
 
-def true_labels(path: Path) -> dict[int, set[str]]:
-    """What holds at each camera frame."""
+def true_labels(path: Path) -> dict[int, tuple[set[str], set[str]]]:
+    """What holds at each camera frame, and the facts that can't be known there: light and weather in a tunnel."""
     found = {}
     with DriveReader(path) as drive:
         for message in drive.messages(topics=[topics.TRUTH]):
             truth = GroundTruth.FromString(message.payload)
-            found[timestamp_ns(truth.timestamp)] = labels_of(facts(truth), truth)
+            told = facts(truth)
+            unknown = {name for name in ("light", "weather") if not getattr(told, name)}
+            found[timestamp_ns(truth.timestamp)] = labels_of(told, truth), unknown
     return found
 
 
@@ -119,10 +121,12 @@ def main() -> int:
             network = analyst.network.look(clip.embeddings, clip.presence).labels
             views: dict[str, Any] = {f"{part:g}": mixed(clip.labels, network, part) for part in PARTS}
             for m, stamp_ns in enumerate(clip.stamps_ns):
-                here = truth.get(stamp_ns)
-                if here is None:
+                if stamp_ns not in truth:  # the camera gave no picture
                     continue
+                here, unknown = truth[stamp_ns]
                 for label in LABELS:
+                    if label.partition(":")[0] in unknown:
+                        continue
                     if label in clip.labels[m]:
                         is_said = clip.labels[m][label] >= 0.5
                         doubt = 1.0 - network[m][label] if is_said else network[m][label]

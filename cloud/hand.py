@@ -2,8 +2,8 @@
 
 Whatever a job does to this process (a crash in native code, all memory taken, no word any more), the worker lives on
 and knows which job it was. The worker holds the lease; here is only its word, with which what a handler writes is
-fenced. Words go over a pair of sockets: `Place` once, then an `Order` a job, and back `Said`s, then `Done` or `Failed`.
-They are JSON: a process that reads hostile clips says nothing that could take the worker over.
+fenced. Words go over a pair of sockets: `Place` once, answered with `Ready`; then an `Order` a job, and back `Said`s,
+then `Done` or `Failed`. They are JSON: a process that reads hostile clips says nothing that could take the worker over.
 """
 
 from __future__ import annotations
@@ -56,6 +56,11 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """The hand has started: what it is silent about from now on is a job."""
+
+
+@dataclass(frozen=True, slots=True)
 class Said:
     """How far the job is."""
 
@@ -102,8 +107,8 @@ class Place:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-Word = Place | Order | Said | Done | Failed
-_WORDS: Final = {kind.__name__: kind for kind in (Place, Order, Said, Done, Failed)}
+Word = Place | Ready | Order | Said | Done | Failed
+_WORDS: Final = {kind.__name__: kind for kind in (Place, Ready, Order, Said, Done, Failed)}
 MOST_WORD_BYTES: Final = 16 << 20
 
 
@@ -179,6 +184,7 @@ def main(descriptor: int, parent: int) -> int:
     _bound(place.memory_bytes)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s [hand] %(name)s %(message)s")
     engine, objects = connect(place.database), Objects(place.objects)
+    send(pipe, Ready())
     with suppress(EOFError, BrokenPipeError):
         while isinstance(order := heard(pipe), Order):
             send(pipe, _carry_out(order, place, engine, objects, pipe))

@@ -29,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cloud.database import opened
 from cloud.errors import CloudError
-from cloud.hand import Done, Failed, Order, Place, Said, heard, send
+from cloud.hand import Done, Failed, Order, Place, Ready, Said, heard, send
 from cloud.jobs import LEASE_S, MOST_ATTEMPTS, Lease, LeaseLost, Queue
 from cloud.settings import Settings
 
@@ -42,6 +42,8 @@ AWAY_S: Final = (0.2, 5.0)
 SAY_S: Final = 0.3
 # The clip's pictures ahead of the loop take most of it.
 MEMORY_BYTES: Final = 4 << 30
+# A process has so long to start; on a busy machine it takes seconds.
+START_S: Final = 60.0
 HAND: Final = "import sys; from cloud.hand import main; sys.exit(main(*map(int, sys.argv[1:])))"
 _JOBS: Final = Counter("roadfuse_jobs", "Jobs that this worker let go of, by what became of them", ["kind", "end"])
 
@@ -177,9 +179,10 @@ class _Hand(threading.Thread):
                 _LOG.warning("job_let_go id=%d kind=%s end=%s", lease.job.id, lease.job.kind, end)
         self.kill()
 
-    def order(self, lease: Lease, handler: Handler) -> Pipe:
-        """Give a job to the process, which is started if need be."""
-        if self._process is None or self._process.poll() is not None:
+    def order(self, lease: Lease, handler: Handler) -> tuple[Pipe, bool]:
+        """Give a job to the process, which is started if need be: it will say that it is ready, then."""
+        is_new = self._process is None or self._process.poll() is not None
+        if is_new:
             self._launch()
         job = lease.job
         assert self._pipe is not None
@@ -189,7 +192,7 @@ class _Hand(threading.Thread):
                 self._pipe,
                 Order(job.id, job.kind, job.subject, handler.place, job.arguments, job.checkpoint, word),
             )
-        return self._pipe
+        return self._pipe, is_new
 
     def died(self) -> str:
         """Of what the process died, or dies now: it is of no use any more."""
@@ -266,7 +269,8 @@ class _Watch:
 
     def _answer(self) -> Done | Failed:
         """What the hand says in the end, or what became of it."""
-        pipe = self._hand.order(self._lease, self._handler)
+        pipe, is_new = self._hand.order(self._lease, self._handler)
+        patience_s = START_S if is_new else self._handler.silence_s
         while True:
             if self._stopping.is_set():
                 raise _Stopped
@@ -277,11 +281,14 @@ class _Watch:
             now = time.monotonic()
             if isinstance(said, Done | Failed):
                 return said
-            if isinstance(said, Said):
+            if isinstance(said, Ready):
+                self._began = self._heard = now
+                patience_s = self._handler.silence_s
+            elif isinstance(said, Said):
                 self._said, self._heard = said, now
-            elif now - self._heard > self._handler.silence_s:
+            elif now - self._heard > patience_s:
                 self._hand.kill()
-                return Failed(f"it said nothing for {self._handler.silence_s:g} s, at: {self._stage()}")
+                return Failed(f"it said nothing for {patience_s:g} s, at: {self._stage()}")
             if now - self._began > self._handler.most_s:
                 self._hand.kill()
                 return Failed(f"it took more than {self._handler.most_s:g} s, at: {self._stage()}")

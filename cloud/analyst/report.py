@@ -22,6 +22,7 @@ FORMAT: Final = 1
 # Labels below are not told of, and of the rest so many.
 LEAST: Final = 0.05
 MOST_EVIDENCE: Final = 24
+_DECIMALS: Final = 6
 # Facts of a whole scene go by their mean, events by their highest moment.
 _STANDING: Final = frozenset({"place", "light", "weather", "vehicles", "large", "tag", "action"})
 
@@ -63,7 +64,7 @@ def report(
         }  # fmt: skip
     elif opinion:
         told["opinion"] = {"error": opinion}
-    return told
+    return _rounded(told)  # type: ignore[no-any-return]
 
 
 def _clip(clip: Replayed) -> dict[str, Any]:
@@ -147,6 +148,15 @@ def _evidence(clip: Replayed, view: View) -> list[dict[str, Any]]:
 def _share_of_likely(labels: Sequence[str], whole: Mapping[str, float]) -> float | None:
     """The share of the opinion's labels that the analyst finds likely, too."""
     return sum(whole.get(label, 0.0) >= 0.5 for label in labels) / len(labels) if labels else None
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers as precise as they mean something."""
+    if isinstance(value, float):
+        return round(value, _DECIMALS)
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    return [_rounded(part) for part in value] if isinstance(value, list) else value
 
 
 def _at(instant_ns: int, first_ns: int) -> dict[str, Any]:

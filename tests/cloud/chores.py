@@ -14,6 +14,8 @@ from sqlalchemy import text
 from cloud.hand import Task
 from cloud.jobs import Hopeless
 
+STEPS = 6
+
 
 def note(task: Task) -> dict[str, Any]:
     """An effect that is there once: idempotent, and fenced by the lease."""
@@ -26,16 +28,23 @@ def note(task: Task) -> dict[str, Any]:
 
 
 def steps(task: Task) -> dict[str, Any]:
-    """Ten steps of which each leaves a checkpoint; every one done twice would show."""
+    """Steps of which each leaves a checkpoint, then a pause in which whoever is killed has lost nothing."""
     first = int((task.checkpoint or {}).get("done", 0))
-    for step in range(first, 10):
-        time.sleep(0.1)
+    for step in range(first, STEPS):
         with task.engine.begin() as connection:
             task.hold(connection)
             connection.execute(text("INSERT INTO stepped VALUES (:s, :step)"), {"s": task.subject, "step": step})
-        task.say(f"step {step}", (step + 1) / 10, {"done": step + 1})
-        time.sleep(0.35)  # the queue hears of it
+        task.say(f"step {step}", (step + 1) / STEPS, {"done": step + 1})
+        while step + 1 < STEPS and not _has_heard(task, step + 1):
+            time.sleep(0.02)
+        time.sleep(0.6)
     return {"from": first}
+
+
+def _has_heard(task: Task, done: int) -> bool:
+    with task.engine.connect() as connection:
+        query = text("SELECT (checkpoint->>'done')::float FROM jobs WHERE id = :id")
+        return bool(connection.execute(query, {"id": task.id}).scalar_one() == done)
 
 
 def crash(task: Task) -> None:

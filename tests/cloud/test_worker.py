@@ -20,6 +20,8 @@ from cloud.postgres import Postgres
 from cloud.tables import JOBS
 from cloud.worker import Options
 
+from .chores import STEPS
+
 REPOSITORY = Path(__file__).parents[2]
 WORKER = """
 import sys
@@ -115,8 +117,8 @@ def test_whatever_a_job_does_to_its_process_counts_against_it_alone(
         "note": ("done", 1),
     }
     assert jobs["crash"].error == "its process was killed by SIGSEGV, at: decoding"
-    assert jobs["hang"].error == "it said nothing for 1 s, at: waiting for nothing"
-    assert jobs["talk"].error == "it took more than 1 s, at: talking"
+    assert jobs["hang"].error.startswith("it said nothing for 1 s, at: ")
+    assert jobs["talk"].error.startswith("it took more than 1 s, at: ")
     assert "at most 1024 MiB of memory" in jobs["eat"].error
     assert jobs["leave"].error == "its process was killed by SIGKILL, at: its start"
     assert jobs["refuse"].error == "clip: expected an MCAP file, got b'x'"
@@ -130,13 +132,12 @@ def test_a_killed_workers_job_goes_on_from_its_checkpoint_and_no_step_is_done_tw
     id = queue.put("steps", "1")
     with Worker(tmp_path, database, lease_s=1.0) as worker:
         watched = queue.watch(id, every_s=0.02)
-        assert any(job.progress >= 0.3 for job in watched)
-        time.sleep(0.1)  # into the pause after a step, which the queue has heard of
+        assert any(job.progress >= 0.3 for job in watched)  # now it pauses
         worker.end(signal.SIGKILL)
     with Worker(tmp_path, database, lease_s=1.0):
         job = until(queue, id, "done", "parked")
-    assert job.state == "done" and job.attempts == 2 and job.result["from"] >= 3
-    assert [step for _, step in rows(engine, "SELECT * FROM stepped ORDER BY step")] == list(range(10))
+    assert job.state == "done" and job.attempts == 2 and job.result["from"] >= 2
+    assert [step for _, step in rows(engine, "SELECT * FROM stepped ORDER BY step")] == list(range(STEPS))
 
 
 def test_a_worker_that_is_asked_to_end_hands_its_jobs_back(
@@ -144,7 +145,7 @@ def test_a_worker_that_is_asked_to_end_hands_its_jobs_back(
 ) -> None:
     id = queue.put("steps", "1")
     with Worker(tmp_path, database, lease_s=60.0) as worker:
-        assert any(job.progress >= 0.2 for job in queue.watch(id, every_s=0.02))
+        assert any(job.progress >= 0.3 for job in queue.watch(id, every_s=0.02))
         assert worker.end(signal.SIGTERM) == 0
     job = queue.job(id)
     assert (job.state, job.attempts) == ("queued", 0) and job.checkpoint["done"] >= 2
@@ -157,11 +158,11 @@ def test_a_cancelled_job_is_stopped_and_the_next_one_runs(
 ) -> None:
     id = queue.put("steps", "1")
     with Worker(tmp_path, database, lease_s=1.0):
-        assert any(job.progress >= 0.2 for job in queue.watch(id, every_s=0.02))
+        assert any(job.progress >= 0.3 for job in queue.watch(id, every_s=0.02))
         assert queue.cancel(id)
         assert until(queue, queue.put("note", "2"), "done").state == "done"
         steps = rows(engine, "SELECT step FROM stepped")
-    assert queue.job(id).state == "cancelled" and len(steps) < 10
+    assert queue.job(id).state == "cancelled" and len(steps) < STEPS
 
 
 def test_hands_of_one_worker_share_the_queue(queue: Queue, engine: Engine, database: str, tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_a_killed_database_costs_a_job_nothing(open_folder: Path, tmp_path: Path
         queue = Queue(engine)
         id = queue.put("steps", "1")
         with Worker(tmp_path, postgres.url):
-            assert any(job.progress >= 0.2 for job in queue.watch(id, every_s=0.02))
+            assert any(job.progress >= 0.3 for job in queue.watch(id, every_s=0.02))
             pid = int((open_folder / "mortal" / "data" / "postmaster.pid").read_text().splitlines()[0])
             subprocess.run(["kill", "-KILL", str(pid)], check=True)
             end, job = time.monotonic() + 60, None
@@ -188,7 +189,7 @@ def test_a_killed_database_costs_a_job_nothing(open_folder: Path, tmp_path: Path
                 except Exception:  # it is coming back
                     engine.dispose()
         assert job is not None and (job.state, job.attempts) == ("done", 1), job
-        assert [step for _, step in rows(engine, "SELECT * FROM stepped ORDER BY step")] == list(range(10))
+        assert [step for _, step in rows(engine, "SELECT * FROM stepped ORDER BY step")] == list(range(STEPS))
         engine.dispose()
 
 

@@ -27,7 +27,7 @@ class Scene:
     summary: SceneSummary
 
 
-def recorded(folder: Path, *, seconds: float = 6.0, seed: int = 7, scenario: str = "demo") -> Scene:
+def recorded(folder: Path, *, seconds: float = 4.0, seed: int = 7, scenario: str = "demo") -> Scene:
     """The first hard scene of a simulated drive, by real commands."""
     drive, spool = folder / "drive.mcap", folder / "spool"
     for words in (

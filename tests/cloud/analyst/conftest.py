@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """Six seconds of the demo: a pedestrian crosses, a siren comes near."""
+    """Four seconds of the demo: a pedestrian crosses, a siren comes near."""
     from .clips import recorded
 
     return recorded(tmp_path_factory.mktemp("scene"))

@@ -93,7 +93,7 @@ def test_moments_are_four_a_second_with_vectors_of_each_modality(
 ) -> None:
     moments = rows(engine, MOMENTS, analysed[0])
     steps = np.diff(sorted(row.instant_ns for row in moments)) / 1e9
-    assert len(moments) == 24 and np.allclose(steps, 0.25, atol=0.03)
+    assert len(moments) == 16 and np.allclose(steps, 0.25, atol=0.03)
     assert all(0.01 <= p <= 1.0 for row in moments for p in row.labels.values())
     found: dict[str, int] = {}
     for row in rows(engine, VECTORS, analysed[0]):
