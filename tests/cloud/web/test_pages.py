@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import wave
@@ -168,8 +169,6 @@ def test_a_missing_scene_stands_out_in_the_fleet(stage: Stage) -> None:
 
 
 def test_a_certificate_that_ends_soon_stands_out_in_the_fleet(stage: Stage) -> None:
-    import datetime
-
     stage.another("car-expiring")
     now = datetime.datetime.now(datetime.timezone.utc)
     with stage.engine.begin() as connection:
@@ -225,3 +224,40 @@ def _nothing_new(outbox: bytes) -> Any:
     from cloud.report import Told
 
     return Told(outbox, 1, {}, {})
+
+
+def test_a_report_shows_what_happened_and_where_the_vehicle_was_wrong(stage: Stage) -> None:
+    scene, visitor = stage.scene_ids[0], stage.visitor()
+    with stage.engine.begin() as connection:
+        row = connection.execute(SCENES.select().where(SCENES.c.id == scene)).mappings().one()
+        at = {"instant_ns": str(row["peak_ns"]), "at_s": 1.0}
+        report = {
+            "caption": {"en": "A siren can be heard.", "de": "Eine Sirene ist zu hören.", **at},
+            "labels": {"sound:siren": 0.98, "place:tunnel": 0.9},
+            "mean": {"sound:siren": 0.4, "place:tunnel": 0.1},
+            "events": [{"label": "sound:siren", "onset_s": 1.0, "end_s": 2.5, "probability": 0.98, **at}],
+            "evidence": [{"label": "sound:siren", "probability": 0.98, "modality": "audio", **at}],
+            "agreement": {
+                "agreed": 0.9,
+                "differences": [{"label": "light:night", "edge_said": True, "edge": 0.7, "analyst": 0.03, **at}],
+            },
+        }
+        key = {"scene_id": scene, "model": "reported", "space": row["bundle_id"]}
+        later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
+        connection.execute(insert(ANALYSES).values(**key, report=report, made_at=later))
+        moment = {"scene_id": scene, "model": "reported", "labels": {"sound:siren": 0.98}}
+        for n in range(8):
+            connection.execute(insert(MOMENTS).values(**moment, instant_ns=row["first_ns"] + n * 250_000_000))
+    page = visitor.get(f"/scenes/{scene}").text
+    assert "A siren can be heard." in page and "Agrees with the vehicle in 90 %" in page
+    assert "0:01.0 to 0:02.5, 98 %" in page and "98 %, by audio" in page
+    assert (
+        "Said night <small>70 % on board, 3 % by the analyst" in page and f'href="?at={row["peak_ns"]}#player"' in page
+    )
+    labels = page.split('aria-label="Labels"')[1].split("</ul>")[0]
+    assert "siren" in labels and "tunnel" not in labels  # a siren by its highest moment, a tunnel by its mean
+    track = visitor.get(f"/scenes/{scene}/subtitles.vtt?language=de")
+    assert track.headers["content-type"].startswith("text/vtt") and track.text.startswith("WEBVTT")
+    assert "[Sirene]" in track.text and "00:00:01.000 --> 00:00:02.500" in track.text
+    assert visitor.get(f"/scenes/{scene}/subtitles.vtt?language=xx").status_code == 400
+    assert 'srclang="fr"' in page
