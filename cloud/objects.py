@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import datetime
 import os
 import secrets
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -33,8 +33,8 @@ SILENCE_S: Final = 8.0
 # Within a folder of objects: what is being written.
 NEW: Final = ".new"
 LEFT_S: Final = 3_600.0
-SYNC_FILE_RANGE_WRITE: Final = 2
-_LIBC: Final = ctypes.CDLL(None)
+# Small files that are written at once; threads are started as they are needed.
+WRITERS: Final = 16
 
 
 def clip_key(vehicle: str, outbox: bytes, sequence: int) -> str:
@@ -61,6 +61,7 @@ class Objects:
     def __init__(self, place: str) -> None:
         self._folder: Path | None = None
         self._settled: set[Path] = set()
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="objects")
         self._store: ObjectStore
         try:
             if "://" in place:
@@ -92,7 +93,12 @@ class Objects:
             OSError: this machine's disk did.
         """
         if self._folder is not None:
-            _write_together([(self._folder / key, content) for key, content in items], self._folder / NEW)
+            new = self._folder / NEW
+            # Waits for the disk that begin together end together: the file system brings out all in one go.
+            writing = [self._writers.submit(_write, self._folder / key, content, new) for key, content in items]
+            wait(writing)
+            for written in writing:
+                written.result()
             self._settle({(self._folder / key).parent for key, _ in items})
         else:
             self._tried(lambda: asyncio.run(_put_together(self._store, items)), items[0][0], "could not be kept")
@@ -216,33 +222,21 @@ def _clear(new: Path) -> None:
                 path.unlink()
 
 
-def _write_together(items: Sequence[tuple[Path, bytes]], new: Path) -> None:
-    for target, _ in items:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = [new / secrets.token_hex(8) for _ in items]
-    handles: list[int] = []
+def _write(target: Path, content: bytes, new: Path) -> None:
+    fresh = new / secrets.token_hex(8)
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        for path, (_, content) in zip(fresh, items):
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            handles.append(handle)
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
             view = memoryview(content)
             while view:
                 view = view[os.write(handle, view) :]
-            _start_writing(handle)
-        for handle in handles:  # the first waits for all of them, more or less
             os.fdatasync(handle)
-        for path, (target, _) in zip(fresh, items):
-            path.replace(target)
-    finally:
-        for handle in handles:
+        finally:
             os.close(handle)
-        for path in fresh:
-            path.unlink(missing_ok=True)
-
-
-def _start_writing(handle: int) -> None:
-    """Have the kernel begin to write a file out; whether it does changes how long the wait for the disk is, no more."""
-    _LIBC.sync_file_range(handle, ctypes.c_int64(0), ctypes.c_int64(0), SYNC_FILE_RANGE_WRITE)
+        fresh.replace(target)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _put_locally(target: Path, path: Path, new: Path) -> None:
