@@ -3,8 +3,8 @@
     python benchmarks/captions.py [--more FOLDER]
 
 The thresholds (cloud/analyst/captions.py, SURE) are the lowest on validation worlds, from 0.9 on, with which every kind
-of fact is right in RIGHT of the cases; how often it is then right on held-out worlds is what counts. Coverage is the share of what
-is true that is told.
+of fact is right in RIGHT of the cases; how often it is then right on held-out worlds is what counts. Coverage is the
+share of what is true that is told.
 """
 
 from __future__ import annotations

@@ -19,14 +19,9 @@ from export.model.analyst import Analyst, Panel, probabilities  # noqa: E402
 from export.model.analyst_outputs import COLUMNS, GROUPS, OUTPUTS, WINDOW, fact_slices  # noqa: E402
 from export.model.labels import FACT_SIZES, FACTS  # noqa: E402
 from export.model.network import Network  # noqa: E402
-from export.training.analyst import (  # noqa: E402
-    Clips,
-    fitted_temperatures,
-    lower_panel,
-    main,
-    train_member,
-    train_panel,
-)
+from export.training.analyst import lower_panel, main, train_member, train_panel  # noqa: E402
+from export.training.analyst_clips import Clips  # noqa: E402
+from export.training.analyst_confidence import fitted_absence, fitted_temperatures, looked_at  # noqa: E402
 from export.training.progress import Progress  # noqa: E402
 from export.training.schedule import Stage  # noqa: E402
 
@@ -76,6 +71,7 @@ def test_a_moment_is_told_by_what_comes_after_it(net: Network) -> None:
 def test_the_graph_says_what_the_network_says_at_any_length() -> None:
     panel = panel_of(3)
     panel.temperatures.uniform_(0.5, 2.0)
+    panel.absence.uniform_(-0.5, 1.0)
     session = ort.InferenceSession(lower_panel(panel).SerializeToString())
     for count in (1, 5, WINDOW):
         given = torch.nn.functional.normalize(torch.randn(count, 4, 192), dim=2)
@@ -109,6 +105,21 @@ def test_fitted_temperatures_make_overconfident_outputs_honest() -> None:
     assert float(warm[1]) == pytest.approx(4.0)
     assert calibration_error(p.numpy().ravel(), holds.ravel()) < 0.3
     assert torch.isfinite(warm).all()
+
+
+def test_without_what_tells_it_the_network_is_less_sure(net: Network) -> None:
+    panel = train_panel(net, clips(60), Stage(40, 32, 3e-3), 1, 1, Progress(None, {}, 1))
+    known = clips(20, seed=4)
+    panel.temperatures.copy_(fitted_temperatures(panel, known))
+    blind = torch.tensor([1.0, 0.0, 0.0, 0.0])  # of the camera, which alone tells the light
+    without, _ = looked_at(panel, known, (False, True, True, True))
+    before = probabilities(without, panel.warmth(blind))[:, fact_slices()[1]]
+    panel.absence.copy_(fitted_absence(panel, known))
+    after = probabilities(without, panel.warmth(blind))[:, fact_slices()[1]]
+    holds = (known.facts[:, 1:2] == torch.arange(4)).numpy().ravel()
+    assert calibration_error(after.numpy().ravel(), holds) <= calibration_error(before.numpy().ravel(), holds) + 0.01
+    assert float(panel.absence[1, 0]) > 0.0
+    torch.testing.assert_close(panel.warmth(torch.zeros(4)), panel.temperatures)
 
 
 def test_a_member_does_not_depend_on_who_was_trained_before(net: Network) -> None:
