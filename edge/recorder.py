@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 from google.protobuf.message import Message
 
 from edge.annotations import image_annotations
+from edge.asked import add_matches, cut, standing
 from edge.decision import Decision
 from edge.drive import codec, topics
 from edge.drive.reader import DriveMessage
@@ -35,11 +36,9 @@ from edge.scenes import Scene, SceneConfig
 from edge.uplink.asks import GONE, KEPT, Ask, Asks
 from edge.uplink.outbox import Outbox, Quota, digest
 from edge.uplink.summary import summary_of, worth
-from roadfuse.v1 import decision_pb2
 
 _QUEUE: Final = 256
 _ASKS_S: Final = 0.5  # between looks for what the cloud asks for
-_FUTURE_NS: Final = 60_000_000_000  # an ask for later than that is of another run of the clock
 # Sound and pictures of twenty seconds with a lot to spare; beyond, the oldest go, and are counted.
 RING_BYTES: Final = 512 << 20
 CLIP_METADATA: Final = "roadfuse.scene"
@@ -206,9 +205,7 @@ class Recorder:
             if decision.scene and (hardest is None or decision.hardness > hardest.hardness):
                 self._peaks[decision.scene] = decision
             if decision.scene and decision.campaigns:
-                best = self._matches.setdefault(decision.scene, {})
-                for campaign, score in decision.campaigns:
-                    best[campaign] = max(best.get(campaign, -1.0), score)
+                add_matches(self._matches.setdefault(decision.scene, {}), decision)
         self._fix = _last_fix(batch.messages) or self._fix
 
     def _keep(self, scene: Scene) -> None:
@@ -235,31 +232,19 @@ class Recorder:
         self._looked_s = now_s
         with suppress(OSError):
             for ask in self._asks.open() if self._ring else ():
-                newest_ns = self._ring[-1].arrival_ns
-                if newest_ns < ask.last_ns <= newest_ns + _FUTURE_NS:
-                    continue  # it is not over yet
-                if not self._ring[0].arrival_ns <= ask.first_ns or ask.last_ns > newest_ns:
+                stands = standing(ask, self._ring[0].arrival_ns, self._ring[-1].arrival_ns)
+                if stands == "gone":
                     self._asks.answer(ask, GONE)
-                elif self._asks.is_kept(ask):
+                elif stands == "held" and self._asks.is_kept(ask):
                     self._asks.answer(ask, KEPT)
-                else:
+                elif stands == "held":
                     self._keep_asked(ask)
+                    if not at_once:
+                        return  # writing takes a while, and what is recorded waits in a queue that has an end
 
     def _keep_asked(self, ask: Ask) -> None:
-        """A scene of what lies between two instants, hard or not."""
         assert self._outbox is not None
-        messages = [message for message in self._ring if ask.first_ns <= message.capture_ns <= ask.last_ns]
-        decisions = [
-            Decision.from_message(decision_pb2.Decision.FromString(message.payload))
-            for message in messages
-            if message.topic == topics.DECISION
-        ]
-        peak = max(decisions, key=lambda decision: decision.hardness, default=None)
-        peak_ns, hardness = (ask.first_ns, 0.0) if peak is None else (peak.stamp_ns, peak.hardness)
-        scene = Scene(0, ask.first_ns, ask.last_ns, peak_ns, hardness, "")
-        matches: dict[str, float] = {}
-        for campaign, score in (match for decision in decisions for match in decision.campaigns):
-            matches[campaign] = max(matches.get(campaign, -1.0), score)
+        scene, messages, peak, matches = cut(ask, self._ring)
         summary = summary_of(scene, peak, self._wall_clock(), _last_fix(messages) or self._fix, matches)
         sequence, _ = self._outbox.give(summary, worth(summary), ask.id)
         self._keep_clip(scene, sequence, messages, {"ask": ask.id, "reason": ask.reason})

@@ -37,6 +37,13 @@ def told(vehicle: Vehicle, size: int, sequence: int = 1) -> Clip:
     return one
 
 
+def made_anew(of: Clip, old: Clip) -> ingest_pb2.SceneSummary:
+    """What is told of a clip that takes an older one's place."""
+    scene = summary(1, of)
+    scene.former_sha256.append(old.sha256)
+    return scene
+
+
 def cut_off(vehicle: Vehicle, of: Clip, until: int) -> None:
     """Append up to `until` bytes, then break the connection off without a word."""
     answers = vehicle.stub.Append(_and_then_nothing(part for part in chunks(vehicle.outbox, of) if part.offset < until))
@@ -222,6 +229,25 @@ def test_evicting_a_clip_lets_go_of_what_is_staged(cloud: Cloud, vehicle: Vehicl
     with refused(Status.FAILED_PRECONDITION, "gone"):
         vehicle.begin(one)
     assert vehicle.account().lost == 1
+
+
+def test_a_clip_made_anew_goes_up_whole_though_half_of_the_old_one_is_staged(cloud: Cloud, vehicle: Vehicle) -> None:
+    old, new = told(vehicle, MIB), clip(1, MIB // 2)
+    vehicle.begin(old)
+    vehicle.append(list(chunks(vehicle.outbox, old))[:2])
+    assert cloud.staged(vehicle.name)
+    with refused(Status.ALREADY_EXISTS):
+        vehicle.report(summary(1, new))
+    for _ in range(2):
+        vehicle.report(made_anew(new, old))
+    assert not cloud.staged(vehicle.name)
+    with refused(Status.INVALID_ARGUMENT):
+        vehicle.begin(old)
+    vehicle.upload(new)
+    assert list(cloud.objects(vehicle.name).values()) == [new.content]
+    another = clip(1, 5)
+    with refused(Status.ALREADY_EXISTS):  # it is here
+        vehicle.report(made_anew(another, new))
 
 
 def test_a_later_report_never_takes_a_received_clip_back(vehicle: Vehicle) -> None:

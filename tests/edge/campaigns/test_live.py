@@ -20,11 +20,13 @@ from edge.errors import RoadfuseError
 from edge.feed import Fed
 from edge.judge import JudgeWeights
 from edge.loop import Loop, LoopConfig
+from edge.recorder import Recorder
 from edge.replay import Replay, replay
 from edge.replay_command import main as replay_main
 from edge.run import Inbox
 from edge.run import main as run_main
 from edge.samples import NOT_FUSED, Event
+from edge.uplink.asks import Ask, Asks
 from edge.uplink.outbox import Outbox
 from edge.uplink.summary import quantised
 from roadfuse.v1.ingest_pb2 import SceneSummary
@@ -157,6 +159,25 @@ def test_a_live_run_hears_of_a_campaign_while_it_drives_and_replays_bit_for_bit(
         matched = [bool(decision.campaigns) for decision in run]
     assert True in matched and not matched[0] and not matched[-1]
     assert replay_main([str(recorded), "--config", str(settings), "--verify", "--json"]) == 0
+
+
+def test_what_is_asked_of_the_ring_is_told_by_its_hardest_frame(
+    calm: Path, plain: list[Decision], tmp_path: Path
+) -> None:
+    wanted = plain[25]
+    first_ns, last_ns = plain[20].stamp_ns, plain[30].stamp_ns
+    with Outbox(tmp_path) as outbox:
+        Asks(outbox).put([Ask("1", first_ns, last_ns, "why")])
+    recorder = Recorder(None, tmp_path, CALM.scenes, lossless=True)
+    probes = like(wanted, 0.999, weight=0.1)  # too little to open a scene
+    with Replay(calm, config=CALM, recorder=recorder, probes=probes) as run:
+        list(run)
+    with Outbox(tmp_path) as outbox:
+        (told,), _ = outbox.to_tell(9)
+        assert dict(Asks(outbox).to_tell()) == {"1": "kept"}
+    assert (told.first_ns, told.last_ns, told.peak_ns) == (first_ns, last_ns, wanted.stamp_ns)
+    assert told.bundle_id == wanted.bundle_id and told.embedding == quantised(wanted.embedding)[0]
+    assert [match.campaign for match in told.campaigns] == ["more"] and told.HasField("latitude_deg")
 
 
 def test_a_full_inbox_drops_samples_but_not_what_is_looked_for() -> None:
