@@ -60,7 +60,7 @@ from roadfuse.v1 import search_pb2, search_pb2_grpc
 R_AT_1 = 0.826  # text to scene among 1,000 held-out moments, docs/reference-bundle.md
 CAPTIONS = 20_000
 BLOCK = 20_000
-SPARE = 256  # connections' worth of queries in flight
+JUDGED = 128  # queries by which recall is told
 
 
 def random_facts(of: random.Random) -> Facts:
@@ -225,7 +225,7 @@ def serve(folder: str, rows: int, seed: int) -> None:
     said["index_s"] = round(time.perf_counter() - start, 1)
     if searcher.index is not None:
         said |= {"lists": searcher.index.lists.nlist, "probes": searcher.index.probes}
-    said["recall"] = recalls(searcher, view, asked[256:])  # type: ignore[assignment]
+    said["recall"] = recalls(searcher, view, asked[256 : 256 + JUDGED])  # type: ignore[assignment]
     print(json.dumps(said), flush=True)
     settings = Settings(data, database, search_port=0)
     key_pair = [certificates.server_files(data / "ca")]

@@ -38,7 +38,9 @@ SEARCH: Final = search_pb2.DESCRIPTOR.services_by_name["Search"].full_name
 CALL_S: Final = 30.0
 # A page of a thousand answers is some 200 kB; a picture, sound or clip to search by is the most that comes in.
 MESSAGE_BYTES: Final = 40 << 20
-CALLS: Final = 1_024
+CALLS: Final = 4_096
+# Beyond so many at once, half a second's worth, a query is refused at once rather than answered too late.
+UNDER_WAY: Final = 512
 USUAL_LIMIT: Final = 20
 DRAIN_S: Final = 10.0
 WATCH_S: Final = 1.0
@@ -53,16 +55,25 @@ class Search(search_pb2_grpc.SearchServicer):
 
     def __init__(self, searcher: Searcher) -> None:
         self._searcher = searcher
+        self._under_way = 0
 
     @answered(CALL_S)
     async def Search(self, request: Any, context: Context) -> search_pb2.SearchResponse:
         """A page of answers to one query."""
+        if self._under_way >= UNDER_WAY:
+            raise Refused(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"expected at most {UNDER_WAY} queries at once, got one more; ask again in a while",
+            )
+        self._under_way += 1
         try:
             query = await self._query(request.query)
             limit = request.limit or USUAL_LIMIT
             answers = await self._searcher.search(query, limit, request.cursor, explained=request.explain)
         except CloudError as error:
             raise _refused(error) from None
+        finally:
+            self._under_way -= 1
         return wire.response(answers)
 
     @answered(CALL_S)
