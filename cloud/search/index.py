@@ -27,6 +27,8 @@ TUNED_BY: Final = 256  # queries
 TUNED_AT: Final = 10  # neighbours
 PROBES: Final = (4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256)
 TAIL_SHARE, TAIL_ROWS = 0.05, 20_000
+# Of one search or build: the other cores answer calls. OpenMP keeps the number for each thread that asks.
+THREADS: Final = 1
 _BLOCK: Final = 1 << 16
 
 
@@ -74,6 +76,7 @@ class Index:
         Args:
             mask: (rows,) which rows may be proposed.
         """
+        faiss.omp_set_num_threads(THREADS)
         parameters = {"nprobe": min(probes, self.lists.nlist)}
         if mask is not None:
             known = mask[: self.rows] if self.moved is None else mask[self.moved] & (self.moved >= 0)
@@ -90,6 +93,7 @@ def build(view: View, asked: NDArray[np.float32], seed: int = 0) -> Index:
     Args:
         asked: (q, d) queries to choose the number of lists by; few: rows stand in for them.
     """
+    faiss.omp_set_num_threads(THREADS)
     start = time.perf_counter()
     random = np.random.default_rng(seed)
     rows = np.flatnonzero(view.alive & (view.scales > 0))
