@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from cloud.labels import LABELS
 from cloud.web import scenes, words
+from cloud.web.filters import Filters
 from cloud.web.visit import Visit
 
 # Beyond, a page says "and more": nobody reads the figure, and counting a million rows takes a while.
@@ -18,7 +19,7 @@ COUNTED = 10_000
 
 def gallery(visit: Visit) -> Response:
     """A page of scenes."""
-    filters = scenes.Filters.of(visit.words)
+    filters = Filters.of(visit.words)
     cursor = visit.words.get("cursor", "")
     with visit.site.engine.connect() as connection:
         found, following = scenes.page(connection, filters, cursor)

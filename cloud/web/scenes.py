@@ -6,37 +6,16 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
-from cloud.errors import QueryError
 from cloud.labels import LABELS, of_sound, of_tag
-from cloud.report import EVICTED, HELD, LOST
 from cloud.tables import ANALYSES, FACTS, MOMENTS, SCENES, VEHICLES
+from cloud.web.filters import LIKELY, STATES, Filters, behind, conditions, cursor_of
 
 PAGE: Final = 24
-LIKELY: Final = 0.5
-MEDIA: Final = ("here", "held", "evicted", "lost", "asked")
-_STATES: Final = {HELD: "held", EVICTED: "evicted", LOST: "lost"}
 _MAX_VEHICLES: Final = 2_000
 _MAX_MOMENTS: Final = 4_000
-# What tags call the labels; a label that no tag has is looked for in analyses alone.
-_TAGS: Final = (
-    "night",
-    "dusk",
-    "rain",
-    "fog",
-    "snow",
-    "tunnel",
-    "urban",
-    "residential",
-    "highway",
-    "emergency_vehicle",
-    "pedestrian_crossing",
-    "stopped",
-    "braking",
-)
 _STANDING: Final = ("place:", "light:", "weather:", "vehicles:", "large:", "tag:")
-_BOTTOM: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,44 +79,13 @@ class Clip:
     object_key: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """What the gallery shows; "" and None leave one open."""
-
-    vehicle: str = ""
-    state: str = ""
-    label: str = ""
-    hardness: float | None = None
-    since: datetime.date | None = None
-    until: datetime.date | None = None
-
-    @staticmethod
-    def of(words: Any) -> Filters:
-        """Out of a query string.
-
-        Raises:
-            QueryError: a value that is none.
-        """
-        state = str(words.get("state", ""))
-        if state and state not in MEDIA:
-            raise QueryError(f"expected a state of {', '.join(MEDIA)}, got {state[:40]!r}")
-        return Filters(
-            _text(words.get("vehicle", "")),
-            state,
-            _text(words.get("label", "")),
-            _share(words.get("hardness", "")),
-            _day(words.get("since", "")),
-            _day(words.get("until", "")),
-        )
-
-
 def page(connection: Connection, filters: Filters, cursor: str) -> tuple[list[Scene], str]:
     """A page of scenes, newest first, and the cursor of the next; "" behind the last.
 
     Raises:
         QueryError: a cursor that is none.
     """
-    wanted = [*_conditions(filters), *_behind(cursor)]
+    wanted = [*conditions(filters), *behind(cursor)]
     order = (SCENES.c.recorded_at.desc().nulls_last(), SCENES.c.id.desc())
     rows = connection.execute(select(SCENES).where(*wanted).order_by(*order).limit(PAGE + 1)).mappings().all()
     reports = _reports(connection, [row["id"] for row in rows])
@@ -145,12 +93,12 @@ def page(connection: Connection, filters: Filters, cursor: str) -> tuple[list[Sc
     if len(scenes) <= PAGE:
         return scenes, ""
     last = scenes[PAGE - 1]
-    return scenes[:PAGE], f"{_micros(last.recorded_at)}-{last.id}"
+    return scenes[:PAGE], cursor_of(last.recorded_at, last.id)
 
 
 def count(connection: Connection, filters: Filters, most: int) -> int:
     """How many scenes the filters leave, counted up to `most`."""
-    left = select(SCENES.c.id).where(*_conditions(filters)).limit(most).subquery()
+    left = select(SCENES.c.id).where(*conditions(filters)).limit(most).subquery()
     return int(connection.execute(select(func.count()).select_from(left)).scalar_one())
 
 
@@ -213,64 +161,6 @@ def rank(pair: tuple[str, float]) -> tuple[int, float]:
     return (2 if pair[0] in dull else 0 if heard else 1, -pair[1])
 
 
-def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
-    columns = SCENES.c
-    wanted: list[ColumnElement[bool]] = []
-    if filters.vehicle:
-        wanted.append(columns.vehicle == filters.vehicle)
-    if filters.state == "here":
-        wanted.append(columns.received_at.is_not(None))
-    elif filters.state == "asked":
-        wanted.append(columns.wanted & columns.received_at.is_(None))
-    elif filters.state:
-        media = next(number for number, name in _STATES.items() if name == filters.state)
-        wanted.append((columns.media == media) & columns.received_at.is_(None))
-    if filters.hardness is not None:
-        wanted.append(columns.hardness >= filters.hardness)
-    if filters.since is not None:
-        wanted.append(columns.recorded_at >= _midnight(filters.since))
-    if filters.until is not None:
-        wanted.append(columns.recorded_at < _midnight(filters.until) + datetime.timedelta(days=1))
-    if filters.label:
-        wanted.append(_labelled(filters.label))
-    return wanted
-
-
-def _labelled(label: str) -> ColumnElement[bool]:
-    """Told by the vehicle, or found by the analyst at some moment."""
-    columns = SCENES.c
-    fact, _, value = label.partition(":")
-    told: list[ColumnElement[bool]] = []
-    if fact == "sound":
-        told.append(columns.sound_events.contains([{"name": value}]))
-    else:
-        names = [tag for tag in _TAGS if of_tag(tag) == label] or ([value] if fact == "tag" else [])
-        told += [columns.scene_tags.contains([{"name": name}]) for name in names]
-    seen = exists().where(MOMENTS.c.scene_id == columns.id, MOMENTS.c.labels[label].as_float() >= LIKELY)
-    return or_(*told, seen)
-
-
-def _behind(cursor: str) -> list[ColumnElement[bool]]:
-    """Rows behind the last one of the page before."""
-    if not cursor:
-        return []
-    micros, _, number = cursor.partition("-")
-    columns = SCENES.c
-    if not (number.isdecimal() and number.isascii() and len(number) < 19):
-        raise QueryError(f"expected a cursor of this gallery, got {cursor[:40]!r}")
-    is_after = columns.id < int(number)
-    if micros == "x":
-        return [columns.recorded_at.is_(None) & is_after]
-    if not (micros.isdecimal() and micros.isascii() and len(micros) < 19):
-        raise QueryError(f"expected a cursor of this gallery, got {cursor[:40]!r}")
-    try:
-        when = _BOTTOM + datetime.timedelta(microseconds=int(micros))
-    except OverflowError:
-        raise QueryError(f"expected a cursor of this gallery, got {cursor[:40]!r}") from None
-    before = columns.recorded_at < when
-    return [or_(before, and_(columns.recorded_at == when, is_after), columns.recorded_at.is_(None))]
-
-
 def _reports(connection: Connection, scene_ids: list[int]) -> dict[int, dict[str, Any]]:
     """The report on each scene: of the model that is searched, else the newest."""
     rows = connection.execute(
@@ -297,7 +187,7 @@ def _scene(row: Any, report: dict[str, Any]) -> Scene:
         **{name: row[name] for name in ("longitude_deg", "bundle_id", "lane_probability", "object_key")},
         outbox=bytes(row["outbox"]),
         labels=likely,
-        state="here" if row["received_at"] is not None else _STATES.get(row["media"], "held"),
+        state="here" if row["received_at"] is not None else STATES.get(row["media"], "held"),
         report=report,
     )
 
@@ -316,41 +206,3 @@ def _probabilities(labels: Any) -> dict[str, float]:
     if not isinstance(labels, dict):
         return {}
     return {str(name): float(value) for name, value in labels.items() if isinstance(value, int | float)}
-
-
-def _midnight(day: datetime.date) -> datetime.datetime:
-    return datetime.datetime.combine(day, datetime.time(), datetime.timezone.utc)
-
-
-def _micros(when: datetime.datetime | None) -> str:
-    return "x" if when is None else str((when - _BOTTOM) // datetime.timedelta(microseconds=1))
-
-
-def _text(value: str) -> str:
-    if len(value) > 128 or not value.isprintable():
-        raise QueryError(f"expected at most 128 printable characters, got {value[:40]!r}")
-    return value
-
-
-def _share(value: str) -> float | None:
-    if not value:
-        return None
-    try:
-        share = float(value)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise QueryError(f"expected a hardness from 0 to 1, got {value[:40]!r}")
-    return share
-
-
-def _day(value: str) -> datetime.date | None:
-    if not value:
-        return None
-    try:
-        day = datetime.date.fromisoformat(value)
-    except ValueError:
-        raise QueryError(f"expected a day as 2026-11-21, got {value[:40]!r}") from None
-    if not 1970 <= day.year <= 9998:
-        raise QueryError(f"expected a day from 1970 on, got {value[:40]!r}")
-    return day

@@ -94,7 +94,7 @@ def test_the_part_runs_as_the_cloud_starts_it(stage: Stage, tmp_path: Path) -> N
 
 
 def test_a_clip_of_a_store_at_a_distance_is_copied_once(stage: Stage, tmp_path: Path) -> None:
-    source = next((stage.data / "objects").rglob("*.mcap"))
+    source = next((stage.data / "objects" / "clips" / "car-1").rglob("*.mcap"))
     objects = Objects(str(stage.data / "objects"))
     place = str(source.relative_to(stage.data / "objects"))
     clips = Clips(objects, None, tmp_path)  # as if it could not be read where it lies
