@@ -148,7 +148,7 @@ def test_a_live_frame_opens_a_scene_for_a_campaign_and_it_goes_up(
     from edge.replay import Replay
     from export.world.command import main as simulate
 
-    from ...edge.campaigns.test_live import CALM
+    from ...edge.campaigns.calm import CALM
 
     drive = tmp_path / "drive.mcap"
     assert simulate(["--seed", "5", "--seconds", "2.5", "--out", str(drive), "--json"]) == 0
