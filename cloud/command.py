@@ -180,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--port", type=int, default=7443, help="of ingest; 0 takes a free one")
     run.add_argument("--enrol-port", type=int, default=7444, help="of enrolment; 0 takes a free one")
     run.add_argument(
-        "--inner-host", default="127.0.0.1", help="address of search, web pages and metrics, which speak plain text"
+        "--inner-host", default="127.0.0.1", help="address of search, web pages and metrics, mostly in plain text"
     )
     run.add_argument("--search-port", type=int, default=7445, help="of search; 0 takes a free one")
     run.add_argument("--web-port", type=int, default=7446, help="of the web pages; 0 takes a free one")

@@ -20,7 +20,8 @@ class Settings:
         port: of Ingest; 0 takes a free one, as everywhere here.
         enrol_port: of Enrolment.
         limits: what one vehicle may ask.
-        inner_host: address that search, encoders, web pages and metrics listen at; they speak plain text.
+        inner_host: address that search, encoders, web pages and metrics listen at: within the cloud, for all but search
+            speak plain text.
         search_port: of Search and Embed.
         web_port: of the pages.
         metrics_port: of this process's /metrics.
