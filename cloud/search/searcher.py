@@ -16,21 +16,25 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
-from cloud.embed.item import Item, Vector
+from cloud.embed.item import Item
 from cloud.errors import CloudError, QueryError
-from cloud.search import confidence, cursor, explain, index, kernel, metrics, planner, rank
+from cloud.search import confidence, cursor, explain, index, metrics, planner, rank
 from cloud.search.audit import Auditor
 from cloud.search.batcher import Batcher
 from cloud.search.gallery import Gallery, View
 from cloud.search.mirror import Mirror, Searched
-from cloud.search.predicate import ANY, MAX_DEPTH, MAX_NODES, And, Has, Not, Or, Predicate, Then, depth, nodes
-from cloud.search.query import Answer, Answers, Like, Query
+from cloud.search.predicate import ANY, And, Has, Predicate
+from cloud.search.query import Answers, Like, Query
+from cloud.search.reader import Embeds, Read, Reader
+from cloud.search.reader import relaxed as relaxed_to
+from cloud.search.teller import Teller, Told
 from cloud.search.understand import Understood, understand
 
 _LOG: Final = logging.getLogger(__name__)
@@ -39,35 +43,11 @@ MAX_BATCH: Final = 1_024
 # Where no moment is sure of everything that a text asks for, the likeliest ones are shown, and that is said.
 RELAXED: Final = (0.2, 0.02)
 _LIKELIEST: Final = "no moment is sure of all that was asked for; these are the likeliest"
-_UNEMBEDDED: Final = "the text could not be embedded: its conditions alone rank"
-_BACKGROUND_ROWS: Final = 512
+_UNEXPLAINED: Final = "the database is away, which knows how near each modality is"
 _KEPT_QUERIES: Final = 256
 _SECONDS: Final = {path: metrics.SECONDS.labels(path) for path in ("exact", "filtered", "approximate")}
 # An index is built when this has passed since the last look at whether one is due.
 INDEX_LOOK_S: Final = 1.0
-
-
-class Embeds(Protocol):
-    """What turns content into vectors (cloud.embed.gateway.Gateway)."""
-
-    async def embed(self, items: Sequence[Item]) -> list[Vector | CloudError]:
-        """A vector or an error for each item."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A query with its text read.
-
-    Attributes:
-        may_relax: conditions are the text's; those that somebody set hold as they are.
-        is_said: they say all that the text does, so that it needs no vector.
-    """
-
-    query: Query
-    may_relax: bool
-    is_said: bool
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +58,6 @@ class _Ask:
     sought: planner.Sought
     relaxed: tuple[Predicate, ...]
     note: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What that thread gives back."""
-
-    answers: tuple[Answer, ...]
-    path: str
-    matching: int | None
-    scores: tuple[float, ...]
-    note: str
-    rows: int
 
 
 class Searcher:
@@ -114,14 +82,13 @@ class Searcher:
         mirror: Any = None,
     ) -> None:
         self._engine = engine
-        self._gateway = gateway
-        self._weights = weights or confidence.load()
+        self._reader = Reader(gateway)
+        self._teller = Teller(weights or confidence.load())
         self._clock = clock
         self.mirror: Any = Mirror(engine) if mirror is None else mirror
         self.index: index.Index | None = None
         self._asked: deque[NDArray[np.float32]] = deque(maxlen=_KEPT_QUERIES)
-        self._background: tuple[tuple[int, int], NDArray[np.float32]] | None = None
-        self._batcher: Batcher[_Ask, _Told] = Batcher(self._answer_all)
+        self._batcher: Batcher[_Ask, Told] = Batcher(self._answer_all)
         self._auditor = Auditor(engine, audited)
         self._stopping = threading.Event()
         self._indexer = threading.Thread(target=self._keep_index, name="search-index", daemon=True)
@@ -218,7 +185,7 @@ class Searcher:
         if after and len(queries) > 1:
             raise QueryError("expected a cursor with one query, got several")
         current: tuple[Searched, View] | None = self.mirror.current
-        read = await self._read(queries, place.now_s, "" if current is None else current[0].space)
+        read = await self._reader.read(queries, place.now_s, "" if current is None else current[0].space)
         embedded = time.perf_counter()
         asks = [one if isinstance(one, CloudError) else self._ask(one, current, limit, place, after) for one in read]
         todo = [ask for ask in asks if isinstance(ask, _Ask)]
@@ -273,61 +240,14 @@ class Searcher:
         Raises:
             CloudError: it can't be embedded.
         """
-        (vector,) = await self._embed([item])
+        (vector,) = await self._reader.embed([item])
         if isinstance(vector, CloudError):
             raise vector
         return Like(vector.values, vector.space, vector.modality, weight, said)
 
-    async def _embed(self, items: Sequence[Item]) -> list[Vector | CloudError]:
-        if self._gateway is None:
-            return [QueryError(f"no encoder of {item.modality} is here") for item in items]
-        return await self._gateway.embed(items)
-
-    async def _read(self, queries: Sequence[Query | str], now_s: float, space: str) -> list[_Read | CloudError]:
-        """Texts become conditions and vectors; all of them are embedded together.
-
-        A text that conditions say completely is answered by them where it can't be embedded.
-        """
-        read: list[_Read | CloudError] = []
-        wanted: list[tuple[int, str, float]] = []  # of which query, what, with which weight
-        for asked in queries:
-            query = Query(text=asked) if isinstance(asked, str) else asked
-            try:
-                is_set = query.predicate != ANY
-                if query.text:
-                    said = understand(query.text, now_s)
-                    known = {like.said for like in query.likes if like.modality == "text"}
-                    texts = {said.to_embed: 1.0, said.denied: rank.DENIED}
-                    if not is_set:
-                        query = replace(query, predicate=said.predicate)
-                    _check(query.predicate)
-                    is_said = not said.residual and not said.denied and query.predicate != ANY
-                    read.append(_Read(query, not is_set, is_said))
-                    wanted += [(len(read) - 1, text, by) for text, by in texts.items() if text and text not in known]
-                else:
-                    _check(query.predicate)
-                    read.append(_Read(query, may_relax=False, is_said=False))
-            except CloudError as error:
-                read.append(error)
-        vectors = await self._embed([Item.of_text(text) for _, text, _ in wanted]) if wanted else []
-        for (place, text, weight), vector in zip(wanted, vectors, strict=True):
-            one = read[place]
-            if isinstance(one, CloudError):
-                continue
-            if isinstance(vector, Vector) and vector.space in (space, ""):
-                like = Like(vector.values, vector.space, "text", weight, text)
-                read[place] = replace(one, query=replace(one.query, likes=(*one.query.likes, like)))
-            elif one.is_said:
-                read[place] = replace(one, note=_UNEMBEDDED)
-            elif isinstance(vector, CloudError):
-                read[place] = vector
-            elif space:
-                read[place] = QueryError(f"expected encoders of the space {space[:12]}, which is searched, got others")
-        return read
-
     def _ask(
         self,
-        read: _Read,
+        read: Read,
         current: tuple[Searched, View] | None,
         limit: int,
         place: cursor.Cursor,
@@ -344,16 +264,16 @@ class Searcher:
         if vector is not None and not after:
             self._asked.append(vector)
         leasts = RELAXED if read.may_relax and not after else ()
-        relaxed = (_relaxed(query.predicate, least) for least in leasts)
+        relaxed = (relaxed_to(query.predicate, least) for least in leasts)
         # One more than is shown: whether there is another page.
         sought = planner.Sought(query.predicate, vector, limit + 1, place.after, place.shown, bool(after))
         return _Ask(query, sought, tuple(each for each in relaxed if each != query.predicate), read.note)
 
-    def _answer_all(self, asks: Sequence[_Ask]) -> list[_Told | Exception]:
+    def _answer_all(self, asks: Sequence[_Ask]) -> list[Told | Exception]:
         """Runs in the thread that searches."""
         searched, view = self.mirror.current
         index = self.index
-        told: list[_Told | Exception] = []
+        told: list[Told | Exception] = []
         for ask, found in zip(asks, planner.find(view, index, [ask.sought for ask in asks]), strict=True):
             predicate, note = ask.query.predicate, ask.note
             for relaxed in ask.relaxed:
@@ -361,60 +281,12 @@ class Searcher:
                     break
                 (found,) = planner.find(view, index, [replace(ask.sought, predicate=relaxed)])
                 predicate, note = relaxed, _LIKELIEST if len(found.rows) else note
-            told.append(self._told(view, predicate, found, note))
+            told.append(self._teller.told(view, predicate, found, note))
             _LOG.debug("searched path=%s rows=%d found=%d", found.path, found.exact_rows, len(found.rows))
             if found.path == "approximate" and ask.query.predicate == ANY and found.vector is not None:
                 ids = [int(view.ids[view.row_scene[row]]) for row in found.rows[:-1]]
                 self._auditor.offer(searched.space, searched.model, found.vector, ids, found.scores[:-1])
         return told
-
-    def _told(self, view: View, predicate: Predicate, found: planner.Found, note: str) -> _Told:
-        rows = found.rows
-        certainties = rank.certainty(view, predicate, rows)
-        cosines: NDArray[np.float32] | None = None
-        background = (0.0, 1.0)
-        if found.vector is not None:
-            length = max(float(np.linalg.norm(found.vector)), 1e-9)
-            unit = found.vector / length
-            cosines = np.empty(len(rows), np.float32)
-            kernel.dots(view.vectors, view.scales, rows, unit, cosines)
-            others = self._others(view) @ unit
-            background = (float(others.mean()), float(others.std())) if len(others) > 1 else background
-        features = confidence.features(
-            None if certainties is None else certainties.astype(np.float64),
-            None if cosines is None else cosines.astype(np.float64),
-            background,
-        )
-        is_sure = certainties is None and cosines is None  # filters alone: they hold
-        sure = np.ones(len(rows)) if is_sure else self._weights.confidence(features)
-        labels = rank.asked(predicate)
-        vehicles = view.values["vehicle"]
-        answers = []
-        for row, score, chance in zip(rows.tolist(), found.scores.tolist(), sure.tolist(), strict=True):
-            slot = int(view.row_scene[row])
-            answers.append(
-                Answer(
-                    int(view.ids[slot]),
-                    vehicles[view.texts["vehicle"][slot]],
-                    view.outboxes[slot],
-                    int(view.sequences[slot]),
-                    int(view.instants_ns[row]),
-                    score,
-                    chance,
-                    {label: view.probability(label, row) for label in labels},
-                )
-            )
-        return _Told(tuple(answers), found.path, found.matching, tuple(found.scores.tolist()), note, found.exact_rows)
-
-    def _others(self, view: View) -> NDArray[np.float32]:
-        """(n, d) float32: moments at large, the same ones until the gallery is much larger."""
-        size = view.rows.bit_length()
-        if self._background is None or self._background[0] != (view.generation, size):
-            rows = np.flatnonzero(view.alive & (view.scales > 0))
-            some = np.random.default_rng(0).choice(rows, min(_BACKGROUND_ROWS, len(rows)), replace=False)
-            floats = view.vectors[some].astype(np.float32) * view.scales[some, None]
-            self._background = ((view.generation, size), floats)
-        return self._background[1]
 
     def _page(
         self,
@@ -452,9 +324,13 @@ class Searcher:
                 continue
             unit = ask.sought.vector / max(float(np.linalg.norm(ask.sought.vector)), 1e-9)
             moments = [(answer.scene_id, answer.instant_ns) for answer in page.answers]
-            found = await asyncio.to_thread(
-                explain.modalities, self._engine, searched.space, searched.model, moments, unit
-            )
+            try:
+                found = await asyncio.to_thread(
+                    explain.modalities, self._engine, searched.space, searched.model, moments, unit
+                )
+            except SQLAlchemyError:  # what was found is found without it
+                answers[place] = replace(page, notes=(*page.notes, _UNEXPLAINED))
+                continue
             answers[place] = replace(
                 page,
                 answers=tuple(
@@ -486,25 +362,3 @@ class Searcher:
         metrics.INDEX_RECALL.set(built.recall)
         metrics.BUILD_SECONDS.set(built.seconds)
         return True
-
-
-def _check(predicate: Predicate) -> None:
-    if depth(predicate) > MAX_DEPTH or nodes(predicate) > MAX_NODES:
-        raise QueryError(f"expected at most {MAX_NODES} conditions, {MAX_DEPTH} deep, got more")
-
-
-def _relaxed(predicate: Predicate, least: float) -> Predicate:
-    """The same conditions on labels of a lower probability, where they are asked for."""
-    match predicate:
-        case Has(label, asked):
-            return Has(label, min(asked, least))
-        case And(parts):
-            return And(tuple(_relaxed(part, least) for part in parts))
-        case Or(parts):
-            return Or(tuple(_relaxed(part, least) for part in parts))
-        case Then(first, second, within_s):
-            return Then(_relaxed(first, least), _relaxed(second, least), within_s)
-        case Not(Has(label, asked)):
-            return Not(Has(label, max(asked, 1.0 - least)))
-        case _:
-            return predicate

@@ -1,0 +1,94 @@
+"""Rows that were found, as answers: which scene and moment, how sure, with which labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.search import confidence, kernel, planner, rank
+from cloud.search.gallery import View
+from cloud.search.predicate import Predicate
+from cloud.search.query import Answer
+
+_BACKGROUND_ROWS: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was found, as people are told it."""
+
+    answers: tuple[Answer, ...]
+    path: str
+    matching: int | None
+    scores: tuple[float, ...]
+    note: str
+    rows: int
+
+
+class Teller:
+    """Tells answers; belongs to the thread that searches.
+
+    Args:
+        weights: of confidence.
+    """
+
+    def __init__(self, weights: confidence.Weights) -> None:
+        self._weights = weights
+        self._background: tuple[tuple[int, int], NDArray[np.float32]] | None = None
+
+    def told(self, view: View, predicate: Predicate, found: planner.Found, note: str) -> Told:
+        """What was found.
+
+        Args:
+            predicate: by which, perhaps relaxed.
+            note: for whoever reads the answers.
+        """
+        rows = found.rows
+        certainties = rank.certainty(view, predicate, rows)
+        cosines: NDArray[np.float32] | None = None
+        background = (0.0, 1.0)
+        if found.vector is not None:
+            length = max(float(np.linalg.norm(found.vector)), 1e-9)
+            unit = found.vector / length
+            cosines = np.empty(len(rows), np.float32)
+            kernel.dots(view.vectors, view.scales, rows, unit, cosines)
+            others = self._others(view) @ unit
+            background = (float(others.mean()), float(others.std())) if len(others) > 1 else background
+        features = confidence.features(
+            None if certainties is None else certainties.astype(np.float64),
+            None if cosines is None else cosines.astype(np.float64),
+            background,
+        )
+        is_sure = certainties is None and cosines is None  # filters alone: they hold
+        sure = np.ones(len(rows)) if is_sure else self._weights.confidence(features)
+        labels = rank.asked(predicate)
+        vehicles = view.values["vehicle"]
+        answers = []
+        for row, score, chance in zip(rows.tolist(), found.scores.tolist(), sure.tolist(), strict=True):
+            slot = int(view.row_scene[row])
+            answers.append(
+                Answer(
+                    int(view.ids[slot]),
+                    vehicles[view.texts["vehicle"][slot]],
+                    view.outboxes[slot],
+                    int(view.sequences[slot]),
+                    int(view.instants_ns[row]),
+                    score,
+                    chance,
+                    {label: view.probability(label, row) for label in labels},
+                )
+            )
+        return Told(tuple(answers), found.path, found.matching, tuple(found.scores.tolist()), note, found.exact_rows)
+
+    def _others(self, view: View) -> NDArray[np.float32]:
+        """(n, d) float32: moments at large, the same ones until the gallery is much larger."""
+        size = view.rows.bit_length()
+        if self._background is None or self._background[0] != (view.generation, size):
+            rows = np.flatnonzero(view.alive & (view.scales > 0))
+            some = np.random.default_rng(0).choice(rows, min(_BACKGROUND_ROWS, len(rows)), replace=False)
+            floats = view.vectors[some].astype(np.float32) * view.scales[some, None]
+            self._background = ((view.generation, size), floats)
+        return self._background[1]
