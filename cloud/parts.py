@@ -153,6 +153,8 @@ class _Parent:
         while not self._stopping.is_set():
             started = loop.time()
             child = self._children[name] = await self._start(name)
+            if self._stopping.is_set():  # it was asked meanwhile
+                child.terminate()
             _UP.labels(name).set(1)
             said = await self._listen(name, child, answering)
             code = await child.wait()
