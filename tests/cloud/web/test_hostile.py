@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,6 +14,21 @@ from cloud.tables import ANALYSES, SCENES
 from .conftest import Stage
 from .scenery import EVICTED, Visitor, summary
 
+CASES = 60
+ODD = (
+    *("%00", "%ff", "%ed%a0%80", "%F0%9F%92%A9", "-1", "1e999", "nan", "9" * 40, "..", "%2e%2e%2f", "''", "{}", "[]"),
+    *("%0d%0aSet-Cookie:x=1", "true", "", "%20", "١", "1.5", "x" * 300),
+)
+NAMES = (
+    *("vehicle", "state", "label", "hardness", "since", "until", "cursor", "t", "at", "q", "tree", "file", "scene"),
+    *("liked", "disliked", "size", "language", "before", "to"),
+)
+PATHS = (
+    *("/", "/jobs", "/jobs/table", "/search", "/sign-in", "/fleet", "/{}", "/static/{}", "/campaigns/{}"),
+    *("/scenes/{}", "/scenes/{}/thumb.jpg", "/scenes/{}/progress", "/search/image-{}", "/scenes/KNOWN"),
+    *("/scenes/KNOWN/frames/{}.jpg", "/scenes/KNOWN/at/{}.jpg", "/scenes/KNOWN/subtitles.vtt"),
+)
+FORMS = ("/sign-in", "/scenes/{}/want", "/jobs/{}/retry", "/campaigns", "/search")
 SCRIPT = "<script>alert(1)</script>"
 INJECTIONS = ("' OR 1=1 --", '"; DROP TABLE scenes; --', "1) UNION SELECT digest FROM api_keys --", "%27", "\\", "$1")
 
@@ -169,3 +185,23 @@ def test_the_cache_stays_within_its_bound(tmp_path: Path) -> None:
     left = sorted(int(path.stem) for path in tmp_path.iterdir())
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 105_000
     assert left and left[-1] == 59
+
+
+def test_no_odd_address_or_form_breaks_a_page(stage: Stage) -> None:
+    """A seeded walk: odd bytes in every place where words may stand."""
+    rng, visitor = random.Random(5), stage.visitor()
+    token, known = visitor.token(), str(stage.scene_ids[0])
+    odd = [*ODD, known]
+    for _ in range(CASES):
+        path = rng.choice(PATHS).replace("KNOWN", known).format(rng.choice(odd))
+        query = "&".join(f"{rng.choice(NAMES)}={rng.choice(odd)}" for _ in range(rng.randrange(4)))
+        answer = visitor.get(f"{path}?{query}")
+        assert answer.status_code in (200, 303, 307, 400, 404, 503), (path, query, answer.status_code)
+        assert "set-cookie" not in answer.headers or path == "/sign-in"
+        fields = "&".join(f"{rng.choice([*NAMES, 'key', 'name', 'days'])}={rng.choice(odd)}" for _ in range(3))
+        place = rng.choice(FORMS).format(rng.choice(odd))
+        kind = {"Content-Type": rng.choice(["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])}
+        posted = visitor.http.post(place, content=f"csrf={token}&{fields}", headers=kind)
+        assert posted.status_code in (303, 400, 403, 404, 405, 429), (place, fields, posted.status_code)
+    assert visitor.get("/").status_code == 200
+    assert "page_failed" not in (stage.data / "web.stderr").read_text()
