@@ -98,7 +98,7 @@ class Place:
         database: URL.
         objects: folder or URL.
         memory_bytes: that the process may allocate.
-        options: of handlers, by name; see cloud.worker.Options.
+        options: of handlers, by name; see cloud.handlers.Options.
     """
 
     database: str

@@ -17,18 +17,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import (
-    Connection,
     Engine,
-    Interval,
     Text,
     and_,
     any_,
-    bindparam,
     case,
     func,
     literal,
@@ -39,15 +34,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from cloud.errors import CloudError
+from cloud.lease import Hopeless, Job, JobError, Lease, LeaseLost, from_now, hold
 from cloud.tables import JOBS
+
+__all__ = ["ENDED", "STATES", "Hopeless", "Job", "JobError", "Lease", "LeaseLost", "Queue", "hold"]
 
 LEASE_S: Final = 30.0
 # After so many the job itself is taken for the cause.
 MOST_ATTEMPTS: Final = 5
-# A failed job waits twice as long each time, from the first number to the second, with jitter.
-BACKOFF_S: Final = (2.0, 600.0)
-MAX_ERROR: Final = 1_000  # characters
 STATES: Final = ("queued", "running", "done", "parked", "cancelled")
 ENDED: Final = ("done", "parked", "cancelled")
 
@@ -55,130 +49,6 @@ _COLUMNS: Final = [
     column for column in JOBS.c if column.name not in ("lease", "lease_until")  # the word is its worker's alone
 ]  # fmt: skip
 _IS_OPEN: Final = JOBS.c.state.in_(("queued", "running"))  # the words of the index of open jobs
-_IS_HELD: Final = (JOBS.c.id == bindparam("of_id")) & (JOBS.c.state == "running") & (JOBS.c.lease == bindparam("word"))
-
-
-class JobError(CloudError):
-    """Base of what can go wrong with jobs."""
-
-
-class LeaseLost(JobError):
-    """The job is no longer this worker's: another took it over, or it ended.
-
-    Attributes:
-        is_cancelled: somebody asked for its end.
-    """
-
-    def __init__(self, message: str, is_cancelled: bool) -> None:
-        super().__init__(message)
-        self.is_cancelled = is_cancelled
-
-
-class Hopeless(JobError):
-    """The job can't succeed however often it is tried."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A row of the queue; see cloud.tables.JOBS."""
-
-    id: int
-    kind: str
-    subject: str
-    arguments: dict[str, Any]
-    state: str
-    priority: int
-    attempts: int
-    put_at: datetime
-    run_after: datetime
-    ended_at: datetime | None
-    stage: str
-    progress: float
-    checkpoint: Any
-    error: str
-    result: Any
-
-
-class Lease:
-    """A job that this worker runs.
-
-    Attributes:
-        job: as it was taken.
-        word: random; who knows it holds the lease.
-        is_cancelled: somebody asked for the job's end, and this worker has heard of it.
-    """
-
-    def __init__(self, engine: Engine, job: Job, word: bytes, lease_s: float, most_attempts: int) -> None:
-        self.job = job
-        self.word = word
-        self.is_cancelled = False
-        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._lease_s = lease_s
-        self._most_attempts = most_attempts
-
-    def extend(self) -> None:
-        """Hold on to the job for another while.
-
-        Raises:
-            LeaseLost: it is not this worker's any more.
-        """
-        self._tell({"lease_until": _from_now(self._lease_s)})
-
-    def progress(self, stage: str, share: float, checkpoint: Any = None) -> None:
-        """Say how far the job is, and extend the lease.
-
-        Args:
-            stage: what is being done, in a word or two.
-            share: of the whole, 0..1.
-            checkpoint: JSON from which the next attempt may go on; None keeps the last one.
-
-        Raises:
-            LeaseLost: it is not this worker's any more.
-        """
-        values = {"lease_until": _from_now(self._lease_s), "stage": stage[:MAX_ERROR], "progress": _share(share)}
-        self._tell(values if checkpoint is None else {**values, "checkpoint": checkpoint})
-
-    def done(self, result: Any = None) -> None:
-        """End the job well.
-
-        Raises:
-            LeaseLost: it is not this worker's any more.
-        """
-        ended = {"state": "done", "progress": 1.0, "error": "", "ended_at": func.now()}
-        self._tell({**ended, "checkpoint": null(), "result": null() if result is None else result, "lease": None})
-
-    def fail(self, error: str, retry: bool = True) -> None:
-        """Note what went wrong; tried again later, unless that is pointless or was done often enough.
-
-        Raises:
-            LeaseLost: it is not this worker's any more.
-        """
-        first_s, most_s = BACKOFF_S
-        wait_s = min(first_s * 2.0 ** (self.job.attempts - 1), most_s) * (0.5 + os.urandom(1)[0] / 510.0)
-        error = " ".join(error.split())[:MAX_ERROR] or "no reason was given"
-        if retry and self.job.attempts < self._most_attempts:
-            self._tell({"state": "queued", "error": error, "lease": None, "run_after": _from_now(wait_s)})
-        else:
-            self._tell({"state": "parked", "error": error, "lease": None, "ended_at": func.now()})
-
-    def hand_back(self, after_s: float = 0.0) -> None:
-        """Let others have the job: this attempt was cut short by no fault of its own, and does not count.
-
-        Raises:
-            LeaseLost: it is not this worker's any more.
-        """
-        attempts = func.greatest(JOBS.c.attempts - 1, 0)
-        self._tell({"state": "queued", "lease": None, "attempts": attempts, "run_after": _from_now(after_s)})
-
-    def _tell(self, values: dict[str, Any]) -> None:
-        with self._single.connect() as connection:
-            place = {"of_id": self.job.id, "word": self.word}
-            if connection.execute(update(JOBS).where(_IS_HELD).values(values), place).rowcount == 0:
-                try:
-                    raise _lost(connection, self.job.id)
-                except LeaseLost as lost:
-                    self.is_cancelled = lost.is_cancelled
-                    raise
 
 
 class Queue:
@@ -244,7 +114,7 @@ class Queue:
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
-        taken = {"state": "running", "lease": word, "lease_until": _from_now(lease_s), "attempts": JOBS.c.attempts + 1}
+        taken = {"state": "running", "lease": word, "lease_until": from_now(lease_s), "attempts": JOBS.c.attempts + 1}
         silent = func.concat("its worker fell silent in attempt ", JOBS.c.attempts, ", at: ", _last_stage())
         parked = {"state": "parked", "error": silent, "lease": None, "ended_at": func.now()}
         with self._single.connect() as connection:
@@ -350,22 +220,6 @@ class Queue:
         return False
 
 
-def hold(connection: Connection, id: int, word: bytes) -> None:
-    """Keep the lease of a job to the end of this transaction: what it writes is written by the job's worker alone.
-
-    Raises:
-        LeaseLost: it is not this worker's any more.
-    """
-    held = connection.execute(select(JOBS.c.id).where(_IS_HELD).with_for_update(), {"of_id": id, "word": word})
-    if held.one_or_none() is None:
-        raise _lost(connection, id)
-
-
-def _lost(connection: Connection, id: int) -> LeaseLost:
-    state = connection.execute(select(JOBS.c.state).where(JOBS.c.id == id)).scalar_one_or_none()
-    return LeaseLost(f"job {id}: expected to hold its lease, got a job that is {state or 'gone'}", state == "cancelled")
-
-
 def _anew() -> dict[str, Any]:
     """A job that ended begins again."""
     clean = {"state": "queued", "attempts": 0, "error": "", "stage": "", "progress": 0.0, "lease": None}
@@ -374,14 +228,6 @@ def _anew() -> dict[str, Any]:
 
 def _last_stage() -> Any:
     return case((JOBS.c.stage == "", "its start"), else_=JOBS.c.stage)
-
-
-def _from_now(seconds: float) -> Any:
-    return func.now() + literal(timedelta(seconds=seconds), Interval)
-
-
-def _share(share: float) -> float:
-    return min(max(share, 0.0), 1.0) if share == share else 0.0
 
 
 def _job(row: Any) -> Job:

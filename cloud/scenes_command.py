@@ -21,11 +21,12 @@ from cloud.analyst.subtitles import subtitles
 from cloud.catalogue import Catalogue
 from cloud.database import opened
 from cloud.errors import CloudError
-from cloud.jobs import STATES, Job, Queue
-from cloud.labels import of_sound, of_tag
+from cloud.jobs import STATES, Queue
+from cloud.labels import of_tag
 from cloud.limits import Limits
 from cloud.objects import Objects
 from cloud.report import EVICTED, HELD, LOST
+from cloud.scene_lines import job_json, job_line, scene_json, scene_lines, where
 from cloud.tables import ANALYSES, MOMENTS, SCENES
 from export.model.labels import SCENE_TAGS
 
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 def _list(args: argparse.Namespace) -> int:
     with _database(args) as engine, engine.connect() as connection:
         query = select(SCENES).where(*_conditions(args)).order_by(SCENES.c.id.desc()).limit(args.limit)
-        rows = [_scene(row) for row in connection.execute(query).mappings()]
+        rows = [scene_json(row) for row in connection.execute(query).mappings()]
         reports = store.reports(connection, [row["id"] for row in rows])
     for row in rows:
         row["caption"] = reports[row["id"]]["caption"]["en"] if row["id"] in reports else ""
@@ -59,7 +60,7 @@ def _list(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     with _database(args) as engine, engine.connect() as connection:
-        scene = _scene(_found(connection, args.scene))
+        scene = scene_json(_found(connection, args.scene))
         analysis = store.analysis(connection, args.scene, args.model)
     scene["analysis"] = None
     if analysis is not None:
@@ -68,7 +69,7 @@ def _show(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(scene)
         return 0
-    for line in _lines(scene, args.language):
+    for line in scene_lines(scene, args.language):
         print(line)
     return 0
 
@@ -81,9 +82,7 @@ def _want(args: argparse.Namespace) -> int:
             if scene["received_at"] is not None:
                 print(f"{number}: its clip is here")
             elif scene["media"] != HELD:
-                raise CloudError(
-                    f"scene {number}: expected one whose clip is on board, got one that is {_where(scene)}"
-                )
+                raise CloudError(f"scene {number}: expected one whose clip is on board, got one that is {where(scene)}")
             else:
                 Catalogue(engine, Limits()).want(scene["vehicle"], bytes(scene["outbox"]), scene["sequence"])
                 print(f"{number}: asked for; {scene['vehicle']} hears of it with its next report")
@@ -109,7 +108,7 @@ def _clip(args: argparse.Namespace) -> int:
     with _database(args) as engine, engine.connect() as connection:
         scene = _found(connection, args.scene)
     if scene["object_key"] is None:
-        raise CloudError(f"scene {args.scene}: expected one whose clip is here, got one that is {_where(scene)}")
+        raise CloudError(f"scene {args.scene}: expected one whose clip is here, got one that is {where(scene)}")
     if args.out.exists():
         raise CloudError(f"{args.out}: expected the name of a new file, got one that exists")
     size = Objects(args.objects or str(args.data / "objects")).download(scene["object_key"], args.out)
@@ -142,86 +141,17 @@ def _jobs(args: argparse.Namespace) -> int:
             print(f"{args.retry}: {'queued again' if again else 'neither parked nor cancelled'}")
         elif args.watch:
             for job in queue.watch(args.job):
-                print(json.dumps(_as_json(job)) if args.json else _line(job), flush=True)
+                print(json.dumps(job_json(job)) if args.json else job_line(job), flush=True)
         else:
             jobs = [queue.job(args.job)] if args.job is not None else queue.list(args.state or STATES, limit=args.limit)
             if args.json:
-                _print_json({"counts": queue.counts(), "jobs": [_as_json(job) for job in jobs]})
+                _print_json({"counts": queue.counts(), "jobs": [job_json(job) for job in jobs]})
             else:
                 for kind, counts in queue.counts().items():
                     print(f"{kind}: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}")
                 for job in jobs:
-                    print(_line(job))
+                    print(job_line(job))
     return 0
-
-
-def _line(job: Job) -> str:
-    more = f": {job.error}" if job.error and job.state != "done" else f" ({job.stage})" if job.stage else ""
-    what = f"{job.id:>6}  {job.kind} {job.subject[:24]}"
-    return f"{what}  {job.state} {100 * job.progress:.0f} %, attempt {job.attempts}{more}"
-
-
-def _as_json(job: Job) -> dict[str, Any]:
-    times = {name: when.isoformat() for name in ("put_at", "run_after", "ended_at") if (when := getattr(job, name))}
-    names = ("id", "kind", "subject", "state", "priority", "attempts", "stage", "progress", "error", "result")
-    return {name: getattr(job, name) for name in names} | times
-
-
-def _lines(scene: dict[str, Any], language: str) -> Iterator[str]:
-    yield f"scene {scene['id']}: {scene['vehicle']}, number {scene['sequence']}, {scene['where']}"
-    when = scene["recorded_at"] or "at an unknown time"
-    yield f"recorded      {when}, {scene['length_s']:.1f} s, hardness {scene['hardness']:.2f}"
-    if scene["latitude_deg"] is not None:
-        yield f"place         {scene['latitude_deg']:.5f}, {scene['longitude_deg']:.5f}"
-    yield "told          " + (", ".join(f"{k} {p:.2f}" for k, p in sorted(scene["labels"].items())) or "nothing")
-    report = scene.get("report")
-    if report is None:
-        yield "analysis      none yet"
-        return
-    yield f"summary       {report['summary'][language]}"
-    yield f"at its peak   {report['caption'][language]} ({report['caption']['at_s']:.2f} s)"
-    for event in report["events"]:
-        span = f"{event['onset_s']:6.2f} .. {event['end_s']:.2f} s"
-        yield f"  {span}  {event['label']}, {100 * event['probability']:.0f} % sure"
-    agreement = report.get("agreement")
-    if agreement is not None and agreement["agreed"] is not None:
-        yield f"agreement     {100 * agreement['agreed']:.1f} % with what the vehicle said"
-        for one in agreement["differences"][:8]:
-            said = "said" if one["edge_said"] else "did not say"
-            yield f"  {one['at_s']:6.2f} s  the vehicle {said} {one['label']}: wrong with {100 * one['sure']:.0f} %"
-    for suspect in report["health"]["suspects"]:
-        yield f"sensors       {suspect['stream']} {suspect['kind']} from {suspect['since_s']:.1f} s"
-    opinion = report.get("opinion")
-    if opinion is not None:
-        yield f"opinion       {opinion.get('caption') or opinion.get('error')}" + (
-            f" ({opinion['model']})" if "model" in opinion else ""
-        )
-
-
-def _scene(row: Any) -> dict[str, Any]:
-    labels = {of_tag(tag["name"]): tag["probability"] for tag in row["scene_tags"]}
-    labels |= {of_sound(tag["name"]): tag["probability"] for tag in row["sound_events"]}
-    names = ("id", "vehicle", "sequence", "hardness", "bundle_id", "latitude_deg", "longitude_deg", "bytes", "wanted")
-    return {
-        **{name: row[name] for name in names},
-        "outbox": bytes(row["outbox"]).hex(),
-        "first_ns": str(row["first_ns"]),
-        "last_ns": str(row["last_ns"]),
-        "peak_ns": str(row["peak_ns"]),
-        "length_s": (row["last_ns"] - row["first_ns"]) / 1e9,
-        "recorded_at": row["recorded_at"].isoformat() if row["recorded_at"] else None,
-        "where": _where(row),
-        "reason": row["reason"],
-        "labels": labels,
-    }
-
-
-def _where(row: Any) -> str:
-    if row["received_at"] is not None:
-        return "here"
-    if row["media"] == HELD:
-        return "wanted" if row["wanted"] else "held"
-    return "evicted" if row["media"] == EVICTED else "lost"
 
 
 def _conditions(args: argparse.Namespace) -> list[ColumnElement[bool]]:

@@ -15,10 +15,10 @@ from sqlalchemy import Engine, delete, text
 
 from cloud.database import connect, migrate
 from cloud.errors import CloudError
+from cloud.handlers import Options
 from cloud.jobs import Job, Queue
 from cloud.postgres import Postgres
 from cloud.tables import JOBS
-from cloud.worker import Options
 
 from .chores import STEPS
 
@@ -26,13 +26,14 @@ REPOSITORY = Path(__file__).parents[2]
 WORKER = """
 import sys
 from pathlib import Path
-from cloud import jobs, worker
+from cloud import handlers as handlers_of
+from cloud import lease, worker
 from cloud.settings import Settings
-jobs.BACKOFF_S = (0.01, 0.02)
+lease.BACKOFF_S = (0.01, 0.02)
 kinds = ("note", "steps", "crash", "hang", "talk", "eat", "refuse", "fail_once", "leave")
 limits = {"hang": (1.0, 60.0), "talk": (60.0, 1.0)}
-handlers = {kind: worker.Handler(f"tests.cloud.chores:{kind}", *limits.get(kind, (60.0, 60.0))) for kind in kinds}
-options = worker.Options(int(sys.argv[3]), float(sys.argv[4]), 2, 1 << 30, bundle=sys.argv[1])
+handlers = {kind: handlers_of.Handler(f"tests.cloud.chores:{kind}", *limits.get(kind, (60.0, 60.0))) for kind in kinds}
+options = handlers_of.Options(int(sys.argv[3]), float(sys.argv[4]), 2, 1 << 30, bundle=sys.argv[1])
 data = Path(sys.argv[1])
 worker.serve(Settings(data, sys.argv[2] or None), lambda line: print(line, flush=True), options, handlers)
 """
