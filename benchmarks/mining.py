@@ -13,15 +13,16 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
 from moments import BUNDLE, Moments, moments
 from numpy.typing import NDArray
 
-from edge.decision import Tag, rows
+from edge.decision import HeadReadings, Reading, Tag, rows
 from edge.judge import Judge
-from edge.uplink.summary import worth
+from edge.uplink.summary import doubt, worth
 from export.evaluation.heads import Thresholds
 from export.model.labels import SCENE_TAGS, SOUND_EVENTS
 from roadfuse.v1.ingest_pb2 import SceneSummary
@@ -78,9 +79,23 @@ def values(known: Moments, limits: Thresholds, size: F64) -> dict[str, F64]:
         ENTROPY: np.array([next(s.value for s in one.scores if s.name == "uncertainty") for one in told]),
         "entropy of all heads, whole stretch": entropy,
         "the same a byte": entropy / size,
-        "worth a byte": np.array([worth(one) for one in told]) / size,
+        "worth a byte": np.array([worth(one, doubts) for one, doubts in zip(told, doubted(known))]) / size,
         "expected errors a byte": expected(known, limits) / size,
     }
+
+
+def doubted(known: Moments) -> F64:
+    """Of each stretch, what the vehicle's recorder sums up: doubt of its decisions."""
+    found = []
+    for row in range(len(known)):
+        choices = tuple(
+            HeadReadings(name, tuple(Reading(str(i), float(p)) for i, p in enumerate(known.fused[name][row])))
+            for name in ("ego_action", "intent")
+        )
+        tags = rows(Tag, SCENE_TAGS, map(float, known.fused["scene_tags"][row]))
+        sounds = rows(Tag, SOUND_EVENTS, map(float, known.fused["sound_events"][row]))
+        found.append(doubt(SimpleNamespace(scene_tags=tags, sound_events=sounds, heads=choices)))  # type: ignore[arg-type]
+    return np.array(found).reshape(-1, STRETCH).sum(1)
 
 
 def mean_entropy(known: Moments) -> F64:

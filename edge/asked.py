@@ -10,6 +10,7 @@ from edge.drive import topics
 from edge.drive.messages import DriveMessage
 from edge.scenes import Scene
 from edge.uplink.asks import Ask
+from edge.uplink.summary import doubt
 from roadfuse.v1 import decision_pb2
 
 Standing: TypeAlias = Literal["held", "to come", "gone"]
@@ -22,12 +23,14 @@ class Asked(NamedTuple):
     Attributes:
         peak: decision of the hardest frame; None without any.
         matches: campaigns that frames of it matched, and the best score of each.
+        doubts: sum over its frames.
     """
 
     scene: Scene
     messages: list[DriveMessage]
     peak: Decision | None
     matches: dict[str, float]
+    doubts: float
 
 
 def standing(ask: Ask, oldest_ns: int, newest_ns: int) -> Standing:
@@ -55,7 +58,8 @@ def cut(ask: Ask, ring: Iterable[DriveMessage]) -> Asked:
     matches: dict[str, float] = {}
     for decision in decisions:
         add_matches(matches, decision)
-    return Asked(Scene(0, ask.first_ns, ask.last_ns, peak_ns, hardness, ""), messages, peak, matches)
+    scene = Scene(0, ask.first_ns, ask.last_ns, peak_ns, hardness, "")
+    return Asked(scene, messages, peak, matches, sum(map(doubt, decisions)))
 
 
 def add_matches(best: dict[str, float], decision: Decision) -> None:

@@ -35,7 +35,7 @@ from edge.samples import GnssFix
 from edge.scenes import Scene, SceneConfig
 from edge.uplink.asks import GONE, KEPT, Ask, Asks
 from edge.uplink.outbox import Outbox, Quota, digest
-from edge.uplink.summary import summary_of, worth
+from edge.uplink.summary import doubt, summary_of, worth
 
 _QUEUE: Final = 256
 _ASKS_S: Final = 0.5  # between looks for what the cloud asks for
@@ -93,6 +93,7 @@ class Recorder:
         self._looked_s = -math.inf  # when asks were looked for last
         self._peaks: dict[int, Decision] = {}  # hardest frame of each scene that is not over
         self._matches: dict[int, dict[str, float]] = {}  # of its frames: campaigns, and the best score of each
+        self._doubts: dict[int, float] = {}  # of its frames, together
         self._fix: GnssFix | None = None
         self._writer = DriveWriter(drive, self._metadata) if drive is not None else None
         self._ring: deque[DriveMessage] = deque()
@@ -204,6 +205,8 @@ class Recorder:
             hardest = self._peaks.get(decision.scene)
             if decision.scene and (hardest is None or decision.hardness > hardest.hardness):
                 self._peaks[decision.scene] = decision
+            if decision.scene:
+                self._doubts[decision.scene] = self._doubts.get(decision.scene, 0.0) + doubt(decision)
             if decision.scene and decision.campaigns:
                 add_matches(self._matches.setdefault(decision.scene, {}), decision)
         self._fix = _last_fix(batch.messages) or self._fix
@@ -215,7 +218,7 @@ class Recorder:
         peak = self._peaks.pop(scene.number, None)
         matches = self._matches.pop(scene.number, None)
         summary = summary_of(scene, peak, self._wall_clock(), self._fix, matches)
-        sequence, lane = outbox.give(summary, worth(summary))
+        sequence, lane = outbox.give(summary, worth(summary, self._doubts.pop(scene.number, 0.0)))
         if scene.refusal and not lane:
             outbox.refuse(sequence, scene.refusal)
             return
@@ -244,9 +247,9 @@ class Recorder:
 
     def _keep_asked(self, ask: Ask) -> None:
         assert self._outbox is not None
-        scene, messages, peak, matches = cut(ask, self._ring)
+        scene, messages, peak, matches, doubts = cut(ask, self._ring)
         summary = summary_of(scene, peak, self._wall_clock(), _last_fix(messages) or self._fix, matches)
-        sequence, _ = self._outbox.give(summary, worth(summary), ask.id)
+        sequence, _ = self._outbox.give(summary, worth(summary, doubts), ask.id)
         self._keep_clip(scene, sequence, messages, {"ask": ask.id, "reason": ask.reason})
 
     def _keep_clip(self, scene: Scene, sequence: int, messages: list[DriveMessage], facts: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -15,7 +16,7 @@ from roadfuse.v1.ingest_pb2 import SceneSummary
 
 _MOST_CAMPAIGNS: Final = 64  # the cloud takes no more
 _LIKELY: Final = 0.5  # labels below say nothing
-_FLOOR: Final = 0.2  # what a scene without novelty, or without doubt, is still worth
+_IS_CHOICE: Final = 1e-3  # how near to 1 the readings of a head sum up that chooses one label
 
 
 def summary_of(
@@ -66,8 +67,25 @@ def quantised(embedding: bytes) -> tuple[bytes, float]:
     return np.rint(values / scale).astype(np.int8).tobytes(), scale
 
 
-def worth(summary: SceneSummary) -> float:
-    """What a scene is worth to whoever trains on it: hard, new and undecided ones most."""
-    scores: Mapping[str, float] = {score.name: score.value for score in summary.scores}
-    new, undecided = scores.get("novelty", 0.0), scores.get("uncertainty", 0.0)
-    return summary.hardness * (_FLOOR + new) * (_FLOOR + undecided)
+def doubt(decision: Decision) -> float:
+    """How many of a frame's labels are told wrongly, as the calibrated heads expect it of themselves.
+
+    A tag is on the wrong side with the smaller of its probability and the rest; where one label is chosen, another is
+    right with the rest of its probability.
+    """
+    tags = sum(min(tag.probability, 1.0 - tag.probability) for tag in (*decision.scene_tags, *decision.sound_events))
+    choices = ([value for _, value in head.readings] for head in decision.heads)
+    return tags + sum(1.0 - max(values) for values in choices if values and abs(sum(values) - 1.0) < _IS_CHOICE)
+
+
+def worth(summary: SceneSummary, doubts: float) -> float:
+    """What a scene is worth to whoever trains on it: where the heads err, above all in what is new to them.
+
+    Hardness has no say here: it speaks of events, and those who chose by it found fewer errors (docs/retrieval.md).
+
+    Args:
+        doubts: sum of its frames' `doubt`.
+    """
+    novelty = next((score.value for score in summary.scores if score.name == "novelty"), 0.0)
+    value = doubts * (1.0 + novelty)
+    return value if math.isfinite(value) else 0.0
