@@ -77,6 +77,7 @@ class View:
     row_scene: NDArray[np.int32]
     instants_ns: NDArray[np.int64]
     alive: NDArray[np.bool_]
+    is_comparable: NDArray[np.bool_]  # rows that have a vector
     labels: Mapping[str, NDArray[np.uint8]]
     ids: NDArray[np.int64]
     numbers: NDArray[np.float64]
@@ -122,6 +123,7 @@ class Gallery:
         self._row_scene = np.zeros(FIRST_ROWS, np.int32)
         self._instants = np.zeros(FIRST_ROWS, np.int64)
         self._alive = np.zeros(FIRST_ROWS, np.bool_)
+        self._is_comparable = np.zeros(FIRST_ROWS, np.bool_)
         self._labels: dict[str, NDArray[np.uint8]] = {label: np.zeros(FIRST_ROWS, np.uint8) for label in LABELS}
         self._ids = np.zeros(FIRST_ROWS, np.int64)
         self._numbers = np.zeros((len(NUMBERS), FIRST_ROWS), np.float64)
@@ -155,6 +157,7 @@ class Gallery:
                 self._row_scene[:rows],
                 self._instants[:rows],
                 self._alive[:rows],
+                self._is_comparable[:rows],
                 {label: column[:rows] for label, column in self._labels.items()},
                 self._ids[:scenes],
                 self._numbers[:, :scenes],
@@ -213,7 +216,7 @@ class Gallery:
         rows = slice(start, start + len(batch.row_scenes))
         self._vectors[rows], self._scales[rows] = batch.vectors, batch.scales
         self._row_scene[rows], self._instants[rows] = slots[batch.row_scenes], batch.instants_ns
-        self._alive[rows] = True
+        self._alive[rows], self._is_comparable[rows] = True, batch.scales > 0
         for row, labels in enumerate(batch.labels, start):
             for label, probability in labels.items():
                 column = self._labels.get(label)
@@ -236,7 +239,7 @@ class Gallery:
         if rows > len(self._scales):
             more = _doubled(len(self._scales), rows)
             with self._lock:
-                for name in ("_vectors", "_scales", "_row_scene", "_instants", "_alive"):
+                for name in ("_vectors", "_scales", "_row_scene", "_instants", "_alive", "_is_comparable"):
                     setattr(self, name, _grown(getattr(self, name), more, 0))
                 self._labels = {label: _grown(column, more, 0) for label, column in self._labels.items()}
         if scenes > len(self._ids):
@@ -257,7 +260,8 @@ class Gallery:
             moved[: len(kept)] = column[kept]
             return moved
 
-        columns = {name: fresh(getattr(self, name)) for name in ("_vectors", "_scales", "_row_scene", "_instants")}
+        names = ("_vectors", "_scales", "_row_scene", "_instants", "_is_comparable")
+        columns = {name: fresh(getattr(self, name)) for name in names}
         columns["_alive"] = np.zeros(room, np.bool_)
         columns["_alive"][: len(kept)] = True
         labels = {label: fresh(column) for label, column in self._labels.items()}

@@ -1,4 +1,4 @@
-"""Which moments a predicate leaves: a mask over the rows of a view."""
+"""Which moments of a view a predicate leaves."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from cloud.search.gallery import View, byte_of
 from cloud.search.predicate import NUMBERS, And, Between, Has, In, Near, Not, Or, Predicate, Then
 
 Mask = NDArray[np.bool_]
+# Up to this share of all rows it is cheaper to look fields up row by row.
+FEW: Final = 0.1
 _EARTH_RADIUS_M: Final = 6_371_008.8
 _M_PER_DEGREE: Final = math.radians(1.0) * _EARTH_RADIUS_M
 
@@ -26,11 +28,46 @@ class _Of:
     is_rows: bool
 
 
-def matching(view: View, predicate: Predicate) -> Mask | None:
-    """(rows,) which living rows match; None: all of them do."""
-    if predicate == And(()):
-        return None
-    return _rows(view, _evaluate(view, predicate)) & view.alive
+def matching(view: View, predicate: Predicate, base: Mask) -> NDArray[np.int64]:
+    """The rows of a mask that match, ascending.
+
+    Labels come first, over whole columns of bytes; what else must hold is looked up for the rows that they leave.
+    """
+    parts = predicate.parts if isinstance(predicate, And) else (predicate,)
+    labels = [part for part in parts if isinstance(part, Has)]
+    rest = tuple(part for part in parts if not isinstance(part, Has))
+    if not labels:
+        return np.flatnonzero(base if not rest else _rows(view, _evaluate(view, predicate)) & base)
+    mask = _rows(view, _evaluate(view, And(tuple(labels)))) & base
+    rows = np.flatnonzero(mask)
+    if rest and len(rows) > FEW * view.rows:
+        return np.flatnonzero(_rows(view, _evaluate(view, And(rest))) & mask)
+    for part in rest:
+        rows = rows[_at(view, part, rows)]
+    return rows
+
+
+def _at(view: View, predicate: Predicate, rows: NDArray[np.int64]) -> Mask:
+    """Which of some rows match."""
+    match predicate:
+        case Has(label, least):
+            column = view.labels.get(label)
+            is_sure: Mask = (np.zeros(len(rows), np.uint8) if column is None else column[rows]) >= byte_of(least)
+            return is_sure
+        case Between(field, low, high):
+            numbers = view.numbers[NUMBERS.index(field)][view.row_scene[rows]]
+            return (numbers >= low) & (numbers <= high)
+        case In(field, values):
+            known = [view.words[field][value] for value in values if value in view.words[field]]
+            return np.isin(view.texts[field][view.row_scene[rows]], known)
+        case And(parts):
+            return _folded([_at(view, part, rows) for part in parts], np.logical_and, np.ones(len(rows), np.bool_))
+        case Or(parts):
+            return _folded([_at(view, part, rows) for part in parts], np.logical_or, np.zeros(len(rows), np.bool_))
+        case Not(part):
+            return ~_at(view, part, rows)
+        case _:
+            return _rows(view, _evaluate(view, predicate))[rows]
 
 
 def _evaluate(view: View, predicate: Predicate) -> _Of:
@@ -66,19 +103,16 @@ def _joined(view: View, parts: tuple[Predicate, ...], join: Callable[..., Mask],
     evaluated = [_evaluate(view, part) for part in parts]
     of_scenes = [of.mask for of in evaluated if not of.is_rows]
     of_rows = [of.mask for of in evaluated if of.is_rows]
-    scenes = _folded(of_scenes, join)
     if not of_rows:
-        return _Of(np.full(view.scenes, empty) if scenes is None else scenes, is_rows=False)
-    if scenes is not None:
-        of_rows.append(scenes[view.row_scene])
-    rows = _folded(of_rows, join)
-    assert rows is not None
-    return _Of(rows, is_rows=True)
+        return _Of(_folded(of_scenes, join, np.full(view.scenes, empty)), is_rows=False)
+    if of_scenes:
+        of_rows.append(_folded(of_scenes, join, of_scenes[0])[view.row_scene])
+    return _Of(_folded(of_rows, join, of_rows[0]), is_rows=True)
 
 
-def _folded(masks: list[Mask], join: Callable[..., Mask]) -> Mask | None:
+def _folded(masks: list[Mask], join: Callable[..., Mask], empty: Mask) -> Mask:
     if not masks:
-        return None
+        return empty
     folded = masks[0].copy() if len(masks) > 1 else masks[0]
     for mask in masks[1:]:
         join(folded, mask, out=folded)

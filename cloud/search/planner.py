@@ -95,31 +95,28 @@ def _is_plain(one: Sought) -> bool:
 
 
 def _alone(view: View, index: Index | None, one: Sought) -> Found:
-    mask = matching.matching(view, one.predicate)
-    mask = view.alive if mask is None else mask
-    if one.vector is not None:
-        mask = mask & (view.scales > 0)
+    mask = view.alive if one.vector is None else view.alive & view.is_comparable
     if one.shown:
         slots = [view.slots[scene] for scene in one.shown if view.slots.get(scene, view.scenes) < view.scenes]
         hidden = np.zeros(view.scenes, np.bool_)
         hidden[slots] = True
         mask = mask & ~hidden[view.row_scene]
-    is_filtered = one.predicate != ANY
-    left = int(np.count_nonzero(mask))
+    rows = matching.matching(view, one.predicate, mask)
     has_labels = certainty(view, one.predicate, _EMPTY) is not None
-    if index is not None and one.vector is not None and not one.must_be_exact and not has_labels and left > EXACT_ROWS:
-        found = _proposed(view, index, one, mask, left)
+    if one.vector is not None and not one.must_be_exact and not has_labels and len(rows) > EXACT_ROWS and index:
+        found = _proposed(view, index, one, rows)
         if found is not None:
             return found
-    rows = np.flatnonzero(mask)
-    return _ranked(view, one, rows, "filtered" if is_filtered else "exact", left)
+    return _ranked(view, one, rows, "exact" if one.predicate == ANY else "filtered", len(rows))
 
 
-def _proposed(view: View, index: Index, one: Sought, mask: NDArray[np.bool_], left: int) -> Found | None:
-    """What the index finds among the rows of a mask; None: too little."""
+def _proposed(view: View, index: Index, one: Sought, left: NDArray[np.int64]) -> Found | None:
+    """What the index finds among some rows; None: too little."""
     assert one.vector is not None
+    mask = np.zeros(view.rows, np.bool_)
+    mask[left] = True
     count = OVERSAMPLED * one.limit
-    share = left / max(view.rows, 1)
+    share = len(left) / max(view.rows, 1)
     probes = min(int(index.probes * max(FILTERED_PROBES, share**-0.75)), MAX_PROBES)
     queries = one.vector[None, :]
     while count <= MAX_PROPOSED:
@@ -140,7 +137,7 @@ def _with_tail(view: View, index: Index, rows: NDArray[np.int64], mask: NDArray[
     if view.rows == index.rows:
         return proposed
     tail = slice(index.rows, view.rows)
-    is_left = (view.alive[tail] & (view.scales[tail] > 0)) if mask is None else mask[tail]
+    is_left = (view.alive[tail] & view.is_comparable[tail]) if mask is None else mask[tail]
     return np.concatenate([proposed, index.rows + np.flatnonzero(is_left)])
 
 

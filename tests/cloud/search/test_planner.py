@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud.search import index, planner
+from cloud.search import index, matching, planner
 from cloud.search.gallery import DEAD_ROWS, Gallery
 from cloud.search.planner import Sought, find
 from cloud.search.predicate import ANY, And, Between, Has, In, Near, Not, Or, Predicate, Then
@@ -36,9 +36,15 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=120, deadline=None)
-@given(tree=TREES, seed=st.integers(0, 3), alike=st.booleans(), limit=st.integers(1, 12))
-def test_answers_are_those_of_every_row(tree: Predicate, seed: int, alike: bool, limit: int) -> None:
+@settings(max_examples=200, deadline=None)
+@given(tree=TREES, seed=st.integers(0, 3), alike=st.booleans(), limit=st.integers(1, 12), few=st.sampled_from((0, 1)))
+def test_answers_are_those_of_every_row(tree: Predicate, seed: int, alike: bool, limit: int, few: float) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matching, "FEW", few)
+        _compare(tree, seed, alike, limit)
+
+
+def _compare(tree: Predicate, seed: int, alike: bool, limit: int) -> None:
     view = gallery(seed, 60).view()
     query = np.random.default_rng(seed).standard_normal(16).astype(np.float32) if alike else None
     rows = np.arange(view.rows)
