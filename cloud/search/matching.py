@@ -56,7 +56,8 @@ def _at(view: View, predicate: Predicate, rows: NDArray[np.int64]) -> Mask:
             return is_sure
         case Between(field, low, high):
             numbers = view.numbers[NUMBERS.index(field)][view.row_scene[rows]]
-            return (numbers >= low) & (numbers <= high)
+            is_between: Mask = (numbers >= low) & (numbers <= high)
+            return is_between
         case In(field, values):
             known = [view.words[field][value] for value in values if value in view.words[field]]
             return np.isin(view.texts[field][view.row_scene[rows]], known)
