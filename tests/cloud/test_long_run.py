@@ -278,7 +278,7 @@ class Probe:
 
     def recovery_s(self, since: float) -> float | None:
         """From an instant to the answer of the first request that began after it."""
-        return next((end - since for start, end in reversed(self.answered_at[-400:]) if start >= since), None)
+        return next((end - since for start, end in self.answered_at[-4_000:] if start >= since), None)
 
 
 class Broker:
