@@ -6,6 +6,9 @@
         ├── ObjectError           clips can't be kept where they should be
         ├── ModelError            an encoder or analysis model is missing, broken or of another space
         ├── QueryError            a query that can't be understood
+        ├── JobError              there is no such job
+        │   ├── LeaseLost         a job is no longer this worker's
+        │   └── Hopeless          a job can't succeed however often it is tried
         ├── IdentityError         a certificate, key or token is missing, malformed or not what it should be
         └── Refused               a call is refused; its status and message go to the caller
 
@@ -44,6 +47,26 @@ class QueryError(CloudError):
 
 class IdentityError(CloudError):
     """A certificate, key or token is missing, malformed or not what it should be."""
+
+
+class JobError(CloudError):
+    """Base of what can go wrong with jobs."""
+
+
+class LeaseLost(JobError):
+    """The job is no longer this worker's: another took it over, or it ended.
+
+    Attributes:
+        is_cancelled: somebody asked for its end.
+    """
+
+    def __init__(self, message: str, is_cancelled: bool) -> None:
+        super().__init__(message)
+        self.is_cancelled = is_cancelled
+
+
+class Hopeless(JobError):
+    """The job can't succeed however often it is tried."""
 
 
 class Refused(CloudError):

@@ -27,7 +27,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from cloud.database import connect, first_line
-from cloud.jobs import Hopeless, LeaseLost, hold
+from cloud.errors import Hopeless, LeaseLost
+from cloud.jobs import hold
 from cloud.objects import Objects
 from edge.errors import RoadfuseError
 

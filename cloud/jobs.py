@@ -34,7 +34,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from cloud.lease import Hopeless, Job, JobError, Lease, LeaseLost, from_now, hold
+from cloud.errors import Hopeless, JobError, LeaseLost
+from cloud.lease import Job, Lease, from_now, hold
 from cloud.tables import JOBS
 
 __all__ = ["ENDED", "STATES", "Hopeless", "Job", "JobError", "Lease", "LeaseLost", "Queue", "hold"]

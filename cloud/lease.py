@@ -12,33 +12,13 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Interval, bindparam, func, literal, null, select, update
 
-from cloud.errors import CloudError
+from cloud.errors import LeaseLost
 from cloud.tables import JOBS
 
 # A failed job waits twice as long each time, from the first number to the second, with jitter.
 BACKOFF_S: Final = (2.0, 600.0)
 MAX_ERROR: Final = 1_000  # characters
 _IS_HELD: Final = (JOBS.c.id == bindparam("of_id")) & (JOBS.c.state == "running") & (JOBS.c.lease == bindparam("word"))
-
-
-class JobError(CloudError):
-    """Base of what can go wrong with jobs."""
-
-
-class LeaseLost(JobError):
-    """The job is no longer this worker's: another took it over, or it ended.
-
-    Attributes:
-        is_cancelled: somebody asked for its end.
-    """
-
-    def __init__(self, message: str, is_cancelled: bool) -> None:
-        super().__init__(message)
-        self.is_cancelled = is_cancelled
-
-
-class Hopeless(JobError):
-    """The job can't succeed however often it is tried."""
 
 
 @dataclass(frozen=True, slots=True)

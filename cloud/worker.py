@@ -28,11 +28,11 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud.database import opened
-from cloud.errors import CloudError
+from cloud.errors import CloudError, LeaseLost
 from cloud.hand import Done, Failed, Order, Place, Ready, Said, heard, send
 from cloud.handlers import HANDLERS, Handler, Options
 from cloud.jobs import Queue
-from cloud.lease import Lease, LeaseLost
+from cloud.lease import Lease
 from cloud.settings import Settings
 
 _LOG: Final = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from cloud.analyst.heads import Heads, sound_onsets
-from cloud.jobs import Hopeless
+from cloud.errors import Hopeless
 from edge.bundle import Bundle
 from edge.decision import Alignment, Decision
 from edge.drive import topics

@@ -18,9 +18,9 @@ from cloud.analyst.report import report
 from cloud.analyst.vision_language import Opinion, VisionLanguage, pictures
 from cloud.embed import reembed as anew
 from cloud.embed.reembed import ask, searched
-from cloud.errors import ModelError
+from cloud.errors import Hopeless, ModelError
 from cloud.hand import Task
-from cloud.jobs import Hopeless, Queue
+from cloud.jobs import Queue
 from cloud.tables import SCENES
 
 _LOG: Final = logging.getLogger(__name__)

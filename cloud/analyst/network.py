@@ -60,7 +60,7 @@ class AnalystNetwork:
     def __init__(self, session: ort.InferenceSession, said: _Said) -> None:
         self.model, self.space, self.step_s, self.window = said.model, said.space, said.step_s, said.window
         self._session = session
-        self._columns = [(i, label) for i, label in enumerate(map(_label, said.columns)) if label]
+        self._columns = [(i, label) for i, label in enumerate(map(label_of_column, said.columns)) if label]
         self.labels = tuple(label for _, label in self._columns)
 
     @staticmethod
@@ -80,7 +80,7 @@ class AnalystNetwork:
         found = hashlib.sha256(model).hexdigest()
         if found != said.model:
             raise ModelError(f"{path}: expected SHA-256 {said.model[:16]}, got {found[:16]}")
-        missing = set(LABELS) - set(map(_label, said.columns))
+        missing = set(LABELS) - set(map(label_of_column, said.columns))
         if missing:
             raise ModelError(f"{path}: expected a column for every label, got none for {', '.join(sorted(missing))}")
         options = ort.SessionOptions()
@@ -169,7 +169,7 @@ def _read(path: Path) -> _Said:
     return read
 
 
-def _label(column: str) -> str:
+def label_of_column(column: str) -> str:
     """The label of a column, "" of one that says nothing."""
     kind, _, value = column.partition("=")
     if value in _SILENT:

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.analyst.calls import Calls
-from cloud.analyst.network import DIMENSIONS, Looked
-from cloud.analyst.network import _label as label_of_column
+from cloud.analyst.network import DIMENSIONS, Looked, label_of_column
 from cloud.errors import ModelError
 from export.model.analyst_outputs import COLUMNS, STEP_S
 

@@ -16,9 +16,9 @@ from typing import Any, Final, Protocol
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from cloud.errors import ModelError
+from cloud.errors import Hopeless, ModelError
 from cloud.hand import Task
-from cloud.jobs import Hopeless, Queue
+from cloud.jobs import Queue
 from cloud.tables import ANALYSES, FACTS, SCENES
 
 KIND: Final = "reembed"

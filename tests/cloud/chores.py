@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import text
 
+from cloud.errors import Hopeless
 from cloud.hand import Task
-from cloud.jobs import Hopeless
 
 STEPS = 6
 

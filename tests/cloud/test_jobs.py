@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import Engine, delete, select, text, update
 
 from cloud.database import connect, migrate
-from cloud.jobs import ENDED, STATES, JobError, Lease, LeaseLost, Queue, hold
+from cloud.errors import JobError, LeaseLost
+from cloud.jobs import ENDED, STATES, Lease, Queue, hold
 from cloud.tables import JOBS
 
 MOST = 3
@@ -223,7 +224,8 @@ def test_watching_all_tells_of_jobs_that_run_and_how_they_end(queue: Queue) -> N
 WORKER = """
 import sys, time
 from cloud.database import connect
-from cloud.jobs import LeaseLost, Queue, hold
+from cloud.errors import LeaseLost
+from cloud.jobs import Queue, hold
 from sqlalchemy import text
 engine = connect(sys.argv[1])
 queue = Queue(engine, most_attempts=1000)

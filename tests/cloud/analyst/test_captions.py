@@ -105,7 +105,8 @@ def test_the_facts_that_are_told_are_those_that_the_caption_tells() -> None:
         (
             {"place:tunnel", "sound:rain"},
             ("The scene is in a tunnel. Rain can be heard.", "Die Szene spielt in einem Tunnel. Zu hören ist Regen.",
-             "La escena transcurre en un túnel. Se oye lluvia.", "La scène se déroule dans un tunnel. On entend la pluie."),
+             "La escena transcurre en un túnel. Se oye lluvia.",
+             "La scène se déroule dans un tunnel. On entend la pluie."),
         ),
         (
             {"place:urban", "action:stop", "large:bus"},

@@ -11,7 +11,7 @@ import pytest
 
 from cloud.analyst.clip import MOST_NS, Replayed, replayed
 from cloud.analyst.heads import Heads
-from cloud.jobs import Hopeless
+from cloud.errors import Hopeless
 from edge import bundle as bundles
 from edge.bundle import Bundle
 from edge.drive import codec, topics

@@ -20,9 +20,9 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select, text
 from cloud.database import connect, migrate
 from cloud.embed import reembed as slices
 from cloud.embed.reembed import KIND, Way, ask, reembed, search_by, searched
-from cloud.errors import ModelError
+from cloud.errors import Hopeless, LeaseLost, ModelError
 from cloud.hand import Task
-from cloud.jobs import Hopeless, Lease, LeaseLost, Queue
+from cloud.jobs import Lease, Queue
 from cloud.objects import Objects
 from cloud.tables import ANALYSES, FACTS, JOBS, MOMENTS, OUTBOXES, SCENES, VECTORS, VEHICLES
 
