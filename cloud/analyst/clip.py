@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -23,6 +23,7 @@ from edge.drive import topics
 from edge.drive.reader import DriveReader
 from edge.errors import DriveDamaged, DriveFormatError
 from edge.perception import Perception
+from edge.redaction.facts import facts_of
 from edge.replay import Replay
 from roadfuse.v1 import decision_pb2
 
@@ -70,6 +71,7 @@ class Replayed:
         edge: what the vehicle decided of each frame, as recorded.
         edge_bundle: that decided then; "" where nothing is recorded.
         size_bytes: of the clip.
+        redaction: what it says was covered before it left the vehicle; None: it is as it was recorded.
     """
 
     size_bytes: int
@@ -82,6 +84,7 @@ class Replayed:
     again: list[Told] = field(default_factory=list)
     edge: list[Told] = field(default_factory=list)
     edge_bundle: str = ""
+    redaction: dict[str, Any] | None = None
 
     @property
     def first_ns(self) -> int:
@@ -109,7 +112,7 @@ def replayed(path: Path, bundle: Bundle, heads: Heads, say: Callable[[float], No
     """
     try:
         with DriveReader(path) as drive:
-            found = Replayed(drive.size_bytes)
+            found = Replayed(drive.size_bytes, redaction=facts_of(drive.metadata))
             _recorded(drive, heads, found)
             span_ns = _span_ns(drive)
         with Replay(path, bundle) as run:

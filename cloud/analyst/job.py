@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from sqlalchemy import select
 
@@ -25,6 +26,7 @@ from cloud.tables import SCENES
 
 _LOG: Final = logging.getLogger(__name__)
 _READ_BYTES: Final = 1 << 20
+_HERE: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 _ASKED: Final[set[tuple[str, str]]] = set()
 
 
@@ -89,7 +91,8 @@ def _analyse(
     clip = replayed(path, analyst.bundle, analyst.heads, lambda share: say("replaying", 0.1 + 0.7 * share))
     say("looking", 0.8)
     view = analyst.look(clip)
-    told = report(clip, view, scene.peak_ns, analyst.models, None if is_anew else _opinion(task, path, scene.peak_ns))
+    opinion = None if is_anew else _opinion(task, path, scene.peak_ns, is_redacted=clip.redaction is not None)
+    told = report(clip, view, scene.peak_ns, analyst.models, opinion)
     say("writing", 0.95)
     with task.engine.begin() as connection:
         task.hold(connection)
@@ -119,14 +122,19 @@ def _check_digest(path: Path, sha256: bytes) -> None:
         raise Hopeless(f"the clip is not the one that was told of: expected {sha256.hex()[:16]}, got another digest")
 
 
-def _opinion(task: Task, path: Path, peak_ns: int) -> Opinion | str | None:
-    """What a vision-language model says; text where it failed, which fails no analysis."""
+def _opinion(task: Task, path: Path, peak_ns: int, *, is_redacted: bool) -> Opinion | str | None:
+    """What a vision-language model says; text where it failed, which fails no analysis.
+
+    Pictures that show faces and plates as they were go to no other machine.
+    """
     url = str(task.options.get("vision_language", ""))
     if not url:
         return None
     said = (task.checkpoint or {}).get("opinion")
     if said is not None:
         return Opinion(said["model"], said["caption"], tuple(said["labels"]), int(said["dropped"]))
+    if not is_redacted and urlsplit(url).hostname not in _HERE:
+        return "the clip is not redacted, and the model is on another machine"
     task.say("asking", 0.85, None)
     try:
         shown = pictures(path, peak_ns)

@@ -56,6 +56,7 @@ def report(
         "evidence": _evidence(clip, view),
         "agreement": agreement(clip, view.labels),
         "health": health(clip),
+        "redaction": clip.redaction,
     }
     if isinstance(opinion, Opinion):
         told["opinion"] = {

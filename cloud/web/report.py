@@ -44,6 +44,7 @@ class Report:
         evidence: the likeliest labels, with the modality that showed each.
         wrong: where the vehicle said something else, surest first.
         agreed: share of labels and moments in which both say the same; None where it was not compared.
+        redaction: what was covered before the clip left the vehicle; "" where the report does not say.
         opinion: what a vision-language model wrote; "" without one.
     """
 
@@ -51,6 +52,7 @@ class Report:
     evidence: tuple[Finding, ...]
     wrong: tuple[Finding, ...]
     agreed: float | None
+    redaction: str
     opinion: str
     opinion_by: str
 
@@ -65,6 +67,7 @@ def report_of(report: dict[str, Any]) -> Report | None:
         evidence=tuple(_evidence(one) for one in _objects(report.get("evidence"))),
         wrong=tuple(_difference(one) for one in _objects(agreement.get("differences"))),
         agreed=_share(agreement.get("agreed")),
+        redaction=_redaction(report),
         opinion=_text(opinion.get("caption")),
         opinion_by=_text(opinion.get("model")),
     )
@@ -78,6 +81,18 @@ def events_of(report: dict[str, Any]) -> list[dict[str, Any]]:
         for one in _objects(report.get("events"))
         if all(_is_number(one.get(name)) for name in whole)
     ]
+
+
+def _redaction(report: dict[str, Any]) -> str:
+    if "redaction" not in report:
+        return ""
+    facts = _object(report["redaction"])
+    if not facts:
+        return "Not redacted: faces, plates and voices are as they were recorded."
+    counts = [facts.get(name) for name in ("face_regions", "plate_regions", "sound_covered_s")]
+    faces, plates, voices = (value if _is_number(value) else 0 for value in counts)
+    looked = "" if _text(facts.get("faces")) else " No detector looked for real faces."
+    return f"Redacted on board: {faces:.0f} faces, {plates:.0f} plates, {voices:.1f} s of voices covered.{looked}"
 
 
 def _event(one: dict[str, Any]) -> Finding:

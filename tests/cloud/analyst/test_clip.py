@@ -5,18 +5,22 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cloud.analyst.clip import MOST_NS, Replayed, replayed
 from cloud.analyst.heads import Heads
+from cloud.analyst.job import _opinion
 from cloud.errors import Hopeless
 from edge import bundle as bundles
 from edge.bundle import Bundle
 from edge.drive import codec, topics
 from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
+from edge.redaction.facts import NAME, Facts
 from edge.samples import Frame
 
 from .clips import Scene
@@ -52,6 +56,39 @@ def test_moments_of_a_clip_hold_what_each_encoder_gave(look: Callable[[Path], Re
     assert len(clip.labels) == len(clip.onsets) == len(clip.stamps_ns) and clip.edge_bundle == scene.summary.bundle_id
     assert {told.stamp_ns for told in clip.again} >= set(clip.stamps_ns)
     assert np.abs(np.diff(clip.embeddings[:, 0], axis=0)).max() > 0.01, "each moment has its own picture"
+
+
+def test_a_clip_says_whether_it_was_redacted(look: Callable[[Path], Replayed], scene: Scene, tmp_path: Path) -> None:
+    assert look(scene.clip).redaction is None
+    plain, covered = (
+        frames(tmp_path / "plain.mcap", [n * SECOND // 20 for n in range(1, 12)]),
+        tmp_path / "covered.mcap",
+    )
+    with DriveReader(plain) as source, DriveWriter(covered, {}) as target:
+        target.add_metadata(NAME, Facts(face_regions=3).record())
+        for message in source.messages([topics.CAMERA]):
+            sample = codec.decode(message.topic, message.payload, message.sequence)
+            target.write(topics.CAMERA, sample, arrival_ns=message.arrival_ns)
+    found = look(covered).redaction
+    assert found is not None and found["face_regions"] == 3
+
+
+@pytest.mark.parametrize(("host", "is_redacted"), [("models.example", False), ("127.0.0.1", True)])
+def test_pictures_that_were_not_redacted_go_to_no_other_machine(
+    host: str, is_redacted: bool, tmp_path: Path, scene: Scene
+) -> None:
+    said: list[str] = []
+    task: Any = SimpleNamespace(
+        options={"vision_language": f"http://{host}:9/v1"},
+        checkpoint=None,
+        id=1,
+        say=lambda *words: said.append(words[0]),
+    )
+    told = _opinion(task, scene.clip, 0, is_redacted=is_redacted)
+    if is_redacted:
+        assert said == ["asking"] and isinstance(told, str)  # nobody listens there
+    else:
+        assert said == [] and told == "the clip is not redacted, and the model is on another machine"
 
 
 def test_a_replay_says_how_far_it_is(bundle: Bundle, scene: Scene) -> None:

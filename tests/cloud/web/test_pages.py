@@ -237,6 +237,7 @@ def test_a_report_shows_what_happened_and_where_the_vehicle_was_wrong(stage: Sta
             "mean": {"sound:siren": 0.4, "place:tunnel": 0.1},
             "events": [{"label": "sound:siren", "onset_s": 1.0, "end_s": 2.5, "probability": 0.98, **at}],
             "evidence": [{"label": "sound:siren", "probability": 0.98, "modality": "audio", **at}],
+            "redaction": {"face_regions": 3, "plate_regions": 2, "sound_covered_s": 1.5, "faces": ""},
             "agreement": {
                 "agreed": 0.9,
                 "differences": [{"label": "light:night", "edge_said": True, "edge": 0.7, "analyst": 0.03, **at}],
@@ -254,6 +255,7 @@ def test_a_report_shows_what_happened_and_where_the_vehicle_was_wrong(stage: Sta
     assert (
         "Said night <small>70 % on board, 3 % by the analyst" in page and f'href="?at={row["peak_ns"]}#player"' in page
     )
+    assert "3 faces, 2 plates, 1.5 s of voices covered. No detector looked for real faces." in page
     labels = page.split('aria-label="Labels"')[1].split("</ul>")[0]
     assert "siren" in labels and "tunnel" not in labels  # a siren by its highest moment, a tunnel by its mean
     track = visitor.get(f"/scenes/{scene}/subtitles.vtt?language=de")
