@@ -185,7 +185,7 @@ def _tell(folder: Path, program: str, spools: list[Path], stack: ExitStack) -> N
     demo.until("It was looked at", demo.settled)
     demo.run("cloud", "gap", *data)
 
-    key = demo.run("cloud", "key", "create", "demo", "--write", *data, shown=False).strip().splitlines()[-1]
+    key = demo.run("cloud", "key", "create", "demo", "--may-write", *data, shown=False).strip().splitlines()[-1]
     address = demo.addresses["web"]
     with urllib.request.urlopen(address + "/sign-in", timeout=30) as page:
         if page.status != 200:
