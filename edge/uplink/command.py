@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from edge.uplink.status import StatusLine
 
 _BEAT_S: Final = 10.0  # between words of telemetry
+_HOUR_S: Final = 3_600.0
 _DAY_S: Final = 86_400.0
 
 
@@ -104,15 +106,35 @@ def _run(words: argparse.Namespace) -> int:
                 target=_beat, args=(line, words.spool, uplink, stop), name="telemetry", daemon=True
             )
             beats.start()
+        if words.keep_days is not None:
+            _let_go(outbox, words.keep_days)
         if words.once:
             uplink.drain(stop)
         else:
             parts.callback(stop.set)
+            threading.Thread(target=_keep_no_longer, args=(words, stop), name="retention", daemon=True).start()
             threading.Thread(target=_keep_identity, args=(words, stop), name="identity", daemon=True).start()
             uplink.run(stop)
         traffic = uplink.traffic
     print(f"told of {traffic.told} scenes, {traffic.clips} clips went up, {traffic.sent_bytes / 1e6:.1f} MB")
     return 0
+
+
+def _keep_no_longer(words: argparse.Namespace, stop: threading.Event) -> None:
+    """Once an hour, lets go of clips that are older than they may be."""
+    while words.keep_days is not None and not stop.wait(_HOUR_S):
+        with _outbox(words.spool) as outbox:
+            _let_go(outbox, words.keep_days)
+
+
+def _let_go(outbox: Outbox, days: float) -> None:
+    try:
+        gone = outbox.expire(time.time_ns() - int(days * _DAY_S * 1e9))
+    except OSError as error:  # a full disk; tried again in an hour
+        _say(f"clips older than {days:g} days stay: {error}")
+        return
+    if gone:
+        _say(f"{len(gone)} clips were older than {days:g} days and are gone")
 
 
 def _as_recorded(clip: Path) -> Path:
@@ -180,6 +202,13 @@ def _outbox(spool: Path) -> Outbox:
     return Outbox(spool)
 
 
+def _days(text: str) -> float:
+    days = float(text) if text.replace(".", "", 1).isdecimal() else 0.0
+    if not 0 < days <= 36_500:
+        raise argparse.ArgumentTypeError(f"expected days from 0 to 36500, got {text!r}")
+    return days
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="roadfuse uplink",
@@ -199,6 +228,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--spool", required=True, type=Path, help="folder of `roadfuse run --spool`")
     run.add_argument("--cloud", required=True, metavar="HOST:PORT", help="the cloud's ingest")
     run.add_argument("--identity", required=True, type=Path, help="folder that `enrol` wrote")
+    run.add_argument(
+        "--keep-days", type=_days, metavar="D",
+        help="let go of clips that did not go up within so many days, by the clock of their files (default: kept as "
+        "long as there is room)",
+    )  # fmt: skip
     run.add_argument("--bytes-per-s", type=float, default=0.0, help="at most (default: as fast as it goes)")
     run.add_argument(
         "--clips", choices=("all", "wanted", "none"),

@@ -187,6 +187,20 @@ class Outbox:
         self._lay_ballast()
         return gone
 
+    def expire(self, before_ns: int) -> list[int]:
+        """Evicts clips that were written before an instant of the wall clock, whatever they are worth; their numbers.
+
+        A clip is as old as its file says: one from the future is young.
+        """
+        gone = []
+        for (sequence,) in self._db.execute("SELECT sequence FROM scene WHERE state = 'held'").fetchall():
+            with suppress(FileNotFoundError):  # `recover` says what became of it
+                if self.path(sequence).stat().st_mtime_ns < before_ns:
+                    self._change(sequence, ("held",), "evicted", "retention")
+                    self.path(sequence).unlink()
+                    gone.append(sequence)
+        return gone
+
     def recover(self) -> None:
         """Puts right what a kill left half done; for the process that writes clips, before it writes any.
 

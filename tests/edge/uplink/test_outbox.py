@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import signal
 import sqlite3
@@ -134,6 +135,23 @@ def test_a_full_disk_evicts_until_the_free_bytes_are_there(tmp_path: Path, monke
         assert outbox.make_room() == [1, 2]
         monkeypatch.undo()
         assert [e.reason for e in outbox.to_tell(9)[0] if e.media == MEDIA_STATE_EVICTED] == ["disk full"] * 2
+
+
+def test_clips_older_than_they_may_be_go_and_are_told_of_and_those_from_the_future_stay(tmp_path: Path) -> None:
+    with Outbox(tmp_path, ROOMY) as outbox:
+        old, young, future, gone = (held(outbox) for _ in range(4))
+        for sequence, day in ((old, 1), (young, 3), (future, 900)):
+            os.utime(outbox.path(sequence), ns=(0, day * 86_400 * 10**9))
+        outbox.path(gone).unlink()
+        assert outbox.expire(2 * 86_400 * 10**9) == [old]
+        assert [outbox.path(n).exists() for n in (old, young, future)] == [False, True, True]
+        assert {s.sequence: s.reason for s in outbox.to_tell(9)[0]} == {
+            old: "retention",
+            young: "",
+            future: "",
+            gone: "",
+        }
+        assert outbox.expire(2 * 86_400 * 10**9) == []
 
 
 def test_about_one_scene_of_a_hundred_is_drawn_and_a_replay_draws_the_same() -> None:
