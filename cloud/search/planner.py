@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cloud.search import kernel, matching
 from cloud.search.gallery import View
-from cloud.search.index import Index
+from cloud.search.index import PROPOSED, Index
 from cloud.search.predicate import ANY, NUMBERS, Predicate
 from cloud.search.rank import HARDNESS_WEIGHT, LABEL_WEIGHT, certainty
 
@@ -30,10 +30,11 @@ from cloud.search.rank import HARDNESS_WEIGHT, LABEL_WEIGHT, certainty
 EXACT_ROWS: Final = 50_000
 # From this share on all rows are read in a row, which is faster than jumping from one to the next.
 DENSE_SHARE: Final = 0.12
-OVERSAMPLED: Final = 4
+# Rows that the index proposes for each answer; its codes are coarse.
+OVERSAMPLED: Final = 8
 # Lists, as a multiple of those without a filter: a fifth of the rows lie in a fifth of what a list holds.
 FILTERED_PROBES: Final = 3.0
-MAX_PROPOSED: Final = 8_192
+MAX_PROPOSED: Final = 16_384
 MAX_PROBES: Final = 1_024
 _EMPTY: Final = np.empty(0, np.int64)
 
@@ -80,7 +81,7 @@ def find(view: View, index: Index | None, sought: Sequence[Sought]) -> list[Foun
     together = [i for i, one in enumerate(sought) if index is not None and _is_plain(one)]
     found: dict[int, Found] = {}
     if together and index is not None:
-        count = OVERSAMPLED * max(sought[i].limit for i in together)
+        count = _proposals(max(sought[i].limit for i in together))
         queries = np.stack([np.asarray(sought[i].vector, np.float32) for i in together])
         proposed = index.nearest(queries, count, index.probes, None)
         for i, rows in zip(together, proposed, strict=True):
@@ -88,6 +89,10 @@ def find(view: View, index: Index | None, sought: Sequence[Sought]) -> list[Foun
             if len(found[i].rows) < sought[i].limit:
                 found[i] = _alone(view, None, sought[i])
     return [found[i] if i in found else _alone(view, index, one) for i, one in enumerate(sought)]
+
+
+def _proposals(limit: int) -> int:
+    return max(PROPOSED, OVERSAMPLED * limit)
 
 
 def _is_plain(one: Sought) -> bool:
@@ -115,7 +120,7 @@ def _proposed(view: View, index: Index, one: Sought, left: NDArray[np.int64]) ->
     assert one.vector is not None
     mask = np.zeros(view.rows, np.bool_)
     mask[left] = True
-    count = OVERSAMPLED * one.limit
+    count = _proposals(one.limit)
     share = len(left) / max(view.rows, 1)
     probes = min(int(index.probes * max(FILTERED_PROBES, share**-0.75)), MAX_PROBES)
     queries = one.vector[None, :]
