@@ -1,10 +1,9 @@
 """Neighbours among many rows: a faiss index of inverted lists, built beside the gallery, and never trusted blindly.
 
-Its codes are four bits for two dimensions each, of which a core looks through many rows at once; they are so coarse that
-some hundred rows are proposed for ten answers. The gallery's own bytes rank those. It knows the rows that were there
-when it was built, later ones are looked at one by one. How many lists are searched is found out after the build, on
-queries that were really asked where
-there are some.
+Its codes are four bits for two dimensions each, of which a core looks through many rows at once; they are so coarse
+that some hundred rows are proposed for ten answers. The gallery's own bytes rank those. It knows the rows that were
+there when it was built, later ones are looked at one by one. How many lists are searched is found out after the build,
+on queries that were really asked where there are some.
 """
 
 from __future__ import annotations
