@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from cloud.embed import metrics
-from cloud.embed.item import Vector
+from cloud.embed.item import Modality, Vector
 from cloud.embed.refusals import overloaded, unavailable
 from cloud.errors import CloudError, ModelError
 
@@ -146,7 +146,28 @@ class Batcher:
         except Exception as error:  # an encoder may fail in any way; the queue goes on
             if len(contents) > 1:
                 return [answer for content in contents for answer in await self._answers([content])]
-            if isinstance(error, CloudError):
-                return [error]
-            _LOG.error("encoder_failed modality=%s bytes=%d", self._name, len(contents[0]), exc_info=error)
-            return [ModelError(f"{self._name}: the encoder failed on this; the server's log says why")]
+            return [_failed(self._name, error, contents[0])]
+
+
+def encoded(
+    name: Modality, encode: Callable[[Modality, Sequence[bytes]], list[Answer]], contents: list[bytes]
+) -> list[Answer]:
+    """Answers to contents by the thread that calls; what fails whole is tried one by one."""
+    metrics.BATCHES.labels(name).inc()
+    metrics.BATCH_ITEMS.labels(name).observe(len(contents))
+    try:
+        answers = encode(name, contents)
+        if len(answers) == len(contents):
+            return answers
+        raise ModelError(f"expected {len(contents)} answers, got {len(answers)}")
+    except Exception as error:
+        if len(contents) > 1:
+            return [answer for content in contents for answer in encoded(name, encode, [content])]
+        return [_failed(name, error, contents[0])]
+
+
+def _failed(name: str, error: Exception, content: bytes) -> CloudError:
+    if isinstance(error, CloudError):
+        return error
+    _LOG.error("encoder_failed modality=%s bytes=%d", name, len(content), exc_info=error)
+    return ModelError(f"{name}: the encoder failed on this; the server's log says why")

@@ -51,7 +51,7 @@ def key_of(item: Item, space: str, model: str, preprocessing: int, digest: bytes
 
 
 class MemoryCache:
-    """The vectors used last.
+    """The vectors used last; any thread may ask.
 
     Args:
         most_bytes: kept at once.
@@ -62,28 +62,31 @@ class MemoryCache:
     def __init__(self, most_bytes: int, age_s: float, clock: Callable[[], float] = time.time) -> None:
         self._most_bytes, self._age_s, self._clock = most_bytes, age_s, clock
         self._kept: OrderedDict[bytes, tuple[float, Vector]] = OrderedDict()
+        self._lock = threading.Lock()
         self.bytes = 0
         self._gauge = metrics.CACHE_BYTES.labels("memory")
 
     def get(self, key: bytes) -> Vector | None:
         """What was kept under the key, if it still is."""
-        found = self._kept.get(key)
-        if found is None:
-            return None
-        if not 0 <= self._clock() - found[0] <= self._age_s:
-            self._drop(key)
-            return None
-        self._kept.move_to_end(key)
-        return found[1]
+        with self._lock:
+            found = self._kept.get(key)
+            if found is None:
+                return None
+            if not 0 <= self._clock() - found[0] <= self._age_s:
+                self._drop(key)
+                return None
+            self._kept.move_to_end(key)
+            return found[1]
 
     def put(self, key: bytes, vector: Vector) -> None:
         """Keep a vector; the ones used longest ago make room."""
-        self._drop(key)
-        self._kept[key] = self._clock(), vector
-        self.bytes += len(vector.values) + _ENTRY_BYTES
-        while self.bytes > self._most_bytes:
-            self._drop(next(iter(self._kept)))
-        self._gauge.set(self.bytes)
+        with self._lock:
+            self._drop(key)
+            self._kept[key] = self._clock(), vector
+            self.bytes += len(vector.values) + _ENTRY_BYTES
+            while self.bytes > self._most_bytes:
+                self._drop(next(iter(self._kept)))
+            self._gauge.set(self.bytes)
 
     def _drop(self, key: bytes) -> None:
         found = self._kept.pop(key, None)

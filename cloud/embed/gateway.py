@@ -17,7 +17,7 @@ from typing import Any, Final
 import grpc
 
 from cloud.embed import metrics
-from cloud.embed.batching import Answer, Batcher, BatchLimits
+from cloud.embed.batching import Answer, Batcher, BatchLimits, encoded
 from cloud.embed.cache import DAY_S, DiskCache, MemoryCache, digest_of, key_of
 from cloud.embed.encoders import PREPROCESSING, Encoders
 from cloud.embed.item import Item, Modality, Vector
@@ -31,6 +31,9 @@ ON_DISK: Final[frozenset[Modality]] = frozenset({"image", "audio", "video", "mot
 MAX_WRITES: Final = 1024
 # A larger content is hashed in a thread: a clip of 32 MiB would hold up all other calls for 30 ms.
 HASHED_HERE_BYTES: Final = 256 << 10
+_HITS: Final = metrics.HITS.labels("memory", "text")
+_MISSES: Final = metrics.MISSES.labels("text")
+_SECONDS: Final = metrics.SECONDS.labels("text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,36 @@ class Gateway:
             else:
                 _count_error(item, answer)
         return found
+
+    @property
+    def is_text_here(self) -> bool:
+        """Whether texts are encoded in this process."""
+        return "text" in self.encoders.models and "text" not in self._remotes
+
+    def texts(self, contents: Sequence[bytes]) -> list[Answer]:
+        """Vectors or errors of texts, in order, by the thread that calls: for who has a queue of his own. Any may."""
+        started = time.perf_counter()
+        model = self.models["text"]
+        items = [Item("text", content) for content in contents]
+        keys = [key_of(item, self.space, model, PREPROCESSING) for item in items]
+        known = {key: kept for key in keys if (kept := self._memory.get(key)) is not None}
+        missing = {key: content for key, content in zip(keys, contents) if key not in known}
+        if missing:
+            _MISSES.inc(len(missing))
+            found = dict(zip(missing, encoded("text", self.encoders.encode, list(missing.values()))))
+            for key, answer in found.items():
+                if isinstance(answer, Vector):
+                    self._memory.put(key, answer)
+        answers: list[Answer] = [known[key] if key in known else found[key] for key in keys]
+        if known:
+            _HITS.inc(len(known))
+        took_s = time.perf_counter() - started
+        for item, answer in zip(items, answers):
+            if isinstance(answer, Vector):
+                _SECONDS.observe(took_s)
+            else:
+                _count_error(item, answer)
+        return answers
 
     async def close(self) -> None:
         """Answer what is under way, refuse what waits, let go of threads and connections."""

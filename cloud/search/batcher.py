@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
@@ -15,7 +16,8 @@ from cloud.search import metrics
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
 _LOG: Final = logging.getLogger(__name__)
-TOGETHER: Final = 64
+# More at once would save little, and who came first would wait for all.
+TOGETHER: Final = 16
 # Beyond, nobody would wait for the answer.
 WAITING: Final = 4_096
 
@@ -29,8 +31,7 @@ class Batcher(Generic[Asked, Answered]):
 
     def __init__(self, answer: Callable[[Sequence[Asked]], Sequence[Answered | Exception]]) -> None:
         self._answer = answer
-        self._waiting: deque[tuple[Asked, asyncio.Future[Answered]]] = deque()
-        self._changed = threading.Condition()
+        self._waiting: queue.SimpleQueue[tuple[Asked, asyncio.Future[Answered]] | None] = queue.SimpleQueue()
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="search", daemon=True)
         self._thread.start()
@@ -41,20 +42,22 @@ class Batcher(Generic[Asked, Answered]):
         Raises:
             CloudError: too many wait already.
         """
-        (answer,) = await self.ask_all([asked])
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        self._check(1)
+        future: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+        self._waiting.put((asked, future))
+        return await future  # which is cancelled with the caller
 
     async def ask_all(self, asked: Sequence[Asked]) -> list[Answered | Exception]:
-        """Answers or errors, in order."""
+        """Answers or errors, in order.
+
+        Raises:
+            CloudError: too many wait already.
+        """
+        self._check(len(asked))
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[Answered]] = [loop.create_future() for _ in asked]
-        with self._changed:
-            if self._is_closed or len(self._waiting) + len(asked) > WAITING:
-                raise CloudError("search has more to do than it can; ask again in a while")
-            self._waiting.extend(zip(asked, futures, strict=True))
-            self._changed.notify()
+        for pair in zip(asked, futures, strict=True):
+            self._waiting.put(pair)
         try:
             return list(await asyncio.gather(*futures, return_exceptions=True))  # type: ignore[arg-type]
         finally:
@@ -63,29 +66,30 @@ class Batcher(Generic[Asked, Answered]):
 
     def close(self) -> None:
         """End the thread; whoever waits is let go."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify()
+        self._is_closed = True
+        self._waiting.put(None)
         self._thread.join()
 
+    def _check(self, more: int) -> None:
+        if self._is_closed or self._waiting.qsize() + more > WAITING:
+            raise CloudError("search has more to do than it can; ask again in a while")
+
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting and not self._is_closed:
-                    self._changed.wait()
-                if self._is_closed:
-                    return
-                some = [self._waiting.popleft() for _ in range(min(len(self._waiting), TOGETHER))]
-            some = [(asked, future) for asked, future in some if not future.cancelled()]
-            if not some:
+        while not self._is_closed:
+            some = [self._waiting.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(some) < TOGETHER:
+                    some.append(self._waiting.get_nowait())
+            wanted = [one for one in some if one is not None and not one[1].cancelled()]
+            if self._is_closed or not wanted:
                 continue
-            metrics.TOGETHER.observe(len(some))
+            metrics.TOGETHER.observe(len(wanted))
             try:
-                answers: Sequence[Answered | Exception] = self._answer([asked for asked, _ in some])
+                answers: Sequence[Answered | Exception] = self._answer([asked for asked, _ in wanted])
             except Exception as error:
-                _LOG.exception("search_failed queries=%d", len(some))
-                answers = [error] * len(some)
-            _deliver([future for _, future in some], answers)
+                _LOG.exception("search_failed queries=%d", len(wanted))
+                answers = [error] * len(wanted)
+            _deliver([future for _, future in wanted], answers)
 
 
 def _deliver(futures: Sequence[asyncio.Future[Answered]], answers: Sequence[Answered | Exception]) -> None:

@@ -35,11 +35,13 @@ class Query:
         predicate: must hold.
         likes: rank what is left; of none the probability of the labels asked for ranks, then hardness.
         text: as a person typed it; "" of another query.
+        texts: what answers are to be like too, and by which weight; they are embedded when it is answered.
     """
 
     predicate: Predicate = ANY
     likes: tuple[Like, ...] = ()
     text: str = ""
+    texts: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,14 +19,37 @@ UNEMBEDDED: Final = "the text could not be embedded: its conditions alone rank"
 class Embeds(Protocol):
     """What turns content into vectors (cloud.embed.gateway.Gateway)."""
 
+    @property
+    def is_text_here(self) -> bool:
+        """Whether `texts` may be called."""
+        ...
+
+    def texts(self, contents: Sequence[bytes]) -> list[Vector | CloudError]:
+        """A vector or an error for each text; by any thread."""
+        ...
+
     async def embed(self, items: Sequence[Item]) -> list[Vector | CloudError]:
         """A vector or an error for each item."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """A query with its text read.
+class Wanted:
+    """A text that is to be embedded for a query.
+
+    Attributes:
+        weight: of its vector.
+        is_example: it was shown, not asked for: no condition says it.
+    """
+
+    text: str
+    weight: float
+    is_example: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A query whose words are conditions, and whose vectors are still to come.
 
     Attributes:
         may_relax: conditions are the text's; those that somebody set hold as they are.
@@ -34,8 +57,17 @@ class Read:
     """
 
     query: Query
+    wanted: tuple[Wanted, ...]
     may_relax: bool
     is_said: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A query that can be looked for."""
+
+    query: Query
+    may_relax: bool
     note: str = ""
 
 
@@ -49,53 +81,72 @@ class Reader:
     def __init__(self, gateway: Embeds | None) -> None:
         self._gateway = gateway
 
+    @property
+    def embeds_here(self) -> bool:
+        """Whether `vectors` embeds texts by the thread that calls, or refuses them all."""
+        return self._gateway is None or self._gateway.is_text_here
+
     async def embed(self, items: Sequence[Item]) -> list[Vector | CloudError]:
         """A vector or an error for each item."""
         if self._gateway is None:
             return [QueryError(f"no encoder of {item.modality} is here") for item in items]
         return await self._gateway.embed(items)
 
-    async def read(self, queries: Sequence[Query | str], now_s: float, space: str) -> list[Read | CloudError]:
-        """Texts become conditions and vectors; all of them are embedded together.
+    def vectors(self, texts: Sequence[str]) -> list[Vector | CloudError]:
+        """A vector or an error for each text."""
+        if self._gateway is None:
+            return [QueryError("no encoder of text is here") for _ in texts]
+        return self._gateway.texts([text.encode() for text in texts])
 
-        A text that conditions say completely is answered by them where it can't be embedded.
-        """
-        read: list[Read | CloudError] = []
-        wanted: list[tuple[int, str, float]] = []  # of which query, what, with which weight
-        for asked in queries:
-            query = Query(text=asked) if isinstance(asked, str) else asked
-            try:
-                is_set = query.predicate != ANY
-                if query.text:
-                    said = understand(query.text, now_s)
-                    known = {like.said for like in query.likes if like.modality == "text"}
-                    texts = {said.to_embed: 1.0, said.denied: rank.DENIED}
-                    if not is_set:
-                        query = replace(query, predicate=said.predicate)
-                    check(query.predicate)
-                    is_said = not said.residual and not said.denied and query.predicate != ANY
-                    read.append(Read(query, not is_set, is_said))
-                    wanted += [(len(read) - 1, text, by) for text, by in texts.items() if text and text not in known]
-                else:
-                    check(query.predicate)
-                    read.append(Read(query, may_relax=False, is_said=False))
-            except CloudError as error:
-                read.append(error)
-        vectors = await self.embed([Item.of_text(text) for _, text, _ in wanted]) if wanted else []
-        for (place, text, weight), vector in zip(wanted, vectors, strict=True):
-            one = read[place]
-            if isinstance(one, CloudError):
-                continue
-            if isinstance(vector, Vector) and vector.space in (space, ""):
-                like = Like(vector.values, vector.space, "text", weight, text)
-                read[place] = replace(one, query=replace(one.query, likes=(*one.query.likes, like)))
-            elif one.is_said:
-                read[place] = replace(one, note=UNEMBEDDED)
-            elif isinstance(vector, CloudError):
-                read[place] = vector
-            elif space:
-                read[place] = QueryError(f"expected encoders of the space {space[:12]}, which is searched, got others")
-        return read
+    def draft(self, asked: Query | str, now_s: float) -> Draft | CloudError:
+        """A query with its text as conditions."""
+        query = Query(text=asked) if isinstance(asked, str) else asked
+        wanted = [Wanted(text, weight, is_example=True) for text, weight in query.texts]
+        may_relax = is_said = False
+        try:
+            if query.text:
+                said = understand(query.text, now_s)
+                known = {like.said for like in query.likes if like.modality == "text"}
+                known |= {text for text, _ in query.texts}
+                wanted += [
+                    Wanted(text, weight, is_example=False)
+                    for text, weight in ((said.to_embed, 1.0), (said.denied, rank.DENIED))
+                    if text and text not in known
+                ]
+                may_relax = query.predicate == ANY
+                if may_relax:
+                    query = replace(query, predicate=said.predicate)
+                is_said = not said.residual and not said.denied and query.predicate != ANY
+            check(query.predicate)
+        except CloudError as error:
+            return error
+        return Draft(query, tuple(wanted), may_relax, is_said)
+
+
+def finished(draft: Draft, vectors: Sequence[Vector | CloudError], space: str) -> Read | CloudError:
+    """A query with its vectors, or why it can't be looked for.
+
+    A text that conditions say completely is answered by them where it can't be embedded.
+
+    Args:
+        vectors: of what it wanted.
+        space: that is searched; "" before anything is there.
+    """
+    if not draft.wanted:
+        return Read(draft.query, draft.may_relax)
+    likes = list(draft.query.likes)
+    note = ""
+    for wanted, vector in zip(draft.wanted, vectors, strict=True):
+        # An example of another space is refused where it is compared.
+        if isinstance(vector, Vector) and (wanted.is_example or vector.space in (space, "")):
+            likes.append(Like(vector.values, vector.space, "text", wanted.weight, wanted.text))
+        elif draft.is_said and not wanted.is_example:
+            note = UNEMBEDDED
+        elif isinstance(vector, CloudError):
+            return vector
+        elif space:
+            return QueryError(f"expected encoders of the space {space[:12]}, which is searched, got others")
+    return Read(replace(draft.query, likes=tuple(likes), texts=()), draft.may_relax, note)
 
 
 def check(predicate: Predicate) -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from cloud.embed.item import Item
+from cloud.embed.item import Item, Vector
 from cloud.errors import CloudError, QueryError
 from cloud.search import confidence, cursor, explain, index, metrics, planner, rank
 from cloud.search.audit import Auditor
@@ -32,7 +32,7 @@ from cloud.search.gallery import Gallery, View
 from cloud.search.mirror import Mirror, Searched
 from cloud.search.predicate import ANY, And, Has, Predicate
 from cloud.search.query import Answers, Like, Query
-from cloud.search.reader import Embeds, Read, Reader
+from cloud.search.reader import Draft, Embeds, Read, Reader, finished
 from cloud.search.reader import relaxed as relaxed_to
 from cloud.search.teller import Teller, Told
 from cloud.search.understand import Understood, understand
@@ -51,13 +51,39 @@ INDEX_LOOK_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class _Asked:
+    """A query for the thread that searches.
+
+    Attributes:
+        vectors: of what it wanted; None: that thread embeds it.
+        started: when it came, by time.perf_counter.
+    """
+
+    draft: Draft
+    vectors: Sequence[Vector | CloudError] | None
+    limit: int
+    place: cursor.Cursor
+    is_further: bool
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Ask:
-    """A query for the thread that searches."""
+    """A query as it is looked for."""
 
     query: Query
     sought: planner.Sought
     relaxed: tuple[Predicate, ...]
     note: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A page, what it was ranked by, and among what."""
+
+    page: Answers
+    searched: Searched | None
+    vector: NDArray[np.float32] | None
 
 
 class Searcher:
@@ -88,7 +114,7 @@ class Searcher:
         self.mirror: Any = Mirror(engine) if mirror is None else mirror
         self.index: index.Index | None = None
         self._asked: deque[NDArray[np.float32]] = deque(maxlen=_KEPT_QUERIES)
-        self._batcher: Batcher[_Ask, Told] = Batcher(self._answer_all)
+        self._batcher: Batcher[_Asked, _Answered] = Batcher(self._answer_all)
         self._auditor = Auditor(engine, audited)
         self._stopping = threading.Event()
         self._indexer = threading.Thread(target=self._keep_index, name="search-index", daemon=True)
@@ -184,28 +210,34 @@ class Searcher:
         place = cursor.decode(after) if after else cursor.Cursor(self._clock())
         if after and len(queries) > 1:
             raise QueryError("expected a cursor with one query, got several")
-        current: tuple[Searched, View] | None = self.mirror.current
-        read = await self._reader.read(queries, place.now_s, "" if current is None else current[0].space)
-        embedded = time.perf_counter()
-        asks = [one if isinstance(one, CloudError) else self._ask(one, current, limit, place, after) for one in read]
-        todo = [ask for ask in asks if isinstance(ask, _Ask)]
-        told = iter(await self._batcher.ask_all(todo) if todo and current is not None else [])
-        answers: list[Answers | CloudError] = []
-        for ask in asks:
-            if isinstance(ask, CloudError):
-                metrics.ERRORS.labels(type(ask).__name__).inc()
-                answers.append(ask)
-                continue
-            said = next(told, None)
-            if isinstance(said, CloudError):
-                answers.append(said)
-            elif isinstance(said, BaseException):
-                raise said
-            else:
-                answers.append(self._page(ask, said, current, limit, place, (start, embedded)))
-        if explained and current is not None:
-            await self._explain(answers, asks, current[0])
-        return answers
+        drafts = [self._reader.draft(query, place.now_s) for query in queries]
+        good = [draft for draft in drafts if isinstance(draft, Draft)]
+        vectors: list[Sequence[Vector | CloudError] | None] = [None] * len(good)
+        if not self._reader.embeds_here:
+            texts = [Item.of_text(wanted.text) for draft in good for wanted in draft.wanted]
+            found = iter(await self._reader.embed(texts) if texts else [])
+            vectors = [[next(found) for _ in draft.wanted] for draft in good]
+        asked = [_Asked(*pair, limit, place, bool(after), start) for pair in zip(good, vectors, strict=True)]
+        done = iter(await self._answered(asked))
+        answered = [draft if isinstance(draft, CloudError) else next(done) for draft in drafts]
+        pages: list[Answers | CloudError] = []
+        for one in answered:
+            if isinstance(one, CloudError):
+                metrics.ERRORS.labels(type(one).__name__).inc()
+            elif isinstance(one, BaseException):
+                raise one
+            pages.append(one.page if isinstance(one, _Answered) else one)
+        if explained:
+            await self._explain(pages, answered)
+        return pages
+
+    async def _answered(self, asked: Sequence[_Asked]) -> list[_Answered | Exception]:
+        if len(asked) != 1:
+            return await self._batcher.ask_all(asked) if asked else []
+        try:
+            return [await self._batcher.ask(asked[0])]
+        except CloudError as error:
+            return [error]
 
     def like_scene(self, scene_id: int, instant_ns: int | None = None, weight: float = 1.0) -> Like:
         """Nearness to a moment of a scene: the one at or before an instant, else its hardest or first one.
@@ -245,15 +277,31 @@ class Searcher:
             raise vector
         return Like(vector.values, vector.space, vector.modality, weight, said)
 
-    def _ask(
-        self,
-        read: Read,
-        current: tuple[Searched, View] | None,
-        limit: int,
-        place: cursor.Cursor,
-        after: str,
-    ) -> _Ask | CloudError:
-        query = read.query
+    def _answer_all(self, asked: Sequence[_Asked]) -> list[_Answered | Exception]:
+        """In the thread that searches: texts become vectors, vectors rows, rows pages, each step for all at once."""
+        current: tuple[Searched, View] | None = self.mirror.current
+        wanted = [each.text for one in asked if one.vectors is None for each in one.draft.wanted]
+        found = iter(self._reader.vectors(wanted) if wanted else [])
+        space = "" if current is None else current[0].space
+        asks: list[_Ask | CloudError] = []
+        for one in asked:
+            vectors = [next(found) for _ in one.draft.wanted] if one.vectors is None else one.vectors
+            read = finished(one.draft, vectors, space)
+            asks.append(read if isinstance(read, CloudError) else self._ask(read, current, one))
+        embedded = time.perf_counter()
+        good = [ask for ask in asks if isinstance(ask, _Ask)]
+        told = iter(self._told(good, *current) if current is not None else [None] * len(good))
+        answers: list[_Answered | Exception] = []
+        for one, ask in zip(asked, asks, strict=True):
+            if isinstance(ask, CloudError):
+                answers.append(ask)
+            else:
+                page = _page(ask, next(told), space, one, embedded)
+                answers.append(_Answered(page, None if current is None else current[0], ask.sought.vector))
+        return answers
+
+    def _ask(self, read: Read, current: tuple[Searched, View] | None, asked: _Asked) -> _Ask | CloudError:
+        query, place, after = read.query, asked.place, asked.is_further
         space, dimensions = ("", 0) if current is None else (current[0].space, current[1].vectors.shape[1])
         if after and cursor.digest(query, space) != place.asked:
             return QueryError("expected the cursor of this query, got one of another")
@@ -266,14 +314,12 @@ class Searcher:
         leasts = RELAXED if read.may_relax and not after else ()
         relaxed = (relaxed_to(query.predicate, least) for least in leasts)
         # One more than is shown: whether there is another page.
-        sought = planner.Sought(query.predicate, vector, limit + 1, place.after, place.shown, bool(after))
+        sought = planner.Sought(query.predicate, vector, asked.limit + 1, place.after, place.shown, after)
         return _Ask(query, sought, tuple(each for each in relaxed if each != query.predicate), read.note)
 
-    def _answer_all(self, asks: Sequence[_Ask]) -> list[Told | Exception]:
-        """Runs in the thread that searches."""
-        searched, view = self.mirror.current
+    def _told(self, asks: Sequence[_Ask], searched: Searched, view: View) -> list[Told]:
         index = self.index
-        told: list[Told | Exception] = []
+        told: list[Told] = []
         for ask, found in zip(asks, planner.find(view, index, [ask.sought for ask in asks]), strict=True):
             predicate, note = ask.query.predicate, ask.note
             for relaxed in ask.relaxed:
@@ -288,50 +334,21 @@ class Searcher:
                 self._auditor.offer(searched.space, searched.model, found.vector, ids, found.scores[:-1])
         return told
 
-    def _page(
-        self,
-        ask: _Ask,
-        told: Any,
-        current: tuple[Searched, View] | None,
-        limit: int,
-        place: cursor.Cursor,
-        times: tuple[float, float],
-    ) -> Answers:
-        done = time.perf_counter()
-        timings = {"embed": 1e3 * (times[1] - times[0]), "search": 1e3 * (done - times[1])}
-        elapsed_ms = 1e3 * (done - times[0])
-        if told is None or current is None:
-            return Answers(ask.query, (), "exact", 0, "", elapsed_ms, ("nothing can be searched yet",), timings)
-        _SECONDS[told.path].observe(elapsed_ms / 1e3)
-        shown, following = told.answers[:limit], ""
-        if len(told.answers) > limit:
-            asked = cursor.digest(ask.query, current[0].space)
-            if told.path == "approximate":
-                ids = tuple(answer.scene_id for answer in shown)
-                following = cursor.Cursor(place.now_s, cursor.FIRST, ids, asked).encode()
-            else:
-                after = (told.scores[limit - 1], shown[-1].scene_id)
-                following = cursor.Cursor(place.now_s, after, place.shown, asked).encode()
-        timings["rows"] = told.rows
-        notes = (told.note,) if told.note else ()
-        return Answers(ask.query, shown, told.path, told.matching, following, elapsed_ms, notes, timings)
-
-    async def _explain(
-        self, answers: list[Answers | CloudError], asks: Sequence[_Ask | CloudError], searched: Searched
-    ) -> None:
-        for place, (page, ask) in enumerate(zip(answers, asks, strict=True)):
-            if isinstance(page, CloudError) or isinstance(ask, CloudError) or ask.sought.vector is None:
+    async def _explain(self, pages: list[Answers | CloudError], answered: Sequence[_Answered | BaseException]) -> None:
+        for place, one in enumerate(answered):
+            if not isinstance(one, _Answered) or one.vector is None or one.searched is None:
                 continue
-            unit = ask.sought.vector / max(float(np.linalg.norm(ask.sought.vector)), 1e-9)
+            searched = one.searched
+            page, unit = one.page, one.vector / max(float(np.linalg.norm(one.vector)), 1e-9)
             moments = [(answer.scene_id, answer.instant_ns) for answer in page.answers]
             try:
                 found = await asyncio.to_thread(
                     explain.modalities, self._engine, searched.space, searched.model, moments, unit
                 )
             except SQLAlchemyError:  # what was found is found without it
-                answers[place] = replace(page, notes=(*page.notes, _UNEXPLAINED))
+                pages[place] = replace(page, notes=(*page.notes, _UNEXPLAINED))
                 continue
-            answers[place] = replace(
+            pages[place] = replace(
                 page,
                 answers=tuple(
                     replace(answer, modalities=found.get((answer.scene_id, answer.instant_ns), {}))
@@ -362,3 +379,25 @@ class Searcher:
         metrics.INDEX_RECALL.set(built.recall)
         metrics.BUILD_SECONDS.set(built.seconds)
         return True
+
+
+def _page(ask: _Ask, told: Told | None, space: str, asked: _Asked, embedded: float) -> Answers:
+    done = time.perf_counter()
+    timings: dict[str, Any] = {"embed": 1e3 * (embedded - asked.started), "search": 1e3 * (done - embedded)}
+    elapsed_ms = 1e3 * (done - asked.started)
+    if told is None:
+        return Answers(ask.query, (), "exact", 0, "", elapsed_ms, ("nothing can be searched yet",), timings)
+    _SECONDS[told.path].observe(elapsed_ms / 1e3)
+    limit, place = asked.limit, asked.place
+    shown, following = told.answers[:limit], ""
+    if len(told.answers) > limit:
+        digest = cursor.digest(ask.query, space)
+        if told.path == "approximate":
+            ids = tuple(answer.scene_id for answer in shown)
+            following = cursor.Cursor(place.now_s, cursor.FIRST, ids, digest).encode()
+        else:
+            after = (told.scores[limit - 1], shown[-1].scene_id)
+            following = cursor.Cursor(place.now_s, after, place.shown, digest).encode()
+    timings["rows"] = told.rows
+    notes = (told.note,) if told.note else ()
+    return Answers(ask.query, shown, told.path, told.matching, following, elapsed_ms, notes, timings)

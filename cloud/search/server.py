@@ -117,7 +117,7 @@ class Search(search_pb2_grpc.SearchServicer):
 
 
 async def query_of(searcher: Searcher, message: Any, predicate: Predicate | None) -> Query:
-    """The query of a message, its examples embedded.
+    """The query of a message, its examples embedded; texts are when it is answered.
 
     Args:
         predicate: of the message; None leaves it to the text.
@@ -127,15 +127,18 @@ async def query_of(searcher: Searcher, message: Any, predicate: Predicate | None
     """
     if len(message.examples) > MAX_LIKES:
         raise QueryError(f"expected at most {MAX_LIKES} examples, got {len(message.examples)}")
-    likes = [await _like(searcher, example) for example in message.examples]
-    return Query(ANY if predicate is None else predicate, tuple(likes), message.text)
+    texts = tuple(
+        (example.text, wire.weight_of(example))
+        for example in message.examples
+        if example.WhichOneof("example") == "text"
+    )
+    likes = [await _like(searcher, one) for one in message.examples if one.WhichOneof("example") != "text"]
+    return Query(ANY if predicate is None else predicate, tuple(likes), message.text, texts)
 
 
 async def _like(searcher: Searcher, example: Any) -> Like:
     kind, weight = example.WhichOneof("example"), wire.weight_of(example)
     match kind:
-        case "text":
-            return await searcher.like(Item.of_text(example.text), weight, example.text)
         case "image":
             return await searcher.like(Item("image", example.image), weight, kind)
         case "sound":
