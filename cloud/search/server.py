@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -39,6 +40,7 @@ CALL_S: Final = 30.0
 # A page of a thousand answers is some 200 kB; a picture, sound or clip to search by is the most that comes in.
 MESSAGE_BYTES: Final = 40 << 20
 CALLS: Final = 4_096
+PENDING: Final = 8_192
 # Beyond so many at once, half a second's worth, a query is refused at once rather than answered too late.
 UNDER_WAY: Final = 512
 USUAL_LIMIT: Final = 20
@@ -46,6 +48,8 @@ DRAIN_S: Final = 10.0
 WATCH_S: Final = 1.0
 # The thread that searches gives the interpreter back to calls sooner than after the usual 5 ms.
 SWITCH_S: Final = 0.0005
+# Objects that come before garbage is looked for: a query makes some hundred, hardly any of them in a circle.
+GARBAGE: Final = 20_000
 # Open to all: whether it is up, and what it speaks.
 _OPEN: Final = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
@@ -235,7 +239,13 @@ async def answer(
     server = grpc.aio.server(
         interceptors=[Guard(Keys(engine, inner_key(key_pair[0][0])), threads), Decoding()],
         maximum_concurrent_rpcs=CALLS,
-        options=[("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.so_reuseport", 0)],
+        options=[
+            ("grpc.max_receive_message_length", MESSAGE_BYTES),
+            ("grpc.so_reuseport", 0),
+            # Beyond a thousand calls that no handler has yet, gRPC cancels some at random, with no word why.
+            ("grpc.server.max_pending_requests", PENDING),
+            ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING),
+        ],
     )
     search_pb2_grpc.add_SearchServicer_to_server(Search(searcher), server)
     embed_server.add_to(server, gateway)
@@ -273,5 +283,9 @@ async def _watch(searcher: Searcher, watch: Any) -> None:
         await watch.set(name, HealthCheckResponse.SERVING)
     while not searcher.is_ready:
         await asyncio.sleep(WATCH_S / 10)
+    # What was loaded stays: to look through it again and again for garbage would hold up all calls.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE)
     await watch.set(SEARCH, HealthCheckResponse.SERVING)
     await asyncio.Event().wait()
