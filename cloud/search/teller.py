@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,7 +38,7 @@ class Teller:
 
     def __init__(self, weights: confidence.Weights) -> None:
         self._weights = weights
-        self._background: tuple[tuple[int, int], NDArray[np.float32]] | None = None
+        self._background: tuple[tuple[int, int], int, NDArray[np.float32], NDArray[np.float32]] | None = None
 
     def told(self, view: View, predicate: Predicate, found: planner.Found, note: str) -> Told:
         """What was found.
@@ -55,8 +56,9 @@ class Teller:
             unit = found.vector / length
             cosines = np.empty(len(rows), np.float32)
             kernel.dots(view.vectors, view.scales, rows, unit, cosines)
-            others = self._others(view) @ unit
-            background = (float(others.mean()), float(others.std())) if len(others) > 1 else background
+            count, mean, covariance = self._others(view)
+            if count > 1:
+                background = (float(mean @ unit), math.sqrt(max(float(unit @ (covariance @ unit)), 0.0)))
         features = confidence.features(
             None if certainties is None else certainties.astype(np.float64),
             None if cosines is None else cosines.astype(np.float64),
@@ -65,30 +67,42 @@ class Teller:
         is_sure = certainties is None and cosines is None  # filters alone: they hold
         sure = np.ones(len(rows)) if is_sure else self._weights.confidence(features)
         labels = rank.asked(predicate)
-        vehicles = view.values["vehicle"]
-        answers = []
-        for row, score, chance in zip(rows.tolist(), found.scores.tolist(), sure.tolist(), strict=True):
-            slot = int(view.row_scene[row])
-            answers.append(
-                Answer(
-                    int(view.ids[slot]),
-                    vehicles[view.texts["vehicle"][slot]],
-                    view.outboxes[slot],
-                    int(view.sequences[slot]),
-                    int(view.instants_ns[row]),
-                    score,
-                    chance,
-                    {label: view.probability(label, row) for label in labels},
-                )
+        vehicles, outboxes = view.values["vehicle"], view.outboxes
+        slots = view.row_scene[rows]
+        columns = zip(
+            rows.tolist(),
+            slots.tolist(),
+            view.ids[slots].tolist(),
+            view.texts["vehicle"][slots].tolist(),
+            view.sequences[slots].tolist(),
+            view.instants_ns[rows].tolist(),
+            scores := found.scores.tolist(),
+            sure.tolist(),
+            strict=True,
+        )
+        answers = tuple(
+            Answer(
+                scene,
+                vehicles[vehicle],
+                outboxes[slot],
+                sequence,
+                instant_ns,
+                score,
+                chance,
+                {label: view.probability(label, row) for label in labels},
             )
-        return Told(tuple(answers), found.path, found.matching, tuple(found.scores.tolist()), note, found.exact_rows)
+            for row, slot, scene, vehicle, sequence, instant_ns, score, chance in columns
+        )
+        return Told(answers, found.path, found.matching, tuple(scores), note, found.exact_rows)
 
-    def _others(self, view: View) -> NDArray[np.float32]:
-        """(n, d) float32: moments at large, the same ones until the gallery is much larger."""
+    def _others(self, view: View) -> tuple[int, NDArray[np.float32], NDArray[np.float32]]:
+        """How many moments stand for all, their mean and covariance; the same ones until the gallery is much larger."""
         size = view.rows.bit_length()
         if self._background is None or self._background[0] != (view.generation, size):
             rows = np.flatnonzero(view.alive & (view.scales > 0))
             some = np.random.default_rng(0).choice(rows, min(_BACKGROUND_ROWS, len(rows)), replace=False)
             floats = view.vectors[some].astype(np.float32) * view.scales[some, None]
-            self._background = ((view.generation, size), floats)
-        return self._background[1]
+            mean = floats.mean(axis=0) if len(floats) else np.zeros(floats.shape[1], np.float32)
+            covariance = (floats - mean).T @ (floats - mean) / np.float32(max(len(floats), 1))
+            self._background = ((view.generation, size), len(floats), mean, covariance)
+        return self._background[1:]
