@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.labels import LABELS
+from cloud.search.bitmaps import Bitmaps
 from cloud.search.predicate import NUMBERS, TEXTS
 
 FIRST_ROWS: Final = 1 << 10
@@ -89,6 +90,8 @@ class View:
     values: Mapping[str, Sequence[str]]  # and the other way round
     outboxes: Sequence[bytes]
     slots: Mapping[int, int]
+    longest: float  # no row's vector is longer
+    bitmaps: Bitmaps
     moved: NDArray[np.int64] | None  # of each row of the generation before, its number in this one; -1: it is dead
 
     def probability(self, label: str, row: int) -> float:
@@ -134,6 +137,8 @@ class Gallery:
         self._words: dict[str, dict[str, int]] = {name: {} for name in TEXTS}
         self._values: dict[str, list[str]] = {name: [] for name in TEXTS}
         self._outboxes: list[bytes] = []
+        self._longest = 0.0
+        self._bitmaps = Bitmaps()
         self._moved: NDArray[np.int64] | None = None
         self._view: View | None = None
 
@@ -169,6 +174,8 @@ class Gallery:
                 self._values,
                 self._outboxes,
                 self._slots,
+                self._longest,
+                self._bitmaps,
                 self._moved,
             )
             return self._view
@@ -215,6 +222,9 @@ class Gallery:
     def _write_rows(self, batch: Batch, slots: NDArray[np.int64], start: int) -> None:
         rows = slice(start, start + len(batch.row_scenes))
         self._vectors[rows], self._scales[rows] = batch.vectors, batch.scales
+        if len(batch.scales):
+            lengths = np.sqrt(np.einsum("nd,nd->n", batch.vectors, batch.vectors, dtype=np.float32)) * batch.scales
+            self._longest = max(self._longest, float(lengths.max()))
         self._row_scene[rows], self._instants[rows] = slots[batch.row_scenes], batch.instants_ns
         self._alive[rows], self._is_comparable[rows] = True, batch.scales > 0
         for row, labels in enumerate(batch.labels, start):
@@ -275,6 +285,7 @@ class Gallery:
             self._first[: self._scenes] = place
             self._rows, self._dead = len(kept), 0
             self._moved = moved
+            self._bitmaps = Bitmaps()
             self._generation += 1
             self._view = None
 

@@ -77,12 +77,12 @@ def best_scenes(
                 row, score = rows[i], scores[i]
             i += 1
         scenes += 1
-        scene_id = ids[scene]
-        if score > after_score or (score == after_score and scene_id <= after_id):
+        if score > after_score or (found == limit and score < best_scores[limit - 1]):
             continue
-        if found == limit and (
-            score < best_scores[limit - 1] or (score == best_scores[limit - 1] and scene_id > best_ids[limit - 1])
-        ):
+        scene_id = ids[scene]  # looked up late: most scenes get no further
+        if score == after_score and scene_id <= after_id:
+            continue
+        if found == limit and score == best_scores[limit - 1] and scene_id > best_ids[limit - 1]:
             continue
         at = found if found < limit else limit - 1
         while at > 0 and (
@@ -94,3 +94,76 @@ def best_scenes(
         if found < limit:
             found += 1
     return best_rows[:found], best_scores[:found], scenes
+
+
+# The place of a word's only bit, by what the product of both has on top (a sequence after de Bruijn).
+_SEQUENCE = np.uint64(0x03F79D71B4CB0A89)
+_PLACES = np.zeros(64, np.int64)
+_PLACES[[(((1 << place) * int(_SEQUENCE)) & (2**64 - 1)) >> 58 for place in range(64)]] = np.arange(64)
+
+
+@njit(cache=True, nogil=True)
+def rows_of(
+    words: NDArray[np.uint64],
+    alive: NDArray[np.bool_],
+    is_comparable: NDArray[np.bool_],
+    with_vector: bool,
+) -> NDArray[np.int64]:
+    """The rows, ascending, whose bits are set and that are alive; with a vector, if it is asked for."""
+    rows = np.empty(1024, np.int64)
+    found = 0
+    for at in range(words.shape[0]):
+        word = words[at]
+        while word != np.uint64(0):
+            bit = word & (~word + np.uint64(1))
+            word ^= bit
+            row = at * 64 + _PLACES[(bit * _SEQUENCE) >> np.uint64(58)]
+            if row < alive.shape[0] and alive[row] and (is_comparable[row] or not with_vector):
+                if found == rows.shape[0]:
+                    more = np.empty(4 * found, np.int64)
+                    more[:found] = rows
+                    rows = more
+                rows[found] = row
+                found += 1
+    return rows[:found]
+
+
+@njit(cache=True, nogil=True)
+def looked_up(
+    table: NDArray[np.float32], column: NDArray[np.uint8], rows: NDArray[np.int64], out: NDArray[np.float32]
+) -> None:
+    """out[i] = table[column[rows[i]]]."""
+    for i in range(rows.shape[0]):
+        out[i] = table[column[rows[i]]]
+
+
+@njit(cache=True, nogil=True)
+def scenes_of(rows: NDArray[np.int64], row_scene: NDArray[np.int32]) -> int:
+    """How many scenes some rows, ascending, are of."""
+    scenes = 0
+    last = -1
+    for row in rows:
+        scene = row_scene[row]
+        scenes += scene != last
+        last = scene
+    return scenes
+
+
+@njit(cache=True, nogil=True)
+def bound_of(values: NDArray[np.float32], count: int) -> Any:
+    """A value that at least `count` of them, and hardly more, are not below; by a histogram of 256 bins."""
+    low, high = values[0], values[0]
+    for value in values:
+        low, high = min(low, value), max(high, value)
+    if high <= low:
+        return low
+    by = np.float32(255.0) / (high - low)
+    bins = np.zeros(256, np.int64)
+    for value in values:
+        bins[int((value - low) * by)] += 1
+    above = 0
+    for place in range(255, -1, -1):
+        above += bins[place]
+        if above >= count:
+            return np.float32(low + np.float32(place) / by - np.float32(1e-4) * (high - low))
+    return low

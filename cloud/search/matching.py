@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.search import kernel
 from cloud.search.gallery import View, byte_of
 from cloud.search.predicate import NUMBERS, And, Between, Has, In, Near, Not, Or, Predicate, Then
 
@@ -28,23 +30,62 @@ class _Of:
     is_rows: bool
 
 
-def matching(view: View, predicate: Predicate, base: Mask) -> NDArray[np.int64]:
-    """The rows of a mask that match, ascending.
+def matching(
+    view: View, predicate: Predicate, hidden: Mask | None = None, *, with_vector: bool = False
+) -> NDArray[np.int64]:
+    """The living rows that match, ascending.
 
-    Labels come first, over whole columns of bytes; what else must hold is looked up for the rows that they leave.
+    Labels come first, as bits of all rows; what else must hold is looked up for the rows that they leave.
+
+    Args:
+        hidden: rows that are left out.
+        with_vector: leave out what has none.
     """
     parts = predicate.parts if isinstance(predicate, And) else (predicate,)
-    labels = [part for part in parts if isinstance(part, Has)]
-    rest = tuple(part for part in parts if not isinstance(part, Has))
+    labels = tuple(part for part in parts if _is_of_labels(part))
+    rest = tuple(part for part in parts if not _is_of_labels(part))
     if not labels:
-        return np.flatnonzero(base if not rest else _rows(view, _evaluate(view, predicate)) & base)
-    mask = _rows(view, _evaluate(view, And(tuple(labels)))) & base
-    rows = np.flatnonzero(mask)
-    if rest and len(rows) > FEW * view.rows:
-        return np.flatnonzero(_rows(view, _evaluate(view, And(rest))) & mask)
-    for part in rest:
-        rows = rows[_at(view, part, rows)]
-    return rows
+        base = view.alive & view.is_comparable if with_vector else view.alive
+        rows = np.flatnonzero(_rows(view, _evaluate(view, predicate)) & base if rest else base)
+    else:
+        rows = kernel.rows_of(_bits(view, And(labels)), view.alive, view.is_comparable, with_vector)
+        if rest and len(rows) > FEW * view.rows:
+            rows = rows[_rows(view, _evaluate(view, And(rest)))[rows]]
+        else:
+            for part in rest:
+                rows = rows[_at(view, part, rows)]
+    return rows if hidden is None else rows[~hidden[rows]]
+
+
+def _is_of_labels(predicate: Predicate) -> bool:
+    match predicate:
+        case Has():
+            return True
+        case And(parts) | Or(parts):
+            return bool(parts) and all(map(_is_of_labels, parts))
+        case Not(part):
+            return _is_of_labels(part)
+        case _:
+            return False
+
+
+def _bits(view: View, predicate: Predicate) -> NDArray[np.uint64]:
+    """Conditions on labels alone, a bit a row; bits beyond the last row mean nothing. Not to be written to."""
+    match predicate:
+        case Has(label, least):
+            column = view.labels.get(label)
+            bound = byte_of(least)
+            if column is None:
+                return np.full(-(-view.rows // 64), 0 if bound else 2**64 - 1, np.uint64)
+            return view.bitmaps.of(label, bound, column)
+        case And(parts):
+            return reduce(np.bitwise_and, [_bits(view, part) for part in parts])
+        case Or(parts):
+            return reduce(np.bitwise_or, [_bits(view, part) for part in parts])
+        case Not(part):
+            return ~_bits(view, part)
+        case _:
+            raise AssertionError(predicate)
 
 
 def _at(view: View, predicate: Predicate, rows: NDArray[np.int64]) -> Mask:

@@ -36,6 +36,10 @@ OVERSAMPLED: Final = 8
 FILTERED_PROBES: Final = 3.0
 MAX_PROPOSED: Final = 16_384
 MAX_PROBES: Final = 1_024
+# Rows that are ranked to see what others must reach, and how many times as many there must be for that to pay.
+SAMPLE: Final = 512
+MANY_SAMPLES: Final = 4
+FIRST: Final = (float("inf"), -1)
 _EMPTY: Final = np.empty(0, np.int64)
 
 
@@ -53,7 +57,7 @@ class Sought:
     predicate: Predicate
     vector: NDArray[np.float32] | None
     limit: int
-    after: tuple[float, int] = (float("inf"), -1)
+    after: tuple[float, int] = FIRST
     shown: tuple[int, ...] = ()
     must_be_exact: bool = False
 
@@ -100,13 +104,13 @@ def _is_plain(one: Sought) -> bool:
 
 
 def _alone(view: View, index: Index | None, one: Sought) -> Found:
-    mask = view.alive if one.vector is None else view.alive & view.is_comparable
+    hidden = None
     if one.shown:
         slots = [view.slots[scene] for scene in one.shown if view.slots.get(scene, view.scenes) < view.scenes]
-        hidden = np.zeros(view.scenes, np.bool_)
-        hidden[slots] = True
-        mask = mask & ~hidden[view.row_scene]
-    rows = matching.matching(view, one.predicate, mask)
+        of_scenes = np.zeros(view.scenes, np.bool_)
+        of_scenes[slots] = True
+        hidden = of_scenes[view.row_scene]
+    rows = matching.matching(view, one.predicate, hidden, with_vector=one.vector is not None)
     has_labels = certainty(view, one.predicate, _EMPTY) is not None
     if one.vector is not None and not one.must_be_exact and not has_labels and len(rows) > EXACT_ROWS and index:
         found = _proposed(view, index, one, rows)
@@ -147,8 +151,13 @@ def _with_tail(view: View, index: Index, rows: NDArray[np.int64], mask: NDArray[
 
 
 def _ranked(view: View, one: Sought, rows: NDArray[np.int64], path: str, left: int | None) -> Found:
-    scores = np.empty(len(rows), np.float32)
+    matching_rows, scenes = len(rows), -1
     sure = certainty(view, one.predicate, rows)
+    if sure is not None and one.vector is not None and one.after == FIRST and len(rows) > MANY_SAMPLES * _sample(one):
+        scenes = kernel.scenes_of(rows, view.row_scene)
+        kept = _hopeful(view, one, rows, sure)
+        rows, sure = rows[kept], sure[kept]
+    scores = np.empty(len(rows), np.float32)
     if one.vector is not None:
         if len(rows) > DENSE_SHARE * view.rows:
             every = np.empty(view.rows, np.float32)
@@ -161,7 +170,32 @@ def _ranked(view: View, one: Sought, rows: NDArray[np.int64], path: str, left: i
         scores[:] = HARDNESS_WEIGHT * np.nan_to_num(hardness)[view.row_scene[rows]]
     if sure is not None:
         scores += np.float32(LABEL_WEIGHT) * sure
-    best, best_scores, scenes = kernel.best_scenes(
+    best, best_scores, ranked = kernel.best_scenes(
         scores, rows, view.row_scene, view.ids, one.limit, one.after[0], one.after[1]
     )
-    return Found(best, best_scores, path, None if left is None else int(scenes), len(rows), one.vector)
+    scenes = int(ranked) if scenes < 0 else int(scenes)
+    return Found(best, best_scores, path, None if left is None else scenes, matching_rows, one.vector)
+
+
+def _sample(one: Sought) -> int:
+    return max(SAMPLE, 16 * one.limit)
+
+
+def _hopeful(view: View, one: Sought, rows: NDArray[np.int64], sure: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which rows may be among the best: the surest ones are ranked, and what can't reach them is left out.
+
+    No row is nearer than the query is long times the longest row, so nothing is lost.
+    """
+    assert one.vector is not None
+    surest = sure >= kernel.bound_of(sure, _sample(one))
+    some = rows[surest]
+    scores = np.empty(len(some), np.float32)
+    kernel.dots(view.vectors, view.scales, some, one.vector, scores)
+    scores += np.float32(LABEL_WEIGHT) * sure[surest]
+    _, best, _ = kernel.best_scenes(scores, some, view.row_scene, view.ids, one.limit, *one.after)
+    if len(best) < one.limit:
+        return np.ones(len(rows), np.bool_)
+    reach = float(np.linalg.norm(one.vector)) * view.longest
+    least = (float(best[-1]) - reach) / LABEL_WEIGHT
+    hopeful: NDArray[np.bool_] = sure >= np.float32(least - 1e-4 * (1.0 + abs(least) + reach))
+    return hopeful

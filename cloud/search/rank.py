@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.errors import QueryError
+from cloud.search import kernel
 from cloud.search.gallery import View
 from cloud.search.predicate import And, Has, Not, Or, Predicate, Then
 from cloud.search.query import Like
@@ -87,7 +88,11 @@ def _certainty(
         case Has(label):
             column = view.labels.get(label)
             table = _LOG_NOT if is_negated else _LOG
-            return np.full(len(rows), table[0], np.float32) if column is None else table[column[rows]]
+            if column is None:
+                return np.full(len(rows), table[0], np.float32)
+            sure = np.empty(len(rows), np.float32)
+            kernel.looked_up(table, column, rows, sure)
+            return sure
         case Not(part):
             return _certainty(view, part, rows, is_negated=not is_negated)
         case And(parts) | Or(parts):

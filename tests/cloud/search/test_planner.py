@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud.search import index, matching, planner
+from cloud.search import index, kernel, matching, planner
 from cloud.search.gallery import DEAD_ROWS, Gallery
 from cloud.search.planner import Sought, find
 from cloud.search.predicate import ANY, And, Between, Has, In, Near, Not, Or, Predicate, Then
@@ -206,3 +206,51 @@ def test_a_sequence_is_as_sure_as_both_of_its_moments() -> None:
     assert known is not None and np.exp(known[0]) == pytest.approx(0.9 * 0.95, abs=0.01)
     known = certainty(view, replace(then, within_s=1.0), np.array([0]))
     assert known is not None and np.exp(known[0]) == pytest.approx(0.9 * 0.6, abs=0.01)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_cant_be_among_the_best_is_left_out_and_nothing_else(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = gallery(seed, 3_000)
+    view = made.view()
+    random = np.random.default_rng(seed)
+    trees = (
+        Has("light:night", 0.1),
+        And((Has("light:night", 0.2), Not(Has("sound:siren", 0.9)), Between("hardness", 0.1))),
+        And((Or((Has("light:night"), Has("sound:siren", 0.3))), Has("intent:waits", 0.0))),
+    )
+    sought = [
+        Sought(tree, random.normal(0, weight, 16).astype(np.float32), limit)
+        for tree in trees
+        for weight in (0.05, 0.5, 5.0)
+        for limit in (1, 11)
+    ]
+    dotted = []
+    dots = kernel.dots
+    monkeypatch.setattr(kernel, "dots", lambda *args: (dotted.append(len(args[2])), dots(*args)))
+    monkeypatch.setattr(planner, "DENSE_SHARE", 2.0)
+    monkeypatch.setattr(planner, "SAMPLE", 64)
+    some = find(view, None, sought)
+    few, dotted[:] = sum(dotted), []
+    monkeypatch.setattr(planner, "SAMPLE", 10**9)
+    every = find(view, None, sought)
+    assert few < 0.8 * sum(dotted), "something was left out"
+    for one, whole in zip(some, every, strict=True):
+        assert one.rows.tolist() == whole.rows.tolist()
+        assert one.scores.tolist() == pytest.approx(whole.scores.tolist())
+        assert (one.matching, one.exact_rows) == (whole.matching, whole.exact_rows)
+
+
+def test_labels_of_scenes_that_came_later_are_found_too() -> None:
+    random = np.random.default_rng(3)
+    made = Gallery(16)
+    tree = And((Has("light:night"), Not(Has("sound:siren"))))
+    views = []
+    for first in (1, 31, 40, 400):
+        made.put(batch(random, list(range(first, first + random.integers(1, 90)))))
+        views.append(made.view())
+        find(views[-1], None, [Sought(tree, None, 50)])
+    made.put(batch(random, [5_000], most_rows=1))
+    for view in (*reversed(views), made.view()):
+        (found,) = find(view, None, [Sought(tree, None, 1_000)])
+        expected = brute(view, tree, lambda row: 0.0)
+        assert sorted(int(view.ids[view.row_scene[row]]) for row in found.rows) == [scene for _, scene, _ in expected]
