@@ -121,6 +121,11 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/online_clocks.py --quick
 	$(BIN)/python benchmarks/align.py
 	$(BIN)/python benchmarks/real_sounds.py
+	$(BIN)/python benchmarks/campaigns.py
+	$(BIN)/python benchmarks/dead_network.py --rounds 3
+	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/embed.py --text
+	$(BIN)/python benchmarks/search.py --rows 100000
 
 train: $(VENV)/.torch
 	$(BIN)/roadfuse train --seed 1 --threads 2 --out edge/bundles/reference --weights export/reference/weights.npz
