@@ -33,7 +33,8 @@ class Bitmaps:
                 self._known[label, bound] = rows, words
                 if len(self._known) > MOST:
                     self._known.popitem(last=False)
-            self._known.move_to_end((label, bound))
+            if (label, bound) in self._known:  # of no rows nothing is kept
+                self._known.move_to_end((label, bound))
         return words[: -(-rows // _BITS)]
 
 

@@ -254,3 +254,9 @@ def test_labels_of_scenes_that_came_later_are_found_too() -> None:
         (found,) = find(view, None, [Sought(tree, None, 1_000)])
         expected = brute(view, tree, lambda row: 0.0)
         assert sorted(int(view.ids[view.row_scene[row]]) for row in found.rows) == [scene for _, scene, _ in expected]
+
+
+def test_an_empty_gallery_has_no_answers() -> None:
+    sought = Sought(And((Has("light:night"),)), np.ones(8, np.float32), 1)
+    (found,) = find(Gallery(8).view(), None, [sought])
+    assert len(found.rows) == 0 and found.matching == 0
