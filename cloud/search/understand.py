@@ -10,6 +10,7 @@ what follows it, and for more of the same kind joined to it ("no siren or horn")
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -116,7 +117,7 @@ def _steps(text: str) -> tuple[list[list[str]], list[float]]:
     tokens = _tokens(text)
     at = 0
     while at < len(tokens):
-        length = next((len(phrase) for phrase in _LONGEST_THEN if tuple(tokens[at : at + len(phrase)]) == phrase), 0)
+        length = _phrase(_LONGEST_THEN, tokens, at)
         if tokens[at].startswith("within:"):
             wait = float(tokens[at].removeprefix("within:"))
             # "A then within 5 s B" and "A then B within 5 s".
@@ -139,8 +140,24 @@ def _tokens(text: str) -> list[str]:
     return ["," if piece in ",;.!?:" else piece for piece in words.pieces(text)]
 
 
-_LONGEST_THEN: Final = sorted(_THEN, key=len, reverse=True)
-_LONGEST_NOT: Final = sorted(_NOT_PHRASES, key=len, reverse=True)
+def _by_first_word(phrases: Iterable[tuple[str, ...]]) -> dict[str, list[tuple[str, ...]]]:
+    """The longest ones first."""
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for phrase in sorted(phrases, key=len, reverse=True):
+        found.setdefault(phrase[0], []).append(phrase)
+    return found
+
+
+def _phrase(phrases: dict[str, list[tuple[str, ...]]], tokens: list[str], at: int) -> int:
+    """How many words from here the longest of some phrases takes; 0 where none begins."""
+    for phrase in phrases.get(tokens[at], ()):
+        if tuple(tokens[at : at + len(phrase)]) == phrase:
+            return len(phrase)
+    return 0
+
+
+_LONGEST_THEN: Final = _by_first_word(_THEN)
+_LONGEST_NOT: Final = _by_first_word(_NOT_PHRASES)
 
 
 @dataclass(slots=True)
@@ -281,7 +298,4 @@ def _longest(tokens: list[str], at: int) -> tuple[int, Predicate | None]:
 
 
 def _denial(tokens: list[str], at: int) -> int:
-    for phrase in _LONGEST_NOT:
-        if tuple(tokens[at : at + len(phrase)]) == phrase:
-            return len(phrase)
-    return 1 if tokens[at] in _NOT else 0
+    return _phrase(_LONGEST_NOT, tokens, at) or int(tokens[at] in _NOT)
