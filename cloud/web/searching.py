@@ -92,8 +92,11 @@ class _Dialled:
                 cursor=question.cursor,
                 explain=True,
             )
-        except (QueryError, SearchAway):
+        except QueryError:
             raise
+        except SearchAway as error:
+            _LOG.warning("search_away error=%s", error)  # an address says nothing to who looks at a page
+            raise SearchAway("Search does not answer. Try again in a moment.") from None
         except CloudError as error:  # our own key is none there: it is of another cloud
             raise SearchAway(str(error)) from None
 

@@ -163,6 +163,7 @@ def test_search_that_is_away_leaves_the_other_pages(stage: Stage) -> None:
     visitor = stage.visitor()  # of the server that was started without a Search service
     page = visitor.get("/search", params={"q": "siren"})
     assert page.status_code == 503 and 'role="alert"' in page.text
+    assert "127.0.0.1" not in page.text and "Try again" in page.text
     assert visitor.get(f"/scenes/{stage.scene_ids[0]}").status_code == 200
 
 
