@@ -295,3 +295,16 @@ def test_media_are_found_on_disk_by_the_next_process_and_text_is_not_written(tmp
     asyncio.run(run(second))
     assert first.asked == {b"x": 1, b"y": 1} and second.asked == {b"y": 1}
     assert hits("disk", "image") == before + 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(asked=contents)
+def test_a_thread_that_brings_texts_itself_gets_each_ones_own_answer(asked: list[bytes]) -> None:
+    encoders = Slow()
+    made = gateway(encoders)
+    for _ in range(2):
+        for content, answer in zip(asked, made.texts(asked), strict=True):
+            check(content, answer)
+    good = [content for content in encoders.asked if content not in (BAD, BROKEN)]
+    assert BROKEN in asked or all(encoders.asked[content] == 1 for content in good), "then it is known"
+    asyncio.run(made.close())

@@ -386,3 +386,12 @@ def kill(folder: Path) -> None:
     pid = int(next(folder.rglob("postmaster.pid")).read_text().splitlines()[0])
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_more_calls_than_can_be_answered_are_refused_clearly(service: Service) -> None:
+    request = search_pb2.SearchRequest(query=search_pb2.SearchQuery(text="night, siren"), limit=1)
+    metadata = (("authorization", f"Bearer {service.key}"),)
+    calls = [service.stub.Search.future(request, timeout=60, metadata=metadata) for _ in range(2_000)]
+    codes = {call.code() for call in calls}
+    assert codes <= {Status.OK, Status.RESOURCE_EXHAUSTED}
+    assert Status.OK in codes
