@@ -175,3 +175,15 @@ def bound_of(values: NDArray[np.float32], count: int) -> Any:
         if above >= count:
             return np.float32(low + np.float32(place) / by - np.float32(1e-4) * (high - low))
     return low
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def variance(covariance: NDArray[np.float32], unit: NDArray[np.float32]) -> Any:
+    """unit . covariance unit; BLAS would wake threads for it."""
+    total = np.float32(0)
+    for i in range(covariance.shape[0]):
+        part = np.float32(0)
+        for k in range(covariance.shape[1]):
+            part += covariance[i, k] * unit[k]
+        total += part * unit[i]
+    return total

@@ -153,7 +153,8 @@ def _with_tail(view: View, index: Index, rows: NDArray[np.int64], mask: NDArray[
 def _ranked(view: View, one: Sought, rows: NDArray[np.int64], path: str, left: int | None) -> Found:
     matching_rows, scenes = len(rows), -1
     sure = certainty(view, one.predicate, rows)
-    if sure is not None and one.vector is not None and one.after == FIRST and len(rows) > MANY_SAMPLES * _sample(one):
+    is_scattered = MANY_SAMPLES * _sample(one) < len(rows) < 2 * DENSE_SHARE * view.rows
+    if sure is not None and one.vector is not None and one.after == FIRST and is_scattered:
         scenes = kernel.scenes_of(rows, view.row_scene)
         kept = _hopeful(view, one, rows, sure)
         rows, sure = rows[kept], sure[kept]
@@ -187,7 +188,7 @@ def _hopeful(view: View, one: Sought, rows: NDArray[np.int64], sure: NDArray[np.
     No row is nearer than the query is long times the longest row, so nothing is lost.
     """
     assert one.vector is not None
-    surest = sure >= kernel.bound_of(sure, _sample(one))
+    surest = np.flatnonzero(sure >= kernel.bound_of(sure, _sample(one)))[: 2 * _sample(one)]
     some = rows[surest]
     scores = np.empty(len(some), np.float32)
     kernel.dots(view.vectors, view.scales, some, one.vector, scores)

@@ -58,7 +58,7 @@ class Teller:
             kernel.dots(view.vectors, view.scales, rows, unit, cosines)
             count, mean, covariance = self._others(view)
             if count > 1:
-                background = (float(mean @ unit), math.sqrt(max(float(unit @ (covariance @ unit)), 0.0)))
+                background = (float(mean @ unit), math.sqrt(max(kernel.variance(covariance, unit), 0.0)))
         features = confidence.features(
             None if certainties is None else certainties.astype(np.float64),
             None if cosines is None else cosines.astype(np.float64),
@@ -103,6 +103,6 @@ class Teller:
             some = np.random.default_rng(0).choice(rows, min(_BACKGROUND_ROWS, len(rows)), replace=False)
             floats = view.vectors[some].astype(np.float32) * view.scales[some, None]
             mean = floats.mean(axis=0) if len(floats) else np.zeros(floats.shape[1], np.float32)
-            covariance = (floats - mean).T @ (floats - mean) / np.float32(max(len(floats), 1))
+            covariance = np.ascontiguousarray((floats - mean).T @ (floats - mean) / np.float32(max(len(floats), 1)))
             self._background = ((view.generation, size), len(floats), mean, covariance)
         return self._background[1:]
