@@ -6,7 +6,6 @@ all, and putting the same clip again changes nothing.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime
 import os
@@ -101,7 +100,10 @@ class Objects:
                 written.result()
             self._settle({(self._folder / key).parent for key, _ in items})
         else:
-            self._tried(lambda: asyncio.run(_put_together(self._store, items)), items[0][0], "could not be kept")
+            putting = [self._writers.submit(obstore.put, self._store, key, content) for key, content in items]
+            wait(putting)
+            for (key, _), put in zip(items, putting):
+                self._tried(put.result, key, "could not be kept")
 
     def get(self, key: str) -> bytes:
         """An object's content.
@@ -206,10 +208,6 @@ def _download(store: ObjectStore, key: str, path: Path) -> int:
 def _delete(store: ObjectStore, key: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         obstore.delete(store, key)
-
-
-async def _put_together(store: ObjectStore, items: Sequence[tuple[str, bytes]]) -> None:
-    await asyncio.gather(*(obstore.put_async(store, key, content) for key, content in items))
 
 
 def _clear(new: Path) -> None:

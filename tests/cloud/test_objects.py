@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -92,6 +93,14 @@ def test_small_clips_are_kept_together_and_leave_nothing_else(objects: Objects, 
     assert {key: objects.get(key) for key, _ in items} == dict(items)
     if (tmp_path / "store" / ".new").exists():
         assert not list((tmp_path / "store" / ".new").iterdir())
+
+
+def test_small_clips_may_be_put_where_an_event_loop_runs(objects: Objects) -> None:
+    async def put() -> None:
+        objects.put_contents([(KEY, b"clip")])
+
+    asyncio.run(put())
+    assert objects.get(KEY) == b"clip"
 
 
 def test_what_a_killed_process_left_goes_with_time(tmp_path: Path) -> None:
