@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from cloud.embed import towers
 from cloud.embed.encoders import Encoders
+from cloud.embed.gateway import Gateway
 from cloud.embed.server import encoders_of, gateway_of
 from cloud.errors import ModelError
 from edge import bundle as bundles
@@ -86,7 +88,10 @@ def test_towers_in_the_bundles_own_folder_are_taken(folder: Path) -> None:
 
 
 def test_a_gateway_sends_away_what_the_environment_says(tmp_path: Path) -> None:
-    made = gateway_of(tmp_path, {"ROADFUSE_ENCODERS": "audio=127.0.0.1:9, video=127.0.0.1:9"})
+    async def opened() -> Gateway:  # a gateway belongs to the event loop that makes it
+        return gateway_of(tmp_path, {"ROADFUSE_ENCODERS": "audio=127.0.0.1:9, video=127.0.0.1:9"})
+
+    made = asyncio.run(opened())
     assert set(made._remotes) == {"audio", "video"} and set(made.models) == set(towers.load().models)
     assert made._remotes["audio"] is made._remotes["video"]
 

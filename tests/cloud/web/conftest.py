@@ -78,9 +78,9 @@ def stage(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             engine.dispose()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A real browser."""
+    """A real browser. Its event loop runs in this thread as long as it lives, so that others wait for its end."""
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("chromium is not installed here")
