@@ -22,6 +22,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from cloud.errors import ObjectError
+from edge.durable import sync
 
 Answer = TypeVar("Answer")
 READ_BYTES: Final = 4 << 20
@@ -163,10 +164,10 @@ class Objects:
         """Bring names to the disk; those of the folders themselves too, once for each."""
         assert self._folder is not None
         for folder in folders:
-            _sync(folder)
+            sync(folder)
         for folder in folders - self._settled:
             for parent in folder.parents:
-                _sync(parent)
+                sync(parent)
                 if parent == self._folder:
                     break
         self._settled |= folders
@@ -245,19 +246,11 @@ def _put_locally(target: Path, path: Path, new: Path) -> None:
             os.link(path, fresh)
         except OSError:  # another disk, or a file system without links
             shutil.copyfile(path, fresh)
-            _sync(fresh)
+            sync(fresh)
         fresh.replace(target)
     finally:
         with contextlib.suppress(FileNotFoundError):
             fresh.unlink()  # also where both were names of one file already: rename leaves such a pair alone
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _line(error: Exception) -> str:

@@ -25,6 +25,7 @@ import grpc
 
 from cloud.errors import Refused
 from cloud.limits import Limits
+from edge.durable import sync
 
 READ_BYTES: Final = 1 << 20
 Key = tuple[str, bytes, int]  # vehicle, outbox, sequence
@@ -209,8 +210,4 @@ class Staging:
 
 def _sync_folder(folder: Path) -> None:
     for each in (folder, folder.parent):
-        handle = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(each)

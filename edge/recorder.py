@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import queue
 import threading
 import time
@@ -29,6 +28,7 @@ from edge.decision import Decision
 from edge.drive import codec, topics
 from edge.drive.reader import DriveMessage
 from edge.drive.writer import DriveWriter
+from edge.durable import sync
 from edge.errors import DriveFormatError
 from edge.feed import Fed
 from edge.samples import GnssFix
@@ -284,7 +284,7 @@ class Recorder:
             for message in messages:
                 _write(clip, message)
         part.replace(path)
-        _sync_folder(path.parent)
+        sync(path.parent)
 
 
 def _last_fix(messages: list[DriveMessage]) -> GnssFix | None:
@@ -325,11 +325,3 @@ def _write(writer: DriveWriter, message: DriveMessage) -> None:
             arrival_ns=message.arrival_ns,
             sequence=message.sequence,
         )
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -24,6 +24,8 @@ from typing import Final
 from mcap.data_stream import RecordBuilder
 from mcap.records import DataEnd, Footer, Header
 
+from edge.durable import sync
+
 LIBRARY: Final = "roadfuse"
 MAGIC: Final = b"\x89MCAP0\r\n"
 FILL_OPCODE: Final = 0x80
@@ -159,11 +161,7 @@ class Journal:
 
     def _sync_folder(self, folder: Path) -> None:
         if self._durable:
-            handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            sync(folder)
 
 
 def _extent_end(needed: int) -> int:

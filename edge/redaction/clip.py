@@ -7,7 +7,6 @@ can't be decoded becomes empty, a stream of pictures or sound of an unknown form
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +21,7 @@ from edge.drive import codec, topics
 from edge.drive.messages import DriveMessage
 from edge.drive.reader import DriveReader
 from edge.drive.writer import DRIVE_METADATA
+from edge.durable import sync
 from edge.errors import DriveDamaged, DriveFormatError
 from edge.redaction.detect import Listener, Looker
 from edge.redaction.facts import NAME, Facts, facts_of
@@ -87,9 +87,9 @@ def redact(source: Path, target: Path, detectors: Detectors | None = None, *, du
                 shutil.copyfile(source, part)
             else:
                 facts = _Redaction(drive, detectors).write(part, durable)
-        _sync(part)
+        sync(part)
         part.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
     except BaseException:
         for left in (part, part.with_name(part.name + ".new")):
             with suppress(OSError):
@@ -190,11 +190,3 @@ class _Redaction:
 
 def pass_over(_: DriveDamaged) -> None:
     """What is damaged is not there."""
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

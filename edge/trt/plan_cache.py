@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from edge.durable import sync
 from edge.errors import BundleError
 
 _MAGIC: Final = b"roadfuse plan 1\n"
@@ -118,10 +119,6 @@ def _write_whole(path: Path, raw: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)

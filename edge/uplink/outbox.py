@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from edge.durable import sync
 from edge.errors import OutboxError
 from edge.uplink import schema
 from roadfuse.v1.ingest_pb2 import Eviction, MediaState, SceneSummary
@@ -338,11 +339,7 @@ class Outbox:
 
     def _put_in_place(self, sequence: int) -> None:
         self.anew(sequence).replace(self.path(sequence))
-        handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(self.folder)
 
     def account(self) -> Account:
         """What became of all scenes."""
