@@ -5,26 +5,22 @@ Settings come on standard input. Lines go to standard output: what the part tell
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import Final
 
 from cloud import parts
 from cloud.limits import Limits
+from cloud.processes import end_with
 from cloud.settings import Settings
 from edge.errors import RoadfuseError
-
-PR_SET_PDEATHSIG: Final = 1
 
 
 def main(name: str) -> int:
     """Run a part until SIGTERM, or until its parent ends."""
-    _follow(int(os.environ[parts.PARENT]))
+    end_with(int(os.environ[parts.PARENT]))
     logging.basicConfig(level=logging.WARNING, format=parts.LOG_FORMAT.replace("%(name)s", f"[{name}] %(name)s"))
     try:
         parts.run(name, _read(sys.stdin.buffer.read()), lambda line: print(line, flush=True))
@@ -32,13 +28,6 @@ def main(name: str) -> int:
         print(f"error {' '.join(str(error).split())}", flush=True)
         return parts.NOT_INSTALLED if isinstance(error, parts.NotInstalled) else 2
     return 0
-
-
-def _follow(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, however that ends."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0 or os.getppid() != parent:  # or it has ended already
-        os._exit(1)
 
 
 def _read(content: bytes) -> Settings:

@@ -8,7 +8,6 @@ then `Done` or `Failed`. They are JSON: a process that reads hostile clips says 
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import logging
@@ -30,10 +29,10 @@ from cloud.database import connect, first_line
 from cloud.errors import Hopeless, LeaseLost
 from cloud.jobs import hold
 from cloud.objects import Objects
+from cloud.processes import end_with
 from edge.errors import RoadfuseError
 
 _LOG: Final = logging.getLogger(__name__)
-PR_SET_PDEATHSIG: Final = 1
 # Background work gives way to whoever waits for an answer.
 NICENESS: Final = 10
 
@@ -176,7 +175,7 @@ class Task:
 
 def main(descriptor: int, parent: int) -> int:
     """Run what is ordered until the worker goes away."""
-    _follow(parent)
+    end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the worker's
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     pipe = Pipe(descriptor)
@@ -223,13 +222,6 @@ def _carry_out(order: Order, place: Place, engine: Engine, objects: Objects, pip
     except Exception as error:  # at a process's top: the log has all of it, the job a line
         _LOG.exception("job_failed id=%d kind=%s", order.id, order.kind)
         return Failed(f"{type(error).__name__}: {error}")
-
-
-def _follow(parent: int) -> None:
-    """Have the kernel kill this process when the worker ends, however that ends."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0 or os.getppid() != parent:  # or it has ended already
-        os._exit(1)
 
 
 def _bound(memory_bytes: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import fcntl
 import importlib
 import json
 import logging
@@ -20,14 +19,14 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from prometheus_client import Counter, Gauge
 
 from cloud import certificates, metrics
 from cloud.errors import CloudError
 from cloud.postgres import Postgres
+from cloud.processes import alone
 from cloud.settings import Settings
 
 _LOG: Final = logging.getLogger(__name__)
@@ -99,7 +98,7 @@ def supervise(names: Sequence[str], settings: Settings, tell: Callable[[str], No
     with ExitStack() as stack:
         if "ingest" in names:
             certificates.load(settings.data / "ca")  # whether there is one is known before a database is made
-        _take(stack.enter_context((settings.data / "parts.lock").open("a")), settings.data)
+        stack.enter_context(alone(settings.data, "parts.lock"))
         database = None
         if settings.database is None:
             database = stack.enter_context(Postgres(settings.data / "postgres"))
@@ -246,13 +245,6 @@ class _Parent:
             with suppress(ProcessLookupError):
                 child.kill()
             await child.wait()
-
-
-def _take(lock: IO[str], data: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise CloudError(f"{data}: expected a folder of this server alone, got one that another server uses") from None
 
 
 def _reason(code: int) -> str:

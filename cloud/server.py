@@ -6,12 +6,10 @@ Both answer health checks and reflection. SIGTERM and SIGINT let calls finish, t
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import signal
 from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -29,6 +27,7 @@ from cloud.errors import CloudError
 from cloud.ingest import Ingest
 from cloud.limits import Limits
 from cloud.objects import Objects
+from cloud.processes import alone
 from cloud.settings import Settings as Settings
 from cloud.staging import Staging
 from cloud.survey import Survey
@@ -57,8 +56,7 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
     authority = certificates.load(settings.data / "ca")
     server_key, server_certificate = certificates.server_files(settings.data / "ca")
     key_pair = [(server_key, server_certificate)]
-    with (settings.data / "server.lock").open("a") as lock:
-        _take(lock, settings.data)
+    with alone(settings.data, "server.lock"):
         objects = Objects(settings.objects_place)
         staging = Staging(settings.data / "staging", settings.limits)
         with opened(settings.data, settings.database) as engine:
@@ -71,13 +69,6 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
                 asyncio.run(_serve(settings, authority, key_pair, engine, objects, staging, tell))
             finally:
                 survey.close()
-
-
-def _take(lock: IO[str], data: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise CloudError(f"{data}: expected a folder of this server alone, got one that another server uses") from None
 
 
 async def _serve(

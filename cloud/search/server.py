@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cloud import certificates
 from cloud.calls import Context, Decoding, Threads, answered
-from cloud.database import connect, migrate, opened
+from cloud.database import opened
 from cloud.embed import server as embed_server
 from cloud.embed.gateway import Gateway
 from cloud.embed.item import Item
@@ -203,16 +203,8 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
         CloudError: it can't start; one line says why.
     """
     key_pair = [certificates.server_files(settings.data / "ca")]
-    if settings.database is not None:
-        engine = connect(settings.database)
-        migrate(engine)
-        try:
-            asyncio.run(_serve(settings, key_pair, engine, tell))
-        finally:
-            engine.dispose()
-    else:
-        with opened(settings.data, None, share=True) as engine:
-            asyncio.run(_serve(settings, key_pair, engine, tell))
+    with opened(settings.data, settings.database, share=True) as engine:
+        asyncio.run(_serve(settings, key_pair, engine, tell))
 
 
 async def _serve(

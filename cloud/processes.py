@@ -1,0 +1,44 @@
+"""What the cloud's processes owe each other: to end with their parent, and to leave a folder to who has it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from cloud.errors import CloudError
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends, however that ends."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0 or os.getppid() != parent:  # or it has ended already
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def alone(data: Path, lock: str) -> Iterator[None]:
+    """Have a folder for this process alone.
+
+    Args:
+        data: the folder.
+        lock: name of a file in it; whoever asks by another name is not kept out.
+
+    Raises:
+        CloudError: another process has it.
+    """
+    with (data / lock).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CloudError(
+                f"{data}: expected a folder of this server alone, got one that another server uses"
+            ) from None
+        yield
