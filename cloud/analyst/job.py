@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +22,9 @@ from cloud.errors import Hopeless, ModelError
 from cloud.hand import Task
 from cloud.jobs import Queue
 from cloud.tables import SCENES
+from edge.uplink.outbox import digest
 
 _LOG: Final = logging.getLogger(__name__)
-_READ_BYTES: Final = 1 << 20
 _HERE: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 _ASKED: Final[set[tuple[str, str]]] = set()
 
@@ -114,11 +113,7 @@ def _scene(task: Task, scene_id: int) -> Any:
 
 
 def _check_digest(path: Path, sha256: bytes) -> None:
-    digest = hashlib.sha256()
-    with path.open("rb") as clip:
-        while part := clip.read(_READ_BYTES):
-            digest.update(part)
-    if digest.digest() != sha256:
+    if digest(path)[0] != sha256:
         raise Hopeless(f"the clip is not the one that was told of: expected {sha256.hex()[:16]}, got another digest")
 
 

@@ -19,6 +19,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 import export
+from cloud.embed import lowering
 from cloud.errors import ModelError
 from cloud.labels import LABELS, of_tag
 
@@ -83,14 +84,7 @@ class AnalystNetwork:
         missing = set(LABELS) - set(map(label_of_column, said.columns))
         if missing:
             raise ModelError(f"{path}: expected a column for every label, got none for {', '.join(sorted(missing))}")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's own errors have no common base
-            raise ModelError(f"{path}: expected a model that runs, got {str(error).splitlines()[0][:200]}") from None
-        return AnalystNetwork(session, said)
+        return AnalystNetwork(lowering.session(str(path), model, threads=1), said)
 
     def look(self, embeddings: F32, presence: NDArray[np.bool_]) -> Looked:
         """What a clip shows.
