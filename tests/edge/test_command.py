@@ -12,11 +12,12 @@ from edge.command import GROUP, main
 
 
 def test_every_command_of_the_table_loads_and_helps(capsys: pytest.CaptureFixture[str]) -> None:
+    is_old = sys.version_info < (3, 11)  # the cloud is not installed there
     for entry in entry_points(group=GROUP):
         try:
             command = entry.load()
         except ModuleNotFoundError as error:  # an extra that is not installed
-            assert error.name in ("torch", "rerun"), error
+            assert error.name in ("torch", "rerun") or (error.name, is_old) == ("sqlalchemy", True), error
             continue
         try:
             code = command(["--help"])
