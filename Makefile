@@ -37,7 +37,7 @@ venv-package:
 	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq python3-venv
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[edge-cpu,align,import,world,uplink,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[edge-cpu,align,import,world,updates,dev]'
 	@! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cloud]'
 	@touch $@
@@ -140,7 +140,7 @@ pythons:
 constraints: $(VENV)/.installed
 	$(BIN)/python -m pip install -q uv
 	$(BIN)/uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url --upgrade \
-		--extra edge-cpu --extra align --extra uplink --extra cloud --extra import --extra world --extra viz --extra rtx --extra dev pyproject.toml -o constraints.txt
+		--extra edge-cpu --extra align --extra updates --extra cloud --extra import --extra world --extra viz --extra rtx --extra dev pyproject.toml -o constraints.txt
 
 clean:
 	rm -rf $(OUT) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,6 +10,8 @@
         │   ├── LeaseLost         a job is no longer this worker's
         │   └── Hopeless          a job can't succeed however often it is tried
         ├── IdentityError         a certificate, key or token is missing, malformed or not what it should be
+        ├── ReleaseError          a release, its keys or its metadata are missing, damaged or not what they should be
+        ├── RolloutError          a policy that makes no sense, or a rollout that can't do what is asked
         └── Refused               a call is refused; its status and message go to the caller
 
 A message says what, expected and got.
@@ -47,6 +49,14 @@ class QueryError(CloudError):
 
 class IdentityError(CloudError):
     """A certificate, key or token is missing, malformed or not what it should be."""
+
+
+class ReleaseError(CloudError):
+    """A release, its keys or its metadata are missing, damaged or not what they should be."""
+
+
+class RolloutError(CloudError):
+    """A policy that makes no sense, or a rollout that can't do what is asked of it."""
 
 
 class JobError(CloudError):

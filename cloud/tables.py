@@ -122,6 +122,8 @@ SCENES: Final = Table(
     Column("object_key", Text),
     Column("id", BigInteger, Identity(always=True), nullable=False, unique=True),
     Column("changed", BigInteger, nullable=False, server_default=text("0")),  # by trigger
+    # What a staged bundle said of the hardest frame: {bundle_id, scene_tags, sound_events}.
+    Column("shadow", JSONB),
     ForeignKeyConstraint(["vehicle", "outbox"], ["outboxes.vehicle", "outboxes.outbox"]),
     Index("scenes_wanted", "vehicle", "outbox", postgresql_where=text("wanted AND received_at IS NULL")),
     Index("scenes_by_change", "changed"),
@@ -246,4 +248,157 @@ API_KEYS: Final = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("expires_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
+)
+
+# TUF metadata as it was published: of the image repository all roles, of the director its roots (the rest is signed for
+# each call).
+METADATA_FILES: Final = Table(
+    "metadata_files",
+    METADATA,
+    Column("repository", Text, primary_key=True),  # image, director
+    Column("role", Text, primary_key=True),
+    Column("version", BigInteger, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("published_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+RELEASES: Final = Table(
+    "releases",
+    METADATA,
+    Column("counter", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("path", Text, nullable=False, unique=True),  # of its target: NAME/COUNTER/manifest.json
+    Column("bundle_id", Text, nullable=False),
+    Column("hardware", JSONB, nullable=False),  # classes that it is for
+    Column("files", JSONB, nullable=False),  # [{name, length, sha256}], the manifest first
+    Column("notes", Text, nullable=False, server_default=text("''")),
+    Column("released_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("revoked_at", DateTime(timezone=True)),
+    Column("revoked_why", Text, nullable=False, server_default=text("''")),
+)
+
+DELTAS: Final = Table(
+    "deltas",
+    METADATA,
+    Column("base_sha256", LargeBinary, primary_key=True),
+    Column("want_sha256", LargeBinary, primary_key=True),
+    Column("delta_sha256", LargeBinary),  # NULL: the whole file is the cheaper way
+    Column("bytes", BigInteger, nullable=False),
+)
+
+GATES: Final = Table(
+    "gates",
+    METADATA,
+    Column("release", BigInteger, ForeignKey("releases.counter"), primary_key=True),
+    Column("gate", Text, primary_key=True),
+    Column("place", SmallInteger, nullable=False),  # in the order in which they run
+    Column("verdict", Text, nullable=False),  # passed, refused, skipped
+    Column("why", Text, nullable=False),
+    Column("detail", JSONB, nullable=False),
+    Column("ran_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("seconds", Double, nullable=False),
+)
+
+# What each vehicle says that it runs, and how far it is.
+FLEET: Final = Table(
+    "fleet",
+    METADATA,
+    Column("vehicle", Text, ForeignKey("vehicles.name"), primary_key=True),
+    Column("hardware", Text, nullable=False, server_default=text("''")),
+    Column("labels", JSONB, nullable=False, server_default=text("'{}'")),  # that people gave it
+    Column("state", Text, nullable=False, server_default=text("''")),  # driving, parked, offline, gone
+    Column("stage", SmallInteger, nullable=False, server_default=text("0")),  # roadfuse.v1.Stage
+    Column("active", Text, nullable=False, server_default=text("''")),  # bundle ids
+    Column("previous", Text, nullable=False, server_default=text("''")),
+    Column("staged", Text, nullable=False, server_default=text("''")),
+    Column("counter", BigInteger, nullable=False, server_default=text("0")),  # of the active one
+    Column("rollout", Text, nullable=False, server_default=text("''")),
+    Column("why", Text, nullable=False, server_default=text("''")),
+    Column("refused", Text, nullable=False, server_default=text("''")),  # the bundle that `why` is about
+    Column("software", Text, nullable=False, server_default=text("''")),
+    Column("seen_at", DateTime(timezone=True)),
+    Column("manifest", LargeBinary),  # as it was signed last
+    Column("director_version", BigInteger, nullable=False, server_default=text("0")),
+)
+
+# What each vehicle is to do; the director signs it when the vehicle calls.
+ASSIGNMENTS: Final = Table(
+    "assignments",
+    METADATA,
+    Column("vehicle", Text, ForeignKey("vehicles.name"), primary_key=True),
+    Column("rollout", Text, nullable=False),
+    Column("release", BigInteger, ForeignKey("releases.counter"), nullable=False),
+    Column("mode", SmallInteger, nullable=False),  # roadfuse.v1.Mode
+    Column("wave", SmallInteger, nullable=False),
+    Column("assigned_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("assignments_by_rollout", "rollout"),
+)
+
+ROLLOUTS: Final = Table(
+    "rollouts",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("release", BigInteger, ForeignKey("releases.counter"), nullable=False),
+    Column("policy", JSONB, nullable=False),
+    Column("state", Text, nullable=False),  # created, running, paused, stopped, aborted, done
+    Column("folded", JSONB, nullable=False, server_default=text("'{}'")),  # what the log amounts to so far
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("created_by", Text, nullable=False),
+    Column("ended_at", DateTime(timezone=True)),
+    Column("why", Text, nullable=False, server_default=text("''")),
+)
+
+# All that went into the rules and all that they ordered, in order: replayed, it gives the same orders.
+ROLLOUT_LOG: Final = Table(
+    "rollout_log",
+    METADATA,
+    Column("rollout", Text, ForeignKey("rollouts.id"), primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("kind", Text, nullable=False),  # observed, commanded, ordered, recorded
+    Column("content", JSONB, nullable=False),
+)
+
+# How a bundle fares on a vehicle; only grows within an account.
+TALLIES: Final = Table(
+    "tallies",
+    METADATA,
+    Column("vehicle", Text, ForeignKey("vehicles.name"), primary_key=True),
+    Column("bundle_id", Text, primary_key=True),
+    Column("is_shadow", Boolean, primary_key=True),
+    Column("account", LargeBinary, primary_key=True),
+    Column("slice", Text, primary_key=True),
+    Column("seconds", Double, nullable=False),
+    Column("frames", BigInteger, nullable=False),
+    Column("counts", JSONB, nullable=False),
+    Column("told_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("tallies_by_bundle", "bundle_id", "told_at"),
+)
+
+# Bundles that nobody may run or begin to run.
+STOPS: Final = Table(
+    "stops",
+    METADATA,
+    Column("number", BigInteger, Identity(always=True), primary_key=True),
+    Column("bundle_id", Text, nullable=False),
+    Column("rollout", Text, nullable=False, server_default=text("''")),
+    Column("why", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("lifted_at", DateTime(timezone=True)),
+)
+
+# Who was right where a staged bundle and the active one differed, by a bigger model's word on the clip.
+VERDICTS: Final = Table(
+    "verdicts",
+    METADATA,
+    Column("scene_id", BigInteger, ForeignKey("scenes.id"), primary_key=True),
+    Column("vehicle", Text, nullable=False),
+    Column("active", Text, nullable=False),
+    Column("staged", Text, nullable=False),
+    Column("worse", JSONB, nullable=False),  # labels that the staged one alone told wrongly
+    Column("better", JSONB, nullable=False),
+    Column("slices", JSONB, nullable=False),
+    Column("judged_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("verdicts_by_bundle", "staged", "judged_at"),
 )

@@ -11,6 +11,7 @@
     ├── AlignmentError            two signals can't be compared: not finite, not in order, no path inside the band
     ├── CampaignError             a campaign's probe is not signed as it should be, malformed, or void
     ├── RedactionError            a clip can't be redacted just now
+    ├── UpdateError               an update is refused, or its state can't be read or written
     └── ReplayDiverged            a recomputed decision differs from the recorded one
 
 A message says what, expected and got.
@@ -80,6 +81,10 @@ class CampaignError(RoadfuseError):
 
 class RedactionError(RoadfuseError):
     """A clip can't be redacted just now: there is no room for it, or the disk is broken."""
+
+
+class UpdateError(RoadfuseError):
+    """An update is refused, not what was signed, or its state on board can't be used."""
 
 
 class ReplayDiverged(RoadfuseError):

@@ -27,57 +27,59 @@ from roadfuse.v1 import campaign_pb2 as roadfuse_dot_v1_dot_campaign__pb2
 from roadfuse.v1 import decision_pb2 as roadfuse_dot_v1_dot_decision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18roadfuse/v1/ingest.proto\x12\x0broadfuse.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aroadfuse/v1/campaign.proto\x1a\x1aroadfuse/v1/decision.proto\"\xd9\x04\n\x0cSceneSummary\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x66irst_ns\x18\x02 \x01(\x04\x12\x0f\n\x07last_ns\x18\x03 \x01(\x04\x12\x0f\n\x07peak_ns\x18\x04 \x01(\x04\x12/\n\x0brecorded_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08hardness\x18\x06 \x01(\x02\x12\"\n\x06scores\x18\x07 \x03(\x0b\x32\x12.roadfuse.v1.Score\x12$\n\nscene_tags\x18\x08 \x03(\x0b\x32\x10.roadfuse.v1.Tag\x12&\n\x0csound_events\x18\t \x03(\x0b\x32\x10.roadfuse.v1.Tag\x12\x11\n\tembedding\x18\n \x01(\x0c\x12\x17\n\x0f\x65mbedding_scale\x18\x0b \x01(\x02\x12\x11\n\tbundle_id\x18\x0c \x01(\t\x12&\n\x05media\x18\r \x01(\x0e\x32\x17.roadfuse.v1.MediaState\x12\x0e\n\x06reason\x18\x0e \x01(\t\x12\r\n\x05\x62ytes\x18\x0f \x01(\x04\x12\x0e\n\x06sha256\x18\x10 \x01(\x0c\x12\x18\n\x10lane_probability\x18\x11 \x01(\x02\x12\x19\n\x0clatitude_deg\x18\x12 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rlongitude_deg\x18\x13 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\rformer_sha256\x18\x14 \x03(\x0c\x12-\n\tcampaigns\x18\x15 \x03(\x0b\x32\x1a.roadfuse.v1.CampaignMatchB\x0f\n\r_latitude_degB\x10\n\x0e_longitude_deg\"T\n\x08\x45viction\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12&\n\x05media\x18\x02 \x01(\x0e\x32\x17.roadfuse.v1.MediaState\x12\x0e\n\x06reason\x18\x03 \x01(\t\";\n\x06\x43hoice\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05score\x18\x03 \x01(\x02\"\x88\x02\n\rReportRequest\x12\x0e\n\x06outbox\x18\x01 \x01(\x0c\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\x12)\n\x06scenes\x18\x03 \x03(\x0b\x32\x19.roadfuse.v1.SceneSummary\x12(\n\tevictions\x18\x04 \x03(\x0b\x32\x15.roadfuse.v1.Eviction\x12\x1a\n\rprobes_digest\x18\x05 \x01(\x0cH\x00\x88\x01\x01\x12$\n\x07\x63hoices\x18\x06 \x03(\x0b\x32\x13.roadfuse.v1.Choice\x12\'\n\x07\x61nswers\x18\x07 \x03(\x0b\x32\x16.roadfuse.v1.AskAnswerB\x10\n\x0e_probes_digest\"\x91\x01\n\x0eReportResponse\x12\x0e\n\x06wanted\x18\x01 \x03(\x04\x12&\n\x05offer\x18\x02 \x01(\x0b\x32\x17.roadfuse.v1.ProbeOffer\x12\x1e\n\x04\x61sks\x18\x03 \x03(\x0b\x32\x10.roadfuse.v1.Ask\x12\'\n\x03now\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x0c\x42\x65ginRequest\x12\x0e\n\x06outbox\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"<\n\rBeginResponse\x12\x16\n\x0e\x64urable_offset\x18\x01 \x01(\x04\x12\x13\n\x0bis_complete\x18\x02 \x01(\x08\"Y\n\x05\x43hunk\x12\x0e\n\x06outbox\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x04 \x01(\x0c\x12\r\n\x05\x63rc32\x18\x05 \x01(\x07\"(\n\x0e\x41ppendResponse\x12\x16\n\x0e\x64urable_offset\x18\x01 \x01(\x04\"3\n\x0f\x43ompleteRequest\x12\x0e\n\x06outbox\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"\x12\n\x10\x43ompleteResponse\"O\n\nPutRequest\x12\x0e\n\x06outbox\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12\x0f\n\x07\x63ontent\x18\x04 \x01(\x0c\"\r\n\x0bPutResponse\"\x10\n\x0e\x41\x63\x63ountRequest\"\x9d\x01\n\rOutboxAccount\x12\x0e\n\x06outbox\x18\x01 \x01(\x0c\x12\r\n\x05given\x18\x02 \x01(\x04\x12\x10\n\x08received\x18\x03 \x01(\x04\x12\x0f\n\x07\x65victed\x18\x04 \x01(\x04\x12\x0c\n\x04lost\x18\x05 \x01(\x04\x12\x10\n\x08on_board\x18\x06 \x01(\x04\x12\x0f\n\x07missing\x18\x07 \x01(\x04\x12\x19\n\x11missing_sequences\x18\x08 \x03(\x04\"P\n\x0f\x41\x63\x63ountResponse\x12\x0f\n\x07vehicle\x18\x01 \x01(\t\x12,\n\x08outboxes\x18\x02 \x03(\x0b\x32\x1a.roadfuse.v1.OutboxAccount\"\x1b\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"3\n\rRenewResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c\"*\n\x0c\x45nrolRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\x12\r\n\x05token\x18\x02 \x01(\t\"3\n\rEnrolResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c*n\n\nMediaState\x12\x1b\n\x17MEDIA_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10MEDIA_STATE_HELD\x10\x01\x12\x17\n\x13MEDIA_STATE_EVICTED\x10\x02\x12\x14\n\x10MEDIA_STATE_LOST\x10\x03\x32\xd3\x03\n\x06Ingest\x12\x41\n\x06Report\x12\x1a.roadfuse.v1.ReportRequest\x1a\x1b.roadfuse.v1.ReportResponse\x12>\n\x05\x42\x65gin\x12\x19.roadfuse.v1.BeginRequest\x1a\x1a.roadfuse.v1.BeginResponse\x12=\n\x06\x41ppend\x12\x12.roadfuse.v1.Chunk\x1a\x1b.roadfuse.v1.AppendResponse(\x01\x30\x01\x12G\n\x08\x43omplete\x12\x1c.roadfuse.v1.CompleteRequest\x1a\x1d.roadfuse.v1.CompleteResponse\x12\x38\n\x03Put\x12\x17.roadfuse.v1.PutRequest\x1a\x18.roadfuse.v1.PutResponse\x12\x44\n\x07\x41\x63\x63ount\x12\x1b.roadfuse.v1.AccountRequest\x1a\x1c.roadfuse.v1.AccountResponse\x12>\n\x05Renew\x12\x19.roadfuse.v1.RenewRequest\x1a\x1a.roadfuse.v1.RenewResponse2K\n\tEnrolment\x12>\n\x05\x45nrol\x12\x19.roadfuse.v1.EnrolRequest\x1a\x1a.roadfuse.v1.EnrolResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18roadfuse/v1/ingest.proto\x12\x0broadfuse.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aroadfuse/v1/campaign.proto\x1a\x1aroadfuse/v1/decision.proto\"p\n\rShadowOpinion\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12$\n\nscene_tags\x18\x02 \x03(\x0b\x32\x10.roadfuse.v1.Tag\x12&\n\x0csound_events\x18\x03 \x03(\x0b\x32\x10.roadfuse.v1.Tag\"\x85\x05\n\x0cSceneSummary\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x66irst_ns\x18\x02 \x01(\x04\x12\x0f\n\x07last_ns\x18\x03 \x01(\x04\x12\x0f\n\x07peak_ns\x18\x04 \x01(\x04\x12/\n\x0brecorded_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08hardness\x18\x06 \x01(\x02\x12\"\n\x06scores\x18\x07 \x03(\x0b\x32\x12.roadfuse.v1.Score\x12$\n\nscene_tags\x18\x08 \x03(\x0b\x32\x10.roadfuse.v1.Tag\x12&\n\x0csound_events\x18\t \x03(\x0b\x32\x10.roadfuse.v1.Tag\x12\x11\n\tembedding\x18\n \x01(\x0c\x12\x17\n\x0f\x65mbedding_scale\x18\x0b \x01(\x02\x12\x11\n\tbundle_id\x18\x0c \x01(\t\x12&\n\x05media\x18\r \x01(\x0e\x32\x17.roadfuse.v1.MediaState\x12\x0e\n\x06reason\x18\x0e \x01(\t\x12\r\n\x05\x62ytes\x18\x0f \x01(\x04\x12\x0e\n\x06sha256\x18\x10 \x01(\x0c\x12\x18\n\x10lane_probability\x18\x11 \x01(\x02\x12\x19\n\x0clatitude_deg\x18\x12 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rlongitude_deg\x18\x13 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\rformer_sha256\x18\x14 \x03(\x0c\x12-\n\tcampaigns\x18\x15 \x03(\x0b\x32\x1a.roadfuse.v1.CampaignMatch\x12*\n\x06shadow\x18\x16 \x01(\x0b\x32\x1a.roadfuse.v1.ShadowOpinionB\x0f\n\r_latitude_degB\x10\n\x0e_longitude_deg\"T\n\x08\x45viction\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12&\n\x05media\x18\x02 \x01(\x0e\x32\x17.roadfuse.v1.MediaState\x12\x0e\n\x06reason\x18\x03 \x01(\t\";\n\x06\x43hoice\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05score\x18\x03 \x01(\x02\"\x88\x02\n\rReportRequest\x12\x0e\n\x06outbox\x18\x01 \x01(\x0c\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\x12)\n\x06scenes\x18\x03 \x03(\x0b\x32\x19.roadfuse.v1.SceneSummary\x12(\n\tevictions\x18\x04 \x03(\x0b\x32\x15.roadfuse.v1.Eviction\x12\x1a\n\rprobes_digest\x18\x05 \x01(\x0cH\x00\x88\x01\x01\x12$\n\x07\x63hoices\x18\x06 \x03(\x0b\x32\x13.roadfuse.v1.Choice\x12\'\n\x07\x61nswers\x18\x07 \x03(\x0b\x32\x16.roadfuse.v1.AskAnswerB\x10\n\x0e_probes_digest\"\x91\x01\n\x0eReportResponse\x12\x0e\n\x06wanted\x18\x01 \x03(\x04\x12&\n\x05offer\x18\x02 \x01(\x0b\x32\x17.roadfuse.v1.ProbeOffer\x12\x1e\n\x04\x61sks\x18\x03 \x03(\x0b\x32\x10.roadfuse.v1.Ask\x12\'\n\x03now\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x0c\x42\x65ginRequest\x12\x0e\n\x06outbox\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"<\n\rBeginResponse\x12\x16\n\x0e\x64urable_offset\x18\x01 \x01(\x04\x12\x13\n\x0bis_complete\x18\x02 \x01(\x08\"Y\n\x05\x43hunk\x12\x0e\n\x06outbox\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x04 \x01(\x0c\x12\r\n\x05\x63rc32\x18\x05 \x01(\x07\"(\n\x0e\x41ppendResponse\x12\x16\n\x0e\x64urable_offset\x18\x01 \x01(\x04\"3\n\x0f\x43ompleteRequest\x12\x0e\n\x06outbox\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"\x12\n\x10\x43ompleteResponse\"O\n\nPutRequest\x12\x0e\n\x06outbox\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12\x0f\n\x07\x63ontent\x18\x04 \x01(\x0c\"\r\n\x0bPutResponse\"\x10\n\x0e\x41\x63\x63ountRequest\"\x9d\x01\n\rOutboxAccount\x12\x0e\n\x06outbox\x18\x01 \x01(\x0c\x12\r\n\x05given\x18\x02 \x01(\x04\x12\x10\n\x08received\x18\x03 \x01(\x04\x12\x0f\n\x07\x65victed\x18\x04 \x01(\x04\x12\x0c\n\x04lost\x18\x05 \x01(\x04\x12\x10\n\x08on_board\x18\x06 \x01(\x04\x12\x0f\n\x07missing\x18\x07 \x01(\x04\x12\x19\n\x11missing_sequences\x18\x08 \x03(\x04\"P\n\x0f\x41\x63\x63ountResponse\x12\x0f\n\x07vehicle\x18\x01 \x01(\t\x12,\n\x08outboxes\x18\x02 \x03(\x0b\x32\x1a.roadfuse.v1.OutboxAccount\"\x1b\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"3\n\rRenewResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c\"*\n\x0c\x45nrolRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\x12\r\n\x05token\x18\x02 \x01(\t\"^\n\rEnrolResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c\x12\x15\n\rdirector_root\x18\x03 \x01(\x0c\x12\x12\n\nimage_root\x18\x04 \x01(\x0c*n\n\nMediaState\x12\x1b\n\x17MEDIA_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10MEDIA_STATE_HELD\x10\x01\x12\x17\n\x13MEDIA_STATE_EVICTED\x10\x02\x12\x14\n\x10MEDIA_STATE_LOST\x10\x03\x32\xd3\x03\n\x06Ingest\x12\x41\n\x06Report\x12\x1a.roadfuse.v1.ReportRequest\x1a\x1b.roadfuse.v1.ReportResponse\x12>\n\x05\x42\x65gin\x12\x19.roadfuse.v1.BeginRequest\x1a\x1a.roadfuse.v1.BeginResponse\x12=\n\x06\x41ppend\x12\x12.roadfuse.v1.Chunk\x1a\x1b.roadfuse.v1.AppendResponse(\x01\x30\x01\x12G\n\x08\x43omplete\x12\x1c.roadfuse.v1.CompleteRequest\x1a\x1d.roadfuse.v1.CompleteResponse\x12\x38\n\x03Put\x12\x17.roadfuse.v1.PutRequest\x1a\x18.roadfuse.v1.PutResponse\x12\x44\n\x07\x41\x63\x63ount\x12\x1b.roadfuse.v1.AccountRequest\x1a\x1c.roadfuse.v1.AccountResponse\x12>\n\x05Renew\x12\x19.roadfuse.v1.RenewRequest\x1a\x1a.roadfuse.v1.RenewResponse2K\n\tEnrolment\x12>\n\x05\x45nrol\x12\x19.roadfuse.v1.EnrolRequest\x1a\x1a.roadfuse.v1.EnrolResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'roadfuse.v1.ingest_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEDIASTATE']._serialized_start=2180
-  _globals['_MEDIASTATE']._serialized_end=2290
-  _globals['_SCENESUMMARY']._serialized_start=131
-  _globals['_SCENESUMMARY']._serialized_end=732
-  _globals['_EVICTION']._serialized_start=734
-  _globals['_EVICTION']._serialized_end=818
-  _globals['_CHOICE']._serialized_start=820
-  _globals['_CHOICE']._serialized_end=879
-  _globals['_REPORTREQUEST']._serialized_start=882
-  _globals['_REPORTREQUEST']._serialized_end=1146
-  _globals['_REPORTRESPONSE']._serialized_start=1149
-  _globals['_REPORTRESPONSE']._serialized_end=1294
-  _globals['_BEGINREQUEST']._serialized_start=1296
-  _globals['_BEGINREQUEST']._serialized_end=1375
-  _globals['_BEGINRESPONSE']._serialized_start=1377
-  _globals['_BEGINRESPONSE']._serialized_end=1437
-  _globals['_CHUNK']._serialized_start=1439
-  _globals['_CHUNK']._serialized_end=1528
-  _globals['_APPENDRESPONSE']._serialized_start=1530
-  _globals['_APPENDRESPONSE']._serialized_end=1570
-  _globals['_COMPLETEREQUEST']._serialized_start=1572
-  _globals['_COMPLETEREQUEST']._serialized_end=1623
-  _globals['_COMPLETERESPONSE']._serialized_start=1625
-  _globals['_COMPLETERESPONSE']._serialized_end=1643
-  _globals['_PUTREQUEST']._serialized_start=1645
-  _globals['_PUTREQUEST']._serialized_end=1724
-  _globals['_PUTRESPONSE']._serialized_start=1726
-  _globals['_PUTRESPONSE']._serialized_end=1739
-  _globals['_ACCOUNTREQUEST']._serialized_start=1741
-  _globals['_ACCOUNTREQUEST']._serialized_end=1757
-  _globals['_OUTBOXACCOUNT']._serialized_start=1760
-  _globals['_OUTBOXACCOUNT']._serialized_end=1917
-  _globals['_ACCOUNTRESPONSE']._serialized_start=1919
-  _globals['_ACCOUNTRESPONSE']._serialized_end=1999
-  _globals['_RENEWREQUEST']._serialized_start=2001
-  _globals['_RENEWREQUEST']._serialized_end=2028
-  _globals['_RENEWRESPONSE']._serialized_start=2030
-  _globals['_RENEWRESPONSE']._serialized_end=2081
-  _globals['_ENROLREQUEST']._serialized_start=2083
-  _globals['_ENROLREQUEST']._serialized_end=2125
-  _globals['_ENROLRESPONSE']._serialized_start=2127
-  _globals['_ENROLRESPONSE']._serialized_end=2178
-  _globals['_INGEST']._serialized_start=2293
-  _globals['_INGEST']._serialized_end=2760
-  _globals['_ENROLMENT']._serialized_start=2762
-  _globals['_ENROLMENT']._serialized_end=2837
+  _globals['_MEDIASTATE']._serialized_start=2381
+  _globals['_MEDIASTATE']._serialized_end=2491
+  _globals['_SHADOWOPINION']._serialized_start=130
+  _globals['_SHADOWOPINION']._serialized_end=242
+  _globals['_SCENESUMMARY']._serialized_start=245
+  _globals['_SCENESUMMARY']._serialized_end=890
+  _globals['_EVICTION']._serialized_start=892
+  _globals['_EVICTION']._serialized_end=976
+  _globals['_CHOICE']._serialized_start=978
+  _globals['_CHOICE']._serialized_end=1037
+  _globals['_REPORTREQUEST']._serialized_start=1040
+  _globals['_REPORTREQUEST']._serialized_end=1304
+  _globals['_REPORTRESPONSE']._serialized_start=1307
+  _globals['_REPORTRESPONSE']._serialized_end=1452
+  _globals['_BEGINREQUEST']._serialized_start=1454
+  _globals['_BEGINREQUEST']._serialized_end=1533
+  _globals['_BEGINRESPONSE']._serialized_start=1535
+  _globals['_BEGINRESPONSE']._serialized_end=1595
+  _globals['_CHUNK']._serialized_start=1597
+  _globals['_CHUNK']._serialized_end=1686
+  _globals['_APPENDRESPONSE']._serialized_start=1688
+  _globals['_APPENDRESPONSE']._serialized_end=1728
+  _globals['_COMPLETEREQUEST']._serialized_start=1730
+  _globals['_COMPLETEREQUEST']._serialized_end=1781
+  _globals['_COMPLETERESPONSE']._serialized_start=1783
+  _globals['_COMPLETERESPONSE']._serialized_end=1801
+  _globals['_PUTREQUEST']._serialized_start=1803
+  _globals['_PUTREQUEST']._serialized_end=1882
+  _globals['_PUTRESPONSE']._serialized_start=1884
+  _globals['_PUTRESPONSE']._serialized_end=1897
+  _globals['_ACCOUNTREQUEST']._serialized_start=1899
+  _globals['_ACCOUNTREQUEST']._serialized_end=1915
+  _globals['_OUTBOXACCOUNT']._serialized_start=1918
+  _globals['_OUTBOXACCOUNT']._serialized_end=2075
+  _globals['_ACCOUNTRESPONSE']._serialized_start=2077
+  _globals['_ACCOUNTRESPONSE']._serialized_end=2157
+  _globals['_RENEWREQUEST']._serialized_start=2159
+  _globals['_RENEWREQUEST']._serialized_end=2186
+  _globals['_RENEWRESPONSE']._serialized_start=2188
+  _globals['_RENEWRESPONSE']._serialized_end=2239
+  _globals['_ENROLREQUEST']._serialized_start=2241
+  _globals['_ENROLREQUEST']._serialized_end=2283
+  _globals['_ENROLRESPONSE']._serialized_start=2285
+  _globals['_ENROLRESPONSE']._serialized_end=2379
+  _globals['_INGEST']._serialized_start=2494
+  _globals['_INGEST']._serialized_end=2961
+  _globals['_ENROLMENT']._serialized_start=2963
+  _globals['_ENROLMENT']._serialized_end=3038
 # @@protoc_insertion_point(module_scope)

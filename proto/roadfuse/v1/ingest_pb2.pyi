@@ -23,8 +23,18 @@ MEDIA_STATE_HELD: MediaState
 MEDIA_STATE_EVICTED: MediaState
 MEDIA_STATE_LOST: MediaState
 
+class ShadowOpinion(_message.Message):
+    __slots__ = ("bundle_id", "scene_tags", "sound_events")
+    BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
+    SCENE_TAGS_FIELD_NUMBER: _ClassVar[int]
+    SOUND_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    bundle_id: str
+    scene_tags: _containers.RepeatedCompositeFieldContainer[_decision_pb2.Tag]
+    sound_events: _containers.RepeatedCompositeFieldContainer[_decision_pb2.Tag]
+    def __init__(self, bundle_id: _Optional[str] = ..., scene_tags: _Optional[_Iterable[_Union[_decision_pb2.Tag, _Mapping]]] = ..., sound_events: _Optional[_Iterable[_Union[_decision_pb2.Tag, _Mapping]]] = ...) -> None: ...
+
 class SceneSummary(_message.Message):
-    __slots__ = ("sequence", "first_ns", "last_ns", "peak_ns", "recorded_at", "hardness", "scores", "scene_tags", "sound_events", "embedding", "embedding_scale", "bundle_id", "media", "reason", "bytes", "sha256", "lane_probability", "latitude_deg", "longitude_deg", "former_sha256", "campaigns")
+    __slots__ = ("sequence", "first_ns", "last_ns", "peak_ns", "recorded_at", "hardness", "scores", "scene_tags", "sound_events", "embedding", "embedding_scale", "bundle_id", "media", "reason", "bytes", "sha256", "lane_probability", "latitude_deg", "longitude_deg", "former_sha256", "campaigns", "shadow")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     FIRST_NS_FIELD_NUMBER: _ClassVar[int]
     LAST_NS_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +56,7 @@ class SceneSummary(_message.Message):
     LONGITUDE_DEG_FIELD_NUMBER: _ClassVar[int]
     FORMER_SHA256_FIELD_NUMBER: _ClassVar[int]
     CAMPAIGNS_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     first_ns: int
     last_ns: int
@@ -67,7 +78,8 @@ class SceneSummary(_message.Message):
     longitude_deg: float
     former_sha256: _containers.RepeatedScalarFieldContainer[bytes]
     campaigns: _containers.RepeatedCompositeFieldContainer[_decision_pb2.CampaignMatch]
-    def __init__(self, sequence: _Optional[int] = ..., first_ns: _Optional[int] = ..., last_ns: _Optional[int] = ..., peak_ns: _Optional[int] = ..., recorded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., hardness: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[_decision_pb2.Score, _Mapping]]] = ..., scene_tags: _Optional[_Iterable[_Union[_decision_pb2.Tag, _Mapping]]] = ..., sound_events: _Optional[_Iterable[_Union[_decision_pb2.Tag, _Mapping]]] = ..., embedding: _Optional[bytes] = ..., embedding_scale: _Optional[float] = ..., bundle_id: _Optional[str] = ..., media: _Optional[_Union[MediaState, str]] = ..., reason: _Optional[str] = ..., bytes: _Optional[int] = ..., sha256: _Optional[bytes] = ..., lane_probability: _Optional[float] = ..., latitude_deg: _Optional[float] = ..., longitude_deg: _Optional[float] = ..., former_sha256: _Optional[_Iterable[bytes]] = ..., campaigns: _Optional[_Iterable[_Union[_decision_pb2.CampaignMatch, _Mapping]]] = ...) -> None: ...
+    shadow: ShadowOpinion
+    def __init__(self, sequence: _Optional[int] = ..., first_ns: _Optional[int] = ..., last_ns: _Optional[int] = ..., peak_ns: _Optional[int] = ..., recorded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., hardness: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[_decision_pb2.Score, _Mapping]]] = ..., scene_tags: _Optional[_Iterable[_Union[_decision_pb2.Tag, _Mapping]]] = ..., sound_events: _Optional[_Iterable[_Union[_decision_pb2.Tag, _Mapping]]] = ..., embedding: _Optional[bytes] = ..., embedding_scale: _Optional[float] = ..., bundle_id: _Optional[str] = ..., media: _Optional[_Union[MediaState, str]] = ..., reason: _Optional[str] = ..., bytes: _Optional[int] = ..., sha256: _Optional[bytes] = ..., lane_probability: _Optional[float] = ..., latitude_deg: _Optional[float] = ..., longitude_deg: _Optional[float] = ..., former_sha256: _Optional[_Iterable[bytes]] = ..., campaigns: _Optional[_Iterable[_Union[_decision_pb2.CampaignMatch, _Mapping]]] = ..., shadow: _Optional[_Union[ShadowOpinion, _Mapping]] = ...) -> None: ...
 
 class Eviction(_message.Message):
     __slots__ = ("sequence", "media", "reason")
@@ -242,9 +254,13 @@ class EnrolRequest(_message.Message):
     def __init__(self, csr: _Optional[bytes] = ..., token: _Optional[str] = ...) -> None: ...
 
 class EnrolResponse(_message.Message):
-    __slots__ = ("certificate", "chain")
+    __slots__ = ("certificate", "chain", "director_root", "image_root")
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     CHAIN_FIELD_NUMBER: _ClassVar[int]
+    DIRECTOR_ROOT_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_ROOT_FIELD_NUMBER: _ClassVar[int]
     certificate: bytes
     chain: bytes
-    def __init__(self, certificate: _Optional[bytes] = ..., chain: _Optional[bytes] = ...) -> None: ...
+    director_root: bytes
+    image_root: bytes
+    def __init__(self, certificate: _Optional[bytes] = ..., chain: _Optional[bytes] = ..., director_root: _Optional[bytes] = ..., image_root: _Optional[bytes] = ...) -> None: ...

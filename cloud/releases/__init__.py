@@ -1,0 +1,1 @@
+"""Releases: TUF repositories that say what exists and what each vehicle is to run."""

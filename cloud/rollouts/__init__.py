@@ -1,0 +1,1 @@
+"""Rollouts: a release reaches the fleet wave by wave, on evidence."""
