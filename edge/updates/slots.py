@@ -72,6 +72,9 @@ class Slots:
         refused: youngest last.
         highest_counter: that was ever accepted; nothing below it is.
         account: names the evidence; another one begins anew.
+        stop_number: of the last notice that was heeded; an older one is void.
+        stopped: bundles that it names: nobody may run or begin to run them.
+        tries: how often this stage's work was begun: what never survives it is refused at last.
     """
 
     epoch: int = 0
@@ -84,6 +87,9 @@ class Slots:
     refused: tuple[Refusal, ...] = ()
     highest_counter: int = 0
     account: str = ""
+    stop_number: int = 0
+    stopped: tuple[str, ...] = ()
+    tries: int = 0
 
     def refusing(self, refusal: Refusal) -> Slots:
         """With one more refused bundle."""
@@ -118,6 +124,9 @@ class Slots:
                 ),
                 highest_counter=_count(values["highest_counter"]),
                 account=str(values["account"]),
+                stop_number=_count(values.get("stop_number", 0)),
+                stopped=tuple(map(str, values.get("stopped", ()))),
+                tries=_count(values.get("tries", 0)),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UpdateError(f"slots: expected what the agent wrote, got {str(error)[:100]}") from None
