@@ -1,7 +1,7 @@
 """The device CA: keys and certificates, without any I/O but its own folder.
 
-The CA signs vehicles (client authentication only) and this cloud's servers (server authentication only), and no further
-CA. Keys are ECDSA P-256.
+The CA signs vehicles (client authentication only), this cloud's servers and its broker (server authentication only), the
+cloud itself as a client of the broker, and no further CA. Keys are ECDSA P-256.
 
 Ref: RFC 5280.
 """
@@ -33,6 +33,8 @@ BACKDATE: Final = datetime.timedelta(hours=1)
 MAX_CSR_BYTES: Final = 16 << 10
 # A vehicle's name is part of file names and object keys.
 VEHICLE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# What the broker knows the cloud by; no vehicle is given this name.
+CLOUD: Final = "roadfuse-cloud"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +104,38 @@ def issue_server(folder: Path, names: Sequence[str]) -> Path:
     Returns:
         The certificate's file; its key lies beside it.
     """
+    return _issue_own(folder, "server", "roadfuse cloud", names)
+
+
+def issue_broker(folder: Path, names: Sequence[str]) -> Path:
+    """Issue a certificate for the MQTT broker, which is called by any of `names`, and one for the cloud as its client.
+
+    Returns:
+        The broker's certificate, `broker.pem`; `broker.key` and `cloud.pem`, `cloud.key` lie beside it.
+    """
+    issue_cloud(folder)
+    return _issue_own(folder, "broker", "roadfuse broker", names)
+
+
+def issue_cloud(folder: Path) -> Path:
+    """Issue the certificate that the cloud shows to the broker; replaces the last one."""
+    return _issue_own(folder, "cloud", CLOUD)
+
+
+def _issue_own(folder: Path, file: str, name: str, names: Sequence[str] = ()) -> Path:
+    """A certificate for the cloud's own use: for a server where it has `names`, else for a client."""
     authority = load(folder)
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "roadfuse cloud")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = _builder(subject, authority.certificate.subject, key.public_key(), SERVER_DAYS)
-    builder = _leaf(builder, authority, ExtendedKeyUsageOID.SERVER_AUTH)
-    builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), False)
+    purpose = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
+    builder = _leaf(builder, authority, purpose)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(one) for one in names]), False)
     certificate = builder.sign(authority.key, hashes.SHA256())
-    _write(folder / "server.key", _key_pem(key))
-    _write(folder / "server.pem", certificate.public_bytes(serialization.Encoding.PEM))
-    return folder / "server.pem"
+    _write(folder / f"{file}.key", _key_pem(key))
+    _write(folder / f"{file}.pem", certificate.public_bytes(serialization.Encoding.PEM))
+    return folder / f"{file}.pem"
 
 
 def server_files(folder: Path) -> tuple[bytes, bytes]:
@@ -152,6 +176,8 @@ def read_request(pem: bytes) -> x509.CertificateSigningRequest:
         raise IdentityError("expected a request signed by its own P-256, P-384, Ed25519 or RSA (2048 bits) key")
     if len(names) != 1 or not VEHICLE.fullmatch(str(names[0].value)):
         raise IdentityError("expected one common name of letters, digits, '.', '_' and '-', at most 64 characters")
+    if str(names[0].value) == CLOUD:
+        raise IdentityError(f"expected the name of a vehicle, got {CLOUD}, which is the cloud's own")
     return request
 
 

@@ -45,6 +45,8 @@ def _serve(args: argparse.Namespace) -> int:
         metrics_port=args.metrics_port,
         embed_port=args.embed_port,
         encoders=encoders,
+        broker=args.broker,
+        broker_plain=args.broker_plain,
     )
     if len(names) == 1:
         parts.run(names[0], settings, _tell)
@@ -80,6 +82,15 @@ def _ca_server(args: argparse.Namespace) -> int:
     names = args.name or ["localhost", "127.0.0.1"]
     path = certificates.issue_server(args.data / "ca", names)
     print(f"{path}: for {', '.join(names)}, {certificates.SERVER_DAYS} days; vehicles trust {path.parent / 'ca.pem'}")
+    return 0
+
+
+def _ca_broker(args: argparse.Namespace) -> int:
+    names = args.name or ["localhost", "127.0.0.1"]
+    path = certificates.issue_broker(args.data / "ca", names)
+    print(
+        f"{path}: for {', '.join(names)}, {certificates.SERVER_DAYS} days; {path.parent / 'cloud.pem'} is the cloud's"
+    )
     return 0
 
 
@@ -190,14 +201,17 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--max-staging-mb", type=int, default=Limits().staging_bytes >> 20, help="begun by one vehicle at most, MiB"
     )
+    run.add_argument("--broker", metavar="HOST:PORT", help="the MQTT broker, over TLS; without it nothing is pushed")
+    run.add_argument("--broker-plain", action="store_true", help="the broker is on this machine and speaks plain text")
     run.set_defaults(run=_serve)
 
     ca = commands.add_parser("ca", help="the device CA and this server's certificate").add_subparsers(
-        required=True, metavar="init|server|crl"
+        required=True, metavar="init|server|broker|crl"
     )
     for name, what, run_it in (
         ("init", "make the CA and a first server certificate", _ca_init),
         ("server", "issue a new server certificate", _ca_server),
+        ("broker", "issue certificates for the MQTT broker and for the cloud as its client", _ca_broker),
     ):
         command = ca.add_parser(name, parents=[place], help=what)
         command.add_argument(

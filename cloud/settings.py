@@ -27,6 +27,8 @@ class Settings:
         metrics_port: of this process's /metrics.
         embed_port: of encoders that run in a process of their own.
         encoders: which of them that process runs; none: all.
+        broker: HOST:PORT of the MQTT broker; None: there is none, and vehicles are told nothing but when they call.
+        broker_plain: it is on this machine and speaks plain text, without certificates.
     """
 
     data: Path
@@ -42,6 +44,8 @@ class Settings:
     metrics_port: int = 7447
     embed_port: int = 7448
     encoders: tuple[str, ...] = ()
+    broker: str | None = None
+    broker_plain: bool = False
 
     @property
     def objects_place(self) -> str:
