@@ -32,6 +32,7 @@ class Handler:
 HANDLERS: Final[dict[str, Handler]] = {
     "analyse": Handler("cloud.analyst.job:analyse"),
     "reembed": Handler("cloud.analyst.job:reembed"),
+    "gate": Handler("cloud.gates.job:gate", silence_s=600.0),
 }
 
 

@@ -1,0 +1,86 @@
+"""Gates in the database: a release's files as a folder, its signatures, and the verdicts on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from cloud.errors import ReleaseError
+from cloud.gates.candidate import Release
+from cloud.gates.run import GATES
+from cloud.gates.verdict import Verdict
+from cloud.objects import Objects
+from cloud.tables import GATES as VERDICTS
+from cloud.tables import METADATA_FILES, RELEASES
+
+_IMAGE = "image"
+
+
+def release(connection: Connection, counter: int) -> Release:
+    """A release's row and the newest signed metadata.
+
+    Raises:
+        ReleaseError: there is no such release.
+    """
+    row = connection.execute(select(RELEASES).where(RELEASES.c.counter == counter)).mappings().one_or_none()
+    if row is None:
+        raise ReleaseError(f"expected the counter of a release, got {counter}")
+    files = METADATA_FILES.c
+    newest = (
+        select(files.role, files.content)
+        .where(files.repository == _IMAGE)
+        .distinct(files.role)
+        .order_by(files.role, files.version.desc())
+    )
+    metadata = {str(role): bytes(content) for role, content in connection.execute(newest)}
+    return Release(counter, dict(row), metadata)
+
+
+def newest_released(connection: Connection, before: int, name: str) -> int | None:
+    """The release that stands and came last before this one, which the fleet runs."""
+    query = select(func.max(RELEASES.c.counter)).where(
+        RELEASES.c.counter < before, RELEASES.c.name == name, RELEASES.c.revoked_at.is_(None)
+    )
+    found = connection.execute(query).scalar_one_or_none()
+    return None if found is None else int(found)
+
+
+def unpack(objects: Objects, files: list[dict[str, Any]], folder: Path) -> Path:
+    """The files of a release as a bundle's folder; whether they are what was signed is the first gate's to say.
+
+    Raises:
+        ReleaseError: a name that leads elsewhere.
+        ObjectError: one is not there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in files:
+        name = str(entry["name"])
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise ReleaseError(f"expected a file's name, got {name[:80]!r}")
+        objects.download(f"releases/{entry['sha256']}", folder / name)
+    return folder
+
+
+def forget(connection: Connection, counter: int) -> None:
+    """Before a release is judged anew."""
+    connection.execute(delete(VERDICTS).where(VERDICTS.c.release == counter))
+
+
+def keep(connection: Connection, counter: int, verdict: Verdict) -> None:
+    """Write one verdict down, over an older one."""
+    given = {key: value for key, value in dataclasses.asdict(verdict).items() if key != "gate"}
+    told = insert(VERDICTS).values(
+        release=counter, gate=verdict.gate, place=list(GATES).index(verdict.gate), ran_at=func.now(), **given
+    )
+    columns = {key: told.excluded[key] for key in (*given, "place", "ran_at")}
+    connection.execute(told.on_conflict_do_update(index_elements=["release", "gate"], set_=columns))
+
+
+def verdicts(connection: Connection, counter: int) -> list[dict[str, Any]]:
+    """What the gates said of a release, in their order."""
+    query = select(VERDICTS).where(VERDICTS.c.release == counter).order_by(VERDICTS.c.place)
+    return [dict(row) for row in connection.execute(query).mappings()]
