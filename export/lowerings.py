@@ -25,7 +25,7 @@ from calibration.canonical import canonical, canonical_id
 from calibration.ranges import Ranges
 from edge.errors import ConfigError
 from export.layout import WEIGHTED, Layout, Pixels, Wiring, layout
-from export.scales import QUANTA, SCALES, activation_scale, weight_scales
+from export.scales import QUANTA, SCALES, activation_scale, kept_scales, weight_scales
 
 F32 = NDArray[np.float32]
 _BIAS_LIMIT = 2.0**30  # quanta of the int32 accumulator
@@ -60,16 +60,24 @@ TARGETS = {
 
 
 def lower_to(
-    model: onnx.ModelProto, ranges: Ranges, target: str, floats: Collection[str] = (), scales: str = "minmax"
+    model: onnx.ModelProto,
+    ranges: Ranges | None,
+    target: str,
+    floats: Collection[str] = (),
+    scales: str = "minmax",
+    base: onnx.ModelProto | None = None,
 ) -> onnx.ModelProto:
     """The int8 graph of a float graph, the same bytes for the same input.
 
     Args:
         model: float; see `calibration.canonical` for what it may be.
-        ranges: of exactly this model.
+        ranges: of exactly this model; None where `base` has all scales.
         target: of TARGETS.
         floats: names of nodes to keep float, as a plan says.
         scales: how they are drawn from the histograms, of `export.scales.SCALES`.
+        base: an int8 graph of an earlier version, in the same form as `x86`: its scales are frozen, so that what
+            training changed a little differs a little from it, and an update is small. A channel of weights that
+            left its range gets a scale of its own.
 
     Raises:
         ConfigError: the model can't be lowered, the ranges are another model's, or there is no such target or node.
@@ -79,14 +87,17 @@ def lower_to(
     if scales not in SCALES:
         raise ConfigError(f"scales: expected one of {', '.join(SCALES)}, got {scales!r}")
     plain = canonical(model)
-    ranges.belong_to(canonical_id(plain))
+    if ranges is not None:
+        ranges.belong_to(canonical_id(plain))
+    elif base is None:
+        raise ConfigError("ranges: expected those of the model or a base with scales, got neither")
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in plain.graph.node):
         raise ConfigError("model: expected a float graph, got one with QuantizeLinear or DequantizeLinear")
     wiring = Wiring(plain.graph)
     unknown = sorted(set(floats) - {node.name for node in plain.graph.node})
     if unknown:
         raise ConfigError(f"plan: expected nodes of the model, got {unknown[0]!r}")
-    return _Writer(plain, wiring, layout(wiring, floats), ranges, TARGETS[target], scales).write()
+    return _Writer(plain, wiring, layout(wiring, floats), _Scales(ranges, scales, base), TARGETS[target]).write()
 
 
 def int8_nodes(model: onnx.ModelProto, floats: Collection[str] = ()) -> tuple[str, ...]:
@@ -94,17 +105,41 @@ def int8_nodes(model: onnx.ModelProto, floats: Collection[str] = ()) -> tuple[st
     return layout(Wiring(canonical(model).graph), floats).nodes
 
 
+class _Scales:
+    """Where scales come from: the base where there is one, else histograms and weights."""
+
+    def __init__(self, ranges: Ranges | None, how: str, base: onnx.ModelProto | None) -> None:
+        self._ranges, self._how, self._base = ranges, how, {}
+        for tensor in base.graph.initializer if base is not None else ():
+            if tensor.name.endswith(".scale"):
+                self._base[tensor.name] = numpy_helper.to_array(tensor)
+
+    def of_tensor(self, name: str, source: str) -> np.float32:
+        kept = self._base.get(f"{name}.scale")
+        if kept is not None and kept.size == 1:
+            return np.float32(kept.reshape(()))
+        if self._ranges is None:
+            raise ConfigError(f"base: expected the scale of the tensor {name}, got none of that name")
+        if source not in self._ranges.tensors:
+            raise ConfigError(f"ranges: expected the tensor {source}, got none of that name")
+        return activation_scale(self._ranges.tensors[source], self._how)
+
+    def of_weight(self, node: str, weight: F32, axis: int) -> F32:
+        kept = self._base.get(f"{node}.weight.scale")
+        fresh = weight_scales(weight, axis)
+        return kept_scales(kept, fresh) if kept is not None and kept.shape == fresh.shape else fresh
+
+
 class _Writer:
     """Writes one lowered graph, node by node in the order of the float graph."""
 
-    def __init__(
-        self, model: onnx.ModelProto, wiring: Wiring, chosen: Layout, ranges: Ranges, target: Target, scales: str
-    ) -> None:
+    def __init__(self, model: onnx.ModelProto, wiring: Wiring, chosen: Layout, scales: _Scales, target: Target) -> None:
+        self._from = scales
         self._model, self._wiring, self._layout, self._target = model, wiring, chosen, target
         self._int8 = frozenset(chosen.nodes)
         self._stored, self._read = frozenset(chosen.stored), frozenset(chosen.read)
         self._pixels = {name: found for name in chosen.read if (found := wiring.pixels(name))}
-        self._scales = {name: self._scale(name, ranges, scales) for name in (*chosen.stored, *chosen.read)}
+        self._scales = {name: self._scale(name) for name in (*chosen.stored, *chosen.read)}
         self._nodes: list[onnx.NodeProto] = []
         self._weights = dict(wiring.weights)
         self._biases: dict[tuple[str, str], str] = {}  # (given bias, node that adds it) -> rounded bias
@@ -134,13 +169,10 @@ class _Writer:
         lowered.graph.initializer.extend(self._weights.values())
         return canonical(lowered)
 
-    def _scale(self, name: str, ranges: Ranges, how: str) -> np.float32:
+    def _scale(self, name: str) -> np.float32:
         if name in self._pixels:
             return np.float32(self._pixels[name].scale)
-        source = self._layout.like.get(name, name)
-        if source not in ranges.tensors:
-            raise ConfigError(f"ranges: expected the tensor {source}, got none of that name")
-        return activation_scale(ranges.tensors[source], how)
+        return self._from.of_tensor(name, self._layout.like.get(name, name))
 
     def _taken(self, name: str, int8: bool) -> str:
         """The name under which a node takes a tensor."""
@@ -170,7 +202,7 @@ class _Writer:
         weight = numpy_helper.to_array(self._wiring.weights[node.input[1]]).astype(np.float32)
         transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
         axis = 0 if node.op_type == "Conv" or transposed else 1
-        scales = weight_scales(weight, axis)
+        scales = self._from.of_weight(node.name, weight, axis)
         bias = self._wiring.bias(node)
         if bias is not None:
             scales = self._add_bias(node.name, bias.values, scales, self._scales[node.input[0]])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from calibration.histogram import Histogram
 
 QUANTA = 127
+LEAST, MOST = 0.7, 1.02  # share of a frozen quantum's reach that a channel's weights may fill
 _TINY = np.float32(2.0**-100)
 _SHARE = 0.99999
 F32 = NDArray[np.float32]
@@ -56,6 +57,16 @@ def weight_scales(weight: F32, axis: int) -> F32:
     others = tuple(i for i in range(weight.ndim) if i != axis)
     scales: F32 = np.maximum(np.abs(weight).max(axis=others) / np.float32(QUANTA), _TINY)
     return scales
+
+
+def kept_scales(base: F32, fresh: F32) -> F32:
+    """The base's quantum of each channel, where the channel's largest weight still lies in its reach.
+
+    Up to LEAST of what it reaches half a bit is lost, and up to MOST a single weight is cut off by a few quanta.
+    """
+    reached = fresh / base
+    kept: F32 = np.where((reached >= LEAST) & (reached <= MOST), base, fresh).astype(np.float32)
+    return kept
 
 
 SCALES: Final = {"minmax": lambda seen: seen.magnitude, "percentile": percentile, "mse": least_error}
