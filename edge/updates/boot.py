@@ -20,8 +20,9 @@ from edge.updates.slots import Answer, PutBack, Slots
 from roadfuse.v1.updates_pb2 import Stage
 
 REFERENCE: Final = ""
+NOT_WHOLE: Final = "is not whole or does not load"
 # Starts without a life that are forgiven; a power cut and an impatient driver give some.
-_MOST_STARTS: Final = {Stage.STAGE_ARMED: 1, Stage.STAGE_PROBATION: 1}
+_MOST_STARTS: Final[dict[int, int]] = {Stage.STAGE_ARMED: 1, Stage.STAGE_PROBATION: 1}
 _MOST_STARTS_OF_CONFIRMED: Final = 4
 
 
@@ -67,7 +68,7 @@ def choose(slots: Slots | None, answer: Answer | None, is_whole: Callable[[str],
     elif any(one.bundle == active for one in slots.refused):
         trouble = "is refused"
     elif active != REFERENCE and not is_whole(active):
-        trouble = "is not whole or does not load"
+        trouble = NOT_WHOLE
     elif is_dying and armed is None and active != REFERENCE and slots.previous is not None:
         trouble = f"did not survive its start, {starts} times"
     if not trouble:

@@ -6,6 +6,7 @@ Names are relative to a root, with "/" between folders. A file's content is dura
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Final, Protocol
 from edge.durable import sync
 
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+_BLOCK_BYTES: Final = 1 << 20
 
 
 class Disk(Protocol):
@@ -29,6 +31,9 @@ class Disk(Protocol):
 
     def size(self, name: str) -> int | None:
         """Of a file, bytes; None where there is none."""
+
+    def digest(self, name: str) -> bytes | None:
+        """SHA-256 of a file, which is not held in memory for it; None where there is none."""
 
     def write(self, name: str, content: bytes) -> None:
         """Make a file, or empty the one there is, and write this; not durable yet."""
@@ -73,6 +78,16 @@ class RealDisk:
             return self.path(name).stat().st_size
         except FileNotFoundError:
             return None
+
+    def digest(self, name: str) -> bytes | None:
+        digest = hashlib.sha256()
+        try:
+            with self.path(name).open("rb") as file:
+                while block := file.read(_BLOCK_BYTES):
+                    digest.update(block)
+        except FileNotFoundError:
+            return None
+        return digest.digest()
 
     def write(self, name: str, content: bytes) -> None:
         with os.fdopen(

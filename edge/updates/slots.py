@@ -1,6 +1,7 @@
 """The three slots, and what the loop and the update agent say to each other; each writes its own record alone.
 
     slots       by the agent: what is active, previous (warm) and staged, and how far the staged one may go
+    kept        by the agent: the same, written first, for the day when both copies of `slots` are gone
     answer      by the loop's process: what runs, and whether it was put back
     bundles/ID  files of the bundles
 
@@ -20,6 +21,7 @@ from edge.updates.record import Record
 from roadfuse.v1.updates_pb2 import Stage
 
 SLOTS: Final = "slots"
+KEPT: Final = "kept"
 ANSWER: Final = "answer"
 BUNDLES: Final = "bundles"
 # Bundles that were refused here and are not taken again; the oldest are forgotten.
@@ -204,6 +206,40 @@ class Answer:
 def slots_record(disk: Disk) -> Record:
     """Where the agent keeps the slots."""
     return Record(disk, SLOTS)
+
+
+def kept_record(disk: Disk) -> Record:
+    """Where the agent keeps them once more."""
+    return Record(disk, KEPT)
+
+
+def read_slots(disk: Disk) -> Slots | None:
+    """The slots; from where they are kept once more if they are lost; None where there are none to be read.
+
+    Raises:
+        OSError: the disk can't be read.
+    """
+    for record in (slots_record(disk), kept_record(disk)):
+        try:
+            content = record.read()
+            if content is not None:
+                return Slots.of(content)
+        except UpdateError:
+            continue
+    return None
+
+
+def read_answer(disk: Disk) -> Answer | None:
+    """What the loop last said; None where there is nothing to be read.
+
+    Raises:
+        OSError: the disk can't be read.
+    """
+    try:
+        content = answer_record(disk).read()
+        return None if content is None else Answer.of(content)
+    except UpdateError:
+        return None
 
 
 def answer_record(disk: Disk) -> Record:

@@ -1,0 +1,345 @@
+"""The update agent: one step at a time towards what the cloud assigned, and back at the first sign of harm.
+
+    IDLE -> FETCHING -> VERIFIED -> BUILT -> SELF_TESTED -> SHADOWING -> ARMED -> PROBATION -> CONFIRMED -> IDLE
+            any of them -> REFUSED, with why
+
+A step looks at what is (slots, the loop's answer, the last assignment) and does the next thing; each may be cut off at
+any write and is done again by the next step, or the next process. The rules are in edge/updates/rules.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Final, Protocol
+
+from edge.errors import UpdateError
+from edge.updates import rules
+from edge.updates.assignment import Assignment, Cloud
+from edge.updates.disk import Disk
+from edge.updates.install import Fetches, Installer
+from edge.updates.ledger import Ledger
+from edge.updates.rules import Limits
+from edge.updates.slots import Answer, Slots, read_answer
+from roadfuse.v1 import updates_pb2
+from roadfuse.v1.updates_pb2 import Mode, Stage
+
+_LOOK_S: Final = 0.5  # at the loop's answer
+_FETCHES: Final = 3  # of bytes that turned out not to be what was signed
+_LEAST_CONTACT_S: Final = 1.0
+_MOST_CONTACT_S: Final = 86_400.0
+_FIRST_RETRY_S: Final = 2.0
+_MOST_RETRY_S: Final = 600.0
+# How soon the cloud hears of a change that its rules wait for.
+_TELL_WITHIN_S: Final = 20.0
+_WORTH_TELLING: Final = (
+    Stage.STAGE_SHADOWING, Stage.STAGE_PROBATION, Stage.STAGE_CONFIRMED, Stage.STAGE_REFUSED,
+)  # fmt: skip
+_log = logging.getLogger(__name__)
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def monotonic_s(self) -> float:
+        """Never goes back."""
+
+    def utc_ns(self) -> int:
+        """By the vehicle's clock: metadata, believed by nobody."""
+
+
+class Trusts(Protocol):
+    """Believes answers, or not; edge/updates/trust.py."""
+
+    def nonce(self) -> bytes:
+        """Of the next check-in; new each time."""
+
+    def verified(self, response: updates_pb2.CheckInResponse, cloud: Cloud, nonce: bytes, floor: int) -> Assignment:
+        """What both repositories agree on.
+
+        Raises:
+            UpdateError: it can't be believed.
+            OSError: metadata did not come; trying again may help.
+        """
+
+
+class Tester(Protocol):
+    """Builds and tries bundles away from the loop; edge/updates/selftest.py."""
+
+    def is_whole(self, bundle: str) -> bool:
+        """Whether its files are what its id says."""
+
+    def build(self, bundle: str) -> None:
+        """Make its engines ready for this device.
+
+        Raises:
+            UpdateError: why it is refused.
+            OSError: trying again may help.
+        """
+
+    def test(self, bundle: str, active: str) -> None:
+        """Golden vectors, finite outputs, the latency budget beside the active one's.
+
+        Raises:
+            UpdateError: why it is refused.
+            OSError: trying again may help.
+        """
+
+
+Introduces = Callable[[Slots, bytes, Answer | None], updates_pb2.CheckInRequest]
+
+
+class Agent:
+    """The agent of one vehicle.
+
+    Args:
+        disk: of the updates' folder.
+        introduce: slots, nonce and the loop's answer -> the request of a check-in, its manifest signed.
+        chance: uniform in 0..1; spreads retries.
+        changed: told after each change of the slots.
+
+    Attributes:
+        trouble: why the last try did not go through; "" where it did.
+    """
+
+    def __init__(
+        self, disk: Disk, trust: Trusts, cloud: Cloud, fetcher: Fetches, tester: Tester, clock: Clock,
+        introduce: Introduces, limits: Limits | None = None, *,
+        chance: Callable[[], float] = lambda: 0.5, changed: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
+        self._disk, self._trust, self._cloud, self._tester, self._clock = disk, trust, cloud, tester, clock
+        self._introduce, self._limits = introduce, limits or Limits()
+        self._chance, self._changed = chance, changed
+        self._ledger = Ledger(disk, clock.utc_ns)
+        self._installer = Installer(disk, fetcher)
+        self._assignment: Assignment | None = None
+        self._assigned_s = self._due_s = clock.monotonic_s()
+        self._not_before_s = self._due_s  # work that failed is tried again then
+        self._failures = self._work_failures = 0
+        self._is_tidy = False
+        self.trouble = self._ledger.trouble
+
+    @property
+    def slots(self) -> Slots:
+        """As they are, durably."""
+        return self._ledger.now
+
+    @property
+    def assignment(self) -> Assignment | None:
+        """That this process was given last."""
+        return self._assignment
+
+    def answer(self) -> Answer | None:
+        """What the loop last said."""
+        return read_answer(self._disk)
+
+    def stop(self, number: int, bundles: Iterable[str]) -> bool:
+        """Heed a broker's stop notice, at once and durably; from any thread.
+
+        Returns:
+            Whether it changed anything.
+        """
+        return self._apply(lambda slots: rules.heed_stop(slots, number, bundles, is_signed=False))
+
+    def put_back(self) -> bool:
+        """An operator wants the previous bundle back; from any thread."""
+        return self._apply(rules.operators_back)
+
+    def hint(self, within_s: float = 0.0) -> None:
+        """The cloud has something: check in within so long, spread by chance."""
+        self._due_s = min(self._due_s, self._clock.monotonic_s() + within_s * self._chance())
+
+    def is_checked_in(self) -> bool:
+        """Whether the last check-in went through and none is due."""
+        return self._failures == 0 and self._due_s > self._clock.monotonic_s()
+
+    def is_at_rest(self) -> bool:
+        """Whether nothing is to be done before the loop or the cloud says something."""
+        return self._pending(self._ledger.now) is None
+
+    def step(self) -> float:
+        """Do the next thing.
+
+        Returns:
+            When to come again, s; 0: there is more.
+
+        Raises:
+            OSError: the slots can't be written.
+        """
+        answer = self.answer()
+        if self._apply(lambda slots: rules.heed_answer(slots, answer, self._limits)):
+            return 0.0
+        if self._clock.monotonic_s() >= self._due_s:
+            self._check_in(answer)
+            return 0.0
+        if self._clock.monotonic_s() >= self._not_before_s:
+            slots = self._ledger.now
+            work = self._pending(slots)
+            if work is not None:
+                self._work(work, slots)
+                return 0.0
+        self._tidy(answer)
+        return max(0.0, min(_LOOK_S, self._due_s - self._clock.monotonic_s()))
+
+    def _apply(self, rule: Callable[[Slots], Slots | None]) -> bool:
+        before = self._ledger.now
+        after = self._ledger.apply(rule)
+        if after is None:
+            return False
+        self._moved(before, after)
+        return True
+
+    def _change(self, seen: Slots, wanted: Slots) -> None:
+        if self._ledger.change(seen, wanted):
+            self._moved(seen, self._ledger.now)
+
+    def _moved(self, before: Slots, after: Slots) -> None:
+        self._is_tidy = False
+        self._work_failures, self._not_before_s = 0, self._clock.monotonic_s()
+        if before.stage != after.stage:
+            _log.info("update_stage stage=%s why=%s", Stage.Name(after.stage), after.why)
+            if after.stage in _WORTH_TELLING:
+                self.hint(_TELL_WITHIN_S)
+        self._changed()
+
+    def _check_in(self, answer: Answer | None) -> None:
+        slots = self._ledger.now
+        try:
+            nonce = self._trust.nonce()
+            response = self._cloud.check_in(self._introduce(slots, nonce, answer))
+            given = self._trust.verified(response, self._cloud, nonce, slots.highest_counter)
+        except (UpdateError, OSError) as error:
+            self._failures += 1
+            self._due_s = self._clock.monotonic_s() + self._retry_s(self._failures)
+            self._say(f"check-in: {error}")
+            return
+        self._failures, self.trouble = 0, ""
+        contact_s = min(max(given.next_contact_s, _LEAST_CONTACT_S), _MOST_CONTACT_S)
+        self._assignment, self._assigned_s = given, self._clock.monotonic_s()
+        self._due_s = self._assigned_s + contact_s
+        self._apply(lambda now: rules.heed_stop(now, given.stop_number, given.stopped, is_signed=True))
+        if slots.stage == Stage.STAGE_CONFIRMED:  # which the cloud knows now
+            self._apply(lambda now: replace(now, stage=Stage.STAGE_IDLE) if now is slots else None)
+        if self._apply(lambda now: self._assigned(now, given)):
+            self._apply(lambda now: self._assigned(now, given))  # the one before was dropped, this one is taken
+
+    @staticmethod
+    def _assigned(slots: Slots, given: Assignment) -> Slots | None:
+        wanted = rules.heed_assignment(slots, given)
+        if wanted is not None and wanted.stage == Stage.STAGE_FETCHING != slots.stage:
+            return replace(wanted, account=secrets.token_hex(8))  # evidence of another update begins anew
+        return wanted
+
+    def _pending(self, slots: Slots) -> Callable[[Slots], Slots | None] | None:
+        """The work of this stage; None where it waits for the loop or the cloud."""
+        given = self._assignment
+        if slots.staged is None:
+            return None
+        is_given = given is not None and given.release is not None and given.release.bundle == slots.staged.bundle
+        if slots.stage == Stage.STAGE_FETCHING:
+            return self._fetch if is_given else None
+        if slots.stage == Stage.STAGE_VERIFIED:
+            return self._build
+        if slots.stage == Stage.STAGE_BUILT:
+            return self._test
+        if slots.stage == Stage.STAGE_SELF_TESTED:
+            return self._shadow
+        is_fresh = self._clock.monotonic_s() - self._assigned_s <= self._limits.arm_within_s
+        may_arm = is_given and is_fresh and given is not None and given.mode == Mode.MODE_ACTIVATE
+        if slots.stage == Stage.STAGE_SHADOWING and may_arm and rules.is_shadowed(slots, self.answer(), self._limits):
+            return self._arm
+        return None
+
+    def _work(self, work: Callable[[Slots], Slots | None], slots: Slots) -> None:
+        """Do it without holding the slots: a stop may come in between, and counts."""
+        try:
+            wanted = work(slots)
+        except UpdateError as error:
+            if slots.stage != Stage.STAGE_FETCHING:
+                self._change(slots, rules.refused(slots, str(error)))
+            elif slots.tries + 1 >= _FETCHES:
+                self._change(slots, rules.refused(slots, str(error), may_come_back=True))
+            else:  # bytes that were altered on the way are no fault of the release's
+                self._change(slots, replace(slots, tries=slots.tries + 1))
+                self._later(slots, error, slots.tries + 1)
+        except OSError as error:
+            self._work_failures += 1
+            self._later(slots, error, self._work_failures)
+        else:
+            if wanted is not None:
+                self._change(slots, wanted)
+
+    def _later(self, slots: Slots, error: Exception, failures: int) -> None:
+        self._not_before_s = self._clock.monotonic_s() + self._retry_s(failures)
+        self._say(f"{Stage.Name(slots.stage)[6:].lower()}: {error}")
+
+    def _fetch(self, slots: Slots) -> Slots:
+        assert self._assignment is not None and self._assignment.release is not None
+        bases = [held.bundle for held in (slots.active, slots.previous) if held is not None]
+        self._installer.install(self._assignment.release, bases)
+        return replace(slots, stage=Stage.STAGE_VERIFIED, tries=0)
+
+    def _build(self, slots: Slots) -> Slots | None:
+        assert slots.staged is not None
+        bundle = slots.staged.bundle
+        if slots.tries == 0 and not self._tester.is_whole(bundle):
+            raise UpdateError("expected a whole bundle on board, got a damaged one")
+        return self._tried(slots, lambda: self._tester.build(bundle), Stage.STAGE_BUILT)
+
+    def _test(self, slots: Slots) -> Slots | None:
+        assert slots.staged is not None
+        bundle = slots.staged.bundle
+        return self._tried(slots, lambda: self._tester.test(bundle, slots.active.bundle), Stage.STAGE_SELF_TESTED)
+
+    def _tried(self, slots: Slots, work: Callable[[], None], then: int) -> Slots | None:
+        """Counts before it tries, for what takes the whole machine with it never comes to counting afterwards."""
+        if slots.tries >= self._limits.tries:
+            raise UpdateError(f"did not survive {Stage.Name(slots.stage)[6:].lower()}, {slots.tries} times")
+        counted = replace(slots, tries=slots.tries + 1)
+        if not self._ledger.change(slots, counted):
+            return None
+        seen = self._ledger.now
+        try:
+            work()
+        except OSError:
+            self._ledger.change(seen, replace(seen, tries=slots.tries))
+            raise
+        except UpdateError as error:
+            self._change(seen, rules.refused(seen, str(error)))
+            return None
+        self._change(seen, replace(seen, stage=then, tries=0))
+        return None
+
+    def _shadow(self, slots: Slots) -> Slots:
+        return replace(slots, stage=Stage.STAGE_SHADOWING)
+
+    def _arm(self, slots: Slots) -> Slots:
+        assert slots.staged is not None
+        if not self._tester.is_whole(slots.staged.bundle):  # it was, when it was tested: the disk lost it
+            return rules.refused(slots, "expected a whole bundle on board, got a damaged one", may_come_back=True)
+        return rules.armed(slots)
+
+    def _tidy(self, answer: Answer | None) -> None:
+        """Once after each change: bundles in no slot go, but for what the loop still runs."""
+        if self._is_tidy:
+            return
+        slots = self._ledger.now
+        held = [one.bundle for one in (slots.active, slots.previous, slots.staged) if one is not None]
+        running = [answer.running, answer.shadow or ""] if answer is not None else []
+        is_fetching = slots.stage == Stage.STAGE_FETCHING
+        try:
+            self._installer.tidy([*held, *running], lambda _: is_fetching)
+        except OSError as error:
+            self._say(f"tidying: {error}")
+        self._is_tidy = True
+
+    def _retry_s(self, failures: int) -> float:
+        longest = min(_FIRST_RETRY_S * 2.0 ** min(failures - 1, 20), _MOST_RETRY_S)
+        return longest * (0.5 + 0.5 * self._chance())
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            _log.warning("update_trouble %s", trouble)
+        self.trouble = trouble[:300]
