@@ -1,4 +1,7 @@
-"""The Enrolment service: a one-time token and a signing request for a certificate, from a caller without one."""
+"""The Enrolment service: a one-time token and a signing request for a certificate, from a caller without one.
+
+With it come the roots of the release repositories, where there are any: trust in updates begins with them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from cloud import identity
 from cloud.calls import Context, Threads, answered
 from cloud.certificates import Authority
 from cloud.limits import Limits
+from cloud.releases import stored
+from cloud.releases.keys import DIRECTOR, IMAGE
 from roadfuse.v1 import ingest_pb2, ingest_pb2_grpc
 
 CALL_S: Final = Limits().call_s
@@ -32,9 +37,15 @@ class Enrolment(ingest_pb2_grpc.EnrolmentServicer):
     @answered(CALL_S)
     async def Enrol(self, request: ingest_pb2.EnrolRequest, context: Context) -> ingest_pb2.EnrolResponse:
         """Gives a vehicle its certificate; committed when answered."""
-        certificate = await self._threads.run(self._enrol, request)
-        return ingest_pb2.EnrolResponse(certificate=certificate, chain=self._authority.pem)
+        return await self._threads.run(self._enrol, request)
 
-    def _enrol(self, request: ingest_pb2.EnrolRequest) -> bytes:
+    def _enrol(self, request: ingest_pb2.EnrolRequest) -> ingest_pb2.EnrolResponse:
         with self._engine.begin() as connection:
-            return identity.enrol(connection, self._authority, request.csr, request.token)
+            certificate = identity.enrol(connection, self._authority, request.csr, request.token)
+            director, image = (stored.latest(connection, repository, "root") for repository in (DIRECTOR, IMAGE))
+        return ingest_pb2.EnrolResponse(
+            certificate=certificate,
+            chain=self._authority.pem,
+            director_root=director.content if director else b"",
+            image_root=image.content if image else b"",
+        )

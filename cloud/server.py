@@ -1,4 +1,4 @@
-"""The cloud's server: Ingest on a port that asks for client certificates, Enrolment on one that can't yet.
+"""The cloud's server: Ingest and Updates on a port that asks for client certificates, Enrolment on one that can't yet.
 
 Both answer health checks and reflection. SIGTERM and SIGINT let calls finish, then it ends.
 """
@@ -28,13 +28,16 @@ from cloud.ingest import Ingest
 from cloud.limits import Limits
 from cloud.objects import Objects
 from cloud.processes import alone
+from cloud.releases.service import Updates
+from cloud.rollouts.contact import Contacts
 from cloud.settings import Settings as Settings
 from cloud.staging import Staging
 from cloud.survey import Survey
-from roadfuse.v1 import ingest_pb2, ingest_pb2_grpc
+from roadfuse.v1 import ingest_pb2, ingest_pb2_grpc, updates_pb2, updates_pb2_grpc
 
 _LOG: Final = logging.getLogger(__name__)
 INGEST: Final = ingest_pb2.DESCRIPTOR.services_by_name["Ingest"].full_name
+UPDATES: Final = updates_pb2.DESCRIPTOR.services_by_name["Updates"].full_name
 ENROLMENT: Final = ingest_pb2.DESCRIPTOR.services_by_name["Enrolment"].full_name
 DRAIN_S: Final = 10.0
 # Between looks whether the catalogue is there.
@@ -88,12 +91,15 @@ async def _serve(
     ingest = _server(settings.limits, settings.limits.message_bytes)
     scenes = Ingest(engine, objects, staging, threads, settings.limits, authority)
     ingest_pb2_grpc.add_IngestServicer_to_server(scenes, ingest)
+    updates = Updates(engine, objects, threads, settings.limits, settings.data, Contacts())
+    updates_pb2_grpc.add_UpdatesServicer_to_server(updates, ingest)
     mutual = grpc.ssl_server_credentials(key_pair, authority.pem, require_client_auth=True)
     enrolment = _server(settings.limits, ENROLMENT_MESSAGE_BYTES)
     ingest_pb2_grpc.add_EnrolmentServicer_to_server(Enrolment(engine, authority, threads), enrolment)
     one_way = grpc.ssl_server_credentials(key_pair)
 
-    healths = {INGEST: await _watched(ingest, INGEST), ENROLMENT: await _watched(enrolment, ENROLMENT)}
+    of_vehicles, of_new_ones = (INGEST, UPDATES), (ENROLMENT,)
+    healths = {of_vehicles: await _watched(ingest, of_vehicles), of_new_ones: await _watched(enrolment, of_new_ones)}
     port = _listen(ingest, settings.host, settings.port, mutual)
     enrol_port = _listen(enrolment, settings.host, settings.enrol_port, one_way)
     await ingest.start()
@@ -126,16 +132,16 @@ def _server(limits: Limits, message_bytes: int) -> grpc.aio.Server:
     )
 
 
-async def _watched(server: grpc.aio.Server, service: str) -> Any:
+async def _watched(server: grpc.aio.Server, services: tuple[str, ...]) -> Any:
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    reflection.enable_server_reflection([service, "grpc.health.v1.Health", reflection.SERVICE_NAME], server)
-    for name in ("", service):
+    reflection.enable_server_reflection([*services, "grpc.health.v1.Health", reflection.SERVICE_NAME], server)
+    for name in ("", *services):
         await servicer.set(name, HealthCheckResponse.SERVING)
     return servicer
 
 
-async def _watch(engine: Engine, threads: Threads, healths: dict[str, Any]) -> None:
+async def _watch(engine: Engine, threads: Threads, healths: dict[tuple[str, ...], Any]) -> None:
     """Health follows the catalogue: without it no call can be answered."""
     was = HealthCheckResponse.SERVING
     while True:
@@ -149,9 +155,9 @@ async def _watch(engine: Engine, threads: Threads, healths: dict[str, Any]) -> N
         if now != was:
             was = now
             _LOG.warning("catalogue_%s", "back" if now == HealthCheckResponse.SERVING else "away")
-            for service, servicer in healths.items():
-                await servicer.set("", now)
-                await servicer.set(service, now)
+            for services, servicer in healths.items():
+                for name in ("", *services):
+                    await servicer.set(name, now)
 
 
 def _listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials) -> int:

@@ -14,8 +14,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
-from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
+from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
+from tuf.api.metadata import MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp  # type: ignore[attr-defined]
 
 from cloud.errors import ReleaseError
 from cloud.releases.keys import DIRECTOR

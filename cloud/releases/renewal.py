@@ -115,7 +115,9 @@ def keep_fresh(connection: Connection, keys: Keys, now: datetime.datetime) -> bo
         Whether it was.
     """
     found = stored.latest(connection, IMAGE, TIMESTAMP)
-    if found is None or not is_due(rule_of(IMAGE, TIMESTAMP), read(found.content, IMAGE, TIMESTAMP).signed.expires, now):
+    if found is None or not is_due(
+        rule_of(IMAGE, TIMESTAMP), read(found.content, IMAGE, TIMESTAMP).signed.expires, now
+    ):
         return False
     root = root_of(connection, IMAGE).roles[TIMESTAMP]
     if len(keys.online.signers(IMAGE, TIMESTAMP, root.keyids)) < root.threshold:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import grpc
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from cloud.errors import Refused
@@ -32,6 +32,14 @@ MOST_COUNT: Final = 1 << 53
 MOST_SECONDS: Final = 1e10
 # Of one vehicle, over its life. New accounts beyond are not taken in: silence, which the rules count as failure.
 MOST_ROWS: Final = 4_096
+
+
+# Over MQTT a word may come in between: of each count the larger one, in the database too.
+_LARGER: Final = text(
+    "(SELECT coalesce(jsonb_object_agg(key, greatest(known.value::numeric, told.value::numeric)), '{}') "
+    "FROM jsonb_each_text(tallies.counts) known (key, value) "
+    "FULL JOIN jsonb_each_text(excluded.counts) told (key, value) USING (key))"
+)
 
 
 class Tally(NamedTuple):
@@ -88,16 +96,12 @@ def keep(connection: Connection, vehicle: str, told: dict[Key, Tally]) -> int:
     known = {
         (row.bundle_id, row.is_shadow, bytes(row.account), row.slice): _known(row)
         for row in connection.execute(
-            select(TALLIES).where(
-                rows.vehicle == vehicle, rows.account.in_({account for _, _, account, _ in told})
-            )
+            select(TALLIES).where(rows.vehicle == vehicle, rows.account.in_({account for _, _, account, _ in told}))
         )
     }
     changed = {key: merged(known.get(key), tally) for key, tally in told.items()}
     changed = {
-        key: tally
-        for key, tally in changed.items()
-        if tally != known.get(key) and len(tally.counts) <= MOST_METRICS
+        key: tally for key, tally in changed.items() if tally != known.get(key) and len(tally.counts) <= MOST_METRICS
     }
     if any(key not in known for key in changed):
         changed = _within(connection, vehicle, known, changed)
@@ -115,7 +119,12 @@ def keep(connection: Connection, vehicle: str, told: dict[Key, Tally]) -> int:
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=[rows.vehicle, rows.bundle_id, rows.is_shadow, rows.account, rows.slice],
-                set_={"seconds": new.seconds, "frames": new.frames, "counts": new.counts, "told_at": func.now()},
+                set_={
+                    "seconds": func.greatest(rows.seconds, new.seconds),
+                    "frames": func.greatest(rows.frames, new.frames),
+                    "counts": _LARGER,
+                    "told_at": func.now(),
+                },
             )
         )
     return len(changed)

@@ -3,6 +3,7 @@
 key.pem           readable by its owner alone
 certificate.pem   with the chain to the device CA
 cloud-ca.pem      whom the vehicle believes to be its cloud
+director-root.json, image-root.json   with which trust in model updates begins; none where the cloud releases nothing
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from roadfuse.v1 import ingest_pb2 as wire
 from roadfuse.v1.ingest_pb2_grpc import EnrolmentStub, IngestStub
 
 KEY, CERTIFICATE, CLOUD_CA = "key.pem", "certificate.pem", "cloud-ca.pem"
+DIRECTOR_ROOT, IMAGE_ROOT = "director-root.json", "image-root.json"
 _CALL_S: Final = 30.0
 # Background class: the network drops or delays this before all else (RFC 8622, "lower effort").
 _LOWER_EFFORT: Final = 1
@@ -140,6 +142,9 @@ def enrol(
     identity.mkdir(parents=True, exist_ok=True)
     _write(identity / CLOUD_CA, ca)
     _write(identity / CERTIFICATE, response.certificate + response.chain)
+    for name, root in ((DIRECTOR_ROOT, response.director_root), (IMAGE_ROOT, response.image_root)):
+        if root:
+            _write(identity / name, root)
     _write(identity / KEY, secret)  # last: with it the identity is whole
 
 
