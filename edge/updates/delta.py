@@ -2,8 +2,9 @@
 
 A delta of an ONNX file goes tensor by tensor (edge/updates/tensors.py): with frozen scales what training changed a
 little is a little different, and most int8 weights are the same. Any other file, and any ONNX file where that is
-smaller, is the zstd frame of its bytes with the base as dictionary. Whoever makes a delta applies it once before it is given out; who
-applies one knows the length and the digest of the file from signed metadata, and trusts nothing that a delta says.
+smaller, is the zstd frame of its bytes with the base as dictionary.
+Whoever makes a delta applies it once before it is given out; who applies one knows the length and the digest of the
+file from signed metadata, and trusts nothing that a delta says.
 
     "rfd1", kind (1 byte), first 8 bytes of the base's SHA-256, length of the result (8 bytes, little-endian), body
 """
