@@ -1,7 +1,7 @@
 """The device CA: keys and certificates, without any I/O but its own folder.
 
-The CA signs vehicles (client authentication only), this cloud's servers and its broker (server authentication only), the
-cloud itself as a client of the broker, and no further CA. Keys are ECDSA P-256.
+The CA signs vehicles (client authentication only), this cloud's servers and its broker (server authentication only),
+the cloud itself as a client of the broker, and no further CA. Keys are ECDSA P-256.
 
 Ref: RFC 5280.
 """
@@ -120,6 +120,23 @@ def issue_broker(folder: Path, names: Sequence[str]) -> Path:
 def issue_cloud(folder: Path) -> Path:
     """Issue the certificate that the cloud shows to the broker; replaces the last one."""
     return _issue_own(folder, "cloud", CLOUD)
+
+
+def cloud_files(folder: Path) -> tuple[Path, Path, Path]:
+    """CA, certificate and key with which the cloud calls the broker; issued where there is none, or it ends soon.
+
+    Raises:
+        IdentityError: there is no CA.
+    """
+    path = folder / "cloud.pem"
+    soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=SERVER_DAYS // 4)
+    try:
+        is_fine = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc > soon
+    except (FileNotFoundError, ValueError):
+        is_fine = False
+    if not is_fine or not path.with_suffix(".key").exists():
+        issue_cloud(folder)
+    return folder / "ca.pem", path, path.with_suffix(".key")
 
 
 def _issue_own(folder: Path, file: str, name: str, names: Sequence[str] = ()) -> Path:

@@ -1,9 +1,9 @@
-"""Storm control: when each vehicle is to call next, so that a fleet which comes back at once does not come as one again.
+"""Storm control: when each vehicle is to call next, so that a fleet which comes back at once does not do so again.
 
-Each vehicle has a phase by the hash of its name, within a cycle that is as long as the usual interval, or longer: so long
-that the whole known fleet calls at the wanted rate at most, and longer still while more calls come in than that. What
-was promised is counted: a vehicle whose instant falls into seconds that are full is told the next ones with room. After
-one storm of first calls, which nobody can prevent, no more calls than wanted are told to come at a time.
+Each vehicle has a phase by the hash of its name, within a cycle that is as long as the usual interval, or longer: so
+long that the whole known fleet calls at the wanted rate at most, and longer still while more calls come in than that.
+What was promised is counted: a vehicle whose instant falls into seconds that are full is told the next ones with room.
+After one storm of first calls, which nobody can prevent, no more calls than wanted are told to come at a time.
 
 Pure: instants come in, so the same calls give the same answers.
 """
