@@ -158,6 +158,18 @@ class CampaignMatch(NamedTuple):
     score: float
 
 
+class PutBack(NamedTuple):
+    """The bundle that was to decide failed; from this frame on another one does.
+
+    Attributes:
+        bundle_id: that failed.
+        why: engine_error, not_finite, frozen or late, and what of it.
+    """
+
+    bundle_id: str
+    why: str
+
+
 class StageDigest(NamedTuple):
     """CRC-32 of one tensor of one stage."""
 
@@ -241,6 +253,7 @@ class Decision:
     masks: tuple[Mask, ...] = ()
     alignment: Alignment = IN_ORDER
     campaigns: tuple[CampaignMatch, ...] = ()
+    put_back: PutBack | None = None
     timings_ns: dict[str, int] = field(default_factory=dict, compare=False)
 
     def to_message(self, *, timings: bool = True) -> decision_pb2.Decision:
@@ -290,6 +303,8 @@ class Decision:
             message.alignment.rig.MergeFrom(decision_pb2.RigDoubt(**alignment.rig._asdict()))
         for campaign, score in self.campaigns:
             message.campaigns.add(campaign=campaign, score=score)
+        if self.put_back is not None:
+            message.put_back.MergeFrom(decision_pb2.PutBack(**self.put_back._asdict()))
         add_digest = message.digests.add
         for stage, tensor, crc32 in self.digests:
             add_digest(stage=stage, tensor=tensor, crc32=crc32)
@@ -329,6 +344,9 @@ class Decision:
             masks=tuple(Mask(m.name, tuple(m.labels), m.rows, m.columns, m.cells) for m in message.masks),
             alignment=_alignment(message.alignment) if message.HasField("alignment") else IN_ORDER,
             campaigns=tuple(CampaignMatch(match.campaign, match.score) for match in message.campaigns),
+            put_back=PutBack(message.put_back.bundle_id, message.put_back.why)
+            if message.HasField("put_back")
+            else None,
             embedding=np.array(message.embedding, dtype="<f4").tobytes(),
             scene_state=SceneState(message.scene_state),
             scene=message.scene,

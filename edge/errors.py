@@ -11,6 +11,7 @@
     ├── AlignmentError            two signals can't be compared: not finite, not in order, no path inside the band
     ├── CampaignError             a campaign's probe is not signed as it should be, malformed, or void
     ├── RedactionError            a clip can't be redacted just now
+    ├── EngineError               an engine failed while it ran
     ├── UpdateError               an update is refused, or its state can't be read or written
     └── ReplayDiverged            a recomputed decision differs from the recorded one
 
@@ -81,6 +82,10 @@ class CampaignError(RoadfuseError):
 
 class RedactionError(RoadfuseError):
     """A clip can't be redacted just now: there is no room for it, or the disk is broken."""
+
+
+class EngineError(RoadfuseError):
+    """An engine failed while it ran; it was fine when it was opened."""
 
 
 class UpdateError(RoadfuseError):

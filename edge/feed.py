@@ -12,6 +12,7 @@ from edge.drive.reader import DriveMessage, DriveReader
 from edge.errors import CampaignError, DriveFormatError
 from edge.samples import NOT_FUSED, Event, Frame, RigMessage
 from edge.streams import Stream
+from edge.updates.in_use import MOST_BYTES, parse_in_use
 
 _RIG: Final = frozenset({topics.CALIBRATION, topics.TRANSFORM})
 _MOST_RIG_BYTES: Final = 64 << 10
@@ -49,6 +50,8 @@ def events(drive: DriveReader, streams: tuple[Stream, ...], start_ns: int | None
             sample = RigMessage(message.topic, message.payload)
         elif message.topic == topics.CAMPAIGNS and len(message.payload) <= _MOST_CAMPAIGNS_BYTES:
             sample = _probes(message)
+        elif message.topic == topics.BUNDLE and len(message.payload) <= MOST_BYTES:
+            sample = parse_in_use(message.payload)
         yield Fed(Event(message.arrival_ns, row, sample, len(message.payload)), message)
 
 

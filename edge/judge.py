@@ -115,6 +115,10 @@ class Judge:
         ease = (1.0 - hardness) * (1.0 - self._campaign_weight * value)
         return 1.0 - ease, tuple(sorted((*scores, score), key=_part, reverse=True))
 
+    def forget_tags(self) -> None:
+        """Another bundle decides from here on: that it says other things than the last one is no flicker."""
+        self._last_tags = ()
+
     def freeze(self) -> dict[str, Any]:
         """All that one frame leaves for the next."""
         return {"tags": self._last_tags, "driver": self._driver_in_control, "takeover": self._takeover_ns}

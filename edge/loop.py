@@ -7,9 +7,9 @@ that whoever feeds the same events gets the same decisions. The state can be fro
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from edge.alignment.watch import Watch
 from edge.bundle import Bundle
@@ -23,17 +23,21 @@ from edge.decision import (
     Digests,
     Mask,
     ModalityState,
+    PutBack,
     Score,
     Tag,
 )
+from edge.errors import EngineError
 from edge.frameset import FrameSet
 from edge.judge import Judge, JudgeWeights
 from edge.overload import OverloadLadder
 from edge.perception import Perception
-from edge.samples import Event
+from edge.samples import BundleInUse, Event
 from edge.scenes import Scene, SceneConfig, SceneCutter
 from edge.streams import DEADLINE_NS, SECOND, STREAMS, Stream
 from edge.sync import Sync
+from edge.updates.health import ENGINE_ERROR, RIVAL, Health
+from edge.updates.swap import OpenBundles
 from edge.uplink.summary import quantised
 
 _DEFAULT_PERIOD_NS: Final = SECOND // 20
@@ -56,6 +60,24 @@ class LoopConfig:
     scenes: SceneConfig = field(default_factory=SceneConfig)
 
 
+class _Seen(NamedTuple):
+    """What perception made of a frame.
+
+    Attributes:
+        present: by encoder, whether fusion may use it.
+        shed: encoders that did not run though they could.
+        failed: encoders that could not run.
+        trouble: why the bundle can't be trusted with this frame; "" where it can.
+    """
+
+    present: list[bool]
+    shed: frozenset[int]
+    failed: frozenset[int]
+    encoded_ns: int
+    fused_ns: int
+    trouble: str = ""
+
+
 class Loop:
     """One vehicle's loop.
 
@@ -64,8 +86,13 @@ class Loop:
         config: stream table, deadline, judging and scenes.
         provider: of ONNX Runtime (cpu, cuda, tensorrt), or trt: native TensorRT.
         clock: for stage timings alone, which no decision depends on; None measures nothing.
+        perception: of the bundle, where it is open already.
 
     Attributes:
+        bundle: that decides.
+        bundles: that are open: a BundleInUse names one of them.
+        failing: index of a decision -> why an engine failed at it, of a run that is repeated: not every failure
+            of an engine comes back with its input.
         due_ns: when `step` wants to be called even if nothing arrives.
         scenes: hard scenes that ended in the last step.
     """
@@ -76,10 +103,16 @@ class Loop:
         config: LoopConfig | None = None,
         provider: str = "cpu",
         clock: Callable[[], int] | None = None,
+        perception: Perception | None = None,
     ) -> None:
         self.bundle = bundle
         self.config = config or LoopConfig()
-        self.perception = Perception(bundle, self.config.streams, provider)
+        self.perception = perception or Perception(bundle, self.config.streams, provider)
+        self.bundles = OpenBundles(self.perception)
+        self.failing: dict[int, str] = {}
+        self._previous: Perception | None = None
+        self._health = Health()
+        self._lost = ""  # why the bundle is not to decide the next frame
         self._clock = clock or _no_clock
         self.ladder = OverloadLadder()
         self._watch = Watch(self.config.streams)
@@ -126,6 +159,8 @@ class Loop:
         if row < 0:
             if isinstance(event.sample, ProbeSet):
                 self._look_for(event.sample)
+            elif isinstance(event.sample, BundleInUse):
+                self._use(event.sample)
             elif event.sample is not None:
                 self._watch.learn(event.sample)
             return decisions
@@ -135,10 +170,17 @@ class Loop:
             self._drain(now_ns, decisions)
         return decisions
 
-    def finished(self, decision: Decision, done_ns: int) -> None:
-        """Tell the overload ladder when a decision was done (replay: when it was, by the recording)."""
+    def finished(self, decision: Decision, done_ns: int, timings_ns: Mapping[str, int] | None = None) -> None:
+        """Tell the overload ladder when a decision was done (replay: when it was, by the recording).
+
+        Args:
+            timings_ns: of the decision; None takes those that it carries.
+        """
         period_ns = self.sync.metronome.period_ns or _DEFAULT_PERIOD_NS
         late_ns = max(decision.emitted_ns - decision.stamp_ns - self.config.deadline_ns, 0)
+        if self._previous is not None and not self._lost:
+            timings_ns = decision.timings_ns if timings_ns is None else timings_ns
+            self._lost = self._health.observe(timings_ns, self.ladder.level, period_ns)
         self.ladder.observe(done_ns - decision.emitted_ns, late_ns, period_ns)
 
     def accounts(self) -> dict[str, dict[str, int]]:
@@ -157,6 +199,8 @@ class Loop:
             "loop": (self._seen, self._objects, self._masks, self._index, self._bytes, self._last_stamp_ns),
             "campaigns": self._probes,
             "bundle": self.bundle.id,
+            "previous": "" if self._previous is None else self._previous.bundle.id,
+            "health": (self._health, self._lost),
         }
         return pickle.dumps(state, protocol=5)
 
@@ -164,11 +208,17 @@ class Loop:
         """Take a frozen state (of our own making: it is a pickle, so never one from elsewhere).
 
         Raises:
-            ValueError: it belongs to another bundle.
+            ValueError: it belongs to a bundle that is not open here.
         """
         state = pickle.loads(frozen)
-        if state["bundle"] != self.bundle.id:
+        perception, previous = self.bundles.get(state["bundle"]), self.bundles.get(state["previous"])
+        if perception is None:
             raise ValueError(f"state of bundle {state['bundle'][:12]}, expected {self.bundle.id[:12]}")
+        if previous is None and state["previous"]:
+            raise ValueError(f"state with bundle {state['previous'][:12]} to be put back, which is not open")
+        self._take(perception)
+        self._previous = previous
+        self._health, self._lost = state["health"]
         self.perception.thaw(state["perception"])
         self.ladder = state["ladder"]
         self._watch.thaw(state["watch"])
@@ -189,18 +239,27 @@ class Loop:
 
     def _decide(self, frames: FrameSet) -> Decision:
         """One tick: a synchronised FrameSet in, a decision out."""
+        put_back = self._put_back(self._lost) if self._lost else None
         started_ns = self._clock()
-        perception = self.perception
         modalities, degraded_share = self._modalities(frames)
-        present, shed = self._encode(frames)
-        encoded_ns = self._clock()
+        seen = self._perceive(frames)
+        if seen.trouble:
+            put_back = self._put_back(seen.trouble)
+            started_ns = self._clock()
+            seen = self._perceive(frames)
+        perception = self.perception
+        present, shed, failed, encoded_ns, fused_ns, _ = seen
+        if failed:
+            degraded_share = max(degraded_share, len(failed) / len(present))
         fresh = [there and i not in shed for i, there in enumerate(present)]
+        rival_ns = self._try_previous(frames, fresh) if self._previous is not None else 0
+        watched_ns = self._clock()
         alignment = self._watch.see(frames, perception.embeddings(fresh)) if self.config.align else IN_ORDER
         aligned_ns = self._clock()
-        perception.fuse(present)
-        fused_ns = self._clock()
         scene_tags, sound_events = perception.tags("scene_tags"), perception.tags("sound_events")
-        if self._camera is not None and self._camera not in shed:
+        if self._camera in failed:
+            self._objects, self._masks = (), ()
+        elif self._camera is not None and self._camera not in shed:
             self._objects = perception.objects(frames)
             self._masks = perception.masks(frames)
         vehicle = () if self._vehicle is None else frames.picks[self._vehicle].samples
@@ -231,7 +290,7 @@ class Loop:
             index=self._index,
             emitted_ns=frames.emitted_ns,
             reason=frames.reason,
-            modalities=self._mark_shed(modalities, shed, present),
+            modalities=self._mark_shed(modalities, shed, failed, present),
             overload_level=self.ladder.level,
             hardness=hardness,
             scores=scores,
@@ -242,6 +301,7 @@ class Loop:
             masks=self._masks,
             alignment=alignment,
             campaigns=campaigns,
+            put_back=put_back,
             embedding=embedding,
             scene_state=scene_state,
             scene=scene,
@@ -257,13 +317,60 @@ class Loop:
             degraded=degraded_share > 0,
             timings_ns={
                 "encode": encoded_ns - started_ns,
-                "align": aligned_ns - encoded_ns,
-                "fuse": fused_ns - aligned_ns,
-                "judge": judged_ns - fused_ns,
+                "align": aligned_ns - watched_ns,
+                "fuse": fused_ns - encoded_ns,
+                "judge": judged_ns - aligned_ns,
+                **({RIVAL: rival_ns} if rival_ns else {}),
             },
         )
         self._index += 1
         return decision
+
+    def _use(self, in_use: BundleInUse) -> None:
+        """Let an open bundle decide from the next frame on; one that decides already goes on as it is."""
+        perception = self.bundles.get(in_use.bundle_id)
+        if perception is None:
+            return  # who feeds the loop opens bundles before it names them
+        previous = self.bundles.get(in_use.previous_id)
+        self._previous = previous if previous is not perception else None
+        if perception is not self.perception or not self._index:
+            self._begin(perception)
+        elif self._previous is None:
+            self._lost = ""
+
+    def _begin(self, perception: Perception) -> None:
+        """Let a bundle take over, as if it had seen nothing; nothing that rests on the last one's values outlives it."""
+        perception.begin_anew()
+        self._take(perception)
+        self._objects, self._masks = (), ()
+        self._judge.forget_tags()
+        self._watch.forget_space()
+        self.cutter.forget_embeddings()
+        self._health, self._lost = Health(), ""
+
+    def _take(self, perception: Perception) -> None:
+        self.perception, self.bundle = perception, perception.bundle
+        self._camera = _index("camera", perception.names)
+
+    def _put_back(self, why: str) -> PutBack:
+        """The previous bundle decides from this frame on; there is none to put back after it."""
+        assert self._previous is not None
+        failed, previous = self.bundle.id, self._previous
+        self._previous = None
+        self._begin(previous)
+        return PutBack(failed, why)
+
+    def _try_previous(self, frames: FrameSet, fresh: Sequence[bool]) -> int:
+        """How long the other bundle takes for what this one did, ns; 0 where nobody asks."""
+        if not any(fresh) or not self._health.wants_trial():
+            return 0
+        assert self._previous is not None
+        started_ns = self._clock()
+        try:
+            self._previous.decide(frames, [name for name, ran in zip(self.perception.names, fresh) if ran])
+        except EngineError:
+            return 0
+        return self._clock() - started_ns
 
     def _look_for(self, probes: ProbeSet) -> None:
         self._probes = probes
@@ -309,30 +416,57 @@ class Loop:
                 missing += 1
         return states, missing / expected if expected else 0.0
 
-    def _encode(self, frames: FrameSet) -> tuple[list[bool], frozenset[int]]:
-        """Run the encoders that have something and are not shed; which modalities fusion may use, which were shed."""
-        perception = self.perception
-        present = [perception.present(name, frames) for name in perception.names]
-        shed: frozenset[int] = frozenset()
-        if self.ladder.level:
-            shed = self.ladder.shed(perception.ages, self._index)
+    def _perceive(self, frames: FrameSet) -> _Seen:
+        """Encode and fuse. An engine that fails is trouble where another bundle could decide, else it says nothing."""
+        perception, previous = self.perception, self._previous
+        present, shed = self._shedding(frames)
+        failed: set[int] = set()
+        trouble = self.failing.get(self._index, "") if previous is not None else ""
         for i, name in enumerate(perception.names):
-            if not present[i]:
+            if not present[i] or trouble:
                 continue
             if i in shed:
                 perception.ages[i] += 1
-            else:
+                continue
+            try:
                 perception.encode(name, frames)
                 perception.ages[i] = 0
-        return present, shed
+                perception.unheard.discard(i)
+            except EngineError as error:
+                if previous is not None:
+                    trouble = f"{ENGINE_ERROR}: {error}"
+                failed.add(i)
+                present[i] = False
+        encoded_ns = self._clock()
+        if not trouble:
+            try:
+                perception.fuse(present)
+            except EngineError as error:
+                perception.mute(present)
+                if previous is not None:
+                    trouble = f"{ENGINE_ERROR}: {error}"
+        fused_ns = self._clock()
+        if previous is not None and not trouble:
+            ran = [i for i, there in enumerate(present) if there and i not in shed]
+            trouble = self._health.look(perception, ran, present, frames, previous)
+        return _Seen(present, shed, frozenset(failed), encoded_ns, fused_ns, trouble)
+
+    def _shedding(self, frames: FrameSet) -> tuple[list[bool], frozenset[int]]:
+        """Which modalities the frame has, and which of them are not encoded anew."""
+        perception = self.perception
+        present = [perception.present(name, frames) for name in perception.names]
+        if not self.ladder.level:
+            return present, frozenset()
+        shed = self.ladder.shed(perception.ages, self._index)
+        return present, shed - perception.unheard if perception.unheard else shed
 
     def _mark_shed(
-        self, states: list[ModalityState], shed: frozenset[int], present: list[bool]
+        self, states: list[ModalityState], shed: frozenset[int], failed: frozenset[int], present: list[bool]
     ) -> tuple[ModalityState, ...]:
-        for i in shed:
-            if present[i]:
+        for i in shed | failed:
+            if present[i] or i in failed:
                 row = self._names.index(_STREAM_OF[self.perception.names[i]])
-                states[row] = states[row]._replace(absence="shed")
+                states[row] = states[row]._replace(absence="failed" if i in failed else "shed")
         return tuple(states)
 
 

@@ -5,7 +5,7 @@ An embedding lies in the buffer that its encoder writes and fusion reads; nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,8 +15,9 @@ from edge.bundle import Bundle
 from edge.bundle_check import check_encoder, check_fuse
 from edge.decision import DetectedObject, HeadReadings, Mask, Reading, Tag, rows
 from edge.decoders import DECODERS, check_objects
-from edge.engine import BoundEngine
+from edge.engine import BoundEngine, reason
 from edge.engines import engine_opener
+from edge.errors import EngineError
 from edge.frameset import FrameSet
 from edge.heads import VECTORS, check_values, mask_cells
 from edge.image_input import ImageInput
@@ -40,12 +41,14 @@ class Perception:
     Attributes:
         names: modalities that the bundle encodes, costliest first.
         ages: frames since each of them ran.
+        unheard: those that have not run since this took over from another bundle: nothing of theirs can be used again.
     """
 
     def __init__(self, bundle: Bundle, streams: tuple[Stream, ...], provider: str = "cpu") -> None:
         self.bundle = bundle
         self.names = tuple(name for name in ENCODER_ORDER if name in bundle.encoders)
         self.ages = [0] * len(self.names)
+        self.unheard: set[int] = set()
         self._row = {stream.name: row - 1 for row, stream in enumerate(streams)}  # into picks
         open_engine = engine_opener(bundle, provider)
         self.encoders = {name: open_engine(name, {}) for name in bundle.encoders}
@@ -62,14 +65,33 @@ class Perception:
             self._fused_from = [self.names.index(name) for name in bundle.fuse.inputs]
         self.engines = {**self.encoders, **({"fuse": self._fuse} if self._fuse else {})}
         self._present = [True] * len(self.names)  # what the last frame had
+        self._is_mute = False  # fusion failed at the last frame
         self._swept: tuple[Any, ...] = ()  # the sweep that was encoded last
         self._find_outputs()
         self._check_heads()
         for engine in self.engines.values():
             engine.warm_up(bundle.warm_up)
 
+    def begin_anew(self) -> None:
+        """Forget every frame: state and outputs of zeros, as if nothing had been seen."""
+        self.ages = [0] * len(self.names)
+        self.unheard = set(range(len(self.names)))
+        self._present = [True] * len(self.names)
+        self._is_mute = False
+        self._swept = ()
+        if self._windows is not None:
+            self._windows.reset()
+        for engine in self.engines.values():
+            engine.reset()
+            for values in engine.outputs.values():
+                values.fill(0)
+
     def encode(self, name: str, frames: FrameSet) -> None:
-        """Run one modality's encoder on its part of the FrameSet, which must be there."""
+        """Run one modality's encoder on its part of the FrameSet, which must be there.
+
+        Raises:
+            EngineError: it failed.
+        """
         spec, engine = self.bundle.encoders[name].input, self.encoders[name]
         buffer = engine.inputs[spec["name"]]
         if name == "camera":
@@ -85,13 +107,14 @@ class Perception:
             sweep = self._samples("lidar", frames)[0]
             if self._swept == sweep[:2] and not self.bundle.encoders[name].state:
                 return  # sweeps come half as often as pictures: what was said of this one stands
-            self._swept = sweep[:2]  # stamp and number
+            self._swept = ()  # until the encoder ran
             lidar_into(buffer[0], sweep.points_lidar, spec["azimuth_deg"], spec["highest_deg"], spec["lowest_deg"])
         else:
             imu, vehicle, gnss = [self._samples(stream, frames) for stream in ("imu", "vehicle", "gnss")]
             motion_into(buffer[0], frames.stamp_ns, spec["window_ns"], imu, vehicle, gnss)
-        engine.run()
-        engine.advance()
+        _run(name, engine)
+        if name == "lidar":
+            self._swept = sweep[:2]  # stamp and number
 
     def present(self, name: str, frames: FrameSet) -> bool:
         """Whether the FrameSet has what the modality's encoder needs."""
@@ -102,14 +125,33 @@ class Perception:
         return bool(self._samples("imu", frames)) or bool(self._samples("vehicle", frames))
 
     def fuse(self, present: list[bool]) -> None:
-        """Run fusion over the embeddings that are present (in the order of `names`)."""
-        self._present = present
+        """Run fusion over the embeddings that are present (in the order of `names`).
+
+        Raises:
+            EngineError: it failed.
+        """
+        self._present, self._is_mute = present, False
         if self._fuse is None:
             return
         for i, modality in enumerate(self._fused_from):
             self._presence[0, i] = present[modality]
-        self._fuse.run()
-        self._fuse.advance()
+        _run("fuse", self._fuse)
+
+    def decide(self, frames: FrameSet, encoders: Collection[str] | None = None) -> None:
+        """Encode all that is there (or these modalities of it) and fuse it, as far as a trial needs.
+
+        Raises:
+            EngineError: an engine failed.
+        """
+        present = [self.present(name, frames) for name in self.names]
+        for name, there in zip(self.names, present):
+            if there and (encoders is None or name in encoders):
+                self.encode(name, frames)
+        self.fuse(present)
+
+    def mute(self, present: list[bool]) -> None:
+        """Fusion failed: this frame has nothing of it, and no modality but these."""
+        self._present, self._is_mute = present, True
 
     def tags(self, head: str) -> tuple[Tag, ...]:
         """The head's labels with their probabilities; () where the bundle has no such head."""
@@ -143,6 +185,8 @@ class Perception:
             tags: of the frame; without fusion's scores, what is undecided about them is the uncertainty.
         """
         values = self._fused.get("scores")
+        if values is not None and self._is_mute:
+            return [1.0, 0.0, 0.0]  # nothing is known
         if values is not None:
             scores: list[float] = values.tolist()
             return scores
@@ -171,6 +215,15 @@ class Perception:
             for tensor, values in tensors
         ]
 
+    def outputs(self, name: str) -> list[tuple[str, NDArray[Any]]]:
+        """An engine's outputs by role, flat: of a modality, or "fuse"."""
+        spec, engine = self.bundle.engines[name], self.engines[name]
+        return [(role, engine.outputs[tensor]) for role, tensor in spec.outputs.items()]
+
+    def input(self, name: str) -> NDArray[Any]:
+        """What a modality's encoder was fed last."""
+        return self.encoders[name].inputs[self.bundle.encoders[name].input["name"]]
+
     def objects(self, frames: FrameSet) -> tuple[DetectedObject, ...]:
         """What the camera sees, in pixels of the recorded picture."""
         spec = self.bundle.encoders.get("camera")
@@ -195,6 +248,7 @@ class Perception:
         """All that one frame leaves for the next."""
         return {
             "ages": list(self.ages),
+            "unheard": set(self.unheard),
             "states": {name: engine.freeze() for name, engine in self.engines.items()},
             "windows": self._windows.freeze() if self._windows else None,
             "outputs": {
@@ -205,6 +259,7 @@ class Perception:
     def thaw(self, frozen: dict[str, Any]) -> None:
         """Take a frozen state of the same bundle."""
         self.ages = list(frozen["ages"])
+        self.unheard = set(frozen["unheard"])
         self._swept = ()
         if self._windows is not None:
             self._windows.thaw(frozen["windows"])
@@ -218,8 +273,7 @@ class Perception:
         if windows.take(sound):
             engine.reset()
         while windows.step():
-            engine.run()
-            engine.advance()
+            _run("audio", engine)
 
     def _check_inputs(self) -> None:
         self._windows: SoundWindows | None = None
@@ -274,7 +328,7 @@ class Perception:
     def _output(self, role: str) -> NDArray[Any] | None:
         fused = self._fused.get(role)
         if fused is not None:
-            return fused
+            return None if self._is_mute else fused
         for i, values in self._encoded.get(role, ()):
             if self._present[i]:  # what an absent modality said last is no news
                 return values
@@ -283,6 +337,14 @@ class Perception:
     def _samples(self, stream: str, frames: FrameSet) -> Sequence[Any]:
         row = self._row.get(stream)
         return () if row is None else frames.picks[row].samples
+
+
+def _run(name: str, engine: BoundEngine) -> None:
+    try:
+        engine.run()
+    except Exception as error:  # engines' errors share no base class but this
+        raise EngineError(f"{name}: expected an engine that runs, got: {reason(error)}") from None
+    engine.advance()
 
 
 def _of(kinds: Sequence[str], index: float) -> str:

@@ -4,6 +4,9 @@ Two ways. *As designed* recomputes: time is the drive's own, a frame leaves at t
 ever overloaded. *As it happened* repeats a recorded run: each step at the instant at which it was taken, with the time
 that it took, so that lateness and overload come out as they did. Neither depends on the speed of this machine.
 
+Where a recorded run changed bundles between frames, a replay that has all of them changes with it; *as designed* with
+one bundle alone, that one decides every frame.
+
     from edge.replay import replay
     for decision in replay("drive.mcap"):
         print(decision.stamp_ns, decision.hardness)
@@ -12,10 +15,10 @@ that it took, so that lateness and overload come out as they did. Neither depend
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from edge import bundle as bundles
 from edge.bundle import Bundle
@@ -27,23 +30,28 @@ from edge.drive.reader import DriveReader
 from edge.errors import DriveDamaged, DriveFormatError
 from edge.feed import Fed
 from edge.loop import Loop, LoopConfig
+from edge.perception import Perception
 from edge.read_ahead import ReadAhead
 from edge.recorder import Recorder
+from edge.samples import BundleInUse
 from edge.statistics import RunStatistics
+from edge.updates.health import ENGINE_ERROR
+from edge.updates.in_use import parse_in_use
 from roadfuse.v1 import decision_pb2
 
 Mode = Literal["designed", "happened"]
+Which: TypeAlias = Bundle | Path | str | None
 STEP_TIMING = "step"
 
 
 def replay(
-    drive: Path | str, bundle: Bundle | Path | str | None = None, *, mode: Mode = "designed", speed: float | None = None
+    drive: Path | str, bundle: Which | Sequence[Which] = None, *, mode: Mode = "designed", speed: float | None = None
 ) -> Iterator[Decision]:
     """The decisions of a drive, one a camera frame, in order.
 
     Args:
         drive: an MCAP drive.
-        bundle: a bundle, its folder, or None for the reference bundle.
+        bundle: a bundle, its folder, or None for the reference bundle; several, to follow the drive's swaps.
         mode: "designed" recomputes; "happened" repeats the run whose decisions the drive carries.
         speed: multiple of real time; None as fast as it goes. Changes no decision.
 
@@ -73,7 +81,7 @@ class Replay:
     def __init__(
         self,
         drive: Path | str,
-        bundle: Bundle | Path | str | None = None,
+        bundle: Which | Sequence[Which] = None,
         *,
         mode: Mode = "designed",
         speed: float | None = None,
@@ -84,7 +92,8 @@ class Replay:
         on_damage: Callable[[DriveDamaged], None] | None = None,
         clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        self.bundle = bundle if isinstance(bundle, Bundle) else bundles.load(bundle)
+        several = list(bundle) if isinstance(bundle, Sequence) and not isinstance(bundle, str) else [bundle]
+        given = [one if isinstance(one, Bundle) else bundles.load(one) for one in several]
         self._clock = clock
         self._speed = speed
         self._recorder = recorder
@@ -92,8 +101,15 @@ class Replay:
         self.drive = DriveReader(drive, on_damage)
         self._ahead = ReadAhead(self.drive)  # its process starts beside the loading of the engines
         try:
+            swaps = Swaps(self.drive, given) if mode == "happened" or len(given) > 1 else None
+            self._follows = swaps is not None and bool(swaps.ids)
+            self.bundle = given[0] if swaps is None else swaps.first
+            self._happened = None if mode != "happened" or swaps is None else Happened(self.drive, swaps.bundles)
             self.loop = Loop(self.bundle, config, provider, clock)
-            self._happened = Happened(self.drive, self.bundle) if mode == "happened" else None
+            for other in () if swaps is None else swaps.others():
+                self.loop.bundles.hold(Perception(other, self.loop.config.streams, provider))
+            if self._happened is not None:
+                self.loop.failing = self._happened.failing
             fused = {stream.topic for stream in self.loop.config.streams}
             if not fused & self.drive.topics:
                 raise DriveFormatError(
@@ -162,6 +178,8 @@ class Replay:
 
     def _events(self) -> Iterator[Fed]:
         events = self._ahead.events(self.loop.config.streams, payloads=self._recorder is not None)
+        if not self._follows:
+            events = map(_without_swap, events)
         return events if self._probes is None else first(self._probes, events)
 
     def _until(self, now_ns: int) -> Iterator[Decision]:
@@ -185,8 +203,8 @@ class Replay:
 
     def _finish(self, decisions: list[Decision]) -> list[Decision]:
         for decision in decisions:
-            elapsed_ns = 0 if self._happened is None else self._happened.elapsed_ns(decision.index)
-            self.loop.finished(decision, decision.emitted_ns + elapsed_ns)
+            timings_ns = {} if self._happened is None else self._happened.timings_ns(decision.index)
+            self.loop.finished(decision, decision.emitted_ns + timings_ns.get(STEP_TIMING, 0), timings_ns)
             self.statistics.add(decision)
         if self._recorder is not None:
             self._recorder.offer(self._batch, decisions, self.loop.scenes)
@@ -211,28 +229,86 @@ class Replay:
             time.sleep(ahead_s)
 
 
+def _without_swap(fed: Fed) -> Fed:
+    if isinstance(fed.event.sample, BundleInUse):
+        return fed._replace(event=fed.event._replace(sample=None))
+    return fed
+
+
+class Swaps:
+    """Which bundles a drive names, and those to decide it with.
+
+    Args:
+        given: with the reference bundle, which comes with roadfuse, these are all that there are.
+
+    Attributes:
+        ids: that the drive names; none where it never changed bundles.
+        first: to begin with.
+        bundles: by id.
+
+    Raises:
+        DriveFormatError: the drive names one that is not given.
+    """
+
+    def __init__(self, drive: DriveReader, given: Sequence[Bundle]) -> None:
+        self.bundles = {one.id: one for one in given}
+        self.first = given[0]
+        self.ids: list[str] = []
+        if topics.BUNDLE not in drive.topics:
+            return
+        for message in drive.messages(topics=[topics.BUNDLE]):
+            in_use = parse_in_use(message.payload)
+            named = () if in_use is None else (in_use.bundle_id, in_use.previous_id)
+            self.ids += [one for one in named if one and one not in self.ids]
+        if set(self.ids) - set(self.bundles):
+            reference = bundles.load(None)
+            self.bundles.setdefault(reference.id, reference)
+        for one in self.ids:
+            if one not in self.bundles:
+                raise DriveFormatError(
+                    f"{drive.path}: expected bundle {one}, which the drive changes to (--bundle, once for each), "
+                    f"got {', '.join(other[:12] for other in self.bundles)}"
+                )
+        if self.ids:
+            self.first = self.bundles[self.ids[0]]
+
+    def others(self) -> list[Bundle]:
+        """All that have to be open beside the first."""
+        return [self.bundles[one] for one in self.ids if one != self.first.id]
+
+
 class Happened:
     """The steps of a recorded run that time alone brought, and how long each decision took.
+
+    Args:
+        bundles: by id, that may have decided.
+
+    Attributes:
+        failing: index of a decision -> why an engine of the bundle in use failed at it.
 
     Raises:
         DriveFormatError: the drive carries no decisions, or another bundle's.
     """
 
-    def __init__(self, drive: DriveReader, bundle: Bundle) -> None:
+    def __init__(self, drive: DriveReader, bundles: Mapping[str, Bundle]) -> None:
         if topics.DECISION not in drive.topics:
             raise DriveFormatError(f"{drive.path}: expected recorded decisions ({topics.DECISION}), got none")
         self._ticks: list[int] = []
-        self._elapsed_ns: dict[int, int] = {}
+        self._timings_ns: dict[int, dict[str, int]] = {}
+        self.failing: dict[int, str] = {}
         self._last_event_ns = -1
         self.recorded: dict[int, bytes] = {}
         for message in drive.messages(topics=[topics.DECISION]):
             decision = decision_pb2.Decision.FromString(message.payload)
-            if decision.bundle_id != bundle.id:
+            if decision.bundle_id not in bundles:
                 raise DriveFormatError(
-                    f"{drive.path}: expected decisions of bundle {bundle.id[:12]}, got {decision.bundle_id[:12]}"
+                    f"{drive.path}: expected decisions of bundle {', '.join(one[:12] for one in bundles)}, "
+                    f"got {decision.bundle_id[:12]}"
                 )
             self._ticks.append(decision.emitted_ns)
-            self._elapsed_ns[decision.index] = sum(t.elapsed_ns for t in decision.timings if t.stage == STEP_TIMING)
+            self._timings_ns[decision.index] = {timing.stage: timing.elapsed_ns for timing in decision.timings}
+            if decision.put_back.why.startswith(ENGINE_ERROR):
+                self.failing[decision.index] = decision.put_back.why
             self.recorded[decision.index] = message.payload
         self._ticks.reverse()
 
@@ -246,6 +322,6 @@ class Happened:
                 yield tick_ns
         self._last_event_ns = max(self._last_event_ns, now_ns)
 
-    def elapsed_ns(self, index: int) -> int:
-        """How long the decision took when it was made."""
-        return self._elapsed_ns.get(index, 0)
+    def timings_ns(self, index: int) -> dict[str, int]:
+        """How long the decision and its stages took when it was made."""
+        return self._timings_ns.get(index, {})

@@ -37,7 +37,7 @@ def _replay(options: argparse.Namespace) -> int:
     damages: list[DriveDamaged] = []
     run = Replay(
         options.drive,
-        options.bundle,
+        options.bundle or None,
         mode="happened" if options.verify else options.as_,
         speed=_speed(options.speed),
         config=settings,
@@ -149,7 +149,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit code: 0 fine, 1 a difference or damage was found, 2 unusable input",
     )
     parser.add_argument("drive", type=Path, nargs="?", help="MCAP drive")
-    parser.add_argument("--bundle", type=Path, help="bundle folder (default: the reference bundle)")
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        action="append",
+        help="bundle folder (default: the reference bundle); once for each bundle that a drive changes to",
+    )
     parser.add_argument("--speed", default="max", help="multiple of real time, or max (default); changes no decision")
     parser.add_argument(
         "--as",

@@ -107,6 +107,19 @@ class RigMessage(NamedTuple):
     payload: bytes
 
 
+class BundleInUse(NamedTuple):
+    """Which bundle decides from here on.
+
+    Attributes:
+        previous_id: of the bundle that is put back when this one fails; "" where none is.
+        why: start, armed, active or stopped.
+    """
+
+    bundle_id: str
+    previous_id: str
+    why: str
+
+
 Sample: TypeAlias = Frame | AudioChunk | ImuSample | GnssFix | CanFrame | VehicleState | Sweep
 NOT_FUSED: Final = -1
 
@@ -116,7 +129,7 @@ class Event(NamedTuple):
 
     Attributes:
         now_ns: when, on the vehicle's monotonic clock.
-        row: of the stream table; NOT_FUSED for what is only recorded, and for a RigMessage or a ProbeSet.
+        row: of the stream table; NOT_FUSED for what is only recorded, and for a RigMessage, a ProbeSet or a BundleInUse.
         sample: None where its content could not be decoded, or is only recorded.
         size_bytes: of the recorded message.
     """

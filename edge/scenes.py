@@ -115,6 +115,11 @@ class SceneCutter:
         spent = 1.0 - self._tokens / self.config.burst_bytes
         return self.config.open_at + (1.0 - self.config.open_at) * 0.5 * max(2.0 * spent - 1.0, 0.0)
 
+    def forget_embeddings(self) -> None:
+        """Another bundle decides from here on: what the last one said compares with nothing that it will say."""
+        self._queued.clear()
+        self._peak_embedding = b""
+
     def finish(self) -> Scene | None:
         """The scene that is still open when the drive ends."""
         if not self._open or self._last_ns is None:

@@ -38,6 +38,10 @@ class SoundWindows:
         self._rate_hz = rate_hz
         self._hop = hop
         self._pcm: NDArray[np.int16]  # at the source's rate, not yet stepped over
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin as if nothing had been heard."""
         self._begin_anew(0)
         self._last_ns = _UNHEARD  # stamp of the newest chunk that was taken
         self._end_ns = _UNHEARD  # where its sound ends

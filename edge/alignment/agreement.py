@@ -128,6 +128,11 @@ class Agreement:
         worst = max([suspect.evidence for suspect in suspects], default=0.0)
         return Reading(min(self.space, 1.0 - worst), suspects)
 
+    def forget_space(self) -> None:
+        """Embeddings come from another bundle from here on: how like each other they are is to be learned anew."""
+        self._space = SharedSpace(tuple(ENCODERS))
+        self.space = 1.0
+
     def freeze(self) -> dict[str, Any]:
         """All that one frame leaves for the next."""
         own = (

@@ -95,6 +95,10 @@ class Watch:
         in_time = 1.0 - min(max((late_ns - LATE_FROM_NS) / (_LATE_FULL_NS - LATE_FROM_NS), 0.0), 1.0)
         return Alignment(min(reading.agreement, in_time, 0.0 if rig else 1.0), reading.suspects, tuple(told), rig)
 
+    def forget_space(self) -> None:
+        """Embeddings come from another bundle from here on."""
+        self._agreement.forget_space()
+
     def freeze(self) -> dict[str, Any]:
         """All that one frame leaves for the next."""
         return {

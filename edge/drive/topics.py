@@ -20,6 +20,7 @@ from roadfuse.v1.campaign_pb2 import ProbeSet
 from roadfuse.v1.decision_pb2 import Decision
 from roadfuse.v1.sensors_pb2 import CanFrame, Imu, VehicleState
 from roadfuse.v1.truth_pb2 import GroundTruth
+from roadfuse.v1.updates_pb2 import BundleInUse
 
 CAMERA: Final = "/camera"
 AUDIO: Final = "/audio"
@@ -33,6 +34,8 @@ TRANSFORM: Final = "/tf"
 TRUTH: Final = "/truth"
 # What campaigns look for: an input of the loop that comes from the cloud.
 CAMPAIGNS: Final = "/campaigns"
+# Which bundle decides from here on: an input of the loop that comes from the update agent.
+BUNDLE: Final = "/bundle"
 DECISION: Final = "/decision"
 DECISION_ANNOTATIONS: Final = "/decision/annotations"
 
@@ -48,6 +51,9 @@ SCHEMAS: Final[dict[str, type[Message]]] = {
     TRANSFORM: FrameTransform,
     TRUTH: GroundTruth,
     CAMPAIGNS: ProbeSet,
+    BUNDLE: BundleInUse,
     DECISION: Decision,
     DECISION_ANNOTATIONS: ImageAnnotations,
 }
+# Said when it changes, and only then: never dropped for what comes again anyway.
+SAID_ONCE: Final = frozenset({CAMPAIGNS, BUNDLE})

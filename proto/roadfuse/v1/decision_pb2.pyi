@@ -170,6 +170,14 @@ class CampaignMatch(_message.Message):
     score: float
     def __init__(self, campaign: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
 
+class PutBack(_message.Message):
+    __slots__ = ("bundle_id", "why")
+    BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    bundle_id: str
+    why: str
+    def __init__(self, bundle_id: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
 class StageDigest(_message.Message):
     __slots__ = ("stage", "tensor", "crc32")
     STAGE_FIELD_NUMBER: _ClassVar[int]
@@ -189,7 +197,7 @@ class StageTiming(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., elapsed_ns: _Optional[int] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("timestamp", "frame_sequence", "index", "emitted_ns", "emit_reason", "modalities", "overload_level", "hardness", "scores", "scene_tags", "sound_events", "objects", "embedding", "scene_state", "scene", "scene_refusal", "digests", "bundle_id", "timings", "degraded", "heads", "masks", "alignment", "campaigns")
+    __slots__ = ("timestamp", "frame_sequence", "index", "emitted_ns", "emit_reason", "modalities", "overload_level", "hardness", "scores", "scene_tags", "sound_events", "objects", "embedding", "scene_state", "scene", "scene_refusal", "digests", "bundle_id", "timings", "degraded", "heads", "masks", "alignment", "campaigns", "put_back")
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     FRAME_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -214,6 +222,7 @@ class Decision(_message.Message):
     MASKS_FIELD_NUMBER: _ClassVar[int]
     ALIGNMENT_FIELD_NUMBER: _ClassVar[int]
     CAMPAIGNS_FIELD_NUMBER: _ClassVar[int]
+    PUT_BACK_FIELD_NUMBER: _ClassVar[int]
     timestamp: _timestamp_pb2.Timestamp
     frame_sequence: int
     index: int
@@ -238,4 +247,5 @@ class Decision(_message.Message):
     masks: _containers.RepeatedCompositeFieldContainer[Mask]
     alignment: Alignment
     campaigns: _containers.RepeatedCompositeFieldContainer[CampaignMatch]
-    def __init__(self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., frame_sequence: _Optional[int] = ..., index: _Optional[int] = ..., emitted_ns: _Optional[int] = ..., emit_reason: _Optional[_Union[EmitReason, str]] = ..., modalities: _Optional[_Iterable[_Union[ModalityState, _Mapping]]] = ..., overload_level: _Optional[int] = ..., hardness: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., scene_tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., sound_events: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., objects: _Optional[_Iterable[_Union[DetectedObject, _Mapping]]] = ..., embedding: _Optional[_Iterable[float]] = ..., scene_state: _Optional[_Union[SceneState, str]] = ..., scene: _Optional[int] = ..., scene_refusal: _Optional[str] = ..., digests: _Optional[_Iterable[_Union[StageDigest, _Mapping]]] = ..., bundle_id: _Optional[str] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., degraded: _Optional[bool] = ..., heads: _Optional[_Iterable[_Union[HeadReadings, _Mapping]]] = ..., masks: _Optional[_Iterable[_Union[Mask, _Mapping]]] = ..., alignment: _Optional[_Union[Alignment, _Mapping]] = ..., campaigns: _Optional[_Iterable[_Union[CampaignMatch, _Mapping]]] = ...) -> None: ...
+    put_back: PutBack
+    def __init__(self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., frame_sequence: _Optional[int] = ..., index: _Optional[int] = ..., emitted_ns: _Optional[int] = ..., emit_reason: _Optional[_Union[EmitReason, str]] = ..., modalities: _Optional[_Iterable[_Union[ModalityState, _Mapping]]] = ..., overload_level: _Optional[int] = ..., hardness: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., scene_tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., sound_events: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., objects: _Optional[_Iterable[_Union[DetectedObject, _Mapping]]] = ..., embedding: _Optional[_Iterable[float]] = ..., scene_state: _Optional[_Union[SceneState, str]] = ..., scene: _Optional[int] = ..., scene_refusal: _Optional[str] = ..., digests: _Optional[_Iterable[_Union[StageDigest, _Mapping]]] = ..., bundle_id: _Optional[str] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., degraded: _Optional[bool] = ..., heads: _Optional[_Iterable[_Union[HeadReadings, _Mapping]]] = ..., masks: _Optional[_Iterable[_Union[Mask, _Mapping]]] = ..., alignment: _Optional[_Union[Alignment, _Mapping]] = ..., campaigns: _Optional[_Iterable[_Union[CampaignMatch, _Mapping]]] = ..., put_back: _Optional[_Union[PutBack, _Mapping]] = ...) -> None: ...

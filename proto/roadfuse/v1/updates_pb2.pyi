@@ -119,6 +119,16 @@ class SignedManifest(_message.Message):
     signature: bytes
     def __init__(self, manifest: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
+class BundleInUse(_message.Message):
+    __slots__ = ("bundle_id", "previous_bundle_id", "why")
+    BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    bundle_id: str
+    previous_bundle_id: str
+    why: str
+    def __init__(self, bundle_id: _Optional[str] = ..., previous_bundle_id: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
 class CheckInRequest(_message.Message):
     __slots__ = ("nonce", "manifest", "evidence", "director_root_version", "image_root_version")
     NONCE_FIELD_NUMBER: _ClassVar[int]
