@@ -25,7 +25,6 @@ _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
 # NAME/COUNTER/manifest.json
 _PATH: Final = re.compile(rf"([^/\x00-\x1f\x7f]{{1,200}})/([1-9][0-9]{{0,17}})/{re.escape(MANIFEST)}")
 _INSTANT: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00)")
-_DECIMAL: Final = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
 _MOST_NONCE: Final = 64
 _MOST_TEXT: Final = 256
 _MOST_STOPPED: Final = 4096
@@ -211,9 +210,7 @@ def _count(value: Any) -> int:
 
 
 def _seconds(value: Any) -> float:
-    """Whole, or as text: what is signed has no canonical form for other numbers."""
-    if isinstance(value, str) and _DECIMAL.fullmatch(value):
-        return float(value)
+    # Whole: canonical JSON, which is what is signed, has no fractions.
     return float(_count(value))
 
 

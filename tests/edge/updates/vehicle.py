@@ -10,6 +10,7 @@ from edge.updates.disk import RealDisk
 from edge.updates.slots import Held, Slots, slots_record
 from edge.updates.trust import Policy, Trust
 from roadfuse.v1 import updates_pb2
+
 from .repositories import VEHICLE, SimulatedCloud
 
 RECORDS = ("trust.a", "trust.b", "slots.a", "slots.b")
