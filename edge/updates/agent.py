@@ -118,7 +118,7 @@ class Agent:
         self._assigned_s = self._due_s = clock.monotonic_s()
         self._not_before_s = self._due_s  # work that failed is tried again then
         self._failures = self._work_failures = 0
-        self._is_tidy = False
+        self._tidy_for: tuple[set[str], bool] | None = None
         self.trouble = self._ledger.trouble
 
     @property
@@ -171,6 +171,7 @@ class Agent:
         answer = self.answer()
         if self._apply(lambda slots: rules.heed_answer(slots, answer, self._limits)):
             return 0.0
+        self._tidy(answer)
         if self._clock.monotonic_s() >= self._due_s:
             self._check_in(answer)
             return 0.0
@@ -180,7 +181,6 @@ class Agent:
             if work is not None:
                 self._work(work, slots)
                 return 0.0
-        self._tidy(answer)
         return max(0.0, min(_LOOK_S, self._due_s - self._clock.monotonic_s()))
 
     def _apply(self, rule: Callable[[Slots], Slots | None]) -> bool:
@@ -196,7 +196,6 @@ class Agent:
             self._moved(seen, self._ledger.now)
 
     def _moved(self, before: Slots, after: Slots) -> None:
-        self._is_tidy = False
         self._work_failures, self._not_before_s = 0, self._clock.monotonic_s()
         if before.stage != after.stage:
             _log.info("update_stage stage=%s why=%s", Stage.Name(after.stage), after.why)
@@ -322,18 +321,19 @@ class Agent:
         return rules.armed(slots)
 
     def _tidy(self, answer: Answer | None) -> None:
-        """Once after each change: bundles in no slot go, but for what the loop still runs."""
-        if self._is_tidy:
-            return
+        """Bundles in no slot go, but for what the loop still runs; parts go when nothing is fetched."""
         slots = self._ledger.now
-        held = [one.bundle for one in (slots.active, slots.previous, slots.staged) if one is not None]
-        running = [answer.running, answer.shadow or ""] if answer is not None else []
+        held = {one.bundle for one in (slots.active, slots.previous, slots.staged) if one is not None}
+        if answer is not None:
+            held |= {answer.running, answer.shadow or ""}
         is_fetching = slots.stage == Stage.STAGE_FETCHING
+        if self._tidy_for == (held, is_fetching):
+            return
         try:
-            self._installer.tidy([*held, *running], lambda _: is_fetching)
+            self._installer.tidy(held, lambda _: is_fetching)
         except OSError as error:
             self._say(f"tidying: {error}")
-        self._is_tidy = True
+        self._tidy_for = (held, is_fetching)
 
     def _retry_s(self, failures: int) -> float:
         longest = min(_FIRST_RETRY_S * 2.0 ** min(failures - 1, 20), _MOST_RETRY_S)

@@ -1,0 +1,276 @@
+"""The agent's way from an assignment to a confirmed bundle, and every way back."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge.updates.slots import Held, Slots
+from roadfuse.v1.updates_pb2 import Mode, Stage
+
+from .crash_disk import CrashDisk
+from .simulated import Made, SimulatedCloud, Vehicle, made
+
+
+def vehicle(*stories: Made) -> tuple[Vehicle, SimulatedCloud]:
+    """That has confirmed these, one after the other."""
+    cloud = SimulatedCloud()
+    car = Vehicle(CrashDisk(), cloud)
+    for story in stories:
+        cloud.assign(story)
+        slots = car.settle()
+        assert slots.active.bundle == story.id, slots
+    return car, cloud
+
+
+def test_an_assigned_release_goes_all_the_way_and_is_confirmed_by_time_alone() -> None:
+    new = made(1)
+    car, cloud = vehicle()
+    cloud.assign(new)
+    stages = []
+    for _ in range(120):
+        car.step()
+        stages.append(car.agent.slots.stage)
+    order = [stage for index, stage in enumerate(stages) if index == 0 or stages[index - 1] != stage]
+    assert order == [*range(Stage.STAGE_FETCHING, Stage.STAGE_CONFIRMED + 1), Stage.STAGE_IDLE]
+    assert car.agent.slots.active == Held(new.id, 1, "r")
+    assert car.agent.slots.previous == Held()
+    assert car.agent.slots.highest_counter == 1
+    assert car.loop.running == new.id
+
+
+def test_shadow_mode_stays_in_the_shadow() -> None:
+    car, cloud = vehicle()
+    cloud.assign(made(1), Mode.MODE_SHADOW)
+    slots = car.settle(200)
+    assert (slots.stage, slots.active.bundle, slots.highest_counter) == (Stage.STAGE_SHADOWING, "", 0)
+    assert car.loop.acted == {""}
+
+
+def test_activation_waits_for_the_shadow_to_have_run_long_enough() -> None:
+    car, cloud = vehicle()
+    cloud.assign(made(1))
+    while car.agent.slots.stage != Stage.STAGE_SHADOWING:
+        car.step()
+    for _ in range(20):  # the loop stands still: no evidence, no activation
+        car.clock.s += car.agent.step()
+    assert car.agent.slots.stage == Stage.STAGE_SHADOWING
+
+
+@pytest.mark.parametrize("where", ["build", "test", "shadow", "swap", "probation"])
+def test_a_bundle_that_fails_is_refused_with_why_and_never_taken_again(where: str) -> None:
+    old, bad = made(1), made(2, fault=where)
+    car, cloud = vehicle(old)
+    cloud.assign(bad)
+    slots = car.settle()
+    assert slots.stage == Stage.STAGE_REFUSED
+    assert slots.active.bundle == old.id == car.loop.running
+    assert slots.staged is None
+    assert slots.why and slots.refused[-1].bundle == bad.id
+    again = made(3, *[c for n, c in bad.files.items() if n != "manifest.json"], fault=where)
+    assert again.id == bad.id
+    cloud.assign(again)  # with a higher counter: it failed here by itself, so it stays out
+    slots = car.settle()
+    assert (slots.stage, slots.active.bundle, slots.staged) == (Stage.STAGE_REFUSED, old.id, None)
+    assert "was refused here" in slots.why
+    assert bad.id not in car.disk.list("bundles")
+
+
+def test_withdrawn_drops_what_is_staged_and_nothing_else() -> None:
+    car, cloud = vehicle(made(1))
+    cloud.assign(made(2), Mode.MODE_SHADOW)
+    assert car.settle().stage == Stage.STAGE_SHADOWING
+    cloud.assign(None, Mode.MODE_UNSPECIFIED)
+    car.agent.hint()
+    slots = car.settle()
+    assert (slots.stage, slots.staged) == (Stage.STAGE_IDLE, None)
+    assert "withdrawn" in slots.why
+    assert slots.active.counter == 1
+
+
+def test_another_release_takes_the_place_of_the_staged_one() -> None:
+    car, cloud = vehicle(made(1))
+    cloud.assign(made(2), Mode.MODE_SHADOW)
+    car.settle()
+    newer = made(3)
+    cloud.assign(newer)
+    car.agent.hint()
+    assert car.settle().active.bundle == newer.id
+
+
+def test_a_counter_below_the_highest_accepted_is_never_taken() -> None:
+    car, cloud = vehicle(made(1), made(5))
+    cloud.assign(made(3))
+    slots = car.settle()
+    assert (slots.active.counter, slots.staged) == (5, None)
+    assert slots.why == "release 3 is below release 5, which was accepted before"
+
+
+def test_a_stop_of_the_active_bundle_puts_the_previous_one_back_at_once_and_is_durable() -> None:
+    old, new = made(1), made(2)
+    car, _ = vehicle(old, new)
+    assert car.agent.stop(1, [new.id])
+    slots = car.agent.slots
+    assert (slots.active.bundle, slots.previous, slots.stage) == (old.id, None, Stage.STAGE_REFUSED)
+    car.loop.look(0.1)
+    assert car.loop.running == old.id
+    assert Vehicle(car.disk, car.cloud).agent.slots == slots
+
+
+def test_a_stop_of_both_leaves_the_reference_bundle() -> None:
+    old, new = made(1), made(2)
+    car, _ = vehicle(old, new)
+    car.agent.stop(1, [new.id, old.id])
+    assert car.agent.slots.active == Held()
+
+
+def test_a_stopped_bundle_is_not_begun_and_comes_back_only_when_released_anew() -> None:
+    new = made(1)
+    car, cloud = vehicle()
+    cloud.stop(new)
+    cloud.assign(new)
+    slots = car.settle()
+    assert (slots.active.bundle, slots.staged) == ("", None)
+    assert "stopped" in slots.why
+    cloud.stop()
+    assert car.settle().active.bundle == new.id
+    car.agent.stop(9, [new.id])
+    cloud.assignment = type(cloud.assignment)(new.release, Mode.MODE_ACTIVATE, "r", 10, frozenset(), 0, 30.0)
+    assert car.settle().active.bundle == ""  # the same counter
+    released_anew = made(2, *[c for n, c in new.files.items() if n != "manifest.json"])
+    cloud.assign(released_anew)
+    assert car.settle().active == Held(new.id, 2, "r")
+
+
+def test_a_brokers_notice_with_a_lower_number_is_void_and_makes_no_director_void() -> None:
+    old, new = made(1), made(2)
+    car, cloud = vehicle(old, new)
+    car.agent.stop(1 << 62, [])
+    assert not car.agent.stop(3, [new.id])
+    assert car.agent.slots.active.bundle == new.id
+    cloud.stop(new)
+    car.agent.hint()
+    car.settle()
+    assert car.agent.slots.active.bundle == old.id
+
+
+def test_a_stop_in_the_middle_of_fetching_counts() -> None:
+    new = made(1)
+    car, cloud = vehicle()
+    cloud.assign(new)
+    inner, calls = cloud.fetch, []
+
+    def fetch(sha256: bytes, offset: int):  # type: ignore[no-untyped-def]
+        if not calls:
+            calls.append(car.agent.stop(1, [new.id]))
+        return inner(sha256, offset)
+
+    cloud.fetch = fetch  # type: ignore[method-assign]
+    while not calls:
+        car.step()
+    assert calls == [True]
+    assert (car.agent.slots.stage, car.agent.slots.staged) == (Stage.STAGE_REFUSED, None)
+    assert car.loop.running == ""
+
+
+def test_an_operator_gets_the_previous_bundle_back() -> None:
+    old, new = made(1), made(2)
+    car, _ = vehicle(old, new)
+    assert car.agent.put_back()
+    slots = car.settle()
+    assert (slots.active.bundle, car.loop.running) == (old.id, old.id)
+    assert slots.refused[-1].may_come_back
+
+
+def test_without_a_way_to_the_cloud_it_tries_ever_more_rarely_and_what_runs_runs_on() -> None:
+    car, cloud = vehicle(made(1))
+    cloud.is_down = True
+    waits = []
+    for _ in range(12):
+        car.agent.hint()
+        before = car.clock.s
+        car.agent.step()
+        while not car.agent._due_s <= car.clock.s:
+            car.clock.s += 1.0
+        waits.append(car.clock.s - before)
+    assert waits == sorted(waits)
+    assert 10 < waits[-1] <= 600
+    assert "no way" in car.agent.trouble
+    assert car.agent.slots.active.counter == 1
+
+
+def test_bytes_that_are_not_what_was_signed_are_refused_after_some_tries() -> None:
+    new = made(1)
+    car, cloud = vehicle()
+    cloud.assign(new)
+    cloud.files = {digest: content[::-1] for digest, content in cloud.files.items()}
+    from edge.errors import UpdateError
+
+    def refuse(file: object, have: object) -> str:
+        raise UpdateError("expected other bytes")
+
+    car.agent._installer._fetcher.fetch = refuse  # type: ignore[method-assign, assignment]
+    for _ in range(200):
+        car.step()
+    slots = car.agent.slots
+    assert (slots.stage, slots.active.bundle) == (Stage.STAGE_REFUSED, "")
+    assert slots.refused[-1].may_come_back
+
+
+def test_a_self_test_that_takes_the_machine_with_it_is_not_tried_for_ever() -> None:
+    new = made(1)
+    car, cloud = vehicle()
+    cloud.assign(new)
+    deaths = 0
+    for _ in range(50):
+        car = Vehicle(car.disk, cloud)
+
+        def die(bundle: str, active: str) -> None:
+            raise KeyboardInterrupt
+
+        car.agent._tester.test = die  # type: ignore[method-assign]
+        try:
+            car.settle()
+        except KeyboardInterrupt:
+            deaths += 1
+    assert deaths == 8
+    assert "did not survive" in car.agent.slots.refused[-1].why
+
+
+def test_only_bundles_in_a_slot_stay_on_the_disk() -> None:
+    car, _ = vehicle(made(1), made(2), made(3))
+    car.settle()
+    held = [car.agent.slots.active.bundle, car.agent.slots.previous.bundle]  # type: ignore[union-attr]
+    assert car.disk.list("bundles") == sorted(held)
+    assert car.disk.list("parts") == []
+
+
+def test_slots_that_are_lost_come_back_from_where_they_are_kept_once_more() -> None:
+    car, _ = vehicle(made(1), made(2))
+    slots = car.agent.slots
+    car.disk.write("slots.a", b"rubbish")
+    car.disk.remove("slots.b")
+    again = Vehicle(car.disk, car.cloud)
+    assert (again.agent.slots.active, again.agent.slots.previous) == (slots.active, slots.previous)
+    assert again.agent.slots.highest_counter == 2
+
+
+def test_with_all_records_lost_the_reference_bundle_runs_and_says_why() -> None:
+    car, _ = vehicle(made(1))
+    for name in ("slots.a", "slots.b", "kept.a", "kept.b"):
+        car.disk.write(name, b"rubbish")
+    again = Vehicle(car.disk, car.cloud)
+    assert again.agent.slots.active == Held()
+    assert "lost" in again.agent.slots.why
+    assert again.loop.running == ""
+
+
+def test_names_that_lead_out_of_the_bundle_are_refused() -> None:
+    from dataclasses import replace
+
+    new = made(1)
+    car, cloud = vehicle()
+    evil = replace(new.release.files[1], name="../../slots.a")
+    cloud.assign(Made(replace(new.release, files=(new.release.files[0], evil)), new.files))
+    slots: Slots = car.settle()
+    assert slots.stage == Stage.STAGE_REFUSED
+    assert "plain file names" in slots.why
