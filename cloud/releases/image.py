@@ -48,10 +48,10 @@ class Image:
         """Make the first, empty version of everything below the root."""
         delegated = SuccinctRoles([key.keyid for key in bin_keys], rule_of(IMAGE, BINS).threshold, BIN_BITS, BIN_PREFIX)
         delegations = Delegations({key.keyid: key for key in bin_keys}, succinct_roles=delegated)
-        self._open[TARGETS] = Targets(version=0, delegations=delegations)
+        self._open[TARGETS] = Targets(delegations=delegations)
         self._dirty.add(TARGETS)
         for name in delegated.get_roles():
-            self._open[name] = Targets(version=0)
+            self._open[name] = Targets()
             self._dirty.add(name)
 
     def put(self, target: TargetFile) -> None:
@@ -115,7 +115,7 @@ class Image:
         meta: dict[str, MetaFile] = {}
         for name in sorted(self._dirty, key=lambda name: (name != TARGETS, name)):
             targets = self._targets(name)
-            targets.version += 1
+            targets.version = self._next_version(name)
             targets.expires = rule_of(IMAGE, TARGETS if name == TARGETS else BINS).expires(self._now)
             content = self._signed_targets(name, targets)
             stored.put(self._connection, IMAGE, name, targets.version, content)
@@ -135,10 +135,10 @@ class Image:
 
     def _publish_snapshot(self, meta: dict[str, MetaFile]) -> MetaFile:
         found = stored.latest(self._connection, IMAGE, SNAPSHOT)
-        snapshot = Snapshot(version=0, meta={}) if found is None else read(found.content, IMAGE, SNAPSHOT).signed
+        snapshot = Snapshot(meta={}) if found is None else read(found.content, IMAGE, SNAPSHOT).signed
         assert isinstance(snapshot, Snapshot)
         snapshot.meta.update(meta)
-        snapshot.version += 1
+        snapshot.version = found.version + 1 if found else 1
         snapshot.expires = rule_of(IMAGE, SNAPSHOT).expires(self._now)
         content = self._signed(SNAPSHOT, snapshot)
         stored.put(self._connection, IMAGE, SNAPSHOT, snapshot.version, content)
@@ -146,10 +146,10 @@ class Image:
 
     def _publish_timestamp(self, snapshot_meta: MetaFile | None) -> None:
         found = stored.latest(self._connection, IMAGE, TIMESTAMP)
-        timestamp = Timestamp(version=0) if found is None else read(found.content, IMAGE, TIMESTAMP).signed
+        timestamp = Timestamp() if found is None else read(found.content, IMAGE, TIMESTAMP).signed
         assert isinstance(timestamp, Timestamp)
         timestamp.snapshot_meta = snapshot_meta or timestamp.snapshot_meta
-        timestamp.version += 1
+        timestamp.version = found.version + 1 if found else 1
         timestamp.expires = rule_of(IMAGE, TIMESTAMP).expires(self._now)
         stored.put(self._connection, IMAGE, TIMESTAMP, timestamp.version, self._signed(TIMESTAMP, timestamp))
 
@@ -179,6 +179,10 @@ class Image:
             assert isinstance(targets, Targets)
             self._open[name] = targets
         return self._open[name]
+
+    def _next_version(self, role: str) -> int:
+        found = stored.latest(self._connection, IMAGE, role)
+        return found.version + 1 if found else 1
 
     def _latest(self, role: str) -> Any:
         found = stored.latest(self._connection, IMAGE, role)
