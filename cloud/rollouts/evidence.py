@@ -24,7 +24,8 @@ RESUME: Final = "resume"
 ABORT: Final = "abort"
 APPROVE: Final = "approve"
 RETRY: Final = "retry"
-COMMANDS: Final = (START, PAUSE, RESUME, ABORT, APPROVE, RETRY)
+STOP: Final = "stop"  # as if the evidence had: nobody may run the release
+COMMANDS: Final = (START, PAUSE, RESUME, ABORT, APPROVE, RETRY, STOP)
 # States of a rollout.
 CREATED: Final = "created"
 RUNNING: Final = "running"
@@ -37,6 +38,7 @@ ENDED: Final = (STOPPED, ABORTED, DONE)
 SHADOW_ARM: Final = "shadow"  # the release, deciding beside the active bundle
 BESIDE_ARM: Final = "beside"  # the active bundle, on the same vehicle and in the same interval
 ACTIVE_ARM: Final = "active"  # the release, acted on
+JUDGED: Final = "judged"  # pairs that differ, of release and active bundle
 OLD_ARM: Final = "old"  # any other bundle, acted on by vehicles that never acted on the release
 
 
@@ -190,6 +192,7 @@ class Vehicle:
         shadow_s, active_s: exposed seconds of the release here.
         attempts: how often it was told to take the release in this mode.
         settled: the mode in which it has proven to take the release.
+        tried: the mode in which it counts as one that was tried (`Evidence.taking`).
         failed_s, failed_why: when the release failed here; None where it did not.
         is_driving: by its last word: it was neither parked nor did it announce to go offline.
         is_silent: it was driving, and is not heard any more.
@@ -203,6 +206,7 @@ class Vehicle:
     active_s: float = 0.0
     attempts: int = 0
     settled: int = 0
+    tried: int = 0
     failed_s: float | None = None
     failed_why: str = ""
     is_driving: bool = False
@@ -219,6 +223,7 @@ class Evidence:
         wave: that is under way; None before the shadow, 0 the shadow, 1 the first wave.
         wave_began_s, wave_began_active_s: when, and what all had acted on the release until then.
         held: why nothing more begins; "" where nothing holds.
+        stop_said: by whom and why, of a stop that somebody commanded.
         asked: the wave that approval was asked for last; 0: none.
         approved: wave -> who approved it.
         gates: gate -> (verdict, why).
@@ -226,7 +231,7 @@ class Evidence:
         vehicles: all that were heard of.
         pending: of the interval that is under way: vehicle -> arm -> slice -> [seconds, {metric: count}].
         pending_judged: vehicle -> slice -> [worse, better].
-        comparisons: "kind/metric/slice" -> what the tests know.
+        comparisons: "shadow|active|judged/metric/slice" -> what the tests know.
         taking: how vehicles fared while they took the release.
         totals: vehicle -> "arm/metric/slice" -> counts, "arm//slice" -> seconds: for how unlike vehicles are.
         exposed: "arm/slice" -> whose time it was.
@@ -250,6 +255,7 @@ class Evidence:
     wave_began_s: float = 0.0
     wave_began_active_s: float = 0.0
     held: str = ""
+    stop_said: str = ""
     asked: int = 0
     approved: Mapping[int, str] = field(default_factory=dict)
     gates: Mapping[str, tuple[str, str]] = field(default_factory=dict)

@@ -242,7 +242,7 @@ class Tests:
     tolerable_per_hour: float = _within(0.05, 1e-9, 1e6)
     most_failed: float = _within(0.05, 1e-6, 0.9)
     hold_at: float = _within(20.0, 1, 1e12)
-    interval_s: float = _within(300.0, 1, 86_400)
+    interval_s: float = _within(120.0, 1, 86_400)
     cap: int = _within(1, 1, 1_000_000)
     least_vehicles: int = _within(1, 1, 1_000_000)
     metrics: tuple[Metric, ...] = (

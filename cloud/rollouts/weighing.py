@@ -1,0 +1,115 @@
+"""What all of the evidence amounts to: one e-value against the release, and those that promotion rests on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from cloud.rollouts import sequential
+from cloud.rollouts.comparison import Comparison, Exposure, phi_of_arm, phi_of_arms, phi_of_pairs
+from cloud.rollouts.evidence import ACTIVE_ARM, BESIDE_ARM, JUDGED, OLD_ARM, SHADOW_ARM, Evidence
+from cloud.rollouts.policy import Tests
+from edge.updates.evidence import ALL, WORSE
+
+# Parts of alpha: what vehicles act on, the shadow, the bigger model's word, how vehicles take the release.
+PARTS: Final = {ACTIVE_ARM: 0.6, SHADOW_ARM: 0.2, JUDGED: 0.1}
+TAKING: Final = "taking"
+TAKING_PART: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One comparison, weighed.
+
+    Attributes:
+        kind: active, shadow or judged.
+        weight: its part of alpha.
+        phi: how unlike Poisson its counts are; 1: like.
+        against, for_it: e-values.
+    """
+
+    kind: str
+    metric: str
+    slice: str
+    weight: float
+    comparison: Comparison
+    treated: Exposure
+    control: Exposure
+    phi: float
+    against: float
+    for_it: float
+
+
+def cells(evidence: Evidence) -> Iterator[Cell]:
+    """All comparisons in which something can be said, by their name."""
+    weights = _weights(evidence.policy.tests)
+    for name in sorted(evidence.comparisons):
+        if name in weights:
+            kind, metric, place = name.split("/")
+            yield _cell(evidence, kind, metric, place, weights[name])
+
+
+def cell(evidence: Evidence, kind: str, metric: str, place: str = ALL) -> Cell:
+    """One comparison, be there counts or not."""
+    return _cell(evidence, kind, metric, place, _weights(evidence.policy.tests).get(f"{kind}/{metric}/{place}", 0.0))
+
+
+def against(evidence: Evidence) -> float:
+    """The e-value that the release is worse than it may be: the average over all comparisons and how it was taken."""
+    total = TAKING_PART * evidence.taking.against()
+    weight = TAKING_PART
+    for one in cells(evidence):
+        total += one.weight * one.against
+        weight += one.weight
+    return total + max(1.0 - weight, 0.0)  # where nothing was counted, nothing is said: 1
+
+
+def for_promotion(evidence: Evidence, kind: str) -> float:
+    """The e-value that the next step rests on: of the metrics that promote, the least; each has to be shown."""
+    promoting = [metric.name for metric in evidence.policy.tests.metrics if metric.promotes]
+    return min(cell(evidence, kind, metric).for_it for metric in promoting)
+
+
+def for_judged(evidence: Evidence) -> float:
+    """The e-value that of the pairs that differ the release is not wrong more often than the margin allows."""
+    one = cell(evidence, JUDGED, WORSE)
+    return float(sequential.mixed(one.comparison.fine, one.phi))
+
+
+@functools.lru_cache(maxsize=64)
+def _weights(tests: Tests) -> dict[str, float]:
+    metrics = sum(metric.weight for metric in tests.metrics)
+    slices = sum(place.weight for place in tests.slices)
+    found = {}
+    for place in tests.slices:
+        part = place.weight / slices
+        found[f"{JUDGED}/{WORSE}/{place.name}"] = PARTS[JUDGED] * part
+        for metric in tests.metrics:
+            for kind in (ACTIVE_ARM, SHADOW_ARM):
+                found[f"{kind}/{metric.name}/{place.name}"] = PARTS[kind] * part * metric.weight / metrics
+    return found
+
+
+_NOTHING: Final = Exposure()
+_CONTROLS: Final = {ACTIVE_ARM: OLD_ARM, SHADOW_ARM: BESIDE_ARM, JUDGED: JUDGED}
+
+
+def _cell(evidence: Evidence, kind: str, metric: str, place: str, weight: float) -> Cell:
+    one = evidence.comparisons.get(f"{kind}/{metric}/{place}", Comparison())
+    treated = evidence.exposed.get(f"{kind}/{place}", _NOTHING)
+    control = evidence.exposed.get(f"{_CONTROLS[kind]}/{place}", _NOTHING)
+    if kind == ACTIVE_ARM:
+        of_treated = (one.treated, one.treated_squares, one.treated_crossed)
+        of_control = (one.control, one.control_squares, one.control_crossed)
+        phi = float(phi_of_arms(of_treated, treated, of_control, control))
+        phi_alone = float(phi_of_arm(*of_treated, treated))
+    else:
+        sums = (one.treated_squares, one.treated_crossed, one.control_squares)
+        phi = phi_of_pairs(one.treated, one.treated + one.control, *sums, treated.vehicles)
+        phi_alone = phi
+    value = one.against(phi)
+    if treated.vehicles < evidence.policy.tests.least_vehicles:
+        value = min(value, 1.0)
+    return Cell(kind, metric, place, weight, one, treated, control, phi, value, one.for_it(phi, phi_alone))
