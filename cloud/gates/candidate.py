@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -14,6 +14,10 @@ from cloud.gates.verdict import GateRefused
 from edge import bundle as bundles
 from edge.bundle import Bundle
 from edge.golden import FILE
+
+if TYPE_CHECKING:
+    from cloud.gates.moments import Moments
+    from cloud.gates.yardstick import Yardstick
 
 Graphs = dict[str, dict[str, onnx.ModelProto]]
 
@@ -76,7 +80,7 @@ class Candidate:
     """
 
     folder: Path
-    current: Graphed
+    current: Yardstick
     hardware: tuple[str, ...]
     policy: Policy = field(default_factory=Policy)
     release: Release | None = None
@@ -96,9 +100,23 @@ class Candidate:
     @property
     def graphs(self) -> Graphs:
         """Of the candidate, as in Graphed."""
+        return self.own.graphs
+
+    @property
+    def own(self) -> Graphed:
+        """The candidate's bundle and graphs."""
         _ = self.bundle
         assert self.graphed is not None
-        return self.graphed.graphs
+        return self.graphed
+
+    def inputs(self) -> Moments:
+        """Real inputs: the current bundle's where both prepare them alike."""
+        from cloud.gates.moments import moments
+
+        theirs = self.current.bundle.encoders
+        if all(spec.input == theirs[name].input for name, spec in self.bundle.encoders.items() if name in theirs):
+            return self.current.inputs()
+        return moments(self.bundle, self.current.drives)
 
 
 def parsed(what: str, content: bytes) -> onnx.ModelProto:

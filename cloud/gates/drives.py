@@ -58,7 +58,7 @@ STANDARD: Final = (
     Plan("residential-clear-day", "residential", "clear", "day"),
 )
 SHORT: Final = tuple(plan for plan in _EVERY_LIGHT if plan.name in ("varied-clear-day", "varied-rain-night"))
-SETS: Final[dict[str, tuple[tuple[Plan, ...], float]]] = {"standard": (STANDARD, 15.0), "short": (SHORT, 12.0)}
+SETS: Final[dict[str, tuple[tuple[Plan, ...], float]]] = {"standard": (STANDARD, 10.0), "short": (SHORT, 12.0)}
 
 
 def prepare(folder: Path, name: str = "standard", told: Callable[[Path, bool], None] | None = None) -> list[Path]:

@@ -53,7 +53,7 @@ class Policy:
     threshold_low: float = 0.02
     threshold_high: float = 0.98
     least_twin: float = 0.97
-    twin_fall: float = 0.03
+    twin_fall: float = 0.01
     most_flips: float = 0.03
     least_response: float = 0.3
     least_cosine: float = 0.9

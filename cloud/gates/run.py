@@ -8,6 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from cloud.gates.candidate import Candidate
+from cloud.gates.latency import latency
+from cloud.gates.parity import parity
+from cloud.gates.replayed import replayed
+from cloud.gates.response import response
 from cloud.gates.static import static
 from cloud.gates.vectors import vectors
 from cloud.gates.verdict import PASSED, REFUSED, SKIPPED, GateRefused, GateSkipped, Verdict
@@ -24,6 +28,10 @@ GATES: Final[dict[str, Gate]] = {
     "whole": whole,
     "static": static,
     "golden": vectors,
+    "parity": parity,
+    "response": response,
+    "latency": latency,
+    "replay": replayed,
 }
 
 
