@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -70,7 +71,7 @@ class Line:
         sock = self._client.socket()
         self.is_up = False
         if sock is not None:
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            socket.socket(fileno=os.dup(sock.fileno())).shutdown(socket.SHUT_RDWR)
 
     def keep(self) -> None:
         """To be called every few seconds: pings, and repeats what was not acknowledged."""
