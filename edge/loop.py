@@ -339,7 +339,7 @@ class Loop:
             self._lost = ""
 
     def _begin(self, perception: Perception) -> None:
-        """Let a bundle take over, as if it had seen nothing; nothing that rests on the last one's values outlives it."""
+        """Let a bundle take over as if it had seen nothing; what rests on the last one's values is forgotten."""
         perception.begin_anew()
         self._take(perception)
         self._objects, self._masks = (), ()

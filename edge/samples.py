@@ -129,7 +129,7 @@ class Event(NamedTuple):
 
     Attributes:
         now_ns: when, on the vehicle's monotonic clock.
-        row: of the stream table; NOT_FUSED for what is only recorded, and for a RigMessage, a ProbeSet or a BundleInUse.
+        row: of the stream table; NOT_FUSED for what is only recorded, a RigMessage, a ProbeSet or a BundleInUse.
         sample: None where its content could not be decoded, or is only recorded.
         size_bytes: of the recorded message.
     """

@@ -5,10 +5,10 @@
     frozen         an embedding has not changed by a bit for FROZEN_FRAMES frames whose input did
     late           half of the last two seconds' frames took too long, or were made with less than full service
 
-The last two may be the world's fault: what lies before the sensors may be too quiet to tell frames apart, and the machine
-may be busy with other things. So the other bundle is put to the same test: it decides the same frames, and only where it
-does what this one does not (tells the frames apart; takes clearly less time *now*) is this one to blame. An acquittal
-holds for as long again as the suspicion took, twice as long each time.
+The last two may be the world's fault: what lies before the sensors may be too quiet to tell frames apart, and the
+machine may be busy with other things. So the other bundle is put to the same test: it decides the same frames, and
+only where it does what this one does not (tells the frames apart; takes clearly less time *now*) is this one to blame.
+An acquittal holds for as long again as the suspicion took, twice as long each time.
 
 All that is looked at is in the frame or in the recorded timings, so that a replay comes to the same verdicts.
 """
@@ -72,7 +72,7 @@ class _Pace:
 
 
 class Health:
-    """Of one bundle; begins anew with each that takes over. All attributes are plain state, to be frozen as they are."""
+    """Of one bundle; begins anew with each that takes over. All attributes are plain state, frozen as they are."""
 
     def __init__(self) -> None:
         self._still: dict[str, _Still] = {}
