@@ -33,6 +33,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "analyse": Handler("cloud.analyst.job:analyse"),
     "reembed": Handler("cloud.analyst.job:reembed"),
     "gate": Handler("cloud.gates.job:gate", silence_s=600.0),
+    "deltas": Handler("cloud.releases.deltas:deltas", silence_s=600.0),
 }
 
 

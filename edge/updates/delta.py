@@ -30,7 +30,7 @@ _BROKEN: Final = (zstandard.ZstdError, struct.error, ValueError, IndexError, Ove
 
 
 def make(base: bytes, want: bytes) -> bytes:
-    """The smallest delta that makes `want` of `base`; the same for the same files.
+    """A small delta that makes `want` of `base`; the same for the same files.
 
     Raises:
         UpdateError: a file is too large, or no delta gives the same bytes again.
@@ -38,10 +38,10 @@ def make(base: bytes, want: bytes) -> bytes:
     longest = max(len(base), len(want))
     if longest > MAX_BYTES:
         raise UpdateError(f"delta: expected files of at most {MAX_BYTES} bytes, got {longest}")
-    bodies = [(GENERIC, frames.shrunk(want, base))]
     by_tensor = tensors.make(base, want)
-    if by_tensor is not None:
-        bodies.append((TENSORS, by_tensor))
+    bodies = [] if by_tensor is None else [(TENSORS, by_tensor)]
+    if by_tensor is None or 2 * len(by_tensor) > len(want):  # else the other way is hardly better, and takes long
+        bodies.append((GENERIC, frames.shrunk(want, base)))
     for kind, body in sorted(bodies, key=lambda one: len(one[1])):
         delta = _HEAD.pack(MAGIC, kind, _mark(base), len(want)) + body
         if _gives(base, delta, want):

@@ -206,7 +206,9 @@ def _read_table(parts: _Parts, ours: Sequence[Place], length: int) -> _Columns:
     gaps, lengths = numbers[:count], numbers[count:]
     sources = np.frombuffer(content, "<i4", count, _COUNT.size + 8 * count).astype(np.int64).cumsum()
     told = np.frombuffer(content, np.uint8, count, _COUNT.size + 12 * count).astype(np.int64)
-    if int(gaps.sum() + lengths.sum()) > length or (told > DIFFERENT).any():
+    if (told > DIFFERENT).any():
+        raise ValueError(f"expected tensors told in ways 0 to {DIFFERENT}, got {int(told.max())}")
+    if int(gaps.sum() + lengths.sum()) > length:
         raise ValueError(f"expected tensors within {length} bytes, got {int(gaps.sum() + lengths.sum())}")
     theirs = told != LITERAL
     if theirs.any():
