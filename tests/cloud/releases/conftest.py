@@ -1,4 +1,4 @@
-"""An empty database with fresh repositories for each test, and bundles that many share."""
+"""Fresh repositories for each test, and bundles that many share."""
 
 from __future__ import annotations
 
@@ -13,14 +13,22 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def shelf(postgres: str) -> Iterator[Shelf]:
-    """Both repositories, made just now."""
-    from ..fleet import fresh_database
+def bare(database: str) -> Iterator[Shelf]:
+    """A cloud without repositories."""
     from .shelf import shelf_at
 
-    with fresh_database(postgres) as url, shelf_at(url) as one:
-        one.create()
+    with shelf_at(database, folders=3) as one:
+        with one.engine.begin() as connection:
+            connection.exec_driver_sql("TRUNCATE metadata_files, stops, deltas, releases RESTART IDENTITY CASCADE")
         yield one
+
+
+@pytest.fixture
+def shelf(bare: Shelf) -> Shelf:
+    """Both repositories, made just now; all keys in one folder."""
+    bare.folders = bare.folders[:1]
+    bare.create()
+    return bare
 
 
 @pytest.fixture(scope="session")
