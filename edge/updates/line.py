@@ -1,4 +1,4 @@
-"""The way to the cloud over gRPC. Each call is bounded in time and bytes; what may pass is OSError, else UpdateError."""
+"""The way to the cloud over gRPC. Calls are bounded in time and bytes; what may pass is OSError, else UpdateError."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from edge.uplink.identity import KEY
 from roadfuse.v1.updates_pb2 import SignedManifest, SlotContent, VehicleManifest
 
 _CONTEXT: Final = b"roadfuse manifest 1\0"
-MOST_BYTES: Final = 64 << 10
+MOST_BYTES: Final = 16 << 10
 
 
 def signed_bytes(manifest: bytes) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from securesystemslib.signer import Key  # type: ignore[attr-defined]
 from tuf.api.exceptions import RepositoryError
@@ -59,7 +59,10 @@ class Top:
 
 def told(value: object) -> str:
     """Something that came from outside, short and in one line."""
-    return " ".join(str(value).split())[:_MOST_TOLD]
+    try:
+        return " ".join(str(value).split())[:_MOST_TOLD]
+    except RecursionError:
+        return f"a {type(value).__name__} too deep to be told"
 
 
 def trusted_root(raw: bytes, what: str) -> Root:
@@ -168,6 +171,18 @@ def check_not_expired(signed: Any, now: datetime, what: str) -> None:
         raise UpdateError(f"{what}: expected one that is valid at {now:%Y-%m-%dT%H:%M:%SZ}, got {signed.expires}")
 
 
+class _Opened(NamedTuple):
+    """Metadata of the kind that was expected; nobody's yet.
+
+    Attributes:
+        payload: what signatures are over.
+    """
+
+    signed: Any
+    payload: bytes
+    signatures: dict[str, Any]
+
+
 def _signed(delegator: Root | Targets, role: str, raw: bytes, kind: type, what: str) -> Any:
     metadata = _opened(raw, kind, what)
     _check_signed(delegator, role, metadata, what)
@@ -187,11 +202,11 @@ def _named(delegator: Root | Targets, role: str, raw: bytes, meta: MetaFile, kin
     return signed
 
 
-def _opened(raw: bytes, kind: type, what: str) -> Metadata[Any]:
+def _opened(raw: bytes, kind: type, what: str) -> _Opened:
     _check_length(raw, kind, what)
     try:
         metadata: Metadata[Any] = Metadata.from_bytes(raw)
-        _ = metadata.signed_bytes  # that it has canonical bytes at all
+        payload = metadata.signed_bytes
     except (DeserializationError, SerializationError) as error:
         raise UpdateError(f"{what}: expected TUF metadata, got {told(error.__cause__ or error)}") from None
     signed = metadata.signed
@@ -204,7 +219,7 @@ def _opened(raw: bytes, kind: type, what: str) -> Metadata[Any]:
         _check_keys(signed.keys, what)
     elif isinstance(signed, Targets) and signed.delegations is not None:
         _check_keys(signed.delegations.keys, what)
-    return metadata
+    return _Opened(signed, payload, metadata.signatures)
 
 
 def _check_length(raw: bytes, kind: type, what: str) -> None:
@@ -224,10 +239,10 @@ def _check_keys(keys: Mapping[str, Key], what: str) -> None:
             raise UpdateError(f"{what}: expected ed25519 keys of {_KEY_BYTES} bytes, got {told(key.keyval)}")
 
 
-def _check_signed(delegator: Root | Targets, role: str, metadata: Metadata[Any], what: str) -> None:
+def _check_signed(delegator: Root | Targets, role: str, metadata: _Opened, what: str) -> None:
     """By as many keys as the role asks for; one key under two names is one."""
     try:
-        result = delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+        result = delegator.get_verification_result(role, metadata.payload, metadata.signatures)
     except ValueError as error:
         raise UpdateError(f"{what}: expected a role that is delegated, got {told(error)}") from None
     keys = {bytes.fromhex(key.keyval["public"]) for key in result.signed.values()}

@@ -41,6 +41,7 @@ DIRECTOR_ROOT: Final = "director-root.json"
 IMAGE_ROOT: Final = "image-root.json"
 _NONCE_BYTES: Final = 16
 _NS: Final = 1_000_000_000
+_MOST_OPENED: Final = 8  # roots; there are two at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,10 @@ class Trust:
         self._vehicle, self._hardware = vehicle, hardware
         self._policy = policy or Policy()
         self._nonce: bytes | None = None
+        self._opened: dict[bytes, Root] = {}
         factory = Remembered(Known.at(director_root), Known.at(image_root))
-        metadata.trusted_root(director_root, "factory director root")
-        metadata.trusted_root(image_root, "factory image root")
+        self._root(director_root, "factory director root")
+        self._root(image_root, "factory image root")
         self._remembered, self._is_new = self._read(factory)
 
     @staticmethod
@@ -244,7 +246,7 @@ class Trust:
     def _followed(self, known: Known, raws: Sequence[bytes], what: str) -> tuple[Known, frozenset[str]]:
         if len(raws) > self._policy.most_roots:
             raise UpdateError(f"{what}: expected at most {self._policy.most_roots} in one session, got {len(raws)}")
-        root, replaced = metadata.trusted_root(known.root, what), frozenset[str]()
+        root, replaced = self._root(known.root, what), frozenset[str]()
         for raw in raws:
             following = metadata.next_root(root, raw, what)
             replaced |= metadata.replaced(root, following)
@@ -258,10 +260,15 @@ class Trust:
         return known, replaced
 
     def _roots(self) -> tuple[Root, Root]:
-        return (
-            metadata.trusted_root(self._remembered.director.root, "director root"),
-            metadata.trusted_root(self._remembered.image.root, "image root"),
-        )
+        seen = self._remembered
+        return self._root(seen.director.root, "director root"), self._root(seen.image.root, "image root")
+
+    def _root(self, raw: bytes, what: str) -> Root:
+        if raw not in self._opened:
+            if len(self._opened) >= _MOST_OPENED:
+                self._opened.clear()
+            self._opened[raw] = metadata.trusted_root(raw, what)
+        return self._opened[raw]
 
     def _read(self, factory: Remembered) -> tuple[Remembered, bool]:
         """What is remembered, and whether there never was anything."""
@@ -271,7 +278,7 @@ class Trust:
                 return factory, True
             seen = Remembered.of(content)
             for known in (seen.director, seen.image):
-                metadata.trusted_root(known.root, "remembered root")
+                self._root(known.root, "remembered root")
         except RecordLost as error:
             self.lost = str(error)
             return factory, False

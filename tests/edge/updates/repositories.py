@@ -14,6 +14,7 @@ Roles are named "director targets", "image bin-3", "image bins" (all of them).
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -108,6 +109,13 @@ class Repository:
         self.root.expires = self.cloud.now + timedelta(days=730)
         self.roots.append(self.sign("root", self.root, signers or self.keys["root"]))
 
+    def forged_root(self, signers: list[CryptoSigner], change: Callable[[Root], None] = lambda root: None) -> bytes:
+        """The next root as somebody else would have it; this repository knows nothing of it."""
+        root = copy.deepcopy(self.root)
+        root.version += 1
+        change(root)
+        return self.sign("root", root, signers)
+
 
 class SimulatedCloud:
     """A cloud (edge.updates.assignment.Cloud) with one vehicle.
@@ -134,7 +142,8 @@ class SimulatedCloud:
         self.files: dict[bytes, bytes] = {}
         self.assigned: str | None = None
         self.vehicle, self.mode, self.rollout = VEHICLE, 2, "first"
-        self.stop_number, self.stopped = 0, [""][:0]
+        self.stop_number = 0
+        self.stopped: list[str] = []
         self.image_version = 0
         self.image_files: dict[tuple[str, int], bytes] = {}
         self.image_timestamp = b""
@@ -171,21 +180,20 @@ class SimulatedCloud:
         version, expires = self.image_version, self.now + timedelta(days=180)
         bins = SuccinctRoles([key.public_key.keyid for key in self.bin_keys], 1, 4, "bin")
         keys = {key.public_key.keyid: key.public_key for key in self.bin_keys}
-        made: dict[str, bytes] = {}
+        made: dict[str, tuple[Any, bytes]] = {}
         for role in bins.get_roles():
             inside = {path: one for path, one in self.targets.items() if bins.get_role_for_target(path) == role}
-            targets = Targets(version=version, expires=expires, targets=dict(inside))
-            made[role] = self.image.sign(role, targets, self.bin_keys)
-        delegating = Targets(version=version, expires=expires, delegations=Delegations(keys, succinct_roles=bins))
-        made["targets"] = self.image.signed("targets", delegating)
-        meta = {f"{role}.json": MetaFile.from_data(version, raw, ["sha256"]) for role, raw in made.items()}
-        made["snapshot"] = self.image.signed("snapshot", Snapshot(version=version, expires=expires, meta=meta))
-        snapshot_meta = MetaFile.from_data(version, made["snapshot"], ["sha256"])
+            one = Targets(version=version, expires=expires, targets=copy.deepcopy(inside))
+            made[role] = one, self.image.sign(role, one, self.bin_keys)
+        one = Targets(version=version, expires=expires, delegations=Delegations(keys, succinct_roles=bins))
+        made["targets"] = one, self.image.signed("targets", one)
+        meta = {f"{role}.json": MetaFile.from_data(one.version, raw, ["sha256"]) for role, (one, raw) in made.items()}
+        snapshot = Snapshot(version=version, expires=expires, meta=meta)
+        made["snapshot"] = snapshot, self.image.signed("snapshot", snapshot)
+        snapshot_meta = MetaFile.from_data(snapshot.version, made["snapshot"][1], ["sha256"])
         timestamp = Timestamp(version=version, expires=self.now + timedelta(days=14), snapshot_meta=snapshot_meta)
-        made["timestamp"] = self.image.signed("timestamp", timestamp)
-        made = {role: self.image.damaged(role, raw) for role, raw in made.items()}
-        self.image_timestamp = made.pop("timestamp")
-        self.image_files |= {(role, version): raw for role, raw in made.items()}
+        self.image_timestamp = self.image.damaged("timestamp", self.image.signed("timestamp", timestamp))
+        self.image_files |= {(role, one.version): self.image.damaged(role, raw) for role, (one, raw) in made.items()}
 
     def behave(self) -> None:
         """All switches off."""

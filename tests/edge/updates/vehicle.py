@@ -13,8 +13,6 @@ from roadfuse.v1 import updates_pb2
 
 from .repositories import VEHICLE, SimulatedCloud
 
-RECORDS = ("trust.a", "trust.b", "slots.a", "slots.b")
-
 
 class FullDisk(RealDisk):
     """A disk that may have no room left for files whose name begins so."""
@@ -48,7 +46,8 @@ class Vehicle:
         self.disk, self.cloud, self.name, self.hardware = FullDisk(root), cloud, name, hardware
         self.factory = (cloud.director.roots[0], cloud.image.roots[0])
         self.floor = 0
-        slots_record(self.disk).write(Slots(active=Held("ab" * 32, 1, "first"), highest_counter=1).to_bytes())
+        if not self.disk.list(""):
+            slots_record(self.disk).write(Slots(active=Held("ab" * 32, 1, "first"), highest_counter=1).to_bytes())
         self.start()
 
     def start(self, policy: Policy | None = None) -> None:
@@ -71,7 +70,17 @@ class Vehicle:
             self.floor = max(self.floor, assignment.release.counter)
         return assignment
 
-    def holds(self) -> dict[str, bytes | None]:
-        """All that is on the disk."""
-        return {name: self.disk.read(name) for name in self.disk.list("") if self.disk.size(name) is not None
-                and not self.disk.path(name).is_dir()}  # fmt: skip
+    def nonce(self) -> bytes:
+        return self.trust.nonce()
+
+    def check_in_without_release(self) -> Assignment:
+        """Hears of roots, of time and of stops alone."""
+        assigned, self.cloud.assigned = self.cloud.assigned, None
+        try:
+            return self.check_in()
+        finally:
+            self.cloud.assigned = assigned
+
+    def holds(self) -> dict[str, bytes]:
+        """All files of the folder."""
+        return {name: self.disk.read(name) for name in self.disk.list("") if self.disk.path(name).is_file()}
