@@ -168,7 +168,7 @@ class CrashDisk:
     def states(self, most: int, chance: random.Random) -> Iterator[Tree]:
         """What a cut at this instant may leave: all of it up to so many states, else so many by chance."""
         folders = _dirty_folders(self._root)
-        subsets = [list(itertools.product((False, True), repeat=len(folder.since))) for folder in folders]
+        subsets = [_subsets(len(folder.since), most, chance) for folder in folders]
         if _product(subsets) > most:
             picks: Iterator[tuple[Any, ...]] = (tuple(chance.choice(s) for s in subsets) for _ in range(most))
         else:
@@ -235,6 +235,14 @@ def flat(tree: Tree, prefix: str = "") -> dict[str, bytes]:
         else:
             found |= flat(node, f"{prefix}{name}/")
     return found
+
+
+def _subsets(changes: int, most: int, chance: random.Random) -> list[tuple[bool, ...]]:
+    """Which of so many changes are there; all there may be, or the two ends and some by chance."""
+    if 1 << changes <= most:
+        return list(itertools.product((False, True), repeat=changes))
+    some = [tuple(chance.random() < 0.5 for _ in range(changes)) for _ in range(most - 2)]
+    return [(False,) * changes, (True,) * changes, *some]
 
 
 def _product(choices: list[Any]) -> int:

@@ -22,6 +22,7 @@ from roadfuse.v1.updates_pb2 import Mode, Stage
 
 LIMITS = Limits(shadow_s=20, shadow_frames=100, probation_s=30)
 HZ = 10
+LIFE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,7 @@ class SimulatedLoop:
         self._evidence = [] if last is None else _evidence(last)
         self._write()
         self.acted: set[str] = {choice.bundle}
+        self._lived_s = 0.0
 
     @property
     def running(self) -> str:
@@ -246,6 +248,9 @@ class SimulatedLoop:
                 back = PutBack(slots.active.bundle, "engine error", 2)
                 self._answer = replace(self._answer, running=_previous(slots).bundle, put_back=back)
         self.acted.add(self._answer.running)
+        self._lived_s += seconds
+        if self._lived_s >= LIFE_S and self._answer.starts:
+            self._answer = replace(self._answer, starts=0)
 
     def _count(self, slots: Slots, bundle: str, seconds: float, *, is_shadow: bool) -> None:
         account = bytes.fromhex(slots.account)
@@ -275,6 +280,9 @@ def _evidence(answer: Answer) -> list[Evidence]:
 
 class Vehicle:
     """An agent and a loop on one disk; both begin anew with each Vehicle, as after a power cut."""
+
+    loop: SimulatedLoop
+    agent: Agent
 
     def __init__(self, disk: Disk, cloud: SimulatedCloud, limits: Limits = LIMITS) -> None:
         self.disk, self.cloud, self.clock = disk, cloud, Clock()
