@@ -134,7 +134,7 @@ def _upsert(connection: Connection, told: CheckIn) -> tuple[int, datetime.dateti
         .on_conflict_do_update(index_elements=["vehicle"], set_={**values, "director_version": version})
         .returning(FLEET.c.director_version, func.now())
     ).one()
-    return int(row[0]), row[1]
+    return int(row[0]), row[1].astimezone(datetime.timezone.utc)  # a session of the database may be anywhere
 
 
 def _assigned(connection: Connection, told: CheckIn, notice: stops.Notice) -> tuple[Release, int, str] | None:
