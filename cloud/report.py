@@ -198,7 +198,22 @@ def _scene(summary: ingest_pb2.SceneSummary, limits: Limits) -> dict[str, Any]:
         "lane_probability": summary.lane_probability,
         "latitude_deg": _degrees(where, summary, "latitude_deg", 90),
         "longitude_deg": _degrees(where, summary, "longitude_deg", 180),
+        "shadow": _shadow(where, summary, limits),
         **_clip(where, summary, limits),
+    }
+
+
+def _shadow(where: str, summary: ingest_pb2.SceneSummary, limits: Limits) -> dict[str, Any] | None:
+    """What a staged bundle said; the first word of it stands, it is no part of the scene's content."""
+    if not summary.HasField("shadow"):
+        return None
+    said = summary.shadow
+    count = len(said.scene_tags) + len(said.sound_events)
+    _expect(count <= limits.tags, f"{where}: at most {limits.tags} tags in the shadow", count)
+    return {
+        "bundle_id": _text(f"{where}: bundle_id in the shadow", said.bundle_id, limits.name_characters),
+        "scene_tags": _tags(f"{where}: scene_tags in the shadow", said.scene_tags, limits),
+        "sound_events": _tags(f"{where}: sound_events in the shadow", said.sound_events, limits),
     }
 
 

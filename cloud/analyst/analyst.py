@@ -52,12 +52,14 @@ class View:
         scene: (t, 192) float32 of unit length: all modalities together.
         video: (t, 192) of the two seconds up to each moment; None where the space has no clip encoder.
         without: modality -> labels of each moment with that modality hidden; empty without a network.
+        by_network: labels that the network says; the others are the bundle's own.
     """
 
     labels: list[dict[str, float]]
     scene: F32
     video: F32 | None
     without: dict[str, list[dict[str, float]]]
+    by_network: frozenset[str] = frozenset()
 
 
 class Analyst:
@@ -136,7 +138,7 @@ class Analyst:
                 hidden[:, row] = False
                 without[name] = self.network.look(clip.embeddings, hidden).labels
         labels = [{**heads, **network} for heads, network in zip(clip.labels, seen.labels)]
-        return View(labels, seen.embeddings, video, without)
+        return View(labels, seen.embeddings, video, without, frozenset().union(*seen.labels))
 
     def _video(self, clip: Replayed) -> F32 | None:
         if self._encoders is None or "video" not in self._encoders.models:

@@ -21,6 +21,7 @@ from cloud.embed.reembed import ask, searched
 from cloud.errors import Hopeless, ModelError
 from cloud.hand import Task
 from cloud.jobs import Queue
+from cloud.rollouts import judging
 from cloud.tables import SCENES
 from edge.uplink.outbox import digest
 
@@ -100,6 +101,7 @@ def _analyse(
             told["opinion"] = former.report["opinion"]
         store.search_first(connection, analyst.space, analyst.model)
         vectors = store.write(connection, scene.id, analyst.model, analyst.space, clip, view, told)
+        judging.judge(connection, scene.id, clip.stamps_ns, view.labels, view.by_network)
     return {"model": analyst.model, "moments": len(clip.stamps_ns), "vectors": vectors}
 
 
