@@ -118,6 +118,7 @@ class Agent:
         self._assigned_s = self._due_s = clock.monotonic_s()
         self._not_before_s = self._due_s  # work that failed is tried again then
         self._failures = self._work_failures = 0
+        self._fetching: Slots | None = None
         self._tidy_for: tuple[set[str], bool] | None = None
         self.trouble = self._ledger.trouble
 
@@ -150,6 +151,10 @@ class Agent:
     def hint(self, within_s: float = 0.0) -> None:
         """The cloud has something: check in within so long, spread by chance."""
         self._due_s = min(self._due_s, self._clock.monotonic_s() + within_s * self._chance())
+
+    def is_wanted(self) -> bool:
+        """Whether what is being fetched still is; asked by the fetcher at each chunk."""
+        return self._ledger.now is self._fetching
 
     def is_checked_in(self) -> bool:
         """Whether the last check-in went through and none is due."""
@@ -210,6 +215,9 @@ class Agent:
             response = self._cloud.check_in(self._introduce(slots, nonce, answer))
             given = self._trust.verified(response, self._cloud, nonce, slots.highest_counter)
         except (UpdateError, OSError) as error:
+            believed = getattr(error, "assignment", None)  # the director's answer was good, its release was not
+            if believed is not None:
+                self._heed_stops(believed)
             self._failures += 1
             self._due_s = self._clock.monotonic_s() + self._retry_s(self._failures)
             self._say(f"check-in: {error}")
@@ -218,11 +226,14 @@ class Agent:
         contact_s = min(max(given.next_contact_s, _LEAST_CONTACT_S), _MOST_CONTACT_S)
         self._assignment, self._assigned_s = given, self._clock.monotonic_s()
         self._due_s = self._assigned_s + contact_s
-        self._apply(lambda now: rules.heed_stop(now, given.stop_number, given.stopped, is_signed=True))
+        self._heed_stops(given)
         if slots.stage == Stage.STAGE_CONFIRMED:  # which the cloud knows now
             self._apply(lambda now: replace(now, stage=Stage.STAGE_IDLE) if now is slots else None)
         if self._apply(lambda now: self._assigned(now, given)):
             self._apply(lambda now: self._assigned(now, given))  # the one before was dropped, this one is taken
+
+    def _heed_stops(self, given: Assignment) -> None:
+        self._apply(lambda now: rules.heed_stop(now, given.stop_number, given.stopped, is_signed=True))
 
     @staticmethod
     def _assigned(slots: Slots, given: Assignment) -> Slots | None:
@@ -271,11 +282,13 @@ class Agent:
                 self._change(slots, wanted)
 
     def _later(self, slots: Slots, error: Exception, failures: int) -> None:
-        self._not_before_s = self._clock.monotonic_s() + self._retry_s(failures)
+        again_s = float(getattr(error, "again_in_s", self._retry_s(failures)))
+        self._not_before_s = self._clock.monotonic_s() + min(again_s, _MOST_RETRY_S)
         self._say(f"{Stage.Name(slots.stage)[6:].lower()}: {error}")
 
     def _fetch(self, slots: Slots) -> Slots:
         assert self._assignment is not None and self._assignment.release is not None
+        self._fetching = slots
         bases = [held.bundle for held in (slots.active, slots.previous) if held is not None]
         self._installer.install(self._assignment.release, bases)
         return replace(slots, stage=Stage.STAGE_VERIFIED, tries=0)
