@@ -30,7 +30,7 @@ _MOST_TEXT: Final = 256
 _MOST_STOPPED: Final = 4096
 _MOST_HARDWARE: Final = 64
 _MOST_COUNT: Final = 1 << 53
-_FIRST_YEAR: Final = 2020
+_FIRST_YEAR: Final = 1971
 _LAST_YEAR: Final = 2261  # ns since 1970 fit into 63 bits
 # A bundle is some tens of megabytes.
 _MOST_FILES: Final = 256

@@ -193,6 +193,7 @@ class SimulatedCloud:
         snapshot_meta = MetaFile.from_data(snapshot.version, made["snapshot"][1], ["sha256"])
         timestamp = Timestamp(version=version, expires=self.now + timedelta(days=14), snapshot_meta=snapshot_meta)
         self.image_timestamp = self.image.damaged("timestamp", self.image.signed("timestamp", timestamp))
+        self.image_files = {name: raw for name, raw in self.image_files.items() if name[1] > self.image_version - 8}
         self.image_files |= {(role, one.version): self.image.damaged(role, raw) for role, (one, raw) in made.items()}
 
     def behave(self) -> None:

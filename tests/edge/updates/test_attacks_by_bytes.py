@@ -59,7 +59,7 @@ ATTACKS: dict[str, Attack] = {
     "bytes that are no text": (bytes_instead("director_timestamp", b"\xff\xfe\x00"), "expected TUF metadata"),
     "a number": (bytes_instead("director_timestamp", b"7"), "expected TUF metadata"),
     "JSON without end": (bytes_instead("director_timestamp", b"[" * 16_000), "expected TUF metadata"),
-    "deep JSON": (bytes_instead("director_timestamp", deep(900)), "director timestamp: expected (TUF metadata|signatures)"),
+    "deep JSON": (bytes_instead("director_timestamp", deep(900)), "timestamp: expected (TUF metadata|signatures)"),
     "deep JSON, well signed": (
         lambda case: case.edit("director targets", deep_word), "director targets: (vehicle: )?expected"),
     "deeper JSON": (bytes_instead("director_timestamp", deep(7000)), "director timestamp: expected TUF metadata"),
