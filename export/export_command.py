@@ -17,6 +17,7 @@ import onnx
 
 from calibration.canonical import canonical, canonical_bytes, canonical_id
 from calibration.ranges import Ranges, read_ranges
+from edge.bundle import load as load_bundle
 from edge.errors import ConfigError
 from export.guard import MIN_DB, Plan, guard, read_plan, structure
 from export.lowerings import TARGETS, int8_nodes, lower_to
@@ -31,7 +32,8 @@ def main(argv: list[str]) -> int:
     models = _models(options)
     ranges = _by_model(options.ranges, models)
     plans = _by_structure(options.plan, models)
-    results = [_export(name, model, options, targets, ranges, plans) for name, model in models.items()]
+    bases = _bases(options.base)
+    results = [_export(name, model, options, targets, ranges, plans, bases) for name, model in models.items()]
     print(json.dumps(results) if options.json else "\n".join(_text(result) for result in results))
     return 0
 
@@ -43,16 +45,18 @@ def _export(
     targets: list[str],
     ranges: Mapping[str, Ranges],
     plans: Mapping[str, Plan],
+    bases: Mapping[str, onnx.ModelProto],
 ) -> dict[str, Any]:
     """Writes all files of one model and says what they are."""
     result: dict[str, Any] = {"model": name, "model_sha256": canonical_id(model)}
     options.out.mkdir(parents=True, exist_ok=True)
     result["files"] = {"float": _write(options.out / f"{name}.onnx", model)}
-    found = ranges.get(result["model_sha256"])
-    if found is None:  # engines that gain nothing from int8 have no ranges
+    found, base = ranges.get(result["model_sha256"]), bases.get(name)
+    if found is None and base is None:  # engines that gain nothing from int8 have no ranges
         return result
-    result["ranges_id"] = found.id
-    meter = _meter(name, model, found, options)
+    if found is not None:
+        result["ranges_id"] = found.id
+    meter = _meter(name, model, found, options) if found is not None else None
     plan = plans.get(structure(model)) if plans else None
     if options.guard and meter is not None:
         plan = guard(meter, options.machine, options.min_db)
@@ -60,7 +64,7 @@ def _export(
     floats: Mapping[str, str] = {} if plan is None else plan.floats
     result |= {"int8": list(int8_nodes(model, floats)), "floats": dict(floats)}
     for target in targets:
-        lowered = lower_to(model, found, target, floats, options.scales)
+        lowered = lower_to(model, found, target, floats, options.scales, base)
         result["files"][target] = _write(options.out / f"{name}.{target}.onnx", lowered)
     if meter is not None:
         result["sqnr_db"] = {target: meter.sqnr_db(target, floats) for target in targets}
@@ -75,7 +79,9 @@ def _export(
 
 
 def _targets(options: argparse.Namespace) -> list[str]:
-    targets = [name for name in options.target.split(",") if name] if options.ranges else []
+    targets = [name for name in options.target.split(",") if name] if options.ranges or options.base else []
+    if options.base and (options.inputs or options.guard or options.sensitivity):
+        raise ConfigError("--base: expected no --inputs, --guard or --sensitivity, which draw scales anew, got one")
     for name in targets:
         if name not in TARGETS:
             raise ConfigError(f"--target: expected a list of {', '.join(TARGETS)}, got {name!r}")
@@ -122,6 +128,14 @@ def _load(path: Path) -> onnx.ModelProto:
         return canonical(model)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def _bases(folder: Path | None) -> dict[str, onnx.ModelProto]:
+    """The int8 engines of a bundle, by name."""
+    if folder is None:
+        return {}
+    engines = load_bundle(folder).engines
+    return {name: onnx.load_from_string(spec.file.read()) for name, spec in engines.items() if spec.precision == "int8"}
 
 
 def _by_model(paths: list[Path], models: Mapping[str, onnx.ModelProto]) -> dict[str, Ranges]:
@@ -228,6 +242,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--ranges", type=Path, nargs="+", default=[], metavar="FILE", help="of the models, in any order"
+    )
+    parser.add_argument(
+        "--base", type=Path, metavar="BUNDLE", help="keep the int8 scales of its engines of the same names"
     )
     parser.add_argument("--target", default=",".join(TARGETS), help="comma-separated (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where NAME[.TARGET].onnx go")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,10 @@ onnx = pytest.importorskip("onnx", reason="the export tier is not installed: no 
 from onnx import numpy_helper  # noqa: E402
 
 from calibration.ranges import Ranges, collect  # noqa: E402
+from edge.bundle import REFERENCE  # noqa: E402
 from edge.errors import ConfigError  # noqa: E402
 from edge.updates import delta  # noqa: E402
+from export import export_command  # noqa: E402
 from export.lowerings import TARGETS, lower_to  # noqa: E402
 from tests.export import graphs  # noqa: E402
 
@@ -96,3 +100,21 @@ def test_neither_ranges_nor_a_base_is_refused(camera: tuple[onnx.ModelProto, Ran
 def test_a_base_of_another_model_is_refused(camera: tuple[onnx.ModelProto, Ranges]) -> None:
     with pytest.raises(ConfigError, match="base: expected the scale of the tensor"):
         lower_to(camera[0], None, "x86", base=graphs.attention())
+
+
+def test_the_command_takes_a_bundle_as_base(
+    tmp_path: Path, camera: tuple[onnx.ModelProto, Ranges], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the engine of the same name; here the reference bundle's, whose weights file gives it again."""
+    pytest.importorskip("torch", reason="the export tier is not installed: no torch")
+    weights = Path(export_command.__file__).parent / "reference" / "weights.npz"
+    words = [str(weights), "--base", str(REFERENCE), "--target", "x86", "--out", str(tmp_path)]
+    assert export_command.main(words) == 0
+    for name in ("audio", "lidar"):  # the same weights and scales; the bundle's own keeps large floats in half
+        ours, theirs = (values(onnx.load(path)) for path in (tmp_path / f"{name}.x86.onnx", REFERENCE / f"{name}.onnx"))
+        same = [tensor for tensor in theirs if tensor in ours]
+        assert sum(theirs[tensor].dtype == np.int8 for tensor in same) >= 4
+        assert all(np.array_equal(ours[tensor], theirs[tensor]) for tensor in same)
+    assert "motion.x86.onnx" not in {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(ConfigError, match="--base: expected no --inputs"):
+        export_command.main([*words, "--guard"])
