@@ -21,11 +21,10 @@ from cloud.releases import stops, tallies
 from cloud.releases.releases import Release, of_row
 from cloud.releases.tallies import BUNDLE, Key, Tally
 from cloud.tables import ASSIGNMENTS, FLEET, RELEASES
+from edge.updates.manifest import MOST_BYTES, signed_bytes
 from roadfuse.v1 import updates_pb2
 
 NONCE_BYTES: Final = 16
-SIGNED_OVER: Final = b"roadfuse manifest 1\0"
-MOST_MANIFEST_BYTES: Final = 16 << 10
 MOST_SIGNATURE_BYTES: Final = 256
 MOST_COUNTER: Final = (1 << 63) - 1
 _TEXTS: Final = {"hardware_class": 64, "why": 1_024, "rollout": 128, "software": 128}
@@ -77,8 +76,8 @@ def checked(request: updates_pb2.CheckInRequest, vehicle: str, auth: Mapping[str
     if len(request.nonce) != NONCE_BYTES:
         raise _refused(f"a nonce of {NONCE_BYTES} bytes", len(request.nonce))
     content, signature = request.manifest.manifest, request.manifest.signature
-    if not 1 <= len(content) <= MOST_MANIFEST_BYTES:
-        raise _refused(f"a manifest of 1 to {MOST_MANIFEST_BYTES} bytes", len(content))
+    if not 1 <= len(content) <= MOST_BYTES:
+        raise _refused(f"a manifest of 1 to {MOST_BYTES} bytes", len(content))
     if len(signature) > MOST_SIGNATURE_BYTES:
         raise _refused(f"a signature of at most {MOST_SIGNATURE_BYTES} bytes", len(signature))
     _verify(content, signature, auth)
@@ -162,7 +161,7 @@ def _verify(content: bytes, signature: bytes, auth: Mapping[str, Iterable[bytes]
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise _denied("a certificate with a key on an elliptic curve", type(key).__name__)
     try:
-        key.verify(signature, SIGNED_OVER + content, ec.ECDSA(hashes.SHA256()))
+        key.verify(signature, signed_bytes(content), ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         raise _denied("a manifest signed with the certificate's key", "another signature") from None
 

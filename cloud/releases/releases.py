@@ -31,7 +31,11 @@ from edge.durable import sync
 
 HARDWARE: Final = ("x86",)
 MOST_CLASSES: Final = 16
+# What vehicles take (edge/updates/claims.py), so that nothing is released in vain.
 MOST_FILES: Final = 64
+MOST_FILE_BYTES: Final = 1 << 30
+MOST_BUNDLE_BYTES: Final = 2 << 30
+_FILE: Final = re.compile(r"[^.\\/\x00-\x1f\x7f][^\\/\x00-\x1f\x7f]{0,199}")
 # Whole numbers that JSON readers keep exact.
 MOST_COUNTER: Final = 1 << 53
 MOST_WHY: Final = 300
@@ -140,6 +144,7 @@ def add(
         bundle = _copied(load(folder), Path(place))
         name = _named(name or bundle.name)
         files = tuple(_file(path) for path in files_of(bundle))
+        check_size(name, files)
         _check_stops(engine, bundle.id)
         for file in files:
             objects.put(file.key, Path(place) / file.name)
@@ -231,7 +236,23 @@ def files_of(bundle: Bundle) -> list[Path]:
     paths |= {bundle.golden.path} if bundle.golden else set()
     if len(paths) >= MOST_FILES:
         raise ReleaseError(f"{bundle.path}: expected at most {MOST_FILES} files, got {len(paths) + 1}")
+    for path in paths:
+        if not _FILE.fullmatch(path.name):
+            raise ReleaseError(f"{bundle.path}: expected plain file names up to 200, got {path.name[:80]!r}")
     return [bundle.path / MANIFEST, *sorted(paths)]
+
+
+def check_size(name: str, files: Sequence[File]) -> None:
+    """Whether vehicles take files of these sizes.
+
+    Raises:
+        ReleaseError: they don't.
+    """
+    largest, total = max(file.length for file in files), sum(file.length for file in files)
+    if largest > MOST_FILE_BYTES:
+        raise ReleaseError(f"{name}: expected files of at most {MOST_FILE_BYTES} bytes, got {largest}")
+    if total > MOST_BUNDLE_BYTES:
+        raise ReleaseError(f"{name}: expected at most {MOST_BUNDLE_BYTES} bytes in all, got {total}")
 
 
 def _copied(bundle: Bundle, place: Path) -> Bundle:

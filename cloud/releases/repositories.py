@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import grpc
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
 from tuf.api.metadata import Root  # type: ignore[attr-defined]
 
 from cloud.errors import Refused, ReleaseError
@@ -22,6 +22,7 @@ from cloud.releases.renewal import keep_fresh
 from cloud.releases.roles import ROOT, TIMESTAMP
 from cloud.releases.signing import Keys, read
 from cloud.releases.stored import Stored
+from cloud.tables import RELEASES
 
 _LOG: Final = logging.getLogger(__name__)
 # A new root or release is answered with after this long at the latest.
@@ -35,8 +36,13 @@ NONE_YET: Final = "this cloud has no release repositories yet: roadfuse release 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What a check-in is answered with, beside the order."""
+    """What a check-in is answered with, beside the order.
 
+    Attributes:
+        highest_counter: of the releases that the image repository has by then.
+    """
+
+    highest_counter: int
     director: Director
     director_roots: tuple[Stored, ...]
     image_roots: tuple[Stored, ...]
@@ -58,19 +64,23 @@ class Repositories:
         self._fresh_at = 0.0
         self._files: dict[tuple[str, int], bytes] = {}
 
-    def remembered(self) -> Trust | None:
-        """What was read a moment ago; None where it must be read."""
-        known = self._trust
-        return known[1] if known is not None and time.monotonic() < known[0] else None
+    def remembered(self, counter: int = 0) -> Trust | None:
+        """What was read a moment ago, with this release in it; None where it must be read."""
+        until, known = self._trust or (0.0, None)
+        is_fresh = known is not None and time.monotonic() < until and known.highest_counter >= counter
+        return known if is_fresh else None
 
-    def trust(self) -> Trust:
+    def trust(self, counter: int = 0) -> Trust:
         """What counts now; waits for the catalogue.
+
+        Args:
+            counter: of a release that must be in it: it was made just now.
 
         Raises:
             Refused: FAILED_PRECONDITION: there are no repositories, or the director's keys are not here.
         """
         with self._lock:
-            known = self.remembered()
+            known = self.remembered(counter)
             if known is None:
                 self._keep_fresh()
                 known = self._read(self._trust[1] if self._trust else None)
@@ -92,6 +102,8 @@ class Repositories:
 
     def _read(self, before: Trust | None) -> Trust:
         with self._engine.connect() as connection:
+            # Before the timestamp, which then is as new at least.
+            counter = connection.execute(select(func.coalesce(func.max(RELEASES.c.counter), 0))).scalar_one()
             director_roots = tuple(stored.roots(connection, DIRECTOR))
             image_roots = tuple(stored.roots(connection, IMAGE))
             timestamp = stored.latest(connection, IMAGE, TIMESTAMP)
@@ -101,7 +113,7 @@ class Repositories:
             director = before.director
         else:
             director = self._director(director_roots[-1].content)
-        return Trust(director, director_roots, image_roots, timestamp.content)
+        return Trust(int(counter), director, director_roots, image_roots, timestamp.content)
 
     def _director(self, content: bytes) -> Director:
         try:

@@ -25,7 +25,7 @@ from cloud.releases import checkin
 from cloud.releases.director import Order
 from cloud.releases.rate import Places, Rate
 from cloud.releases.releases import object_key
-from cloud.releases.repositories import Repositories
+from cloud.releases.repositories import Repositories, Trust
 from cloud.releases.stored import MOST_ROOTS, Stored
 from cloud.tables import DELTAS, RELEASES
 from roadfuse.v1 import updates_pb2, updates_pb2_grpc
@@ -101,11 +101,10 @@ class Updates(updates_pb2_grpc.UpdatesServicer):
         """Keeps what a vehicle says; answers with what it is to do, signed for it and this call alone."""
         vehicle = await self._vehicle(context)
         self._check_ins.take(vehicle, time.monotonic())
-        trust = self._repositories.remembered()
-        if trust is None:
-            trust = await self._threads.run(self._repositories.trust)
+        await self._trust()
         told = checkin.checked(request, vehicle, context.auth_context())
         plan = await self._threads.run(checkin.keep, self._engine, told)
+        trust = await self._trust(0 if plan.release is None else plan.release.counter)
         contact_s = min(max(self._contacts.next_s(vehicle, time.monotonic()), 1.0), MOST_CONTACT_S)
         answer = trust.director.sign(
             Order(
@@ -185,6 +184,10 @@ class Updates(updates_pb2_grpc.UpdatesServicer):
             chunk = updates_pb2.FetchChunk(offset=start + at, content=content, crc32=zlib.crc32(content))
             async with asyncio.timeout(self._limits.silence_s):
                 await context.write(chunk)
+
+    async def _trust(self, counter: int = 0) -> Trust:
+        known = self._repositories.remembered(counter)
+        return await self._threads.run(self._repositories.trust, counter) if known is None else known
 
     async def _vehicle(self, context: Context) -> str:
         auth = context.auth_context()

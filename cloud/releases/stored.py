@@ -14,8 +14,8 @@ from cloud.tables import METADATA_FILES
 
 # Whoever publishes holds this advisory lock; the number is ours by choice.
 LOCK: Final = 0x7266726C
-# More roots than this in one answer are not sent: who is further behind asks again.
-MOST_ROOTS: Final = 256
+# A vehicle follows no more roots than this in one session; who is further behind asks again.
+MOST_ROOTS: Final = 64
 
 
 class Stored(NamedTuple):

@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
-from cloud.releases.checkin import SIGNED_OVER
 from roadfuse.v1 import updates_pb2, updates_pb2_grpc
 from roadfuse.v1.updates_pb2 import Stage
 
@@ -46,7 +45,7 @@ class Agent:
         known = {"vehicle": self.name, "hardware_class": "x86", "stage": Stage.STAGE_IDLE, "software": "0.1.0"}
         return updates_pb2.VehicleManifest(**{**known, "nonce": nonce, **fields})
 
-    def signed(self, manifest: bytes, key: bytes | None = None, over: bytes = SIGNED_OVER) -> Any:
+    def signed(self, manifest: bytes, key: bytes | None = None, over: bytes = b"roadfuse manifest 1\0") -> Any:
         """Signed with its key, or another one."""
         private = serialization.load_pem_private_key(key or self.vehicle.key, None)
         assert isinstance(private, ec.EllipticCurvePrivateKey)

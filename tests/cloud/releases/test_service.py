@@ -18,12 +18,12 @@ from tuf.api.metadata import Metadata, Snapshot, Timestamp
 
 from cloud import identity
 from cloud.releases import rotation, stops, tallies
-from cloud.releases.checkin import MOST_MANIFEST_BYTES
 from cloud.releases.keys import DIRECTOR
 from cloud.releases.releases import Release
 from cloud.releases.repositories import TRUST_S
 from cloud.releases.service import CHECK_INS, CHUNK_BYTES, FETCHES
 from cloud.tables import ASSIGNMENTS, DELTAS, FLEET, TALLIES
+from edge.updates.manifest import MOST_BYTES
 from edge.uplink.identity import enrol
 from roadfuse.v1 import updates_pb2
 from roadfuse.v1.updates_pb2 import MODE_ACTIVATE, MODE_SHADOW, SlotContent, Stage
@@ -298,7 +298,7 @@ def test_sizes_are_bounded_before_anything_is_verified(agent: Agent) -> None:
         with refused(Status.INVALID_ARGUMENT, "nonce of 16 bytes"):
             agent.stub.CheckIn(updates_pb2.CheckInRequest(nonce=nonce), timeout=30)
     nonce = os.urandom(16)
-    for size in (0, MOST_MANIFEST_BYTES + 1):
+    for size in (0, MOST_BYTES + 1):
         with refused(Status.INVALID_ARGUMENT, "manifest of 1 to"):
             signed = agent.signed(b"m" * size)
             agent.stub.CheckIn(updates_pb2.CheckInRequest(nonce=nonce, manifest=signed), timeout=30)

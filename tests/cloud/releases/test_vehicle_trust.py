@@ -1,0 +1,155 @@
+"""What the cloud signs is what a vehicle believes: the real client against the real server, from enrolment on."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy.dialects.postgresql import insert
+
+from cloud import identity
+from cloud.releases import renewal, rotation, stops
+from cloud.releases.keys import DIRECTOR, IMAGE
+from cloud.releases.repositories import TRUST_S
+from cloud.tables import ASSIGNMENTS
+from edge.errors import UpdateError
+from edge.updates import manifest
+from edge.updates.assignment import Assignment
+from edge.updates.disk import RealDisk
+from edge.updates.line import GrpcCloud
+from edge.updates.slots import Slots
+from edge.updates.trust import Trust
+from edge.uplink.identity import channel, enrol
+from roadfuse.v1.updates_pb2 import MODE_SHADOW, CheckInRequest
+
+from ..fleet import Cloud
+from .shelf import Shelf, now
+
+
+@dataclass
+class Car:
+    """A vehicle that was enrolled by a token, with nothing but what enrolment gave it."""
+
+    name: str
+    cloud: GrpcCloud
+    folder: Path
+
+    def trust(self) -> Trust:
+        """What it believes, read from disk."""
+        return Trust.of(RealDisk(self.folder / "updates"), self.folder / "identity", self.name, "x86")
+
+    def check_in(self, floor: int = 0) -> Assignment:
+        """One check-in, verified."""
+        trust = self.trust()
+        nonce = trust.nonce()
+        what = manifest.manifest_of(Slots(), None, nonce, self.name, "x86", "0.1.0")
+        director, image = trust.root_versions
+        request = CheckInRequest(
+            nonce=nonce,
+            manifest=manifest.signed(what, manifest.key_of(self.folder / "identity")),
+            director_root_version=director,
+            image_root_version=image,
+        )
+        return trust.verified(self.cloud.check_in(request), self.cloud, nonce, floor)
+
+
+@pytest.fixture(scope="module")
+def road(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shelf, Callable[[str], Car]]]:
+    """A server with repositories, and how a vehicle is enrolled with it."""
+    assert cloud.database is not None
+    shelf = Shelf(cloud.database, cloud.data, [tmp_path_factory.mktemp("keys")])
+    shelf.create()
+    (shelf.folders[0] / "ca.pem").write_bytes(cloud.ca)
+    lines: list[GrpcCloud] = []
+
+    def car(name: str) -> Car:
+        token = shelf.do(identity.give_token, name, datetime.timedelta(hours=1))
+        folder = tmp_path_factory.mktemp(name)
+        enrol(f"localhost:{cloud.enrol_port}", folder / "identity", name, token, shelf.folders[0] / "ca.pem")
+        lines.append(GrpcCloud(channel(f"localhost:{cloud.port}", folder / "identity")))
+        return Car(name, lines[-1], folder)
+
+    yield shelf, car
+    for line in lines:
+        line.close()
+    shelf.engine.dispose()
+
+
+def assign(shelf: Shelf, car: Car, counter: int) -> None:
+    """Let a vehicle go for a release, whatever it went for before."""
+    values = {"rollout": "r-1", "release": counter, "mode": MODE_SHADOW, "wave": 0}
+    statement = insert(ASSIGNMENTS).values(vehicle=car.name, **values)
+    shelf.do(lambda connection: connection.execute(
+        statement.on_conflict_do_update(index_elements=["vehicle"], set_=values)
+    ))  # fmt: skip
+
+
+def test_a_vehicle_takes_what_both_repositories_say(
+    road: tuple[Shelf, Callable[[str], Car]], bundles: list[Path]
+) -> None:
+    shelf, enrolled = road
+    car = enrolled("car-1")
+    assert car.check_in().release is None
+    release = shelf.add(bundles[0])
+    assign(shelf, car, release.counter)
+    told = car.check_in()
+    assert told.release is not None and told.mode == MODE_SHADOW and told.rollout == "r-1"
+    assert (told.release.bundle, told.release.counter) == (release.bundle, release.counter)
+    for file in told.release.files:
+        content = b"".join(car.cloud.fetch(file.sha256, 0))
+        assert content == (bundles[0] / file.name).read_bytes() and len(content) == file.length
+    with pytest.raises(UpdateError, match="rollback"):
+        car.check_in(floor=release.counter + 1)
+
+
+def test_a_vehicle_hears_of_a_stop_and_of_its_end(
+    road: tuple[Shelf, Callable[[str], Car]], bundles: list[Path]
+) -> None:
+    shelf, enrolled = road
+    car = enrolled("car-2")
+    release = shelf.add(bundles[1])
+    assign(shelf, car, release.counter)
+    assert car.check_in().release is not None
+    shelf.do(stops.stop, release.bundle, "worse")
+    told = car.check_in()
+    assert told.release is None and told.stopped == {release.bundle}
+    shelf.do(stops.lift, release.bundle)
+    assert car.check_in().release is not None
+
+
+def test_a_vehicle_follows_every_key_being_replaced_at_once(
+    road: tuple[Shelf, Callable[[str], Car]], bundles: list[Path]
+) -> None:
+    shelf, enrolled = road
+    car = enrolled("car-3")
+    release = shelf.add(bundles[2])
+    assign(shelf, car, release.counter)
+    assert car.check_in().release is not None
+    for repository, role in (
+        (IMAGE, "root"), (IMAGE, "root"), (IMAGE, "root"), (IMAGE, "targets"), (IMAGE, "bins"), (IMAGE, "snapshot"),
+        (IMAGE, "timestamp"), (DIRECTOR, "root"), (DIRECTOR, "root"), (DIRECTOR, "root"), (DIRECTOR, "targets"),
+        (DIRECTOR, "snapshot"), (DIRECTOR, "timestamp"),
+    ):  # fmt: skip
+        shelf.do(rotation.replace, repository, role, None, shelf.keys, now())
+    time.sleep(TRUST_S)
+    told = car.check_in()
+    assert told.release is not None and told.release.counter == release.counter
+    assert car.trust().root_versions == (7, 7)
+    shelf.do(renewal.refresh, shelf.keys, now(), everything=True)
+    time.sleep(TRUST_S)
+    assert car.check_in().release is not None
+
+
+def test_a_revoked_release_is_not_taken(road: tuple[Shelf, Callable[[str], Car]], bundles: list[Path]) -> None:
+    shelf, enrolled = road
+    car = enrolled("car-4")
+    release = shelf.add(bundles[3])
+    assign(shelf, car, release.counter)
+    assert car.check_in().release is not None
+    shelf.revoke(release.counter)
+    told = car.check_in()
+    assert told.release is None and release.bundle in told.stopped
