@@ -36,10 +36,11 @@ PARTS: Final = {
     "search": "cloud.search.server",
     "embed": "cloud.embed.server",
     "worker": "cloud.worker",
+    "control": "cloud.rollouts.control",
     "web": "cloud.web.server",
 }
 # Encoders answer within search's process, unless they are asked for by name.
-USUAL: Final = ("ingest", "search", "worker", "web")
+USUAL: Final = ("ingest", "search", "worker", "control", "web")
 ENCODERS: Final = ("text", "image", "audio", "video", "motion", "lidar")
 # What a part tells, and the setting that it says: one that comes back listens where it did.
 TOLD: Final = {

@@ -1,0 +1,295 @@
+"""`roadfuse rollout create|start|watch|...`: a release onto the fleet, wave by wave, and off it again at once.
+
+Commands go into the database; the cloud's part "control" (roadfuse cloud serve) carries them out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Engine, func, select
+
+from cloud.database import opened
+from cloud.errors import CloudError, RolloutError
+from cloud.rollouts import book, evidence, explain, log, stop_line
+from cloud.rollouts.book import Rollout
+from cloud.rollouts.evidence import Command
+from cloud.rollouts.policy import Policy
+from cloud.tables import RELEASES
+
+_LOOK_S: Final = 0.5
+_SIMPLE: Final = {
+    "start": (evidence.START, "begin: the shadow first"),
+    "pause": (evidence.PAUSE, "nothing more begins; what runs, runs on"),
+    "resume": (evidence.RESUME, "go on after a pause"),
+    "abort": (evidence.ABORT, "end it: nobody begins any more; who runs the release keeps it"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one of the sub-commands."""
+    args = _parser().parse_args(argv)
+    if not args.data.is_dir():
+        raise CloudError(f"expected the cloud's data folder, got {args.data}, which is none")
+    with opened(args.data, args.database, share=True) as engine:
+        code: int = args.run(args, engine)
+        return code
+
+
+def _create(args: argparse.Namespace, engine: Engine) -> int:
+    policy = Policy() if args.policy is None else Policy.load(args.policy)
+    if args.without_gates is not None and not args.without_gates.strip():
+        raise RolloutError("--without-gates: expected why, got nothing")
+    with engine.begin() as connection:
+        made = book.create(connection, args.release, policy, args.by, without_gates=args.without_gates or "")
+        if args.start:
+            book.command(connection, made.id, Command(evidence.START, args.by))
+    _say(args, made)
+    return 0
+
+
+def _simple(args: argparse.Namespace, engine: Engine) -> int:
+    return _command(args, engine, Command(args.kind, args.by, args.why))
+
+
+def _approve(args: argparse.Namespace, engine: Engine) -> int:
+    with engine.begin() as connection:
+        known = book.evidence(connection, args.rollout)
+    wave = args.wave if args.wave is not None else known.asked
+    if not wave:
+        raise RolloutError(f"expected a wave that waits for approval, got none of {known.rollout} (--wave says which)")
+    return _command(args, engine, Command(evidence.APPROVE, args.by, args.why, wave=wave))
+
+
+def _retry(args: argparse.Namespace, engine: Engine) -> int:
+    return _command(args, engine, Command(evidence.RETRY, args.by, args.why, vehicle=args.vehicle or ""))
+
+
+def _command(args: argparse.Namespace, engine: Engine, wanted: Command) -> int:
+    with engine.begin() as connection:
+        found = book.command(connection, args.rollout, wanted)
+    if args.json:
+        _say(args, found)
+    else:
+        print(f"{found.id}: {wanted.kind} by {wanted.by} is in the log (state {found.state})")
+    return 0
+
+
+def _list(args: argparse.Namespace, engine: Engine) -> int:
+    with engine.begin() as connection:
+        rollouts = book.listed(connection)
+    if args.json:
+        print(json.dumps([asdict(one) for one in rollouts], default=str))
+        return 0
+    for one in rollouts:
+        print(_line(one))
+    return 0
+
+
+def _explain(args: argparse.Namespace, engine: Engine) -> int:
+    with engine.begin() as connection:
+        known = book.evidence(connection, args.rollout)
+        now_s = log.now_s(connection)
+    if args.json:
+        print(json.dumps(explain.facts(known, now_s)))
+        return 0
+    for line in explain.lines(known, now_s):
+        print(line)
+    return 0
+
+
+def _log(args: argparse.Namespace, engine: Engine) -> int:
+    with engine.begin() as connection:
+        found = book.get(connection, args.rollout)
+        entries = log.read(connection, found.id)
+    for entry in entries:
+        if args.json:
+            print(json.dumps(asdict(entry)))
+        else:
+            content = json.dumps(entry.content)
+            print(
+                f"{entry.number:6d}  {entry.at}  {entry.kind:9s}  {content[:200]}{'...' if len(content) > 200 else ''}"
+            )
+    return 0
+
+
+def _replay(args: argparse.Namespace, engine: Engine) -> int:
+    with engine.begin() as connection:
+        found = book.get(connection, args.rollout)
+        entries = log.read(connection, found.id)
+    given = log.replayed(entries)
+    if args.json:
+        print(json.dumps({"rollout": found.id, "rows": len(entries), "asked": given.asked, "ordered": given.ordered,
+                          "differs": given.differs}))  # fmt: skip
+    elif given.differs:
+        print(f"{found.id}: {given.differs}")
+    else:
+        print(f"{found.id}: {len(entries)} rows; asked {given.asked} times, the rules gave the same")
+    return 1 if given.differs else 0
+
+
+def _watch(args: argparse.Namespace, engine: Engine) -> int:
+    """Changes as they come, until the rollout is over."""
+    with engine.begin() as connection:
+        found = book.get(connection, args.rollout)
+    number = 0
+    while True:
+        with engine.begin() as connection:
+            over = book.get(connection, found.id).is_over
+            entries = log.read(connection, found.id, number)
+        for entry in entries:
+            number = entry.number
+            for said in _words(entry):
+                print(json.dumps(said) if args.json else f"{entry.at[:19]}  {said['says']}", flush=True)
+        if over or args.once:
+            return 0
+        time.sleep(_LOOK_S)
+
+
+def _words(entry: log.Entry) -> Iterator[dict[str, Any]]:
+    """What an entry says to people; seldom is a vehicle's report of interest."""
+    content = entry.content
+    for one in content.get("commands", ()):
+        what = f" wave {one['wave']}" if one.get("wave") else f" {one['vehicle']}" if one.get("vehicle") else ""
+        why = f": {one['why']}" if one.get("why") else ""
+        yield {"number": entry.number, "command": one, "says": f"{one['kind']}{what} by {one['by']}{why}"}
+    told: dict[str, list[str]] = {}
+    for one in content.get("orders", ()):
+        if one["order"] == "assign":
+            told.setdefault(f"wave {one['wave']}: mode {_MODES[one['mode']]}", []).append(one["vehicle"])
+            continue
+        yield {"number": entry.number, "order": one, "says": _order(one)}
+    for what, vehicles in told.items():
+        names = ", ".join(vehicles[:5]) + (", ..." if len(vehicles) > 5 else "")
+        yield {"number": entry.number, "assigned": vehicles, "says": f"{what}: {len(vehicles)} vehicles ({names})"}
+
+
+_MODES: Final = {1: "shadow", 2: "activate"}
+
+
+def _order(one: dict[str, Any]) -> str:
+    kind = one["order"]
+    if kind == "promote":
+        return f"wave {one['wave']} begins"
+    if kind == "ask_approval":
+        return f"wave {one['wave']} waits for approval"
+    if kind == "withdraw":
+        return f"{one['vehicle']} is taken out: {one['why']}"
+    return f"{kind.replace('_', ' ')}{': ' if one['why'] else ''}{one['why']}"
+
+
+def _stop(args: argparse.Namespace, engine: Engine) -> int:
+    why = f"{args.why} (by {args.by})"
+    with engine.begin() as connection:
+        number = stop_line.stop(connection, _bundle(connection, args.bundle), why)
+        connection.execute(select(func.pg_notify(book.CHANNEL, "")))
+    if args.broker is not None:
+        with engine.begin() as connection:
+            said = stop_line.notice(connection)
+        assert said is not None
+        stop_line.publish(args.broker, args.data, args.broker_plain, said)
+    if args.json:
+        print(json.dumps({"bundle": args.bundle, "number": number, "why": why}))
+    else:
+        print(f"{args.bundle}: stopped, notice {number}; vehicles go back to what they ran before")
+    return 0
+
+
+def _bundle(connection: Any, words: str) -> str:
+    """A bundle by its id, how that begins, or a release's counter."""
+    query = select(RELEASES.c.bundle_id).distinct()
+    if words.isdecimal() and len(words) < 16:
+        found = list(connection.execute(query.where(RELEASES.c.counter == int(words))).scalars())
+    elif len(words) == 64:
+        return words  # of whatever release, or of none that is known here
+    else:
+        found = list(connection.execute(query.where(RELEASES.c.bundle_id.startswith(words, autoescape=True))).scalars())
+    if len(found) != 1 or not words:
+        raise RolloutError(
+            f"expected the id of a bundle or a release's counter, got {words[:80]!r}, which {len(found)} have"
+        )
+    return str(found[0])
+
+
+def _say(args: argparse.Namespace, rollout: Rollout) -> None:
+    print(json.dumps(asdict(rollout), default=str) if args.json else _line(rollout))
+
+
+def _line(one: Rollout) -> str:
+    why = f": {one.why}" if one.why else ""
+    return f"{one.id}  release {one.release} ({one.name} {one.version})  {one.state}{why}  by {one.created_by}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="roadfuse rollout", description="Bring a release to the fleet, by evidence.")
+    names = ("create", *_SIMPLE, "approve", "retry", "watch", "list", "explain", "log", "replay", "stop")
+    commands = parser.add_subparsers(required=True, metavar="|".join(names))
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument("--data", type=Path, required=True, metavar="DIR", help="the cloud's folder")
+    place.add_argument(
+        "--database",
+        metavar="URL",
+        default=os.environ.get("ROADFUSE_DATABASE"),
+        help="postgresql://user@host/name (or ROADFUSE_DATABASE); by default an embedded one in DIR/postgres",
+    )
+    place.add_argument("--json", action="store_true")
+    who = argparse.ArgumentParser(add_help=False)
+    who.add_argument("--by", metavar="NAME", default=_user(), help="who says so; by default the user of this machine")
+    one = argparse.ArgumentParser(add_help=False)
+    one.add_argument("rollout", metavar="ROLLOUT", help="its id, or how that begins")
+
+    create = commands.add_parser("create", parents=[place, who], help="make a rollout of a release")
+    create.add_argument("release", type=int, metavar="COUNTER", help="of the release")
+    create.add_argument("--policy", type=Path, metavar="FILE.toml", help="waves, tests, schedule; by default the usual")
+    create.add_argument(
+        "--without-gates", metavar="WHY", help="though gates did not pass; the reason goes into the log"
+    )
+    create.add_argument("--start", action="store_true", help="and start it")
+    create.set_defaults(run=_create)
+
+    for name, (kind, what) in _SIMPLE.items():
+        command = commands.add_parser(name, parents=[place, who, one], help=what)
+        command.add_argument("--why", default="", help="goes into the log")
+        command.set_defaults(run=_simple, kind=kind)
+    approve = commands.add_parser("approve", parents=[place, who, one], help="let a wave begin")
+    approve.add_argument("--wave", type=int, metavar="N", help="1 is the first; by default the one that waits")
+    approve.add_argument("--why", default="", help="goes into the log")
+    approve.set_defaults(run=_approve)
+    retry = commands.add_parser("retry", parents=[place, who, one], help="vehicles on which it failed may try again")
+    retry.add_argument("--vehicle", metavar="VEHICLE", help="this one alone")
+    retry.add_argument("--why", default="", help="goes into the log")
+    retry.set_defaults(run=_retry)
+
+    watch = commands.add_parser("watch", parents=[place, one], help="print what happens, until it is over")
+    watch.add_argument("--once", action="store_true", help="what happened so far, and end")
+    watch.set_defaults(run=_watch)
+    commands.add_parser("list", parents=[place], help="all rollouts").set_defaults(run=_list)
+    for name, run, what in (
+        ("explain", _explain, "why it is where it is"),
+        ("log", _log, "all that went into the rules and came out of them"),
+        ("replay", _replay, "ask the rules again; 1 if the log says something else"),
+    ):
+        commands.add_parser(name, parents=[place, one], help=what).set_defaults(run=run)
+
+    stop = commands.add_parser("stop", parents=[place, who], help="nobody may run a bundle, from now on")
+    stop.add_argument("bundle", metavar="BUNDLE", help="its id, how that begins, or a release's counter")
+    stop.add_argument("--why", required=True, help="vehicles and the log are told")
+    stop.add_argument("--broker", metavar="HOST:PORT", help="tell vehicles from here, should no cloud run")
+    stop.add_argument("--broker-plain", action="store_true", help="the broker is on this machine and speaks plain text")
+    stop.set_defaults(run=_stop)
+    return parser
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
