@@ -33,6 +33,7 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _MOST_SAID: Final = 300
 _REFUSED: Final = 3  # exit code of a child that found the bundle wanting
 _NATIVE: Final = "trt"
+_PR_SET_PDEATHSIG: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,7 @@ def _resident_bytes(pid: int) -> int:
 
 
 def _main(words: Mapping[str, Any]) -> int:
+    _die_with_parent()
     if words["provider"] == "cpu":  # a GPU's address space says nothing of its memory
         most = 4 * int(words["memory_bytes"])
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -202,6 +204,15 @@ def _main(words: Mapping[str, Any]) -> int:
         print("expected less memory to be enough, got none left")
         return _REFUSED
     return 0
+
+
+def _die_with_parent() -> None:
+    """An agent that is killed leaves no child that hangs for ever (Linux)."""
+    import ctypes
+
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _build(bundle: Bundle, provider: str) -> None:
