@@ -23,8 +23,7 @@ def keep_root(path: Path, source: Path) -> int:
         OSError: a file can't be read or written.
     """
     from tuf.api.exceptions import RepositoryError
-    from tuf.api.metadata import Metadata
-    from tuf.api._payload import Root
+    from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
     from tuf.api.serialization import DeserializationError
 
     if source.stat().st_size > _MOST_BYTES:
