@@ -227,7 +227,7 @@ def _dead(model: onnx.ModelProto, weights: Weights) -> tuple[int, int, str | Non
             if values is None or values.ndim < 2:
                 continue
             zero = ~values.reshape(len(values), -1).any(axis=1)
-            dead, count = dead + int(zero.sum()), count + len(zero)
+            dead, count = dead + int(zero.sum()), count + int(zero.size)
             worst = name if zero.all() else worst
     return dead, count, worst
 

@@ -27,18 +27,27 @@ def latency(candidate: Candidate) -> tuple[str, dict[str, Any]]:
         GateRefused: what, expected, got.
     """
     policy = candidate.policy
-    own, usual = _opened(candidate.bundle, candidate.inputs()), _opened(candidate.current.bundle, candidate.current.inputs())
+    own, usual = (
+        _opened(candidate.bundle, candidate.inputs()),
+        _opened(candidate.current.bundle, candidate.current.inputs()),
+    )
     detail: dict[str, Any] = {}
     sums = np.zeros(2)
     for name in usual:
         times = _timed(usual[name], own[name])
         medians = [float(np.median(row)) for row in times]
-        detail[name] = {"current_ms": medians[0] * 1e-6, "candidate_ms": medians[1] * 1e-6, "ratio": medians[1] / medians[0]}
+        detail[name] = {
+            "current_ms": medians[0] * 1e-6,
+            "candidate_ms": medians[1] * 1e-6,
+            "ratio": medians[1] / medians[0],
+        }
         sums += medians
     ratio = float(sums[1] / sums[0])
     detail["ratio"] = ratio
     if ratio > policy.slower:
-        raise GateRefused(f"CPU time of all engines: expected at most {policy.slower:g} times the current, got {ratio:.2f}", detail)
+        raise GateRefused(
+            f"CPU time of all engines: expected at most {policy.slower:g} times the current, got {ratio:.2f}", detail
+        )
     for name in usual:
         is_small = detail[name]["candidate_ms"] - detail[name]["current_ms"] < 0.1
         if detail[name]["ratio"] > policy.slower_engine and not is_small:

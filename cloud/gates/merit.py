@@ -90,7 +90,9 @@ class Merit:
             if self._objects[rows][:, 3 * i + 2].sum() >= _LEAST_POSITIVES:
                 sums = added(self._objects[rows][:, 3 * i : 3 * i + 3], unit)
                 found.append(Figure(f"F1 of {name} boxes", sums, mean_f1, effect))
-                found.append(Figure(f"kinds of {name}s", added(self._kinds[rows][:, 2 * i : 2 * i + 2], unit), ratio, 2 * effect))
+                found.append(
+                    Figure(f"kinds of {name}s", added(self._kinds[rows][:, 2 * i : 2 * i + 2], unit), ratio, 2 * effect)
+                )
         found.append(Figure("IoU of lanes", added(self._lanes[rows], unit), mean_iou, effect))
         found.append(Figure("onsets of sounds, s", added(self._onsets[rows], unit), less, effect))
         for head in self._true:
@@ -99,7 +101,9 @@ class Merit:
             spread = policy.effect_nll * max(usual, least) * (1.0 if is_all else 2.0)
             ones = np.stack([self._nll[head][rows], np.ones(int(rows.sum()))], 1)
             found.append(Figure(f"log loss of {head}", added(ones, unit), less, spread))
-            found.append(Figure(f"calibration of {head}", added(self._bins[head][rows], unit), negative_ece, 2 * effect))
+            found.append(
+                Figure(f"calibration of {head}", added(self._bins[head][rows], unit), negative_ece, 2 * effect)
+            )
         return found
 
     def labels(self, policy: Policy) -> list[Figure]:
@@ -121,7 +125,9 @@ class Merit:
     def precision(self) -> dict[str, float]:
         """Average precision of each label, as `roadfuse evaluate` gives it; for the record."""
         return {
-            f"{head} {name}": metrics.average_precision(np.nan_to_num(self._said[head][:, i]), self._true[head][:, i].astype(int))
+            f"{head} {name}": metrics.average_precision(
+                np.nan_to_num(self._said[head][:, i]), self._true[head][:, i].astype(int)
+            )
             for head in MULTI
             for i, name in enumerate(LABELS[head])
             if self._true[head][:, i].sum() >= _LEAST_POSITIVES
@@ -136,10 +142,8 @@ class Merit:
 def _nll(said: F64, true: NDArray[np.bool_], is_single: bool) -> F64:
     p = np.clip(said, _CLIP, 1 - _CLIP)
     if is_single:
-        found: F64 = -np.log(np.where(true, p, 1.0)).sum(1)
-        return found
-    found = -np.where(true, np.log(p), np.log(1 - p)).mean(1)
-    return found
+        return np.asarray(-np.log(np.where(true, p, 1.0)).sum(1), np.float64)
+    return np.asarray(-np.where(true, np.log(p), np.log(1 - p)).mean(1), np.float64)
 
 
 def _binned(said: F64, true: NDArray[np.bool_], is_single: bool) -> F64:

@@ -47,7 +47,9 @@ def moments(bundle: Bundle, drives: Sequence[Path]) -> Moments:
     return {name: {bundle.encoders[name].input["name"]: np.concatenate(found)} for name, found in rows.items()}
 
 
-def answers(bundle: Bundle, name: str, inputs: Tensors, target: str = "", model: onnx.ModelProto | None = None) -> Tensors:
+def answers(
+    bundle: Bundle, name: str, inputs: Tensors, target: str = "", model: onnx.ModelProto | None = None
+) -> Tensors:
     """What an engine says of each row, (rows, ...), from a state of zeros.
 
     Args:

@@ -17,6 +17,7 @@ from edge.drive import topics
 from edge.drive.reader import DriveReader
 from edge.replay import Replay
 from export.model.labels import EGO_ACTIONS, PRESSING_INTENTS, SCENE_TAGS, SOUND_EVENTS
+from export.training.dataset import PICTURE
 from export.training.targets import SURFACE, Targets, surface_of, targets
 from roadfuse.v1.truth_pb2 import GroundTruth
 
@@ -45,6 +46,14 @@ class Truth:
     surface: NDArray[np.uint8]
     slices: dict[str, NDArray[np.bool_]]
 
+    def first(self, drives: int) -> Truth:
+        """Of the first drives alone."""
+        count = sum(len(stamps) for stamps in self.stamps_ns[:drives])
+        return Truth(
+            self.stamps_ns[:drives], self.unit[:count], Targets._make(column[:count] for column in self.targets),
+            self.surface[:count], {name: rows[:count] for name, rows in self.slices.items()},
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -66,17 +75,26 @@ class Outcome:
     health: Arrays
     decisions: int
 
+    def then(self, other: Outcome) -> Outcome:
+        """With the frames of further drives behind."""
+        return Outcome(
+            {name: np.concatenate([rows, other.heads[name]]) for name, rows in self.heads.items()},
+            self.objects + other.objects,
+            np.concatenate([self.lanes, other.lanes]),
+            np.concatenate([self.embedding, other.embedding]),
+            {name: np.concatenate([rows, other.health[name]]) for name, rows in self.health.items()},
+            self.decisions + other.decisions,
+        )
+
 
 def truth_of(drives: Sequence[Path], segment_s: float) -> Truth:
     """The ground truth of drives."""
     stamps, units, learned, surfaces, raw = [], [], [], [], []
     first_unit = 0
     for path in drives:
-        found: list[tuple[int, GroundTruth]] = []
-        size = (640, 384)
         with DriveReader(path) as drive:
-            for message in drive.messages([topics.TRUTH]):
-                found.append((message.capture_ns, GroundTruth.FromString(message.payload)))
+            read = drive.messages([topics.TRUTH])
+            found = [(message.capture_ns, GroundTruth.FromString(message.payload)) for message in read]
         begin = found[0][0] + WARM_UP_NS
         kept = [(stamp, truth) for stamp, truth in found if stamp >= begin]
         own = np.array([stamp for stamp, _ in kept], np.int64)
@@ -84,10 +102,10 @@ def truth_of(drives: Sequence[Path], segment_s: float) -> Truth:
         units.append(first_unit + ((own - begin) // round(segment_s * 1e9)))
         first_unit = int(units[-1].max(initial=first_unit)) + 1
         for _, truth in kept:
-            learned.append(targets(truth, *size))
+            learned.append(targets(truth, *PICTURE))
             surfaces.append(surface_of(truth) if truth.surface_mask else np.full(SURFACE, 255, np.uint8))
             raw.append(truth)
-    stacked = Targets(*(np.stack(column) for column in zip(*learned)))
+    stacked = Targets._make(np.stack(column) for column in zip(*learned))
     return Truth(tuple(stamps), np.concatenate(units), stacked, np.stack(surfaces), _slices(raw, stacked))
 
 
@@ -104,16 +122,18 @@ def _slices(truths: list[GroundTruth], stacked: Targets) -> dict[str, NDArray[np
     return found
 
 
-def outcome_of(bundle: Bundle, drives: Sequence[Path], truth: Truth) -> Outcome:
+def outcome_of(bundle: Bundle, drives: Sequence[Path], stamps_ns: Sequence[NDArray[np.int64]]) -> Outcome:
     """Replay a bundle over the drives as designed: no frame is ever late.
+
+    Args:
+        stamps_ns: by drive, of the frames that count.
 
     Raises:
         GateRefused: a frame of the truth got no decision.
     """
     kept: list[Decision] = []
-    sizes: list[tuple[int, int]] = []
     decisions = 0
-    for path, stamps in zip(drives, truth.stamps_ns):
+    for path, stamps in zip(drives, stamps_ns):
         with Replay(path, bundle) as run:
             made = {}
             for decision in run:
@@ -121,12 +141,15 @@ def outcome_of(bundle: Bundle, drives: Sequence[Path], truth: Truth) -> Outcome:
                 made[decision.stamp_ns] = decision
         missing = [stamp for stamp in stamps.tolist() if stamp not in made]
         if missing:
-            raise GateRefused(f"{path.name}: expected a decision on each of {len(stamps)} frames, got none on {len(missing)}")
+            raise GateRefused(
+                f"{path.name}: expected a decision on each of {len(stamps)} frames, got none on {len(missing)}"
+            )
         kept += [made[stamp] for stamp in stamps.tolist()]
-        sizes += [(640, 384)] * len(stamps)
     return Outcome(
-        heads={name: _readings(kept, name, labels) for name, labels in (*LABELS.items(), ("sound_onsets", SOUND_EVENTS))},
-        objects=[_boxes(bundle, decision, size) for decision, size in zip(kept, sizes)],
+        heads={
+            name: _readings(kept, name, labels) for name, labels in (*LABELS.items(), ("sound_onsets", SOUND_EVENTS))
+        },
+        objects=[_boxes(bundle, decision) for decision in kept],
         lanes=np.stack([_lanes(decision) for decision in kept]),
         embedding=np.stack([np.frombuffer(decision.embedding, "<f4") for decision in kept]),
         health=_health(kept),
@@ -148,10 +171,10 @@ def _readings(decisions: list[Decision], head: str, labels: tuple[str, ...]) -> 
     return rows
 
 
-def _boxes(bundle: Bundle, decision: Decision, size: tuple[int, int]) -> NDArray[np.float32]:
+def _boxes(bundle: Bundle, decision: Decision) -> NDArray[np.float32]:
     labels = bundle.heads.get("objects", ())
     kinds = bundle.head_specs["objects"].kinds if "objects" in bundle.head_specs else {}
-    width, height = size
+    width, height = PICTURE
     rows = [
         (
             labels.index(thing.name), thing.probability, thing.left_px / width, thing.top_px / height,

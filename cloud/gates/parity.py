@@ -1,7 +1,7 @@
 """The fourth gate: the lowerings of an engine say the same, and int8 says what its own weights would say in float.
 
-The float twin is the candidate's own graph without what rounds activations: weights stay as they are. So a scale that is
-too small (values cut off) or too large (few steps left) shows, whoever made the bundle and whatever it was made of.
+The float twin is the candidate's own graph without what rounds activations: weights stay as they are. So a scale that
+is too small (values cut off) or too large (few steps left) shows, whoever made the bundle and whatever it was made of.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BY_MODALITY: Final = "embedding"
 
 
 def parity(candidate: Candidate) -> tuple[str, dict[str, Any]]:
-    """Each lowering against the engine's own file, and int8 against float, on real inputs and beside the current bundle.
+    """Each lowering against the engine's own file, int8 against float, on real inputs, beside the current bundle.
 
     Raises:
         GateRefused: what, expected, got.
@@ -56,7 +56,7 @@ def parity(candidate: Candidate) -> tuple[str, dict[str, Any]]:
 def twins(graphed: Graphed, inputs: Moments) -> dict[str, float]:
     """How alike each lowering and the engine's own file are, 0..1."""
     bundle = graphed.bundle
-    found = {}
+    found: dict[str, float] = {}
     for name, spec in bundle.encoders.items():
         base = answers(bundle, name, inputs[name], FILE)
         for target in spec.lowerings:
@@ -68,15 +68,14 @@ def twins(graphed: Graphed, inputs: Moments) -> dict[str, float]:
 def float_twins(graphed: Graphed, inputs: Moments) -> dict[str, float]:
     """How alike each int8 engine and its float twin are, 0..1."""
     bundle = graphed.bundle
-    found = {}
-    for name, spec in bundle.encoders.items():
+    found: dict[str, float] = {}
+    for name in bundle.encoders:
         twin = unrounded(graphed.graphs[name][FILE])
         if twin is None:
             continue
         base = answers(bundle, name, inputs[name], FILE)
         other = answers(bundle, name, inputs[name], FILE, twin)
         found |= {f"{name} {key}": share for key, share in _alike(bundle, name, base, other).items()}
-        _ = spec
     return found
 
 

@@ -1,7 +1,8 @@
 """The last gate before vehicles: recorded drives through the loop with both bundles, paired frame by frame.
 
-The rule: a candidate is refused where the lower bound of how much worse it is than the current bundle exceeds the effect
-that matters, for any figure, over all drives or within a domain. The bounds hold together: alpha is shared among all.
+The rule: a candidate is refused where the lower bound of how much worse it is than the current bundle exceeds the
+effect that matters, for any figure, over all drives or within a domain. The bounds hold together: alpha is shared among
+all figures, and among the two looks: on a third of the drives, where what is plainly worse shows already, and on all.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from cloud.gates.candidate import Candidate
 from cloud.gates.merit import Merit
-from cloud.gates.outcome import Outcome, outcome_of
+from cloud.gates.outcome import Outcome, Truth, outcome_of
 from cloud.gates.statistics import Difference, difference, multiplicities
 from cloud.gates.verdict import GateRefused, GateSkipped
 
@@ -38,12 +39,24 @@ def replayed(candidate: Candidate) -> tuple[str, dict[str, Any]]:
     yardstick, policy = candidate.current, candidate.policy
     if not yardstick.drives:
         raise GateSkipped("no drives given (--drives)")
-    truth, before = yardstick.truth(policy.segment_s), yardstick.outcome(policy.segment_s)
-    own = outcome_of(candidate.bundle, yardstick.drives, truth)
-    detail: dict[str, Any] = {"frames": len(truth.unit), "drives": len(yardstick.drives)}
-    _check_health(own, before, candidate, detail)
-    merit, usual = Merit(candidate.bundle, own, truth), yardstick.merit(policy.segment_s)
-    found = differences(merit, usual, candidate)
+    every = yardstick.truth(policy.segment_s)
+    own: Outcome | None = None
+    done, why = 0, ""
+    detail: dict[str, Any] = {}
+    for look in yardstick.looks:
+        truth, before = every.first(look), yardstick.outcome(policy.segment_s, look)
+        more = outcome_of(candidate.bundle, yardstick.drives[done:look], every.stamps_ns[done:look])
+        own = more if own is None else own.then(more)
+        done = look
+        detail = {"frames": len(truth.unit), "drives": look}
+        _check_health(own, before, candidate, detail)
+        merit, usual = Merit(candidate.bundle, own, truth), yardstick.merit(policy.segment_s, look)
+        why = _compare(merit, usual, truth, candidate, detail)
+    return why, detail
+
+
+def _compare(merit: Merit, usual: Merit, truth: Truth, candidate: Candidate, detail: dict[str, Any]) -> str:
+    found = differences(merit, usual, truth, candidate)
     found.sort(key=lambda row: row.low - row.effect, reverse=True)
     detail |= {
         "compared": len(found),
@@ -54,13 +67,12 @@ def replayed(candidate: Candidate) -> tuple[str, dict[str, Any]]:
     if worse:
         worst = max(worse, key=lambda row: row.low / row.effect)
         raise GateRefused(f"{worst}{f'; {len(worse) - 1} figures more' if len(worse) > 1 else ''}", detail)
-    return f"{len(found)} figures on {len(truth.unit)} frames: none sure to be worse by what matters", detail
+    return f"{len(found)} figures on {len(truth.unit)} frames: none sure to be worse by what matters"
 
 
-def differences(merit: Merit, usual: Merit, candidate: Candidate) -> list[Difference]:
+def differences(merit: Merit, usual: Merit, truth: Truth, candidate: Candidate) -> list[Difference]:
     """Each figure, over all drives and in each domain that has enough segments."""
-    policy, yardstick = candidate.policy, candidate.current
-    truth = yardstick.truth(policy.segment_s)
+    policy = candidate.policy
     pairs = []
     for name, rows in truth.slices.items():
         segments = len(np.unique(truth.unit[rows]))
@@ -68,12 +80,11 @@ def differences(merit: Merit, usual: Merit, candidate: Candidate) -> list[Differ
             continue
         draws = multiplicities(segments, zlib.crc32(name.encode()))
         own = {figure.name: figure for figure in merit.figures(rows, policy, usual)}
-        for figure in usual.figures(rows, policy):
-            pairs.append((name, figure, own[figure.name], draws))
+        pairs += [(name, figure, own[figure.name], draws) for figure in usual.figures(rows, policy)]
     draws = multiplicities(len(np.unique(truth.unit)), zlib.crc32(b"all"))
     own = {figure.name: figure for figure in merit.labels(policy)}
     pairs += [("all", figure, own[figure.name], draws) for figure in usual.labels(policy)]
-    alpha = policy.alpha / len(pairs)
+    alpha = policy.alpha / len(pairs) / len(candidate.current.looks)
     found = [difference(name, figure, other, drawn, alpha) for name, figure, other, drawn in pairs]
     return [row for row in found if row is not None]
 
@@ -95,12 +106,11 @@ def _check_health(own: Outcome, before: Outcome, candidate: Candidate, detail: d
         detail["fused cosine"] = cosine
         if cosine < _LEAST_FUSED_COSINE:
             raise GateRefused(
-                f"fused embedding: expected a median cosine of {_LEAST_FUSED_COSINE:g} to the current, got {cosine:.3f}", detail
+                f"fused embedding: expected a median cosine of {_LEAST_FUSED_COSINE:g}, got {cosine:.3f}",
+                detail,
             )
 
 
 def _row(row: Difference) -> dict[str, Any]:
-    return {
-        "slice": row.slice, "figure": row.figure, "current": round(row.current, 4), "candidate": round(row.candidate, 4),
-        "error": round(row.error, 4), "low": round(row.low, 4), "effect": round(row.effect, 4),
-    }  # fmt: skip
+    rounded = {key: round(getattr(row, key), 4) for key in ("current", "candidate", "error", "low", "effect")}
+    return {"slice": row.slice, "figure": row.figure, **rounded}

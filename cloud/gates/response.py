@@ -1,7 +1,7 @@
-"""The fifth gate: each input matters as much as it did, embeddings stay where search and campaigns look, the state holds.
+"""The fifth gate: each input matters as much as it did, embeddings stay where search looks, the state holds.
 
-What a short replay can hardly show: a modality that is no longer heard while the others carry the scene, a state that is
-stuck or drifts away over an hour, embeddings that are longer or turned.
+What a short replay can hardly show: a modality that is no longer heard while the others carry the scene, a state that
+is stuck or drifts away over an hour, embeddings that are longer or turned.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def response(candidate: Candidate) -> tuple[str, dict[str, Any]]:
             raise GateRefused(f"{name} embedding: expected the current one's length, got {norm:.3f} times it", detail)
         if cosine < policy.least_cosine and not policy.new_space:
             raise GateRefused(
-                f"{name} embedding: expected a median cosine of {policy.least_cosine:g} to the current one, got {cosine:.3f}",
+                f"{name} embedding: expected a median cosine of {policy.least_cosine:g} to the current one, "
+                f"got {cosine:.3f}",
                 detail,
             )
     if bundle.fuse is None:
@@ -134,7 +135,9 @@ def _check_drift(candidate: Candidate, own: dict[str, Any], before: dict[str, An
     most = candidate.policy.most_drift * max(before["state"], 1e-6)
     detail["state"] = [own["state"], before["state"]]
     if not own["state"] <= most:
-        raise GateRefused(f"state: expected at most {most:.3g} over {_DRIFT_STEPS} steps, got {own['state']:.3g}", detail)
+        raise GateRefused(
+            f"state: expected at most {most:.3g} over {_DRIFT_STEPS} steps, got {own['state']:.3g}", detail
+        )
     apart = [float(np.abs(own[key] - before[key]).mean()) for key in ("first", "last")]
     detail["drift"] = apart
     if not apart[1] <= apart[0] + _MOST_DRIFT_APART:
@@ -166,7 +169,5 @@ def _memory(bundle: Bundle, given: Tensors, said: Any) -> float:
 
 def _probabilities(bundle: Bundle, said: Tensors) -> Any:
     assert bundle.fuse is not None
-    rows = [
-        flat(said[tensor]) for role, tensor in bundle.fuse.outputs.items() if role in bundle.heads
-    ]
+    rows = [flat(said[tensor]) for role, tensor in bundle.fuse.outputs.items() if role in bundle.heads]
     return np.concatenate(rows, 1)

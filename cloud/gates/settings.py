@@ -1,4 +1,4 @@
-"""What a candidate's manifest may say beside the current one's: inputs, labels, thresholds, confidence, golden vectors."""
+"""What a manifest may say beside the current one's: inputs, labels, thresholds, confidence, golden vectors."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _check_engine(name: str, old: EngineSpec | FuseSpec, new: EngineSpec | FuseS
         raise GateRefused(f"{name} outputs: expected {', '.join(old.outputs)}, got no {lost[0]}")
     if isinstance(old, FuseSpec) or set(old.outputs) == set(new.outputs):
         for role, tensor in old.outputs.items():
-            others = set(old.outputs.values()) - {tensor}
+            others = {*old.outputs.values(), *old.state.values()} - {tensor}
             if new.outputs[role] in others:
                 raise GateRefused(f"{name} outputs: expected {role} from {tensor}, got {new.outputs[role]}")
 

@@ -24,24 +24,26 @@ def check_signed(release: Release, sha256: str, length: int) -> None:
     """
     from securesystemslib.exceptions import VerificationError
     from tuf.api.exceptions import RepositoryError
-    from tuf.api.metadata import Metadata, Root, Snapshot, Targets
+    from tuf.api.metadata import Metadata
 
     try:
-        root: Metadata[Root] = Metadata.from_bytes(_content(release, "root"))
+        root: Metadata[Any] = Metadata.from_bytes(_content(release, "root"))
         root.verify_delegate("root", root)
-        signed = {role: Metadata.from_bytes(_content(release, role)) for role in _SIGNED_BY_ROOT}
+        signed: dict[str, Metadata[Any]] = {
+            role: Metadata.from_bytes(_content(release, role)) for role in _SIGNED_BY_ROOT
+        }
         for role, metadata in signed.items():
             root.verify_delegate(role, metadata)
-        targets: Metadata[Targets] = signed["targets"]
+        targets = signed["targets"]
         path = str(release.row["path"])
         if targets.signed.delegations is None:
             raise GateRefused("image repository: expected targets that delegate to hash bins, got none")
         bins = [role for role, _ in targets.signed.delegations.get_roles_for_target(path)]
         if not bins:
             raise GateRefused(f"image repository: expected a hash bin of {path}, got none")
-        bin_metadata: Metadata[Targets] = Metadata.from_bytes(_content(release, bins[0]))
+        bin_metadata: Metadata[Any] = Metadata.from_bytes(_content(release, bins[0]))
         targets.verify_delegate(bins[0], bin_metadata)
-        snapshot: Snapshot = signed["snapshot"].signed  # type: ignore[assignment]
+        snapshot = signed["snapshot"].signed
         versions = {"targets.json": targets.signed.version, f"{bins[0]}.json": bin_metadata.signed.version}
         for file, version in versions.items():
             if file not in snapshot.meta or snapshot.meta[file].version != version:

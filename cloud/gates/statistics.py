@@ -1,7 +1,7 @@
 """Figures of merit as sums over segments, and how sure a difference between two bundles is.
 
-Frames that follow each other are alike, so what counts as one observation is a segment of a few seconds. Each figure is a
-function of sums over segments (right ones, wrong ones, losses ...). For a comparison the segments are drawn anew many
+Frames that follow each other are alike, so what counts as one observation is a segment of a few seconds. Each figure is
+a function of sums over segments (right ones, wrong ones, losses ...). For a comparison the segments are drawn anew many
 times, with the same draw for both bundles; the spread of the difference gives its standard error, and Student's t its
 lower bound. Ref: Efron & Tibshirani, An Introduction to the Bootstrap, ch. 6.
 """
@@ -92,9 +92,7 @@ def difference(slice_name: str, current: Figure, candidate: Figure, draws: F64, 
     known = apart[1:][np.isfinite(apart[1:])]
     error = float(known.std(ddof=1)) if len(known) > 1 else 0.0
     low = float(apart[0]) - student(1.0 - alpha, draws.shape[1] - 1) * error
-    return Difference(
-        slice_name, current.name, float(before[0]), float(now[0]), error, low, current.effect
-    )
+    return Difference(slice_name, current.name, float(before[0]), float(now[0]), error, low, current.effect)
 
 
 def student(share: float, degrees: int) -> float:

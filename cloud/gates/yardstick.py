@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from cloud.gates import parity, response
 from cloud.gates.candidate import Graphed
@@ -15,6 +15,9 @@ from edge import bundle as bundles
 from edge.golden import Tensors
 
 Found = TypeVar("Found")
+# What is plainly worse shows on a third of the drives already.
+_EARLY: Final = 3
+_LEAST_FOR_TWO: Final = 12
 
 
 class Yardstick(Graphed):
@@ -23,11 +26,17 @@ class Yardstick(Graphed):
     Args:
         current: its folder; None takes the reference bundle.
         drives: with ground truth; without any, gates that need them are skipped.
+
+    Attributes:
+        drives: those of an early look first.
+        looks: after how many drives candidates are compared.
     """
 
     def __init__(self, current: Path | None = None, drives: Sequence[Path] = ()) -> None:
         super().__init__(bundles.load(current))
-        self.drives = tuple(drives)
+        early = tuple(drives[::_EARLY]) if len(drives) >= _LEAST_FOR_TWO else ()
+        self.drives = (*early, *(drive for drive in drives if drive not in early))
+        self.looks = (*((len(early),) if early else ()), len(self.drives))
         self._known: dict[str, Any] = {}
 
     def inputs(self) -> Moments:
@@ -61,15 +70,24 @@ class Yardstick(Graphed):
         """Of the drives."""
         return self._once(f"truth {segment_s}", lambda: truth_of(self.drives, segment_s))
 
-    def outcome(self, segment_s: float) -> Outcome:
-        """What it decides on the drives."""
-        make = lambda: outcome_of(self.bundle, self.drives, self.truth(segment_s))  # noqa: E731
-        return self._once(f"outcome {segment_s}", make)
+    def outcome(self, segment_s: float, drives: int) -> Outcome:
+        """What it decides on the first drives."""
 
-    def merit(self, segment_s: float) -> Merit:
+        def make() -> Outcome:
+            before = max((look for look in self.looks if look < drives), default=0)
+            stamps = self.truth(segment_s).stamps_ns
+            more = outcome_of(self.bundle, self.drives[before:drives], stamps[before:drives])
+            return self.outcome(segment_s, before).then(more) if before else more
+
+        return self._once(f"outcome {segment_s} {drives}", make)
+
+    def merit(self, segment_s: float, drives: int) -> Merit:
         """How right that is."""
-        make = lambda: Merit(self.bundle, self.outcome(segment_s), self.truth(segment_s))  # noqa: E731
-        return self._once(f"merit {segment_s}", make)
+
+        def make() -> Merit:
+            return Merit(self.bundle, self.outcome(segment_s, drives), self.truth(segment_s).first(drives))
+
+        return self._once(f"merit {segment_s} {drives}", make)
 
     def _once(self, key: str, make: Callable[[], Found]) -> Found:
         if key not in self._known:
