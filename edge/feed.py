@@ -38,21 +38,30 @@ def events(drive: DriveReader, streams: tuple[Stream, ...], start_ns: int | None
     Raises:
         DriveDamaged: after the last event before the damage.
     """
-    rows = {stream.topic: row for row, stream in enumerate(streams)}
+    rows = rows_of(streams)
     for message in drive.messages(start_ns=start_ns):
-        if message.topic in NOT_SENSED:
-            continue
-        row = rows.get(message.topic, NOT_FUSED)
-        sample: Any = None
-        if row >= 0:
-            sample = _sample(message, row)
-        elif message.topic in _RIG and len(message.payload) <= _MOST_RIG_BYTES:
-            sample = RigMessage(message.topic, message.payload)
-        elif message.topic == topics.CAMPAIGNS and len(message.payload) <= _MOST_CAMPAIGNS_BYTES:
-            sample = _probes(message)
-        elif message.topic == topics.BUNDLE and len(message.payload) <= MOST_BYTES:
-            sample = parse_in_use(message.payload)
-        yield Fed(Event(message.arrival_ns, row, sample, len(message.payload)), message)
+        if message.topic not in NOT_SENSED:
+            yield Fed(event_of(message, rows), message)
+
+
+def rows_of(streams: tuple[Stream, ...]) -> dict[str, int]:
+    """Topic -> row of the stream table."""
+    return {stream.topic: row for row, stream in enumerate(streams)}
+
+
+def event_of(message: DriveMessage, rows: dict[str, int]) -> Event:
+    """The event that a message is for the loop."""
+    row = rows.get(message.topic, NOT_FUSED)
+    sample: Any = None
+    if row >= 0:
+        sample = _sample(message, row)
+    elif message.topic in _RIG and len(message.payload) <= _MOST_RIG_BYTES:
+        sample = RigMessage(message.topic, message.payload)
+    elif message.topic == topics.CAMPAIGNS and len(message.payload) <= _MOST_CAMPAIGNS_BYTES:
+        sample = _probes(message)
+    elif message.topic == topics.BUNDLE and len(message.payload) <= MOST_BYTES:
+        sample = parse_in_use(message.payload)
+    return Event(message.arrival_ns, row, sample, len(message.payload))
 
 
 def _probes(message: DriveMessage) -> ProbeSet | None:

@@ -183,6 +183,10 @@ class Loop:
             self._lost = self._health.observe(timings_ns, self.ladder.level, period_ns)
         self.ladder.observe(done_ns - decision.emitted_ns, late_ns, period_ns)
 
+    def keep_step(self, index: int, level: int) -> None:
+        """Decide the next frame as another loop does: with its count and its service, so that both shed the same."""
+        self._index, self.ladder.level = index, level
+
     def accounts(self) -> dict[str, dict[str, int]]:
         """By stream: used, buffered, and dropped by reason."""
         return self.sync.accounts()

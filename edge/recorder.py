@@ -36,6 +36,7 @@ from edge.scenes import Scene, SceneConfig
 from edge.uplink.asks import GONE, KEPT, Ask, Asks
 from edge.uplink.outbox import Outbox, Quota, digest
 from edge.uplink.summary import doubt, summary_of, worth
+from roadfuse.v1.ingest_pb2 import ShadowOpinion
 
 _QUEUE: Final = 256
 _ASKS_S: Final = 0.5  # between looks for what the cloud asks for
@@ -63,6 +64,7 @@ class Recorder:
         lossless: wait rather than drop when the queue is full.
         quota: what clips may take.
         wall_clock: ns since 1970; metadata of a scene, which nothing here depends on.
+        opinion: what a staged bundle said of the frame at this instant, where one decides in the shadow.
 
     Attributes:
         dropped_batches: batches lost because the disk was too slow.
@@ -79,10 +81,12 @@ class Recorder:
         lossless: bool,
         quota: Quota | None = None,
         wall_clock: Callable[[], int] = time.time_ns,
+        opinion: Callable[[int], ShadowOpinion | None] | None = None,
     ) -> None:
         self._scenes = scenes or SceneConfig()
         self._lossless = lossless
         self._wall_clock = wall_clock
+        self._opinion = opinion
         self._metadata = metadata or {}
         self.dropped_batches = 0
         self.clips: list[Path] = []
@@ -217,7 +221,7 @@ class Recorder:
         outbox = self._outbox
         peak = self._peaks.pop(scene.number, None)
         matches = self._matches.pop(scene.number, None)
-        summary = summary_of(scene, peak, self._wall_clock(), self._fix, matches)
+        summary = summary_of(scene, peak, self._wall_clock(), self._fix, matches, self._in_shadow(scene))
         sequence, lane = outbox.give(summary, worth(summary, self._doubts.pop(scene.number, 0.0)))
         if scene.refusal and not lane:
             outbox.refuse(sequence, scene.refusal)
@@ -226,6 +230,9 @@ class Recorder:
             message for message in self._ring if message.capture_ns >= scene.first_ns - self._scenes.pre_roll_ns
         ]
         self._keep_clip(scene, sequence, messages, {})
+
+    def _in_shadow(self, scene: Scene) -> ShadowOpinion | None:
+        return None if self._opinion is None else self._opinion(scene.peak_ns)
 
     def _answer_asks(self, *, at_once: bool = False) -> None:
         """What the cloud asked for, out of the ring. Here a disk that is full costs the answer, not the recording."""
@@ -248,7 +255,9 @@ class Recorder:
     def _keep_asked(self, ask: Ask) -> None:
         assert self._outbox is not None
         scene, messages, peak, matches, doubts = cut(ask, self._ring)
-        summary = summary_of(scene, peak, self._wall_clock(), _last_fix(messages) or self._fix, matches)
+        summary = summary_of(
+            scene, peak, self._wall_clock(), _last_fix(messages) or self._fix, matches, self._in_shadow(scene)
+        )
         sequence, _ = self._outbox.give(summary, worth(summary, doubts), ask.id)
         self._keep_clip(scene, sequence, messages, {"ask": ask.id, "reason": ask.reason})
 

@@ -32,6 +32,8 @@ from edge.recorder import Recorder
 from edge.replay import STEP_TIMING
 from edge.statistics import RunStatistics
 from edge.streams import SECOND
+from edge.updates.disk import RealDisk
+from edge.updates.host import Host
 
 # Half a second of everything a vehicle sends.
 INBOX: Final = 2048
@@ -52,11 +54,10 @@ class Inbox:
         """Never blocks."""
         with self._ready:
             if len(self._items) >= self._size:
-                oldest = self._items.popleft()
-                if oldest.message.topic == topics.CAMPAIGNS and self._items:
-                    # Said once, when it changes: the next goes instead.
-                    oldest, self._items[0] = self._items[0], oldest
-                self.overflow[oldest.message.topic] += 1
+                once = topics.SAID_ONCE
+                at = next((at for at, kept in enumerate(self._items) if kept.message.topic not in once), 0)
+                self.overflow[self._items[at].message.topic] += 1
+                del self._items[at]
             self._items.append(item)
             self._ready.notify()
 
@@ -111,12 +112,13 @@ class DriveClock:
 
 def live(
     loop: Loop, drive: DriveReader, recorder: Recorder | None, statistics: RunStatistics, speed: float, inbox: Inbox,
-    probes: ProbeFile | None = None,
+    probes: ProbeFile | None = None, host: Host | None = None,
 ) -> Iterator[Decision]:  # fmt: skip
     """Run the loop in real time over a drive's messages; yields each decision when it is made.
 
     Args:
         probes: what campaigns look for, looked at between frames by a thread of its own.
+        host: keeps the loop's bundles as the update agent wants them.
     """
     with ReadAhead(drive) as ahead:
         feed = ahead.events(loop.config.streams)
@@ -124,6 +126,8 @@ def live(
         if first is None:
             return
         clock = DriveClock(first.event.now_ns, speed)
+        if host is not None:
+            host.begin(inbox, clock)
         if probes is not None:
             _look(probes, inbox, clock)
             threading.Thread(target=_watch, args=(probes, inbox, clock), name="campaigns", daemon=True).start()
@@ -153,6 +157,8 @@ def live(
                 statistics.add(decision)
             if recorder is not None:
                 recorder.offer(batch, decisions, loop.scenes)
+            if host is not None:
+                host.saw(batch, decisions)
             batch = []
             yield from decisions
         source.join()
@@ -189,25 +195,43 @@ def _look(probes: ProbeFile, inbox: Inbox, clock: DriveClock) -> None:
 def main(argv: list[str]) -> int:
     """The command."""
     options = _parser().parse_args(argv)
-    bundle = bundles.load(options.bundle)
+    if options.updates is not None and options.bundle is not None:
+        _parser().error("--bundle: expected none with --updates, which says what runs")
     settings = configs.load(options.config)
     if options.speed <= 0:
         _parser().error(f"--speed: expected a positive number, got {options.speed:g}")
     statistics = RunStatistics(settings.deadline_ns)
     inbox = Inbox()
     with DriveReader(options.drive) as drive:
-        loop = Loop(bundle, settings, options.provider, time.perf_counter_ns)
-        facts = {"source": str(options.drive.name), "bundle": bundle.id, "mode": "live", "speed": f"{options.speed:g}"}
-        recorder = Recorder(options.out, options.spool, settings.scenes, facts, lossless=False)
+        host = None
+        if options.updates is not None:
+            host = Host(RealDisk(options.updates), settings, options.provider, _say)
+            loop = host.open(time.perf_counter_ns)
+        else:
+            loop = Loop(bundles.load(options.bundle), settings, options.provider, time.perf_counter_ns)
+        facts = {
+            "source": str(options.drive.name),
+            "bundle": loop.bundle.id,
+            "mode": "live",
+            "speed": f"{options.speed:g}",
+        }
+        recorder = Recorder(
+            options.out, options.spool, settings.scenes, facts, lossless=False,
+            opinion=None if host is None else host.opinion,
+        )  # fmt: skip
         measures = realtime() if options.realtime else []
         complete = False
         try:
             probes = None if options.probes is None else ProbeFile(options.probes, say=_say)
-            for _ in live(loop, drive, recorder, statistics, options.speed, inbox, probes):
+            for _ in live(loop, drive, recorder, statistics, options.speed, inbox, probes, host):
                 pass
             complete = True
         finally:
-            recorder.close(complete=complete, statistics=statistics.as_dict() if complete else None)
+            try:
+                recorder.close(complete=complete, statistics=statistics.as_dict() if complete else None)
+            finally:
+                if host is not None:
+                    host.close()
     result = {
         **statistics.as_dict(),
         "inbox_overflow": dict(inbox.overflow),
@@ -245,6 +269,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="drive to record, with the decisions")
     parser.add_argument("--spool", type=Path, help="folder for the clips of hard scenes")
     parser.add_argument("--bundle", type=Path, help="bundle folder (default: the reference bundle)")
+    parser.add_argument("--updates", type=Path, help="folder of the update agent, which says what bundle runs")
     parser.add_argument("--config", type=Path, help="TOML settings of the loop")
     parser.add_argument("--probes", type=Path, help="what campaigns look for: the file that the uplink keeps")
     parser.add_argument("--provider", default="cpu", help="cpu, cuda, tensorrt: of ONNX Runtime; trt: native plans")

@@ -12,7 +12,7 @@ from edge.decision import Decision
 from edge.drive.codec import timestamp
 from edge.samples import GnssFix
 from edge.scenes import Scene
-from roadfuse.v1.ingest_pb2 import SceneSummary
+from roadfuse.v1.ingest_pb2 import SceneSummary, ShadowOpinion
 
 _MOST_CAMPAIGNS: Final = 64  # the cloud takes no more
 _LIKELY: Final = 0.5  # labels below say nothing
@@ -25,6 +25,7 @@ def summary_of(
     recorded_ns: int,
     fix: GnssFix | None,
     campaigns: Mapping[str, float] | None = None,
+    shadow: ShadowOpinion | None = None,
 ) -> SceneSummary:
     """A scene in a few hundred bytes.
 
@@ -33,6 +34,7 @@ def summary_of(
         recorded_ns: wall clock, which may be wrong.
         fix: the last one before the hardest frame.
         campaigns: that frames of it matched, with the best score of each.
+        shadow: what a staged bundle said of its hardest frame.
     """
     summary = SceneSummary(
         first_ns=scene.first_ns, last_ns=scene.last_ns, peak_ns=scene.peak_ns, hardness=scene.peak_hardness,
@@ -43,6 +45,8 @@ def summary_of(
     best = sorted((campaigns or {}).items(), key=lambda match: (-match[1], match[0]))[:_MOST_CAMPAIGNS]
     for campaign, score in best:
         summary.campaigns.add(campaign=campaign, score=score)
+    if shadow is not None:
+        summary.shadow.CopyFrom(shadow)
     if peak is None:
         return summary
     summary.bundle_id = peak.bundle_id
