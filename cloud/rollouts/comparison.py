@@ -12,6 +12,8 @@ from cloud.rollouts.policy import Tests
 HOUR_S: Final = 3_600.0
 # Of what is estimated from few vehicles: so many standard errors more.
 _SAFETY: Final = 2.0
+_OWN: Final = 2.0
+_OWN_PAIRS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +142,23 @@ def phi_of_arm(n: Any, squares: Any, crossed: Any, exposure: Any, most: Any = ma
     around = squares - 2.0 * rate * crossed + rate * rate * exposure.squares
     free = most(exposure.vehicles - 1.0, 1.0)
     phi = around / _above0(n, most) * exposure.vehicles / free
-    return most(1.0 + (phi - 1.0) * (1.0 + _SAFETY * (2.0 / free) ** 0.5), 1.0)
+    # One vehicle says nothing of how unlike others are, and few say little: then all may be one vehicle's own.
+    own = _OWN * squares / _above0(n * exposure.vehicles, most)
+    return most(1.0 + (phi - 1.0) * (1.0 + _SAFETY * (2.0 / free) ** 0.5), 1.0) + own
 
 
 def phi_of_pairs(treated: int, both: int, squares: float, crossed: float, both_squares: float, vehicles: int) -> float:
     """The same of pairs within vehicles: how much more the treated part differs between vehicles than by chance."""
-    if treated == 0 or treated == both or vehicles < 2:
+    if both == 0:
         return 1.0
+    # Of how much one side outweighs the other on each vehicle: many pairs of one vehicle may be one trouble of its own.
+    own = _OWN_PAIRS * (4.0 * squares - 4.0 * crossed + both_squares) / (both * max(vehicles, 1))
+    if treated == 0 or treated == both or vehicles < 2:
+        return 1.0 + own
     part = treated / both
     around = squares - 2.0 * part * crossed + part * part * both_squares
     phi = around / (both * part * (1.0 - part)) * vehicles / (vehicles - 1.0)
-    return max(1.0 + (phi - 1.0) * (1.0 + _SAFETY * math.sqrt(2.0 / (vehicles - 1.0))), 1.0)
+    return max(1.0 + (phi - 1.0) * (1.0 + _SAFETY * math.sqrt(2.0 / (vehicles - 1.0))), 1.0) + own
 
 
 def _above0(value: Any, most: Any) -> Any:

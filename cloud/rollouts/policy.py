@@ -239,7 +239,7 @@ class Tests:
     alpha_promote: float = _within(0.01, 1e-12, 0.5)
     effect: float = _within(1.25, 1, 100)
     margin: float = _within(1.5, 1, 100)
-    tolerable_per_hour: float = _within(0.05, 1e-9, 1e6)
+    tolerable_per_hour: float = _within(0.1, 1e-9, 1e6)
     most_failed: float = _within(0.05, 1e-6, 0.9)
     hold_at: float = _within(20.0, 1, 1e12)
     interval_s: float = _within(120.0, 1, 86_400)

@@ -33,7 +33,7 @@ from typing import Any, Final
 # Alternatives that a mixture bets on, as multiples of the null's edge; as many to catch small and large effects soon.
 WORSE: Final = (1.3, 1.6, 2.4, 4.0, 10.0)
 # To refute a margin: ratios to the edge that are as good as equal, or better.
-FINE: Final = (2 / 3, 0.5, 0.25)
+FINE: Final = (0.8, 2 / 3, 0.5)
 # To refute a rate.
 RARE: Final = (0.3, 0.1, 0.01)
 # To refute a share of failing vehicles.

@@ -44,16 +44,16 @@ class Cell:
 
 def cells(evidence: Evidence) -> Iterator[Cell]:
     """All comparisons in which something can be said, by their name."""
-    weights = _weights(evidence.policy.tests)
+    found = weights(evidence.policy.tests)
     for name in sorted(evidence.comparisons):
-        if name in weights:
+        if name in found:
             kind, metric, place = name.split("/")
-            yield _cell(evidence, kind, metric, place, weights[name])
+            yield _cell(evidence, kind, metric, place, found[name])
 
 
 def cell(evidence: Evidence, kind: str, metric: str, place: str = ALL) -> Cell:
     """One comparison, be there counts or not."""
-    return _cell(evidence, kind, metric, place, _weights(evidence.policy.tests).get(f"{kind}/{metric}/{place}", 0.0))
+    return _cell(evidence, kind, metric, place, weights(evidence.policy.tests).get(f"{kind}/{metric}/{place}", 0.0))
 
 
 def against(evidence: Evidence) -> float:
@@ -79,7 +79,7 @@ def for_judged(evidence: Evidence) -> float:
 
 
 @functools.lru_cache(maxsize=64)
-def _weights(tests: Tests) -> dict[str, float]:
+def weights(tests: Tests) -> dict[str, float]:
     metrics = sum(metric.weight for metric in tests.metrics)
     slices = sum(place.weight for place in tests.slices)
     found = {}

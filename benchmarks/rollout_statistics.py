@@ -1,0 +1,229 @@
+"""How often rollout rules stop a good release, and how soon a worse one, beside the rules that others use.
+
+    python benchmarks/rollout_statistics.py [--worlds 10000] [--part arms|vehicles|rollouts] [--seed 7]
+
+Three parts, all through the product's own functions:
+  arms      many worlds at once as arrays through cloud.rollouts.sequential: all default metrics and slices, 1,000
+            vehicles of 10,000 act on the release, 20 % drive, 1 event an hour. Poisson counts; phi is 1, its least value.
+  vehicles  one metric, vehicle by vehicle: rates of their own (gamma), bursts, day patterns; with phi as the product
+            estimates it. The whole alpha lies on this one comparison.
+  rollouts  whole rollouts through fold and decide (cloud.rollouts.rehearsal), shadow first.
+Peers: `5 checks`: stopped once the canary's rate was above 1.25 x the others' in five 5-minute checks; `20 %`: stopped
+once a fifth of the canary's vehicles had an event.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import time
+from types import SimpleNamespace
+from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+
+from cloud.rollouts import comparison, sequential, weighing
+from cloud.rollouts.evidence import ACTIVE_ARM
+from cloud.rollouts.policy import Policy, Tests
+from cloud.rollouts.rehearsal import World, rehearse
+
+CANARY, FLEET, DRIVING = 1_000, 10_000, 0.2
+# Parts of the world that make up all of it; `all` is their sum.
+PLACES = {"night": 0.25, "rain": 0.15, "tunnel": 0.05, "town": 0.35, "highway": 0.2}
+CHUNK = 1_000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--worlds", type=int, default=10_000)
+    parser.add_argument("--rollouts", type=int, default=25)
+    parser.add_argument("--part", choices=("arms", "vehicles", "rollouts"))
+    parser.add_argument("--seed", type=int, default=7)
+    given = parser.parse_args()
+    for name, part in (("arms", _arms), ("vehicles", _vehicles), ("rollouts", _rollouts)):
+        if given.part in (None, name):
+            began = time.monotonic()
+            part(given)
+            print(f"({name}: {time.monotonic() - began:.0f} s)\n", flush=True)
+    return 0
+
+
+def _arms(given: argparse.Namespace) -> None:
+    print(f"arms: {CANARY} of {FLEET} vehicles act on the release, {DRIVING:.0%} drive, alpha 1e-3 over 42 comparisons")
+    print(f"{'release':26} {'rate/h':>7} {'hours':>5} {'worlds':>6} | {'stopped':>8} {'95 % bound':>10} "
+          f"{'median h':>8} | {'5 checks':>8} {'median h':>8} | {'20 %':>6}")  # fmt: skip
+    rows: list[tuple[str, float, dict[str, float], float, float, float, int]] = [
+        ("equal", 1.0, {}, 1.0, 72.0, 5 / 60, given.worlds),
+        ("equal, rare events", 1.0, {}, 0.001, 72.0, 5 / 60, given.worlds // 5),
+        ("1.1x", 1.1, {}, 1.0, 72.0, 5 / 60, given.worlds // 10),
+        ("1.25x (the edge)", 1.25, {}, 1.0, 72.0, 5 / 60, given.worlds // 10),
+        ("1.5x", 1.5, {}, 1.0, 24.0, 2 / 60, given.worlds // 10),
+        ("2x", 2.0, {}, 1.0, 12.0, 2 / 60, given.worlds // 5),
+        ("5x", 5.0, {}, 1.0, 12.0, 2 / 60, given.worlds // 5),
+        ("5x, rare events", 5.0, {}, 0.001, 72.0, 5 / 60, given.worlds // 10),
+        ("3x at night alone", 1.0, {"night": 3.0}, 1.0, 24.0, 5 / 60, given.worlds // 10),
+        ("5x in tunnels alone", 1.0, {"tunnel": 5.0}, 1.0, 24.0, 5 / 60, given.worlds // 10),
+    ]
+    for label, ratio, slices, rate, hours, step_h, worlds in rows:
+        found = [_arms_chunk(given.seed + first, min(CHUNK, worlds - first), ratio, slices, rate, hours, step_h)
+                 for first in range(0, worlds, CHUNK)]  # fmt: skip
+        ours, checks, fifth = (np.concatenate([one[place] for one in found]) for place in range(3))
+        stopped, bound = int(np.isfinite(ours).sum()), _bound(int(np.isfinite(ours).sum()), worlds)
+        print(f"{label:26} {rate:7g} {hours:5g} {worlds:6} | {stopped:8} {bound:10.1e} {_median(ours):>8} | "
+              f"{np.isfinite(checks).mean():8.1%} {_median(checks):>8} | {np.isfinite(fifth).mean():6.1%}",
+              flush=True)  # fmt: skip
+
+
+def _arms_chunk(
+    seed: int, worlds: int, ratio: float, slices: dict[str, float], rate: float, hours: float, step_h: float
+) -> tuple[Any, Any, Any]:
+    """When each world was stopped, by each rule; inf: never."""
+    rng, tests = np.random.default_rng(seed), Policy().tests
+    weights = weighing.weights(tests)
+    single = len(tests.metrics) - 1  # the first is the sum of the others
+    w = np.array([[weights[f"{ACTIVE_ARM}/{m.name}/{s.name}"] for s in tests.slices] for m in tests.metrics])
+    share, factor = np.array(list(PLACES.values())), np.array([slices.get(name, 1.0) for name in PLACES])
+    logs = [np.zeros((worlds, *w.shape)) for _ in sequential.WORSE]
+    hours_of = np.concatenate([[1.0], share])
+    ours, checks, fifth = (np.full(worlds, np.inf) for _ in range(3))
+    failed_checks, had = np.zeros(worlds), np.zeros(worlds)
+    window, since_check = np.zeros((2, worlds)), 0.0
+    for step in range(round(hours / step_h)):
+        now = (step + 1) * step_h
+        day = 1.0 + 0.5 * math.sin(2 * math.pi * now / 24)
+        treated_h, control_h = (count * DRIVING * step_h for count in (CANARY, FLEET - CANARY))
+        mean = rate * day / single * share
+        a = _with_sums(rng.poisson(mean * ratio * factor * treated_h, (worlds, single, len(share))))
+        b = _with_sums(rng.poisson(mean * control_h, (worlds, single, len(share))))
+        for place, times in enumerate(sequential.WORSE):
+            counts = a, treated_h * hours_of, b, control_h * hours_of
+            logs[place] += sequential.two_arm(*counts, tests.effect, times, np.log)
+        e = (sequential.mixed(logs, 1.0, np.exp, np.minimum) * w).sum((1, 2)) + 1.0 - w.sum()
+        ours[(e >= 1.0 / tests.alpha_stop) & np.isinf(ours)] = now
+        window += np.stack([a[:, 0, 0], b[:, 0, 0]])
+        since_check += step_h
+        if since_check >= 5 / 60 - 1e-9:
+            failed_checks += window[0] / CANARY > tests.effect * window[1] / (FLEET - CANARY)
+            checks[(failed_checks >= 5) & np.isinf(checks)] = now
+            window, since_check = np.zeros((2, worlds)), 0.0
+        own = 1.0 - math.exp(-rate * day * ratio * float(share @ factor) * DRIVING * step_h)
+        had += rng.binomial((CANARY - had).astype(int), own)
+        fifth[(had >= 0.2 * CANARY) & np.isinf(fifth)] = now
+    return ours, checks, fifth
+
+
+def _with_sums(counts: Any) -> Any:
+    """Metrics and slices as the policy has them: sums first."""
+    counts = np.concatenate([counts.sum(2, keepdims=True), counts], axis=2)
+    return np.concatenate([counts.sum(1, keepdims=True), counts], axis=1)
+
+
+def _vehicles(given: argparse.Namespace) -> None:
+    print("vehicles: equal releases, 72 h; each vehicle drives 4.8 h a day; hourly counts; 1 event/h")
+    print(f"{'act : others':14} {'vehicles':34} {'worlds':>6} | {'stopped':>8} {'95 % bound':>10} | "
+          f"{'without phi':>11}")  # fmt: skip
+    kinds = {
+        "alike": {"unlike": 0.0}, "own rates, sd/mean 1": {"unlike": 1.0}, "own rates, sd/mean 2": {"unlike": 2.0},
+        "bursts of 3 h, 6/h": {"unlike": 1.0, "bursts": True},
+    }  # fmt: skip
+    for treated, control, part in ((3, 30, 1.0), (10, 90, 1.0), (100, 900, 0.1), (1_000, 1_000, 0.05)):
+        worlds = max(int(given.worlds * part), 20)
+        for label, kind in kinds.items():
+            chunk = max(1, 400_000 // (treated + control))
+            chunks = [min(chunk, worlds - first) for first in range(0, worlds, chunk)]
+            found = [_vehicles_chunk(given.seed + n, many, treated, control, **kind) for n, many in enumerate(chunks)]
+            stopped, bare = (int(sum(one[place] for one in found)) for place in range(2))
+            print(f"{treated:5} : {control:<6} {label:34} {worlds:6} | {stopped:8} {_bound(stopped, worlds):10.1e} | "
+                  f"{bare / worlds:11.1%}", flush=True)  # fmt: skip
+
+
+def _vehicles_chunk(
+    seed: int, worlds: int, treated: int, control: int, unlike: float, bursts: bool = False
+) -> tuple[int, int]:
+    rng, tests = np.random.default_rng(seed), Tests()
+    size = worlds, treated + control
+    own = rng.gamma(1 / unlike**2, unlike**2, size) if unlike else np.ones(size)
+    begins, in_burst = rng.random(size) * 24, np.zeros(size, bool)
+    n, h = np.zeros(size), np.zeros(size)
+    logs = [np.zeros(worlds) for _ in sequential.WORSE]
+    peak, bare = np.ones(worlds), np.ones(worlds)
+    arms = slice(0, treated), slice(treated, None)
+    for hour in range(72):
+        drives = ((hour - begins) % 24) < 24 * DRIVING
+        rate = own * (1 + 0.5 * math.sin(2 * math.pi * hour / 24))
+        if bursts:
+            in_burst = (in_burst & (rng.random(size) < math.exp(-1 / 3))) | (rng.random(size) < 0.05)
+            rate = 0.25 * own + 6.0 * in_burst
+        counts = rng.poisson(rate * drives)
+        n += counts
+        h += drives
+        (a, a_h), (b, b_h) = ((counts[:, arm].sum(1), drives[:, arm].sum(1)) for arm in arms)
+        both = (a_h > 0) & (b_h > 0)
+        a, b, a_h, b_h = a * both, b * both, np.where(both, a_h, 1), np.where(both, b_h, 1)
+        logs = [one + sequential.two_arm(a, a_h, b, b_h, tests.effect, times, np.log)
+                for one, times in zip(logs, sequential.WORSE)]  # fmt: skip
+        sums = [((n[:, arm].sum(1), (n[:, arm] ** 2).sum(1), (n[:, arm] * h[:, arm]).sum(1)), _exposure(h[:, arm]))
+                for arm in arms]  # fmt: skip
+        phi = comparison.phi_of_arms(*sums[0], *sums[1], np.maximum)
+        peak = np.maximum(peak, sequential.mixed(logs, phi, np.exp, np.minimum))
+        bare = np.maximum(bare, sequential.mixed(logs, 1.0, np.exp, np.minimum))
+    return int((peak >= 1 / tests.alpha_stop).sum()), int((bare >= 1 / tests.alpha_stop).sum())
+
+
+def _exposure(h: Any) -> Any:
+    return SimpleNamespace(vehicles=(h > 0).sum(1), hours=h.sum(1), squares=(h**2).sum(1))
+
+
+def _rollouts(given: argparse.Namespace) -> None:
+    policy = Policy.of_dict({
+        "shadow": {"share": 0.2}, "tests": {"interval_s": 900},
+        "waves": [{"name": "canary", "share": 0.1}, {"name": "half", "share": 0.5}, {"name": "all"}],
+    })  # fmt: skip
+    places = {"night": 0.25, "town": 0.35}
+    print("rollouts: 300 vehicles, through fold and decide: shadow, a tenth, a half, all; 96 h; 15-minute intervals")
+    print(f"{'release':38} {'rollouts':>8} | {'stopped':>7} {'median h':>8} | {'done':>5} {'in canary':>9} | "
+          f"{'rollouts with a vehicle that acted':>10}")  # fmt: skip
+    worlds = {
+        "equal": {}, "equal, own rates (sd/mean 1)": {"unlike": 1.0}, "equal, no events at all": {"rate_per_h": 0.0},
+        "equal, bursts": {"rate_per_h": 0.25, "burst_per_h": 0.05}, "1.1x": {"ratio": 1.1},
+        "2x": {"ratio": 2.0}, "2x, that the shadow does not show": {"ratio": 2.0, "shadow_ratio": 1.0},
+        "5x": {"ratio": 5.0}, "5x, own rates (sd/mean 1)": {"ratio": 5.0, "unlike": 1.0},
+        "4x at night alone": {"slice_ratios": {"night": 4.0}},
+        "half of those that act fall silent": {"falls_silent": 0.5}, "a third refuses it": {"refuses": 0.33},
+    }  # fmt: skip
+    for label, kind in worlds.items():
+        found = [rehearse(policy, World(vehicles=300, slices=places, seed=given.seed * 10_000 + n, **kind), 96.0)
+                 for n in range(given.rollouts)]  # fmt: skip
+        stopped = np.array([one.stopped_h if one.stopped_h is not None else np.inf for one in found])
+        done = sum(one.evidence.state == "done" for one in found)
+        print(f"{label:38} {len(found):8} | {int(np.isfinite(stopped).sum()):7} {_median(stopped):>8} | {done:5} "
+              f"{sum(1 in one.waves_h for one in found):9} | {sum(one.acted > 0 for one in found):10}",
+              flush=True)  # fmt: skip
+
+
+def _median(hours: Any) -> str:
+    value = float(np.median(hours))
+    return f"{value:.2f}" if math.isfinite(value) else "-"
+
+
+def _bound(count: int, of: int) -> float:
+    """The rate that so few would be seen of with a chance of 5 % (Clopper, Pearson 1934)."""
+    if count == of:
+        return 1.0
+    low, high = count / of, 1.0 - 1e-12
+    for _ in range(60):
+        middle = (low + high) / 2
+        logs = [math.lgamma(of + 1) - math.lgamma(k + 1) - math.lgamma(of - k + 1) + k * math.log(middle)
+                + (of - k) * math.log1p(-middle) for k in range(count + 1)]  # fmt: skip
+        if sum(map(math.exp, logs)) > 0.05:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
