@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from edge.errors import UpdateError
 from edge.updates.agent import Agent
@@ -127,6 +128,14 @@ class SimulatedCloud:
                 raise ConnectionError("no way to the cloud")
             yield content[start : start + 32]
 
+    def trust(self, disk: Disk) -> Believing:
+        """Of a vehicle."""
+        return Believing(self)
+
+    def fetcher(self, disk: Disk, clock: Clock) -> PlainFetcher:
+        """Of a vehicle."""
+        return PlainFetcher(disk, self)
+
 
 class Believing:
     """Trusts a cloud of this process; TUF has its own tests."""
@@ -184,14 +193,14 @@ class ManifestTester:
 
 def fault_of(disk: Disk, bundle: str) -> str:
     """Where a bundle goes wrong."""
-    return str(json.loads(disk.read(f"{folder_of(bundle)}/manifest.json"))["fault"]) if bundle else ""
+    return str(json.loads(disk.read(f"{folder_of(bundle)}/manifest.json")).get("fault", "")) if bundle else ""
 
 
 class SimulatedLoop:
     """A loop's process: from its start on it does what the slots say, and answers. A new one is a new start."""
 
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
+    def __init__(self, disk: Disk, is_whole: Callable[[Disk, str], bool] = is_whole) -> None:
+        self._disk, self._is_whole = disk, is_whole
         self._record = answer_record(disk)
         slots, last = read_slots(disk), read_answer(disk)
         with contextlib.suppress(UpdateError):
@@ -226,7 +235,7 @@ class SimulatedLoop:
         back = self._answer.put_back
         kept = back if back is not None and back.bundle == slots.active.bundle else None
         running = self._answer.running if kept is not None else slots.active.bundle
-        if running and not is_whole(self._disk, running):
+        if running and not self._is_whole(self._disk, running):
             kept, running = PutBack(running, "is not whole or does not load", 0), _previous(slots).bundle
         self._answer = replace(
             self._answer, epoch=slots.epoch, running=running, shadow=None, put_back=kept, trouble="", starts=0
@@ -284,12 +293,14 @@ class Vehicle:
     loop: SimulatedLoop
     agent: Agent
 
-    def __init__(self, disk: Disk, cloud: SimulatedCloud, limits: Limits = LIMITS) -> None:
+    def __init__(self, disk: Disk, cloud: Any, limits: Limits = LIMITS) -> None:
         self.disk, self.cloud, self.clock = disk, cloud, Clock()
         self.loop = SimulatedLoop(disk)
+        self.trust = cloud.trust(disk)
         self.agent = Agent(
-            disk, Believing(cloud), cloud, PlainFetcher(disk, cloud), ManifestTester(disk), self.clock, _request, limits
-        )
+            disk, self.trust, cloud, cloud.fetcher(disk, self.clock), ManifestTester(disk), self.clock, self._request,
+            limits,
+        )  # fmt: skip
 
     def step(self) -> None:
         """One step of the agent, then some of the loop's life."""
@@ -311,6 +322,6 @@ class Vehicle:
                 break
         return self.agent.slots
 
-
-def _request(slots: Slots, nonce: bytes, answer: Answer | None) -> updates_pb2.CheckInRequest:
-    return updates_pb2.CheckInRequest(nonce=nonce)
+    def _request(self, slots: Slots, nonce: bytes, answer: Answer | None) -> updates_pb2.CheckInRequest:
+        director, image = getattr(self.trust, "root_versions", (0, 0))
+        return updates_pb2.CheckInRequest(nonce=nonce, director_root_version=director, image_root_version=image)

@@ -34,7 +34,7 @@ SECOND_LIVES = 4000 if LONG else 60  # from states that differ, of each life
 class Phase:
     """What the cloud wants, what happens once all is quiet, and what is active at the end; None: whatever is safe."""
 
-    begin: Callable[[SimulatedCloud], None]
+    begin: Callable[[Any], None]
     active: str | None
     act: Callable[[Vehicle], object] = lambda _: None
 
@@ -61,7 +61,7 @@ def stops(*bundles: Made, active: str) -> Phase:
 
 
 def operator_back(active: str) -> Phase:
-    def begin(cloud: SimulatedCloud) -> None:
+    def begin(cloud: Any) -> None:
         cloud.assign(None, Mode.MODE_UNSPECIFIED)
 
     def act(vehicle: Vehicle) -> None:
@@ -181,15 +181,19 @@ def run_phase(vehicle: Vehicle, phase: Phase) -> None:
     vehicle.settle()
 
 
-def cloud_at(life: list[Phase], index: int) -> SimulatedCloud:
-    cloud = SimulatedCloud()
+def cloud_at(life: list[Phase], index: int, cloud: Any = None) -> Any:
+    """As it is in a phase; a signed one goes on, for its versions never go back."""
+    if cloud is None:
+        cloud = SimulatedCloud()
+    else:
+        cloud.stop_number, cloud.stopped, cloud.assigned = 0, [], None
     for phase in life[: index + 1]:
         phase.begin(cloud)
     return cloud
 
 
 def first_life(
-    life: list[Phase], toll: Toll, chance: random.Random, kind: type[CrashDisk] = CrashDisk
+    life: list[Phase], toll: Toll, chance: random.Random, kind: type[CrashDisk] = CrashDisk, cloud: Any = None
 ) -> list[tuple[int, Tree]]:
     """Runs a life with a look at each cut; gives the states that differ, with the phase that they are of."""
     different: dict[int, tuple[int, Tree]] = {}
@@ -202,7 +206,7 @@ def first_life(
     disk = kind({}, cuts)
     vehicle = Vehicle.__new__(Vehicle)
     cuts.vehicle = vehicle
-    vehicle.__init__(disk, cloud_at(life, -1))  # type: ignore[misc]
+    vehicle.__init__(disk, cloud_at(life, -1, cloud))  # type: ignore[misc]
     for index, phase in enumerate(life):
         cuts.where = f"phase {index}"
         phase.begin(vehicle.cloud)
@@ -212,7 +216,7 @@ def first_life(
     return list(different.values())
 
 
-def goes_on(life: list[Phase], index: int, tree: Tree, toll: Toll, cuts: Cuts | None = None) -> None:
+def goes_on(life: list[Phase], index: int, tree: Tree, toll: Toll, cuts: Cuts | None = None, cloud: Any = None) -> None:
     """Starts anew from what a cut left, and lives on to the end."""
     vehicle = Vehicle.__new__(Vehicle)
     if cuts is not None:
@@ -221,30 +225,42 @@ def goes_on(life: list[Phase], index: int, tree: Tree, toll: Toll, cuts: Cuts | 
         before = read_slots(CrashDisk(tree))
         known = {"", *(held.bundle for held in (before.active, before.previous) if held)} if before else {""}
         cuts.acted_before = frozenset({*known, answer.running if answer else ""})
-    vehicle.__init__(CrashDisk(tree, cuts), cloud_at(life, index))  # type: ignore[misc]
+    vehicle.__init__(CrashDisk(tree, cuts), cloud_at(life, index, cloud))  # type: ignore[misc]
     toll.second_lives += 1
     for number, phase in enumerate(life[index:], index):
         if number > index:
             phase.begin(vehicle.cloud)
         run_phase(vehicle, phase)
     slots, wanted = vehicle.agent.slots, life[-1].active
+    if getattr(vehicle.trust, "lost", ""):
+        toll.note(f"after a cut in phase {index}: trust was lost: {vehicle.trust.lost}")
     if slots.active.bundle != wanted or vehicle.loop.running != wanted:
         toll.note(f"after a cut in phase {index}: {slots}")
 
 
 @pytest.mark.parametrize("name", LIVES)
 def test_after_a_power_cut_at_any_operation_the_vehicle_boots_what_it_may_and_goes_on(name: str) -> None:
+    look(name, None, STATES // len(LIVES), SECOND_LIVES)
+
+
+@pytest.mark.parametrize("name", LIVES if LONG else ["stopped, released anew"])
+def test_the_same_with_signed_repositories_real_trust_and_the_real_fetcher(name: str) -> None:
+    from .signed_cloud import SignedCloud
+
+    look(name, SignedCloud(), STATES // len(LIVES) // 2, SECOND_LIVES // 4)
+
+
+def look(name: str, cloud: Any, wanted: int, second_lives: int) -> None:
     life, toll, chance = LIVES[name], Toll(), random.Random(f"cuts of {name}")
     began = time.perf_counter()
-    states = first_life(life, toll, chance)
+    states = first_life(life, toll, chance, cloud=cloud)
     chance.shuffle(states)
-    for index, tree in states[:SECOND_LIVES]:
-        goes_on(life, index, tree, toll)
-    wanted = STATES // len(LIVES)
+    for index, tree in states[:second_lives]:
+        goes_on(life, index, tree, toll, cloud=cloud)
     for index, tree in states:
         if toll.states >= wanted:
             break
-        goes_on(life, index, tree, toll, Cuts(toll, chance, STATES_PER_CHANGE, lambda _: None))
+        goes_on(life, index, tree, toll, Cuts(toll, chance, STATES_PER_CHANGE, lambda _: None), cloud)
     took_s = time.perf_counter() - began
     print(
         f"{name}: {toll.states} states, {len(states)} different in the first life, {toll.second_lives} second lives, "
