@@ -13,20 +13,36 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.message import DecodeError
-from sqlalchemy import BigInteger, Connection, Engine, cast, extract, func, select
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Connection, Engine, bindparam, select
 
 from cloud.errors import Refused
 from cloud.releases import stops, tallies
 from cloud.releases.releases import Release, of_row
 from cloud.releases.tallies import BUNDLE, Key, Tally
-from cloud.tables import ASSIGNMENTS, FLEET, RELEASES
+from cloud.tables import ASSIGNMENTS, RELEASES
 from edge.updates.manifest import MOST_BYTES, signed_bytes
 from roadfuse.v1 import updates_pb2
 
 NONCE_BYTES: Final = 16
 MOST_SIGNATURE_BYTES: Final = 256
 MOST_COUNTER: Final = (1 << 63) - 1
+_COLUMNS: Final = (
+    "hardware", "stage", "active", "previous", "staged", "counter", "rollout", "why", "refused", "software", "manifest",
+)  # fmt: skip
+# Versions grow with each call; from the clock on, so that they still do after an older copy of the catalogue was put
+# back.
+_UPSERT: Final = f"""
+INSERT INTO fleet (vehicle, {", ".join(_COLUMNS)}, seen_at, director_version)
+VALUES (%(vehicle)s, {", ".join(f"%({name})s" for name in _COLUMNS)}, now(), floor(extract(epoch FROM now()))::bigint)
+ON CONFLICT (vehicle) DO UPDATE SET
+    {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)}, seen_at = now(),
+    director_version = greatest(fleet.director_version + 1, excluded.director_version)
+RETURNING director_version, now()"""
+_ASSIGNED: Final = (
+    select(RELEASES, ASSIGNMENTS.c.mode, ASSIGNMENTS.c.rollout)
+    .join(ASSIGNMENTS, ASSIGNMENTS.c.release == RELEASES.c.counter)
+    .where(ASSIGNMENTS.c.vehicle == bindparam("of_vehicle"), RELEASES.c.revoked_at.is_(None))
+)
 _TEXTS: Final = {"hardware_class": 64, "why": 1_024, "rollout": 128, "software": 128}
 
 
@@ -108,11 +124,9 @@ def keep(engine: Engine, told: CheckIn) -> Plan:
 
 
 def _upsert(connection: Connection, told: CheckIn) -> tuple[int, datetime.datetime]:
-    """Versions grow with each call; from the clock on, so that they still do after a catalogue's older copy was put
-    back."""
     manifest = told.manifest
-    clock = cast(func.floor(extract("epoch", func.now())), BigInteger)
     values = {
+        "vehicle": told.vehicle,
         "hardware": manifest.hardware_class,
         "stage": manifest.stage,
         "active": manifest.active.bundle_id,
@@ -124,29 +138,14 @@ def _upsert(connection: Connection, told: CheckIn) -> tuple[int, datetime.dateti
         "refused": manifest.refused.bundle_id,
         "software": manifest.software,
         "manifest": told.signed,
-        "seen_at": func.now(),
     }
-    version = func.greatest(FLEET.c.director_version + 1, clock)
-    row = connection.execute(
-        upsert(FLEET)
-        .values(vehicle=told.vehicle, director_version=clock, **values)
-        .on_conflict_do_update(index_elements=["vehicle"], set_={**values, "director_version": version})
-        .returning(FLEET.c.director_version, func.now())
-    ).one()
-    return int(row[0]), row[1].astimezone(datetime.timezone.utc)  # a session of the database may be anywhere
+    version, now = connection.exec_driver_sql(_UPSERT, values).one()
+    return int(version), now.astimezone(datetime.timezone.utc)  # a session of the database may be anywhere
 
 
 def _assigned(connection: Connection, told: CheckIn, notice: stops.Notice) -> tuple[Release, int, str] | None:
     """What counts of the vehicle's assignment: not of a revoked release, a stopped bundle, other hardware."""
-    row = (
-        connection.execute(
-            select(RELEASES, ASSIGNMENTS.c.mode, ASSIGNMENTS.c.rollout)
-            .join(ASSIGNMENTS, ASSIGNMENTS.c.release == RELEASES.c.counter)
-            .where(ASSIGNMENTS.c.vehicle == told.vehicle, RELEASES.c.revoked_at.is_(None))
-        )
-        .mappings()
-        .one_or_none()
-    )
+    row = connection.execute(_ASSIGNED, {"of_vehicle": told.vehicle}).mappings().one_or_none()
     if row is None:
         return None
     release = of_row(row)

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from cloud.errors import ReleaseError
 from cloud.releases import stored
 from cloud.tables import STOPS
+
+_CURRENT: Final = select(
+    func.coalesce(func.max(STOPS.c.number), 0) + func.count(STOPS.c.lifted_at),
+    func.array_agg(STOPS.c.bundle_id.distinct()).filter(STOPS.c.lifted_at.is_(None)),
+    func.greatest(func.max(STOPS.c.at), func.max(STOPS.c.lifted_at)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +39,7 @@ class Notice:
 
 def current(connection: Connection) -> Notice:
     """What is stopped now."""
-    stops = STOPS.c
-    bundles = func.array_agg(stops.bundle_id.distinct()).filter(stops.lifted_at.is_(None))
-    number = func.coalesce(func.max(stops.number), 0) + func.count(stops.lifted_at)
-    row = connection.execute(
-        select(number, bundles, func.greatest(func.max(stops.at), func.max(stops.lifted_at)))
-    ).one()
+    row = connection.execute(_CURRENT).one()
     return Notice(int(row[0]), tuple(sorted(row[1] or ())), row[2])
 
 

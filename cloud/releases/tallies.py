@@ -6,21 +6,18 @@ fill its own rows, and those only so far.
 
 from __future__ import annotations
 
-import logging
+import json
 import math
 import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import grpc
-from sqlalchemy import Connection, func, select, text
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Connection
 
 from cloud.errors import Refused
-from cloud.tables import FLEET, TALLIES
 from roadfuse.v1 import updates_pb2
 
-_LOG: Final = logging.getLogger(__name__)
 BUNDLE: Final = re.compile(r"[0-9a-f]{64}")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.:-]{0,63}")
 MOST_ACCOUNTS: Final = 16  # in one call
@@ -34,12 +31,37 @@ MOST_SECONDS: Final = 1e10
 MOST_ROWS: Final = 4_096
 
 
-# Over MQTT a word may come in between: of each count the larger one, in the database too.
-_LARGER: Final = text(
-    "(SELECT coalesce(jsonb_object_agg(key, greatest(known.value::numeric, told.value::numeric)), '{}') "
-    "FROM jsonb_each_text(tallies.counts) known (key, value) "
-    "FULL JOIN jsonb_each_text(excluded.counts) told (key, value) USING (key))"
+# Of each number the larger one, in one statement: words by a check-in and over MQTT may come at the same moment. A row
+# that does not change is left alone, so that `told_at` says when something was new.
+_KEEP: Final = """
+WITH said AS (
+    SELECT bundle_id, is_shadow, account, slice, seconds, frames, counts::jsonb AS counts
+    FROM unnest(
+        %(bundles)s::text[], %(shadows)s::boolean[], %(accounts)s::bytea[], %(slices)s::text[],
+        %(seconds)s::double precision[], %(frames)s::bigint[], %(counts)s::text[]
+    ) AS row (bundle_id, is_shadow, account, slice, seconds, frames, counts)
 )
+INSERT INTO tallies (vehicle, bundle_id, is_shadow, account, slice, seconds, frames, counts)
+SELECT %(vehicle)s, said.* FROM said
+WHERE EXISTS (
+    SELECT FROM tallies known WHERE known.vehicle = %(vehicle)s AND known.bundle_id = said.bundle_id
+    AND known.is_shadow = said.is_shadow AND known.account = said.account AND known.slice = said.slice
+) OR (SELECT count(*) FROM tallies WHERE vehicle = %(vehicle)s) + (SELECT count(*) FROM said) <= %(most_rows)s
+ON CONFLICT (vehicle, bundle_id, is_shadow, account, slice) DO UPDATE SET
+    seconds = greatest(tallies.seconds, excluded.seconds),
+    frames = greatest(tallies.frames, excluded.frames),
+    counts = (
+        SELECT coalesce(jsonb_object_agg(key, greatest(known.value::numeric, told.value::numeric)), '{}')
+        FROM jsonb_each_text(tallies.counts) known (key, value)
+        FULL JOIN jsonb_each_text(excluded.counts) told (key, value) USING (key)
+    ),
+    told_at = now()
+WHERE (
+    excluded.seconds > tallies.seconds OR excluded.frames > tallies.frames OR EXISTS (
+        SELECT FROM jsonb_each_text(excluded.counts) told (key, value)
+        WHERE told.value::numeric > coalesce((tallies.counts ->> key)::numeric, -1)
+    )
+) AND (SELECT count(*) FROM jsonb_object_keys(tallies.counts || excluded.counts)) <= %(most_metrics)s"""
 
 
 class Tally(NamedTuple):
@@ -83,67 +105,26 @@ def merged(known: Tally | None, told: Tally) -> Tally:
 
 
 def keep(connection: Connection, vehicle: str, told: dict[Key, Tally]) -> int:
-    """Take evidence in; calls about one vehicle follow one another.
+    """Take evidence in.
 
     Returns:
         How many rows changed.
     """
     if not told:
         return 0
-    connection.execute(upsert(FLEET).values(vehicle=vehicle).on_conflict_do_nothing())
-    connection.execute(select(FLEET.c.vehicle).where(FLEET.c.vehicle == vehicle).with_for_update())
-    rows = TALLIES.c
-    known = {
-        (row.bundle_id, row.is_shadow, bytes(row.account), row.slice): _known(row)
-        for row in connection.execute(
-            select(TALLIES).where(rows.vehicle == vehicle, rows.account.in_({account for _, _, account, _ in told}))
-        )
-    }
-    changed = {key: merged(known.get(key), tally) for key, tally in told.items()}
-    changed = {
-        key: tally for key, tally in changed.items() if tally != known.get(key) and len(tally.counts) <= MOST_METRICS
-    }
-    if any(key not in known for key in changed):
-        changed = _within(connection, vehicle, known, changed)
-    if changed:
-        statement = upsert(TALLIES).values(
-            [
-                {
-                    "vehicle": vehicle, "bundle_id": key[0], "is_shadow": key[1], "account": key[2], "slice": key[3],
-                    "seconds": tally.seconds, "frames": tally.frames, "counts": tally.counts,
-                }
-                for key, tally in sorted(changed.items())
-            ]
-        )  # fmt: skip
-        new = statement.excluded
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=[rows.vehicle, rows.bundle_id, rows.is_shadow, rows.account, rows.slice],
-                set_={
-                    "seconds": func.greatest(rows.seconds, new.seconds),
-                    "frames": func.greatest(rows.frames, new.frames),
-                    "counts": _LARGER,
-                    "told_at": func.now(),
-                },
-            )
-        )
-    return len(changed)
-
-
-def _within(
-    connection: Connection, vehicle: str, known: dict[Key, Tally], changed: dict[Key, Tally]
-) -> dict[Key, Tally]:
-    """Without new rows where the vehicle has as many as it may."""
-    count = connection.execute(select(func.count()).where(TALLIES.c.vehicle == vehicle)).scalar_one()
-    new = [key for key in changed if key not in known]
-    if count + len(new) <= MOST_ROWS:
-        return changed
-    _LOG.warning("tallies_refused vehicle=%s rows=%d most=%d", vehicle, len(new), MOST_ROWS)
-    return {key: tally for key, tally in changed.items() if key in known}
-
-
-def _known(row: Any) -> Tally:
-    return Tally(row.seconds, row.frames, {name: int(count) for name, count in row.counts.items()})
+    told = dict(sorted(told.items()))  # rows are locked in one order, whoever else tells of them
+    bundles, shadows, accounts, slices = map(list, zip(*told))
+    done = connection.exec_driver_sql(
+        _KEEP,
+        {
+            "vehicle": vehicle, "bundles": bundles, "shadows": shadows, "accounts": accounts, "slices": slices,
+            "seconds": [tally.seconds for tally in told.values()],
+            "frames": [tally.frames for tally in told.values()],
+            "counts": [json.dumps(tally.counts) for tally in told.values()],
+            "most_rows": MOST_ROWS, "most_metrics": MOST_METRICS,
+        },
+    )  # fmt: skip
+    return done.rowcount
 
 
 def _tally(tally: updates_pb2.Tally) -> Tally:
