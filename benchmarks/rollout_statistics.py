@@ -4,7 +4,7 @@
 
 Three parts, all through the product's own functions:
   arms      many worlds at once as arrays through cloud.rollouts.sequential: all default metrics and slices, 1,000
-            vehicles of 10,000 act on the release, 20 % drive, 1 event an hour. Poisson counts; phi is 1, its least value.
+            vehicles of 10,000 act on the release, 20 % drive, 1 event an hour. Poisson counts; phi is 1, its least.
   vehicles  one metric, vehicle by vehicle: rates of their own (gamma), bursts, day patterns; with phi as the product
             estimates it. The whole alpha lies on this one comparison.
   rollouts  whole rollouts through fold and decide (cloud.rollouts.rehearsal), shadow first.
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def _arms(given: argparse.Namespace) -> None:
-    print(f"arms: {CANARY} of {FLEET} vehicles act on the release, {DRIVING:.0%} drive, alpha 1e-3 over 42 comparisons")
+    print(f"arms: {CANARY} vehicles act on the release, {DRIVING:.0%} drive, alpha 1e-3 over 42 comparisons")
     print(f"{'release':26} {'rate/h':>7} {'hours':>5} {'worlds':>6} | {'stopped':>8} {'95 % bound':>10} "
           f"{'median h':>8} | {'5 checks':>8} {'median h':>8} | {'20 %':>6}")  # fmt: skip
     rows: list[tuple[str, float, dict[str, float], float, float, float, int]] = [

@@ -178,10 +178,10 @@ class _Draft:
             self.state, self.why = RUNNING, ""
         elif command.kind == RESUME and self.state == RUNNING:
             self.wave_began_s = self.at_s  # of a wave that took too long: it may take as long again
-        elif command.kind == ABORT and self.state not in ENDED:
+        elif command.kind == ABORT and self.state not in ENDED:  # what is done can't be aborted, only stopped
             self.state, self.ended_s = ABORTED, self.at_s
             self.why = f"aborted by {command.by}" + (f": {command.why}" if command.why else "")
-        elif command.kind == STOP and self.state not in ENDED:
+        elif command.kind == STOP and self.state not in (STOPPED, ABORTED):
             self.stop_said = f"stopped by {command.by}" + (f": {command.why}" if command.why else "")
         elif command.kind == APPROVE:
             self.own("approved").setdefault(command.wave, command.by)
@@ -240,7 +240,7 @@ class _Draft:
         self._compare_judged()
         self.pending, self.pending_judged = {}, {}
         self._own -= {"pending", "pending_judged"}
-        if self.state in ENDED or self.started_s is None:
+        if self.state in (STOPPED, ABORTED) or self.started_s is None:
             return
         now = self.evidence()
         value = weigh.against(now)

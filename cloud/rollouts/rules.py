@@ -9,6 +9,9 @@ No clock, no I/O, and no randomness but the policy's seed: a log of observations
 order is folded back as carried out, `decide` gives it again. A step at a time: call both until nothing is ordered.
 
     gates passed -> shadow (wave 0) -> wave 1 -> ... -> done;   at any time: stop, hold, pause, abort
+
+A rollout that is done is to be asked on, as long as no other release follows: vehicles that were away catch up, and a
+stop is as possible as before.
 """
 
 from __future__ import annotations
@@ -24,10 +27,12 @@ from cloud.rollouts.evidence import (
     ABORTED,
     ACTIVE_ARM,
     CREATED,
+    DONE,
     ENDED,
     JUDGED,
     PAUSED,
     SHADOW_ARM,
+    STOPPED,
     Evidence,
     Vehicle,
     begin,
@@ -49,7 +54,7 @@ def decide(policy: Policy, evidence: Evidence, now_s: float) -> tuple[Order, ...
     """What is to be done now; nothing that was done already."""
     if evidence.state == ABORTED:
         return _withdrawn(evidence, evidence.why)
-    if evidence.state == CREATED or evidence.state in ENDED:
+    if evidence.state in (CREATED, STOPPED):
         return ()
     if why := _stops(policy, evidence):
         return (Stop(why, stop_record(evidence, now_s)),)
@@ -62,6 +67,8 @@ def decide(policy: Policy, evidence: Evidence, now_s: float) -> tuple[Order, ...
     if evidence.wave is None:
         return (Promote(0, promotion_record(evidence, 0, now_s)),)
     fleet = _Fleet.of(policy, evidence, now_s)
+    if evidence.state == DONE:  # who was away catches up, and the evidence is watched on
+        return (*_given_up(policy, evidence), *_assigned(policy, evidence, fleet, now_s))
     if not _lacks(policy, evidence, fleet, now_s) and (further := _next(policy, evidence, now_s)):
         return further
     return (*_given_up(policy, evidence), *_assigned(policy, evidence, fleet, now_s))
@@ -120,7 +127,8 @@ class _Fleet:
             most = len(chosen)
             if not everybody:
                 chosen = [one for one in chosen if not is_held_back(seed, one.report.vehicle, policy.control.share)]
-            chosen = _first(chosen, _wanted(policy, stage, most), seed)
+            away_s = policy.completion.away_after_h * HOUR_S
+            chosen = _first(chosen, _wanted(policy, stage, most), seed, now_s - away_s)
         chosen.sort(key=lambda one: turn(seed, one.report.vehicle))
         return _Fleet(tuple(chosen))
 
@@ -147,15 +155,14 @@ def _wanted(policy: Policy, stage: Wave | None, of: int) -> int:
     return wanted if stage.count is None else min(wanted, stage.count)
 
 
-def _first(vehicles: Iterable[Vehicle], wanted: int, seed: str) -> list[Vehicle]:
-    """Those that have a part already, then by lot."""
-    taken = sorted(vehicles, key=lambda one: (-_part(one), *turn(seed, one.report.vehicle)))
-    return taken[:wanted]
+def _first(vehicles: Iterable[Vehicle], wanted: int, seed: str, here_s: float) -> list[Vehicle]:
+    """Those that may act, or failed, keep their place; then who can be reached; of those who shadows; then by lot."""
 
+    def rank(one: Vehicle) -> tuple[object, ...]:
+        has_place = one.mode == ACTIVATE or one.failed_s is not None
+        return not has_place, one.report.seen_s < here_s, one.mode == 0, *turn(seed, one.report.vehicle)
 
-def _part(one: Vehicle) -> int:
-    """Who may act comes before who shadows; a vehicle on which the release failed keeps its place."""
-    return one.mode or min(one.tried, 1)
+    return sorted(vehicles, key=rank)[:wanted]
 
 
 def _stops(policy: Policy, evidence: Evidence) -> str:
@@ -185,7 +192,7 @@ def _holds(policy: Policy, evidence: Evidence, now_s: float) -> str:
             return f"gate {gate}: {verdict}: {why}"
     if weighing.against(evidence) >= policy.tests.hold_at:
         return f"evidence against the release: its e-value is above {policy.tests.hold_at:g}"
-    if evidence.wave:
+    if evidence.wave and evidence.state != DONE:
         stage = stages(policy)[evidence.wave - 1]
         if now_s - evidence.wave_began_s > stage.most_duration_h * HOUR_S:
             return f"wave {evidence.wave} ({stage.name}) has lasted longer than {stage.most_duration_h:g} h"
@@ -244,6 +251,10 @@ def _wave_lacks(policy: Policy, evidence: Evidence, fleet: _Fleet, now_s: float)
         yield f"vehicles of wave {wave}: none can be reached"
     elif settled < policy.completion.share * len(here):
         yield f"vehicles of wave {wave}: {settled} of {len(here)} that can be reached are settled"
+    elif lasted_h * HOUR_S < away_s and (
+        untold := sum(one.mode != ACTIVATE and not _is_through(evidence, one) for one in here)
+    ):
+        yield f"vehicles of wave {wave}: {untold} that can be reached are not told to act yet"
     if wave < len(policy.waves):
         yield from _evidence_lacks(policy, evidence, ACTIVE_ARM)
 
