@@ -36,6 +36,10 @@ MOST_STEPS: Final = 12
 # What the log amounts to is written down so often, so that a start need not read all of it.
 KEEP_S: Final = 300.0
 _RECENT_S: Final = 10.0
+# After a start nobody is taken for silent before vehicles had the time to come back and say a word.
+GRACE_S: Final = 150.0
+# Longer between two looks, and what vehicles said meanwhile is heard before an interval ends.
+_GAP_S: Final = 30.0
 _CYCLE_S: Final = Histogram("roadfuse_rollout_cycle_seconds", "One look at all rollouts", buckets=SECONDS)
 _ACTIVE: Final = Gauge("roadfuse_rollouts_active", "Rollouts that are under way")
 _AGAINST: Final = Gauge("roadfuse_rollout_peak_e_value", "Largest e-value against a release so far", ["rollout"])
@@ -48,6 +52,7 @@ class Control:
         connection: its transactions are this one's.
         want: is given what vehicles are to be told, once that is committed.
         clock: UTC in seconds, by the database.
+        grace_s: for which rollouts that were under way stay at the instant at which they were left.
     """
 
     def __init__(
@@ -55,8 +60,10 @@ class Control:
         connection: Connection,
         want: Callable[[dict[str, Wanted]], object] = lambda _: None,
         clock: Callable[[Connection], float] = log.now_s,
+        grace_s: float = GRACE_S,
     ) -> None:
-        self._connection, self._want, self._clock = connection, want, clock
+        self._connection, self._want, self._clock, self._grace_s = connection, want, clock, grace_s
+        self._thaw_s: float | None = None
         self._fleet, self._counts = Fleet(), Counts()
         self._active: dict[str, _Active] = {}
 
@@ -72,6 +79,7 @@ class Control:
         start = time.perf_counter()
         with self._connection.begin():
             now_s = self._clock(self._connection)
+            self._thaw_s = now_s + self._grace_s if self._thaw_s is None else self._thaw_s
             ids = [one.id for one in book.listed(self._connection, active=True)]
             changed = self._fleet.look(self._connection, now_s) if ids else set()
         for id in list(self._active):
@@ -82,7 +90,7 @@ class Control:
             if known is None:
                 known = self._active[id] = _Active(id, self._fleet, self._counts)
             with self._connection.begin():
-                wanted = known.cycle(self._connection, now_s, changed)
+                wanted = known.cycle(self._connection, now_s, changed, is_early=now_s < self._thaw_s)
             self._want(wanted)
             _AGAINST.labels(id).set(known.evidence.peak)
         _ACTIVE.set(len(ids))
@@ -104,8 +112,12 @@ class _Active:
         self._wanted: dict[str, Wanted] = {}
         self._asked_at = self._kept_at = self._all_at = -math.inf
         self._flushed = -1
+        self._was_under_way = False
+        self._looked_at = -math.inf
 
-    def cycle(self, connection: Connection, now_s: float, changed: set[str]) -> dict[str, Wanted]:
+    def cycle(
+        self, connection: Connection, now_s: float, changed: set[str], is_early: bool = False
+    ) -> dict[str, Wanted]:
         """One look, in the caller's transaction; gives what vehicles are to be told when it is committed."""
         connection.execute(select(ROLLOUTS.c.id).where(ROLLOUTS.c.id == self.id).with_for_update())
         self._rows, self._wanted = [], {}
@@ -117,10 +129,17 @@ class _Active:
                     self._sync(connection)
                 return {}
             self._begin(connection, now_s)
+        if is_early and self._was_under_way:
+            now_s = self.evidence.at_s
+        elif now_s - self._looked_at > _GAP_S:
+            self._hear_all(connection)
+            self._looked_at = now_s
+        else:
+            self._looked_at = now_s
         observation, scenes = self._observe(connection, now_s, changed)
-        is_new = is_commanded or bool(observation.reports or observation.increments or observation.judged
-                                      or observation.commands)  # fmt: skip
-        if is_new or self._is_over_interval(now_s) or now_s - self._asked_at >= ASK_S:
+        parts = observation.reports, observation.increments, observation.judged, observation.commands
+        is_new = is_commanded or any(parts)
+        if is_new or self._is_over_interval(now_s) or abs(now_s - self._asked_at) >= ASK_S:
             self._ask(connection, observation, scenes, is_new)
             self._asked_at = now_s
         if self._rows:
@@ -134,6 +153,7 @@ class _Active:
         """Rows that others wrote, or all of them at the start; whether there are any."""
         if not self._number:
             self.evidence, self._number, aside, rows = book.loaded(connection, self.id)
+            self._was_under_way = self.evidence.started_s is not None
             if "counted" in aside:
                 self._counted = changes.of_json(aside["counted"])
                 self._scenes = set(aside["scenes"])
@@ -154,6 +174,16 @@ class _Active:
         self._counts.look(connection, now_s)
         self._counted = dict(self._counts.sums)
         self._keep(connection, now_s)
+
+    def _hear_all(self, connection: Connection) -> None:
+        """What vehicles said while nobody looked, before the interval that was under way then is over."""
+        reports = [
+            report
+            for vehicle, report in sorted(self._fleet.reports.items())
+            if (known := self.evidence.vehicles.get(vehicle)) is None or report.seen_s > known.report.seen_s
+        ]
+        if reports:
+            self._ask(connection, Observation(self.evidence.at_s, tuple(reports)), [], True)
 
     def _observe(self, connection: Connection, now_s: float, changed: set[str]) -> tuple[Observation, list[int]]:
         is_all = now_s - self._all_at >= _RECENT_S

@@ -94,7 +94,7 @@ def read(connection: Connection, rollout: str, after: int = 0) -> list[Entry]:
         rows.rollout == rollout, rows.number > after
     )
     return [
-        Entry(number, kind, json.loads(content), at.isoformat())
+        Entry(number, kind, json.loads(content, parse_int=_whole), at.isoformat())
         for number, kind, content, at in connection.execute(query.order_by(rows.number))
     ]
 
@@ -180,6 +180,11 @@ def _pairs(entries: Iterator[Entry]) -> Iterator[tuple[Entry, Entry | None]]:
         before = entry
     if before is not None:
         yield before, None
+
+
+def _whole(digits: str) -> float:
+    """PostgreSQL writes large floats without a point."""
+    return int(digits) if len(digits) < 17 else float(digits)
 
 
 def _short(said: list[dict[str, Any]]) -> str:

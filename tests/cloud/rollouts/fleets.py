@@ -16,14 +16,15 @@ from roadfuse.v1.updates_pb2 import Stage
 
 OLD, NEW = "0d" * 32, "4e" * 32
 HOUR_S = 3_600.0
-# Two waves, an interval of a minute, and evidence that comes within a few hours.
+INTERVAL_S = 180.0
+# Two waves, and evidence that comes within a few hours.
 QUICK = {
     "shadow": {"share": 0.5, "least_hours": 1.0, "each_hours": 0.1},
     "waves": [
         {"name": "canary", "share": 0.25, "least_hours": 1.0, "least_duration_h": 0.1},
         {"name": "all", "share": 1.0, "least_hours": 0.0},
     ],
-    "tests": {"interval_s": 60.0, "tolerable_per_hour": 5.0, "slices": [{"name": "all"}]},
+    "tests": {"interval_s": INTERVAL_S, "tolerable_per_hour": 5.0, "slices": [{"name": "all"}]},
     "control": {"share": 0.2},
 }
 
