@@ -45,13 +45,16 @@ class Host:
     """A rehearsal's cloud. To be used in a `with` block.
 
     Args:
-        data: its folder, which must not be there yet; PostgreSQL's own user must be able to reach it.
+        folder: for it, which must not be there yet; PostgreSQL's own user must be able to reach it.
+
+    Attributes:
+        data: the cloud's folder within it; the offline keys lie beside it.
     """
 
-    def __init__(self, data: Path) -> None:
-        if data.exists():
-            raise CloudError(f"expected a folder that is not there yet, got {data}")
-        self.data = data
+    def __init__(self, folder: Path) -> None:
+        if folder.exists():
+            raise CloudError(f"expected a folder that is not there yet, got {folder}")
+        self._folder, self.data = folder, folder / "cloud"
         self._stack = ExitStack()
         self._said: queue.Queue[tuple[int, str]] = queue.Queue()
         self.broker_port = 0
@@ -80,7 +83,7 @@ class Host:
             folder: None: the reference bundle, under another version.
         """
         if folder is None:
-            folder = self.data / f"bundle-{version}"
+            folder = self._folder / f"bundle-{version}"
             _reversioned(folder, version)
         settings = Settings(self.data)
         return releases.add(
@@ -95,10 +98,10 @@ class Host:
         known: list[members.Member] = []
         for first in range(0, len(names), _ENROLLED):
             part = {one.name: one.labels for one in names[first : first + _ENROLLED]}
-            known += members.enrol(self._engine, authority, part)
+            known += members.enrol(self._engine, authority, part, HARDWARE)
         start = time.monotonic()
         for number in range(processes):
-            plan = self.data / f"fleet-{number}.json"
+            plan = self._folder / f"fleet-{number}.json"
             plan.touch(mode=0o600)
             plan.write_text(
                 json.dumps(
@@ -130,7 +133,8 @@ class Host:
             except queue.Empty:
                 return
             if not line:
-                raise CloudError(f"expected the fleet to go on, got: {_last_line(self.data / f'fleet-{number}.log')}")
+                log = self._folder / f"fleet-{number}.log"
+                raise CloudError(f"expected the fleet to go on, got: {_last_line(log)}")
             yield number, json.loads(line)
 
     def _listen(self, number: int, worker: subprocess.Popen[str]) -> None:
@@ -141,6 +145,7 @@ class Host:
 
     def _start(self) -> None:
         self.data.mkdir(parents=True, mode=0o755)
+        self._folder.chmod(0o755)
         certificates.create(self.data / "ca")
         certificates.issue_server(self.data / "ca", ["localhost"])
         self._broker()
@@ -151,12 +156,12 @@ class Host:
         while not self.cloud:
             line = cloud.stdout.readline()
             if not line:
-                raise CloudError(f"expected a cloud that starts, got: {_last_line(self.data / 'cloud.log')}")
+                raise CloudError(f"expected a cloud that starts, got: {_last_line(self._folder / 'cloud.log')}")
             name, _, address = line.strip().partition(" ")
             if name == "ingest":
                 self.cloud = "localhost:" + address.rpartition(":")[2]
         self._engine = self._stack.enter_context(opened(self.data, None, share=True))
-        self._keys = Keys.at(self.data, [self.data / "keys"])
+        self._keys = Keys.at(self.data, [self._folder / "keys"])
         with self._engine.begin() as connection:
             rotation.create(connection, self._keys, _now(), b"")
 
@@ -167,7 +172,7 @@ class Host:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.broker_port = free.getsockname()[1]
-        config = self.data / "mosquitto.conf"
+        config = self._folder / "mosquitto.conf"
         config.write_text(
             f"listener {self.broker_port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
             "max_inflight_messages 200\nmax_queued_messages 200000\nset_tcp_nodelay true\nsys_interval 0\n"
@@ -180,11 +185,11 @@ class Host:
                 if probe.connect_ex(("127.0.0.1", self.broker_port)) == 0:
                     return
             if time.monotonic() > until:
-                raise CloudError(f"expected a broker that listens, got: {_last_line(self.data / 'mosquitto.log')}")
+                raise CloudError(f"expected a broker that listens, got: {_last_line(self._folder / 'mosquitto.log')}")
             time.sleep(0.05)
 
     def _process(self, argv: list[str], name: str) -> subprocess.Popen[str]:
-        with (self.data / f"{name}.log").open("w") as errors:
+        with (self._folder / f"{name}.log").open("w") as errors:
             process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=errors, text=True)
         self._stack.callback(_end, process)
         return process

@@ -25,11 +25,14 @@ class Member:
     certificate: str
 
 
-def enrol(engine: Engine, authority: certificates.Authority, vehicles: Mapping[str, Mapping[str, str]]) -> list[Member]:
+def enrol(
+    engine: Engine, authority: certificates.Authority, vehicles: Mapping[str, Mapping[str, str]], hardware: str
+) -> list[Member]:
     """Enrol vehicles.
 
     Args:
         vehicles: name -> labels.
+        hardware: class, as an earlier check-in said.
     """
     members, rows = [], []
     for name in vehicles:
@@ -48,6 +51,6 @@ def enrol(engine: Engine, authority: certificates.Authority, vehicles: Mapping[s
     with engine.begin() as connection:
         connection.execute(upsert(VEHICLES).on_conflict_do_nothing(), [{"name": name} for name in vehicles])
         connection.execute(insert(CERTIFICATES), rows)
-        fleet = [{"vehicle": name, "labels": dict(labels)} for name, labels in vehicles.items()]
+        fleet = [{"vehicle": name, "labels": dict(labels), "hardware": hardware} for name, labels in vehicles.items()]
         connection.execute(upsert(FLEET).on_conflict_do_nothing(), fleet)
     return members
