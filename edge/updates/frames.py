@@ -8,13 +8,17 @@ import zstandard
 
 LEVEL: Final = 19
 _LONGEST_WINDOW: Final = 31
+_USUAL_BITS: Final = 23
 
 
 def shrunk(content: bytes, base: bytes = b"") -> bytes:
     """The frame of some bytes; what the base has too costs next to nothing."""
-    window = min(max((len(base) + len(content)).bit_length(), 10), _LONGEST_WINDOW)
+    bits = (len(base) + len(content)).bit_length()
+    options: dict[str, Any] = {"window_log": min(max(bits, 10), _LONGEST_WINDOW)}
+    if bits > _USUAL_BITS:  # the level's own tables would forget the beginning of the base
+        options |= {"chain_log": min(bits + 1, 30), "hash_log": min(bits - 1, 30)}
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        LEVEL, source_size=len(content), dict_size=len(base), window_log=window, enable_ldm=len(base) > 1 << 20
+        LEVEL, source_size=len(content), dict_size=len(base), **options
     )
     return zstandard.ZstdCompressor(dict_data=_dictionary(base), compression_params=parameters).compress(content)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 
@@ -139,6 +140,13 @@ def test_a_new_tensor_costs_itself_and_the_others_nothing() -> None:
 def test_a_renamed_tensor_is_found_by_its_bytes() -> None:
     base, want = (model([(name, INT8, noise(50_000, 5)), ("b", INT8, noise(99, 6))]) for name in ("old", "new"))
     assert len(through(base, want)) < 400
+
+
+@pytest.mark.skipif("ROADFUSE_LONG" not in os.environ, reason="20 s; ROADFUSE_LONG=1 runs it")
+def test_the_whole_of_a_large_base_is_looked_through() -> None:
+    base = noise(40_000_000)
+    want = base[1_000_000:] + b"inserted" + base[:1_000_000]
+    assert len(through(base, want)) < 10_000
 
 
 def test_the_same_files_give_the_same_delta() -> None:
