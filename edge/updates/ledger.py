@@ -36,6 +36,8 @@ class Ledger:
         self._lock = threading.RLock()
         self.trouble = ""
         slots, kept = self._read("slots"), self._read("kept")
+        self._kept.hold()
+        self._record.hold()
         if slots is None:
             slots = self._recovered(kept)
             self._write(slots)

@@ -65,6 +65,17 @@ class Record:
         self._next = "b" if newest == "a" else "a"
         return content
 
+    def hold(self) -> None:
+        """Make durable what `read` found: a process that died between writing and syncing left what only seems kept.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        for suffix in "ab":
+            if self._disk.size(f"{self._name}.{suffix}") is not None:
+                self._disk.sync(f"{self._name}.{suffix}")
+        self._disk.sync_folder(self._name.rpartition("/")[0])
+
     def write(self, content: bytes) -> None:
         """Replace the content; durable when this returns.
 

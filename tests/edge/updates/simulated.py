@@ -211,6 +211,7 @@ class SimulatedLoop:
         self._write()
         self.acted: set[str] = {choice.bundle}
         self._lived_s = 0.0
+        self._is_open = False
 
     @property
     def running(self) -> str:
@@ -232,6 +233,7 @@ class SimulatedLoop:
             self._write()
 
     def _follow(self, slots: Slots) -> None:
+        self._is_open = False
         back = self._answer.put_back
         kept = back if back is not None and back.bundle == slots.active.bundle else None
         running = self._answer.running if kept is not None else slots.active.bundle
@@ -249,8 +251,9 @@ class SimulatedLoop:
             if fault_of(self._disk, staged) == "swap":
                 back = PutBack(staged, "engine error", 1)
                 self._answer = replace(self._answer, put_back=back)
-            else:
+            elif self._is_open:
                 self._answer = replace(self._answer, running=staged)
+            self._is_open = True  # beside the active one; it takes over at the next look
         elif self._answer.running == slots.active.bundle:
             self._count(slots, slots.active.bundle, seconds, is_shadow=False)
             if slots.stage == Stage.STAGE_PROBATION and fault_of(self._disk, slots.active.bundle) == "probation":

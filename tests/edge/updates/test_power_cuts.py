@@ -25,9 +25,10 @@ from .crash_disk import CrashDisk, Tree, WithoutSync, flat
 from .simulated import Made, SimulatedCloud, Vehicle, is_whole, made
 
 LONG = os.environ.get("ROADFUSE_LONG") == "1"
-STATES = 1_000_000 if LONG else 24_000
-STATES_PER_CHANGE = 512 if LONG else 24
-SECOND_LIVES = 4000 if LONG else 60  # from states that differ, of each life
+STATES = 1_000_000 if LONG else 16_000
+STATES_PER_CHANGE = 512 if LONG else 16
+STATES_PER_DEATH = 64 if LONG else 8
+SECOND_LIVES = 1000 if LONG else 40  # from states that differ, of each life
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def operator_back(active: str) -> Phase:
     return Phase(begin, active, act)
 
 
-A, B, C, D, E = (made(counter, files=files) for counter, files in ((1, 1), (2, 2), (3, 1), (4, 2), (5, 1)))
+A, B, C, D = (made(counter, files=files) for counter, files in ((1, 1), (2, 2), (3, 1), (4, 2)))
+E = made(5, b"one engine " * 4, b"one engine " * 4)  # the same content twice
 BAD = {where: made(6, files=1, fault=where) for where in ("build", "test", "shadow", "swap", "probation")}
 D_ANEW = made(7, *[content for name, content in D.files.items() if name != "manifest.json"])
 LIVES: dict[str, list[Phase]] = {
@@ -247,7 +249,7 @@ def test_after_a_power_cut_at_any_operation_the_vehicle_boots_what_it_may_and_go
 def test_the_same_with_signed_repositories_real_trust_and_the_real_fetcher(name: str) -> None:
     from .signed_cloud import SignedCloud
 
-    look(name, SignedCloud(), STATES // len(LIVES) // 2, SECOND_LIVES // 4)
+    look(name, SignedCloud(), STATES // len(LIVES) // 4, SECOND_LIVES // 4)
 
 
 def look(name: str, cloud: Any, wanted: int, second_lives: int) -> None:
@@ -268,6 +270,57 @@ def look(name: str, cloud: Any, wanted: int, second_lives: int) -> None:
     )
     assert not toll.wrong, "\n".join(toll.wrong)
     assert toll.states >= wanted
+
+
+class Died(BaseException):
+    """The agent's process was killed."""
+
+
+@pytest.mark.parametrize("name", ["three updates in a row", "stopped both"])
+def test_a_process_that_dies_leaves_what_is_not_durable_and_the_power_may_be_cut_then(name: str) -> None:
+    life, toll, chance = LIVES[name], Toll(), random.Random(f"deaths of {name}")
+    for _ in range(400 if LONG else 12):
+        die_at = chance.randrange(600)
+        died_in = die(life, die_at)
+        if died_in is None:
+            continue
+        disk, index, before = died_in
+        cuts = Cuts(toll, chance, STATES_PER_DEATH, lambda _: None)
+        vehicle = Vehicle.__new__(Vehicle)
+        cuts.vehicle, cuts.acted_before, disk.on_change = vehicle, frozenset(before), cuts
+        vehicle.__init__(disk, cloud_at(life, index))  # type: ignore[misc]
+        for number, phase in enumerate(life[index:], index):
+            if number > index:
+                phase.begin(vehicle.cloud)
+            run_phase(vehicle, phase)
+        if vehicle.agent.slots.active.bundle != life[-1].active:
+            toll.note(f"after a death in phase {index}: {vehicle.agent.slots}")
+    print(f"{name}: {toll.states} states after deaths, {len(toll.wrong)} wrong")
+    assert not toll.wrong, "\n".join(toll.wrong)
+    assert toll.states > 1000
+
+
+def die(life: list[Phase], changes: int) -> tuple[CrashDisk, int, set[str]] | None:
+    """Lives until so many changes of the disk, and dies there; None where the life is shorter."""
+    left = [changes]
+
+    def count(_: CrashDisk) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Died
+
+    disk, index = CrashDisk({}, count), 0
+    vehicle = Vehicle.__new__(Vehicle)
+    try:
+        vehicle.__init__(disk, cloud_at(life, -1))  # type: ignore[misc]
+        for number, phase in enumerate(life):
+            index = number
+            phase.begin(vehicle.cloud)
+            run_phase(vehicle, phase)
+    except Died:
+        acted = vehicle.loop.acted if hasattr(vehicle, "loop") else {""}
+        return disk, index, acted
+    return None
 
 
 def test_the_model_finds_bricks_where_nothing_is_synced() -> None:
