@@ -2,8 +2,10 @@
 
 A vehicle tells what both said of a scene's hardest frame: labels that are more likely than not. Where only one of
 them tells a label and the analyst's network, which sees more and looks forward in time too, is sure of it either way,
-the other one was wrong. Two equal bundles err equally often here, so a fair coin is what the rollout tests against. The
-analyst's own bundle has no say: it may be the active one, and nobody is the judge of himself.
+the other one was wrong. The analyst's own bundle has no say: it may be the active one, and nobody judges himself.
+
+The active bundle chose the scene by its own doubts, so of two equal bundles it is the active one that errs a little
+more often here: verdicts are slow to blame the staged one, and what they find better is no reason to promote it.
 
 A verdict stands once it is written: the rollout counts it once, and a later analysis may not take that back.
 """
