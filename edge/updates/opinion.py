@@ -32,7 +32,7 @@ class Opinion(NamedTuple):
         is_late: whether it took longer than there is time.
         is_whole: no engine failed.
         level: of the overload ladder.
-        index: of the decision.
+        number: of the decision in its run.
         slices: of the world, by the active bundle's tags.
         scene: number of the hard scene that it is in; 0 where it is in none.
     """
@@ -44,7 +44,7 @@ class Opinion(NamedTuple):
     is_late: bool
     is_whole: bool
     level: int
-    index: int
+    number: int
     slices: tuple[str, ...]
     scene: int
 

@@ -28,7 +28,7 @@ from edge.updates.shadow_process import Batch, Task, Told, counted, give, take
 from roadfuse.v1 import decision_pb2, ingest_pb2
 
 QUEUE: Final = 64  # batches of about a frame
-MEMORY_BYTES: Final = 8 << 30  # mapped, not used: engines map a lot
+MEMORY_BYTES: Final = 4 << 30  # mapped, of which engines use a part; the reference bundle maps 0.6 GB
 _MOST_OPENINGS: Final = 3
 _OPEN_S: Final = 120.0
 _ANSWER_S: Final = 30.0
@@ -53,6 +53,8 @@ class Shadow:
     Args:
         folder: of the bundle; None is the reference bundle.
         evidence: its account so far.
+        memory_bytes: that it may map; what runs on a GPU maps far more than it uses, and is not bounded.
+        open_s: how long opening may take.
 
     Attributes:
         bundle: as slots name it.
@@ -65,9 +67,10 @@ class Shadow:
 
     def __init__(
         self, folder: Path | None, config: LoopConfig, provider: str, evidence: Evidence,
-        memory_bytes: int = MEMORY_BYTES,
+        memory_bytes: int = MEMORY_BYTES, open_s: float = _OPEN_S,
     ) -> None:  # fmt: skip
         self._folder, self._config, self._provider, self._memory_bytes = folder, config, provider, memory_bytes
+        self._open_s = open_s
         self.bundle, self.evidence = evidence.bundle, evidence
         self.trouble = ""
         self.is_ready = False
@@ -122,7 +125,7 @@ class Shadow:
         process, since_s = self._process, self._since_s
         if process is None or not since_s or process.poll() is not None:
             return
-        if time.monotonic() - since_s > (_ANSWER_S if self.is_ready else _OPEN_S):
+        if time.monotonic() - since_s > (_ANSWER_S if self.is_ready else self._open_s):
             self._hung = True
             process.kill()
 
@@ -142,7 +145,7 @@ class Shadow:
             was_ready, status = self._process_once()
             if self._is_over():
                 return
-            if self._hung:
+            if was_ready and self._hung:
                 counted(self.evidence, "silent")
             elif was_ready and status not in _FROM_OUTSIDE:
                 counted(self.evidence, "engine_error")

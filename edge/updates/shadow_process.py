@@ -33,7 +33,7 @@ from edge.updates.pairs import Pairs
 
 HEAD: Final = struct.Struct("<I")  # length of the pickle that follows
 # After a gap, and at the beginning: the windows of sensors and the recurrent state fill.
-WARM_NS: Final = 2 * SECOND
+WARM_NS: Final = 3 * SECOND
 _NICE: Final = 10
 _MOST_WAITING: Final = 64
 _DEFAULT_PERIOD_NS: Final = SECOND // 20
@@ -94,7 +94,7 @@ def serve(stdin: IO[bytes], answers: int) -> None:
         task = take(stdin)
         if task is None:
             return
-        _step_back(task.memory_bytes)
+        _step_back(task.memory_bytes if task.provider == "cpu" else 0)
         try:
             bundle = bundles.load(task.folder)
             shadowing = Shadowing(bundle, task)
@@ -153,7 +153,7 @@ class Shadowing:
             self._warm_from_ns = first_ns + WARM_NS if first_ns else 0
         self._active += batch.opinions
         if batch.opinions:  # shed what the active bundle shed
-            self.loop.keep_step(batch.opinions[0].index, batch.opinions[0].level)
+            self.loop.keep_step(batch.opinions[0].number, batch.opinions[0].level)
         decisions: list[Decision] = []
         now_ns = 0
         for message in batch.messages:
@@ -195,7 +195,8 @@ def _step_back(memory_bytes: int) -> None:
     """Let everything else come first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it decides
     os.nice(_NICE)
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    if memory_bytes:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")

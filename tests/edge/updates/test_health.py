@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
@@ -232,7 +232,7 @@ def test_a_bundle_is_acquitted_for_longer_each_time() -> None:
             trials.append(frame)
         assert not health.observe(timings, 1, 50 * MS)
     rounds = [trials[i] for i in range(0, len(trials), 4)]
-    gaps = [b - a for a, b in zip(rounds, rounds[1:])]
+    gaps = [b - a for a, b in pairwise(rounds)]
     assert gaps == sorted(gaps) and gaps[-1] > 8 * gaps[0]
 
 

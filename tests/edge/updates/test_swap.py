@@ -131,7 +131,7 @@ def test_the_incoming_bundle_decides_as_if_the_drive_began_with_it(fed: list[Fed
     for ours, theirs in zip(decisions[41:], after, strict=True):
         assert (ours.scene_tags, ours.embedding, ours.objects) == (theirs.scene_tags, theirs.embedding, theirs.objects)
     assert decisions[41].scene_tags != plain[41].scene_tags
-    assert dict((s.name, s.value) for s in decisions[41].scores)["flicker"] == 0.0
+    assert {s.name: s.value for s in decisions[41].scores}["flicker"] == 0.0
 
 
 def test_bundles_with_other_modalities_and_heads_take_turns(fed: list[Fed], small: Bundle, other: Bundle) -> None:
