@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import SuccinctRoles, TargetFile
 
 from edge.errors import UpdateError
 from roadfuse.v1 import updates_pb2
@@ -47,6 +47,10 @@ class Case:
         vehicle = Vehicle(root, cloud)
         vehicle.floor = 1
         return Case(cloud, vehicle)
+
+    def bin_of(self, path: str) -> str:
+        """The hash bin of a target."""
+        return SuccinctRoles([], 1, 4, "bin").get_role_for_target(path)
 
     def edit(self, role: str, change: Change) -> None:
         """What the true keys sign is changed; all that hangs on it is made to fit."""

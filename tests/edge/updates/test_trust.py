@@ -107,6 +107,21 @@ def test_fast_forwarded_versions_are_forgotten_with_the_keys_that_signed_them(ca
     assert counter(case.vehicle) == 2
 
 
+def test_fast_forwarded_files_are_forgotten_with_the_snapshot_key(case: Case) -> None:
+    """A bin that nobody reads just now was counted far ahead."""
+    other = next(f"bin-{n:x}.json" for n in range(16) if f"bin-{n:x}" != case.bin_of("model/2/manifest.json"))
+    case.edit("image snapshot", lambda snapshot: setattr(snapshot.meta[other], "version", 1 << 50))
+    case.vehicle.check_in()
+    case.cloud.behave()
+    case.cloud.image.rotate("timestamp")
+    case.cloud.publish()
+    with pytest.raises(UpdateError, match=f"image {other}: expected at least version {1 << 50}"):
+        case.vehicle.check_in()
+    case.cloud.image.rotate("snapshot")
+    case.cloud.publish()
+    assert counter(case.vehicle) == 2
+
+
 def test_time_that_a_thief_set_ahead_is_forgotten_with_his_key(case: Case) -> None:
     ahead = case.cloud.now + 300 * DAY
 
