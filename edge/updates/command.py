@@ -102,7 +102,7 @@ def _serve(words: argparse.Namespace, disk: RealDisk, parts: ExitStack) -> int:
     agent: Agent
     fetcher = Fetcher(disk, cloud, deltas=apply, is_wanted=lambda: agent.is_wanted())
     tester = ChildTester(disk, words.provider)
-    limits = Limits(words.shadow_s, words.shadow_frames, probation_s=words.probation_s)
+    limits = Limits(words.shadow_s, words.shadow_frames, probation_s=words.probation_s, tries=words.tries)
     agent = Agent(
         disk, trust, cloud, fetcher, tester, SystemClock(), introduce, limits,
         chance=random.random, changed=changed.set,
@@ -287,6 +287,8 @@ def _parser() -> argparse.ArgumentParser:
                      help=f"likewise (default: {limits.shadow_frames})")  # fmt: skip
     run.add_argument("--probation-s", type=_positive, default=limits.probation_s, metavar="S",
                      help=f"healthy before it is confirmed (default: {limits.probation_s:g})")  # fmt: skip
+    run.add_argument("--tries", type=int, default=limits.tries, metavar="N",
+                     help=f"of a self-test that the agent did not survive (default: {limits.tries})")  # fmt: skip
     run.add_argument("--once", action="store_true", help="check in, do what can be done now, and end; 1 on trouble")
     status = tasks.add_parser("status", help="what runs, what is on board, how far an update is, and why")
     status.add_argument("--json", action="store_true", help="print one JSON object")

@@ -34,7 +34,7 @@ def keep_root(path: Path, source: Path) -> int:
         if not isinstance(root.signed, Root):
             raise UpdateError(f"{source}: expected a TUF root, got {root.signed.type}")
         root.signed.verify_delegate(Root.type, root.signed_bytes, root.signatures)
-    except (DeserializationError, RepositoryError, ValueError) as error:
+    except (DeserializationError, RepositoryError, ValueError, RecursionError) as error:
         raise UpdateError(f"{source}: expected a TUF root, got: {str(error)[:200]}") from None
     if not path.parent.is_dir():
         raise UpdateError(f"{path.parent}: expected the vehicle's identity folder, got none: enrol it first")

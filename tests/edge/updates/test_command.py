@@ -1,0 +1,160 @@
+"""`roadfuse update`: the real agent against a served cloud, what it says, and the operator's words."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.command import main
+from edge.updates.disk import RealDisk
+from edge.updates.owner import Owner
+from edge.updates.slots import Answer, Held, Slots, answer_record, read_slots, slots_record
+from roadfuse.v1.updates_pb2 import Stage
+
+from .served import LoopThread, Served, small_bundle
+from .simulated import Made
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served(tmp_path_factory.mktemp("served")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return small_bundle(tmp_path_factory.mktemp("bundles") / "1", 1)
+
+
+def slots_in(folder: Path, slots: Slots) -> None:
+    slots_record(RealDisk(folder)).write(slots.to_bytes())
+
+
+def test_once_checks_in_and_does_what_can_be_done_now(served: Served, small: Made) -> None:
+    served.forget()
+    done = served.run("--once")
+    assert done.returncode == 0, done.stderr
+    assert "runs     the reference bundle" in done.stdout
+    served.cloud.assign(small)
+    done = served.run("--once")
+    assert done.returncode == 0, done.stderr
+    slots = read_slots(RealDisk(served.updates))
+    assert slots is not None
+    assert (slots.stage, slots.staged) == (Stage.STAGE_SHADOWING, Held(small.id, 1, "first"))
+    assert "stage    shadowing" in done.stdout
+
+
+def test_it_runs_to_confirmed_beside_a_loop_and_an_operator_gets_the_old_one_back(served: Served, small: Made) -> None:
+    served.forget()
+    served.cloud.assign(small)
+    agent = subprocess.Popen(served.words(), stderr=subprocess.PIPE, text=True)
+    loop = LoopThread(served.updates)
+    disk = RealDisk(served.updates)
+    try:
+        ends = time.monotonic() + 120
+        while time.monotonic() < ends:
+            slots = read_slots(disk)
+            if slots is not None and slots.active.bundle == small.id and slots.stage in (9, 1):
+                break
+            time.sleep(0.05)
+        assert slots is not None and slots.active.bundle == small.id
+        assert loop.loop.running == small.id
+        other = served.run("--once")
+        assert other.returncode == 2 or "expected no other agent" in other.stderr
+        assert main(["update", "back", "--updates", str(served.updates)]) == 0
+        slots = read_slots(disk)
+        assert slots is not None
+        assert (slots.active, slots.refused[-1].bundle) == (Held(), small.id)
+    finally:
+        loop.close()
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(30) == 0
+        assert agent.stderr is not None
+        said = agent.stderr.read()
+    assert "Traceback" not in said
+    assert not loop.wrong
+
+
+def test_back_without_an_agent_writes_the_slots_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slots_in(tmp_path, Slots(epoch=3, active=Held("b" * 64, 2), previous=Held("a" * 64, 1), stage=Stage.STAGE_IDLE))
+    assert main(["update", "back", "--updates", str(tmp_path)]) == 0
+    assert "aaaaaaaaaaaa runs at the loop's next frame" in capsys.readouterr().out
+    slots = read_slots(RealDisk(tmp_path))
+    assert slots is not None
+    assert (slots.active.bundle, slots.previous, slots.epoch) == ("a" * 64, None, 4)
+    assert main(["update", "back", "--updates", str(tmp_path)]) == 0
+    assert main(["update", "back", "--updates", str(tmp_path)]) == 2
+    assert "the reference bundle alone" in capsys.readouterr().err
+
+
+def test_status_says_what_runs_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slots = Slots(epoch=3, active=Held("b" * 64, 2, "r-1"), previous=Held(), stage=Stage.STAGE_PROBATION, why="because")
+    slots_in(tmp_path, slots)
+    answer_record(RealDisk(tmp_path)).write(Answer(epoch=3, running="b" * 64).to_bytes())
+    assert main(["update", "status", "--updates", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    for line in (
+        "runs     bbbbbbbbbbbb",
+        "stage    probation",
+        "active   bbbbbbbbbbbb release 2 of r-1",
+        "why      beca",
+    ):
+        assert line in said
+    assert main(["update", "status", "--updates", str(tmp_path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["running"], told["stage"], told["epoch"]) == ("b" * 64, "probation", 3)
+    assert told["previous"] == {"bundle": "", "counter": 0, "rollout": ""}
+
+
+def test_trust_keeps_roots_that_are_roots(served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = served.cloud.director.roots[0]
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    good.write_bytes(root)
+    bad.write_bytes(root.replace(b'"version":1', b'"version":2').replace(b'"version": 1', b'"version": 2'))
+    identity = tmp_path / "identity"
+    identity.mkdir()
+    words = ["update", "trust", "--identity", str(identity), "--director-root", str(good), "--image-root"]
+    assert main([*words, str(good)]) == 0
+    assert (identity / "image-root.json").read_bytes() == root
+    assert "version 1" in capsys.readouterr().out
+    for wrong in (bad.read_bytes(), b"{}", b"\xff", b"[" * 5000):
+        bad.write_bytes(wrong)
+        assert main([*words, str(bad)]) == 2
+        said = capsys.readouterr().err
+        assert "expected a TUF root" in said and len(said.splitlines()) == 1
+    assert (identity / "image-root.json").read_bytes() == root
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["status", "--updates", "/nonexistent/updates"], "expected a folder of updates, got none"),
+        (["run", "--updates", "{tmp}", "--identity", "/nonexistent", "--cloud", "localhost:1"], "certificate.pem"),
+    ],
+)
+def test_misuse_is_one_line_and_2(
+    tmp_path: Path, words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    try:
+        assert main(["update", *[word.format(tmp=tmp_path) for word in words]]) == 2
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
+    said = capsys.readouterr().err
+    assert says in said and len(said.splitlines()) == 1
+
+
+def test_two_agents_never_have_one_folder(tmp_path: Path) -> None:
+    from edge.errors import UpdateError
+
+    with Owner(tmp_path), pytest.raises(UpdateError, match="expected no other agent"), Owner(tmp_path):
+        raise AssertionError
+    with Owner(tmp_path):
+        pass
