@@ -276,6 +276,7 @@ class Trust:
             content = self._record.read()
             if content is None:
                 return factory, True
+            self._record.hold()  # what a process that died wrote last may only seem to be there
             seen = Remembered.of(content)
             for known in (seen.director, seen.image):
                 self._root(known.root, "remembered root")

@@ -40,13 +40,11 @@ class Case:
     @staticmethod
     def at(root: Path) -> Case:
         """One of its own; what all have in common is made once."""
-        cloud, held = _prepared()
-        for name, content in held.items():
-            (root / name).write_bytes(content)
-        cloud = copy.deepcopy(cloud)
-        vehicle = Vehicle(root, cloud)
-        vehicle.floor = 1
-        return Case(cloud, vehicle)
+        return _copied(*_prepared(), root)
+
+    def copied(self, root: Path) -> Case:
+        """Another one that is just so far."""
+        return _copied(self.cloud, self.vehicle.holds(), self.vehicle.floor, root)
 
     def bin_of(self, path: str) -> str:
         """The hash bin of a target."""
@@ -73,7 +71,7 @@ Attack = tuple[Callable[[Case], object], str]
 
 
 @functools.cache
-def _prepared() -> tuple[SimulatedCloud, dict[str, bytes]]:
+def _prepared() -> tuple[SimulatedCloud, dict[str, bytes], int]:
     with tempfile.TemporaryDirectory() as folder:
         cloud = SimulatedCloud()
         vehicle = Vehicle(Path(folder), cloud)
@@ -81,7 +79,16 @@ def _prepared() -> tuple[SimulatedCloud, dict[str, bytes]]:
         assert vehicle.check_in().release is not None
         vehicle.check_in()
         cloud.release(2)
-        return cloud, vehicle.holds()
+        return cloud, vehicle.holds(), vehicle.floor
+
+
+def _copied(cloud: SimulatedCloud, held: dict[str, bytes], floor: int, root: Path) -> Case:
+    for name, content in held.items():
+        (root / name).write_bytes(content)
+    cloud = copy.deepcopy(cloud)
+    vehicle = Vehicle(root, cloud)
+    vehicle.floor = floor
+    return Case(cloud, vehicle)
 
 
 def check(case: Case, attack: Callable[[Case], object], reason: str) -> None:

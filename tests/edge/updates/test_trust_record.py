@@ -29,10 +29,10 @@ WRECKS: dict[str, Callable[[bytes], bytes | None]] = {
 }
 
 
-@pytest.fixture
-def case(tmp_path: Path) -> Case:
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """It runs release 2, and all roots are newer than the factory's."""
-    case = Case.at(tmp_path)
+    case = Case.at(tmp_path_factory.mktemp("prepared"))
     for repository in (case.cloud.director, case.cloud.image):
         repository.rotate("timestamp")
     case.cloud.publish()
@@ -40,6 +40,11 @@ def case(tmp_path: Path) -> Case:
     case.vehicle.check_in()
     assert case.vehicle.floor == 2
     return case
+
+
+@pytest.fixture
+def case(prepared: Case, tmp_path: Path) -> Case:
+    return prepared.copied(tmp_path)
 
 
 def wreck(case: Case, first: str, second: str) -> None:
