@@ -66,6 +66,10 @@ def heed_answer(slots: Slots, answer: Answer | None, limits: Limits) -> Slots | 
             return refused(slots, why)
     if answer.epoch != slots.epoch:
         return None
+    is_stuck = answer.trouble and answer.running != slots.active.bundle and slots.stage != Stage.STAGE_ARMED
+    if is_stuck and slots.active.bundle:  # what should run can't be opened, and something else runs on
+        failed = Refusal(slots.active.bundle, slots.active.counter, answer.trouble, may_come_back=True)
+        return fallen_back(slots, failed)
     if slots.stage == Stage.STAGE_ARMED and staged is not None and answer.running == staged.bundle:
         return replace(
             slots, active=staged, previous=slots.active, staged=None, stage=Stage.STAGE_PROBATION, why="", tries=0

@@ -1,0 +1,131 @@
+"""What becomes of the slots, rule by rule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edge.updates import rules
+from edge.updates.boot import NOT_WHOLE
+from edge.updates.evidence import ALL, Evidence
+from edge.updates.rules import Limits, heed_answer, heed_stop
+from edge.updates.slots import Answer, Held, PutBack, Refusal, Slots
+from roadfuse.v1.updates_pb2 import Stage
+
+OLD, NEW, NEXT = Held("a" * 64, 3), Held("b" * 64, 4), Held("c" * 64, 5)
+ACCOUNT = "0a0b"
+LIMITS = Limits(shadow_s=10, shadow_frames=100, shadow_late=0.1, probation_s=30)
+SHADOWING = Slots(epoch=5, active=OLD, staged=NEW, stage=Stage.STAGE_SHADOWING, account=ACCOUNT)
+ARMED = replace(SHADOWING, epoch=6, stage=Stage.STAGE_ARMED)
+PROBATION = Slots(epoch=7, active=NEW, previous=OLD, stage=Stage.STAGE_PROBATION, account=ACCOUNT)
+
+
+def seen(bundle: Held, seconds: float, frames: int, *, is_shadow: bool, **counts: int) -> tuple[str, ...]:
+    one = Evidence(bundle.bundle, is_shadow, bytes.fromhex(ACCOUNT))
+    one.of(ALL).seconds, one.of(ALL).frames, one.of(ALL).counts = seconds, frames, dict(counts)
+    return (one.message().SerializeToString().hex(),)
+
+
+def test_an_answer_of_another_epoch_moves_nothing() -> None:
+    assert heed_answer(ARMED, Answer(epoch=5, running=NEW.bundle), LIMITS) is None
+    assert heed_answer(ARMED, None, LIMITS) is None
+
+
+def test_probation_begins_only_with_the_loops_word_that_it_runs() -> None:
+    assert heed_answer(ARMED, Answer(epoch=6, running=OLD.bundle), LIMITS) is None
+    after = heed_answer(ARMED, Answer(epoch=6, running=NEW.bundle), LIMITS)
+    assert after is not None
+    assert (after.active, after.previous, after.staged, after.stage) == (NEW, OLD, None, Stage.STAGE_PROBATION)
+
+
+@pytest.mark.parametrize("epoch", [5, 6, 7, 8])
+def test_a_put_back_is_heard_whatever_the_epoch(epoch: int) -> None:
+    back = PutBack(NEW.bundle, "not finite", 77)
+    after = heed_answer(PROBATION, Answer(epoch=epoch, running=OLD.bundle, put_back=back), LIMITS)
+    assert after is not None
+    assert (after.active, after.previous, after.stage) == (OLD, None, Stage.STAGE_REFUSED)
+    assert after.refused[-1] == Refusal(NEW.bundle, 4, "put back: not finite")
+
+
+def test_where_the_previous_one_is_broken_too_the_reference_is_active() -> None:
+    back = PutBack(NEW.bundle, NOT_WHOLE, 0)
+    after = heed_answer(PROBATION, Answer(epoch=7, running="", put_back=back), LIMITS)
+    assert after is not None
+    assert after.active == Held()
+    assert after.refused[-1].may_come_back  # the disk lost it; it did nothing wrong
+
+
+def test_what_can_not_be_opened_gives_way_though_something_else_runs_on() -> None:
+    slots = Slots(epoch=9, active=OLD, stage=Stage.STAGE_REFUSED)  # after a stop of NEW
+    after = heed_answer(slots, Answer(epoch=9, running=NEW.bundle, trouble="does not open: x"), LIMITS)
+    assert after is not None
+    assert after.active == Held()
+
+
+@pytest.mark.parametrize("metric", ["engine_error", "not_finite", "frozen", "silent", "put_back"])
+def test_any_failure_of_its_own_in_the_shadow_refuses(metric: str) -> None:
+    told = seen(NEW, 1, 10, is_shadow=True, **{metric: 1})
+    after = heed_answer(SHADOWING, Answer(epoch=5, running=OLD.bundle, evidence=told), LIMITS)
+    assert after is not None
+    assert (after.staged, after.stage) == (None, Stage.STAGE_REFUSED)
+    assert metric in after.why
+
+
+def test_being_late_in_the_shadow_is_judged_by_its_share() -> None:
+    few, many = (seen(NEW, 20, 200, is_shadow=True, late=late) for late in (20, 21))
+    assert heed_answer(SHADOWING, Answer(epoch=5, running=OLD.bundle, evidence=few), LIMITS) is None
+    assert heed_answer(SHADOWING, Answer(epoch=5, running=OLD.bundle, evidence=many), LIMITS) is not None
+
+
+def test_failures_of_the_active_bundle_are_not_the_shadows() -> None:
+    told = seen(OLD, 20, 200, is_shadow=False, engine_error=9)
+    assert heed_answer(SHADOWING, Answer(epoch=5, running=OLD.bundle, evidence=told), LIMITS) is None
+
+
+def test_the_shadow_has_run_long_enough_by_time_and_by_frames_of_this_account() -> None:
+    for seconds, frames, enough in ((10, 100, True), (9, 100, False), (10, 99, False)):
+        answer = Answer(epoch=5, evidence=seen(NEW, seconds, frames, is_shadow=True))
+        assert rules.is_shadowed(SHADOWING, answer, LIMITS) is enough
+        assert not rules.is_shadowed(replace(SHADOWING, account="ff"), answer, LIMITS)
+    assert not rules.is_shadowed(SHADOWING, Answer(evidence=("zz", "00ff")), LIMITS)
+
+
+def test_it_is_confirmed_by_exposed_time_alone() -> None:
+    for seconds, stage in ((29.0, None), (30.0, Stage.STAGE_CONFIRMED)):
+        answer = Answer(epoch=7, running=NEW.bundle, evidence=seen(NEW, seconds, 1, is_shadow=False))
+        after = heed_answer(PROBATION, answer, LIMITS)
+        assert (after.stage if after is not None else None) == stage
+
+
+def test_a_stop_of_the_previous_bundle_takes_the_way_back_but_not_the_active_one() -> None:
+    after = heed_stop(PROBATION, 1, [OLD.bundle], is_signed=True)
+    assert after is not None
+    assert (after.active, after.previous, after.stage) == (NEW, None, Stage.STAGE_PROBATION)
+
+
+def test_a_stop_of_the_staged_bundle_drops_it_and_one_of_something_else_is_remembered() -> None:
+    after = heed_stop(ARMED, 1, [NEW.bundle], is_signed=False)
+    assert after is not None
+    assert (after.active, after.staged, after.stage) == (OLD, None, Stage.STAGE_REFUSED)
+    after = heed_stop(ARMED, 2, [NEXT.bundle], is_signed=False)
+    assert after is not None
+    assert (after.staged, after.stopped, after.stop_number) == (NEW, (NEXT.bundle,), 2)
+    assert heed_stop(after, 2, [NEXT.bundle], is_signed=False) is None
+
+
+def test_only_the_director_takes_a_stop_back() -> None:
+    stopped = replace(PROBATION, stop_number=4, stopped=(NEXT.bundle,))
+    assert heed_stop(stopped, 4, [], is_signed=False) is None
+    assert heed_stop(stopped, 3, [], is_signed=False) is None
+    after = heed_stop(stopped, 4, [], is_signed=True)
+    assert after is not None and after.stopped == ()
+
+
+def test_rubbish_in_a_notice_names_nothing() -> None:
+    after = heed_stop(PROBATION, 1, ["", "../..", "B" * 64, "é" * 64], is_signed=False)
+    assert after is not None and after.stopped == () and after.active == NEW
+
+
+def test_the_reference_bundle_has_no_way_back() -> None:
+    assert rules.operators_back(Slots(epoch=1)) is None
