@@ -17,14 +17,15 @@ from sqlalchemy import Engine, func, select
 from cloud.database import opened
 from cloud.errors import CloudError, ReleaseError
 from cloud.objects import Objects
-from cloud.releases import releases, renewal, rotation, stops
-from cloud.releases.keys import PASSPHRASE
+from cloud.releases import releases, renewal, rotation, stops, stored
+from cloud.releases.keys import DIRECTOR, IMAGE, PASSPHRASE
 from cloud.releases.releases import HARDWARE, Release
 from cloud.releases.renewal import Term
 from cloud.releases.roles import RULES
-from cloud.releases.signing import Keys
+from cloud.releases.signing import Keys, root_of
 from cloud.settings import Settings
 from cloud.tables import FLEET, GATES
+from edge.uplink.identity import DIRECTOR_ROOT, IMAGE_ROOT
 
 _SHORT: Final = 16  # characters of an id that are shown
 
@@ -79,6 +80,21 @@ def _show_keys(args: argparse.Namespace, engine: Engine, keys: Keys) -> int:
         for term, state in zip(terms, states):
             print(_term_line(term, state, now))
     return 0 if all(state == "fine" for state in states) else 1
+
+
+def _roots(args: argparse.Namespace, engine: Engine, keys: Keys) -> int:
+    args.out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for repository in (DIRECTOR, IMAGE):
+        with engine.begin() as connection:
+            root_of(connection, repository)  # there is one
+            roots = stored.roots(connection, repository)
+        name = {DIRECTOR: DIRECTOR_ROOT, IMAGE: IMAGE_ROOT}[repository]
+        for file, root in [*((f"{root.version}.{name}", root) for root in roots), (name, roots[-1])]:
+            (args.out / file).write_bytes(root.content)
+            paths.append(str(args.out / file))
+    _say(args, {"files": paths}, f"{args.out}: {DIRECTOR_ROOT}, {IMAGE_ROOT}, and all before them by their versions")
+    return 0
 
 
 def _refresh(args: argparse.Namespace, engine: Engine, keys: Keys) -> int:
@@ -291,7 +307,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _key_commands(commands: Any, signing: argparse.ArgumentParser) -> None:
     keys = commands.add_parser("keys", help="who may sign").add_subparsers(
-        required=True, metavar="create|rotate|revoke|show"
+        required=True, metavar="create|rotate|revoke|show|roots"
     )
     making = argparse.ArgumentParser(add_help=False)
     making.add_argument("--encrypt", action="store_true", help="ask for a passphrase for new offline keys")
@@ -314,6 +330,9 @@ def _key_commands(commands: Any, signing: argparse.ArgumentParser) -> None:
             help="which one, or how its id begins" + ("" if is_stolen else " (default: the oldest)"),
         )  # fmt: skip
         command.set_defaults(run=_rotate, is_stolen=is_stolen)
+    roots = keys.add_parser("roots", parents=[signing], help="write the roots, to give them to vehicles by hand")
+    roots.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder that takes them")
+    roots.set_defaults(run=_roots)
     keys.add_parser(
         "show", parents=[signing], help="all roles, keys and ends; 1 if any ends soon"
     ).set_defaults(run=_show_keys)  # fmt: skip

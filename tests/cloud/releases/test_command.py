@@ -73,6 +73,16 @@ def test_keys_are_rotated_and_revoked_by_command(person: Person, bare: Shelf) ->
     assert change["old"][:16] not in person.run("keys", "show", keys=True)
 
 
+def test_roots_are_written_for_vehicles_that_get_them_by_hand(person: Person, bare: Shelf, tmp_path: Path) -> None:
+    person.run("keys", "create", keys=True)
+    person.run("keys", "rotate", "image", "root", keys=True)
+    person.run("keys", "roots", "--out", tmp_path / "roots")
+    names = {path.name for path in (tmp_path / "roots").iterdir()}
+    numbered = {"1.director-root.json", "1.image-root.json", "2.image-root.json"}
+    assert names == {"director-root.json", "image-root.json", *numbered}
+    assert (tmp_path / "roots" / "image-root.json").read_bytes() == bare.root(version=2)
+
+
 def test_show_warns_before_a_signature_ends(person: Person, bare: Shelf) -> None:
     bare.do(rotation.create, bare.keys, now() - 160 * DAY)
     assert person.run("refresh", code=1).startswith("published image timestamp")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import os
 import random
@@ -22,7 +23,8 @@ from cloud.releases import releases, renewal, stops, stored
 from cloud.releases.image import Image
 from cloud.releases.keys import IMAGE
 from cloud.tables import METADATA_FILES
-from edge.bundle import load
+from edge.bundle import Bundle, load
+from edge.errors import BundleError
 
 from .shelf import DAY, Client, Shelf, bundle, now
 
@@ -229,10 +231,24 @@ def test_what_cant_be_released_is_refused_in_one_line(
 
 
 def test_an_altered_bundle_is_not_released(shelf: Shelf, tmp_path: Path) -> None:
-    from edge.errors import BundleError
-
     made = bundle(tmp_path, "9")
     (made / "audio.onnx").write_bytes(b"other")
+    with pytest.raises(BundleError):
+        shelf.add(made)
+    assert shelf.do(releases.listed) == []
+
+
+def test_a_bundle_that_changes_while_it_is_released_is_refused(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bundle(tmp_path, "9")
+
+    def verified_then_altered(folder: Path) -> Bundle:
+        found = load(folder)
+        (made / "audio.onnx").write_bytes(b"other")
+        return found
+
+    monkeypatch.setattr(releases, "load", verified_then_altered)
     with pytest.raises(BundleError):
         shelf.add(made)
     assert shelf.do(releases.listed) == []
@@ -244,8 +260,6 @@ def test_what_is_released_does_not_change_when_the_folder_does(shelf: Shelf, tmp
     with (made / "audio.onnx").open("r+b") as file:  # the same file, changed in place
         file.write(b"other")
     engine = next(file for file in release.files if file.name == "audio.onnx")
-    import hashlib
-
     assert hashlib.sha256(shelf.objects.get(engine.key)).hexdigest() == engine.sha256
 
 

@@ -150,6 +150,8 @@ def test_a_revoked_release_is_neither_given_nor_fetched(served: Served, agent: A
     assert told.targets == {} and release.bundle in told.roadfuse["stopped"]
     with refused(Status.NOT_FOUND, "expected a file of a release"):
         agent.fetch(manifest)
+    served.shelf.do(stops.lift, release.bundle)  # the bundle may come back, by another release
+    assert agent.check_in().targets == {}
 
 
 def test_the_fleet_is_as_vehicles_say(served: Served, agent: Agent) -> None:

@@ -27,7 +27,7 @@ from edge.uplink.identity import channel, enrol
 from roadfuse.v1.updates_pb2 import MODE_SHADOW, CheckInRequest
 
 from ..fleet import Cloud
-from .shelf import Shelf, now
+from .shelf import Shelf, bundle, now
 
 
 @dataclass
@@ -153,3 +153,41 @@ def test_a_revoked_release_is_not_taken(road: tuple[Shelf, Callable[[str], Car]]
     shelf.revoke(release.counter)
     told = car.check_in()
     assert told.release is None and release.bundle in told.stopped
+
+
+def test_vehicles_come_back_after_an_older_copy_of_the_catalogue_was_put_back(
+    road: tuple[Shelf, Callable[[str], Car]], tmp_path: Path
+) -> None:
+    """As docs/operate/keys.md says it."""
+    shelf, enrolled = road
+    car = enrolled("car-5")
+    old = shelf.add(bundle(tmp_path, "10"))
+    assign(shelf, car, old.counter)
+    assert car.check_in().release is not None
+    tables = {"metadata_files": "repository, role, version", "releases": "counter", "stops": "number"}
+    with shelf.engine.begin() as connection:
+        for table in tables:
+            connection.exec_driver_sql(f"CREATE TABLE copy_of_{table} AS SELECT * FROM {table}")
+    lost = shelf.add(bundle(tmp_path, "11")).counter
+    assign(shelf, car, lost)
+    shelf.do(stops.stop, old.bundle, "worse")
+    told = car.check_in()
+    assert told.release is not None and told.release.counter == lost
+    assign(shelf, car, old.counter)
+    with shelf.engine.begin() as connection:
+        for table, key in tables.items():
+            connection.exec_driver_sql(f"DELETE FROM {table} WHERE ({key}) NOT IN (SELECT {key} FROM copy_of_{table})")
+            connection.exec_driver_sql(f"DROP TABLE copy_of_{table}")
+    time.sleep(TRUST_S)
+    with pytest.raises(UpdateError, match="stop notice"):
+        car.check_in(floor=lost)
+    for repository, role in (
+        (IMAGE, "snapshot"), (IMAGE, "timestamp"),
+        (DIRECTOR, "targets"), (DIRECTOR, "snapshot"), (DIRECTOR, "timestamp"),
+    ):  # fmt: skip
+        shelf.do(rotation.replace, repository, role, None, shelf.keys, now())
+    fresh = shelf.add(bundle(tmp_path, "12"), least_counter=lost + 1)
+    assign(shelf, car, fresh.counter)
+    time.sleep(TRUST_S)
+    told = car.check_in(floor=lost)
+    assert told.release is not None and told.release.counter == lost + 1
