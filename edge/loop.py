@@ -193,6 +193,7 @@ class Loop:
 
     def freeze(self) -> bytes:
         """The whole state; `thaw` it into a loop of the same bundle and configuration."""
+        previous = self._previous
         state = {
             "sync": self.sync,
             "perception": self.perception.freeze(),
@@ -203,7 +204,8 @@ class Loop:
             "loop": (self._seen, self._objects, self._masks, self._index, self._bytes, self._last_stamp_ns),
             "campaigns": self._probes,
             "bundle": self.bundle.id,
-            "previous": "" if self._previous is None else self._previous.bundle.id,
+            "previous": "" if previous is None else previous.bundle.id,
+            "rival": None if previous is None else previous.freeze(),  # it is put to tests now and then
             "health": (self._health, self._lost),
         }
         return pickle.dumps(state, protocol=5)
@@ -222,6 +224,8 @@ class Loop:
             raise ValueError(f"state with bundle {state['previous'][:12]} to be put back, which is not open")
         self._take(perception)
         self._previous = previous
+        if previous is not None:
+            previous.thaw(state["rival"])
         self._health, self._lost = state["health"]
         self.perception.thaw(state["perception"])
         self.ladder = state["ladder"]

@@ -188,7 +188,7 @@ class Host:
         while not self._is_closed:
             try:
                 self._follow()
-            except OSError as error:
+            except (OSError, RoadfuseError) as error:
                 self._version = ()  # look again
                 self._say(f"{error}")
             self._wake.wait(LOOK_S)

@@ -6,6 +6,7 @@ some frames, and the shadow has a gap.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from edge.updates.slots import PutBack
 
 _PASSED: Final = 256  # batches of about a frame
 _DRAIN_S: Final = 0.02
+_log = logging.getLogger(__name__)
 
 
 class Witness:
@@ -92,7 +94,10 @@ class Witness:
     def _run(self) -> None:
         while not self._is_closed:
             time.sleep(_DRAIN_S)
-            self._drain()
+            try:
+                self._drain()
+            except Exception:  # at the thread's top: evidence lacks a frame
+                _log.exception("frame_not_taken")
 
     def _drain(self) -> None:
         while self._passed:
