@@ -12,6 +12,7 @@ import hashlib
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,8 @@ MOST_NOTES: Final = 2_000
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CLASS: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _BLOCK_BYTES: Final = 1 << 20
+_COPY: Final = "release-"
+LEFT_S: Final = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,8 @@ def add(
         raise ReleaseError(f"expected a counter of 1 to {MOST_COUNTER}, got {least_counter}")
     if len(notes) > MOST_NOTES:
         raise ReleaseError(f"expected notes of at most {MOST_NOTES} characters, got {len(notes)}")
-    with tempfile.TemporaryDirectory(prefix="release-", dir=work) as place:
+    _clear(work)
+    with tempfile.TemporaryDirectory(prefix=_COPY, dir=work) as place:
         bundle = _copied(load(folder), Path(place))
         name = _named(name or bundle.name)
         files = tuple(_file(path) for path in files_of(bundle))
@@ -253,6 +257,14 @@ def check_size(name: str, files: Sequence[File]) -> None:
         raise ReleaseError(f"{name}: expected files of at most {MOST_FILE_BYTES} bytes, got {largest}")
     if total > MOST_BUNDLE_BYTES:
         raise ReleaseError(f"{name}: expected at most {MOST_BUNDLE_BYTES} bytes in all, got {total}")
+
+
+def _clear(work: Path) -> None:
+    """Let go of copies that killed publishers left; what is young is another's, at work."""
+    oldest = time.time() - LEFT_S
+    for path in work.glob(f"{_COPY}*"):
+        if path.stat().st_mtime < oldest:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _copied(bundle: Bundle, place: Path) -> Bundle:

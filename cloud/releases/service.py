@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import re
 import time
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -21,7 +19,7 @@ from cloud.errors import Refused
 from cloud.identity import Callers
 from cloud.limits import Limits
 from cloud.objects import Objects
-from cloud.releases import checkin
+from cloud.releases import checkin, deltas
 from cloud.releases.director import Order
 from cloud.releases.rate import Places, Rate
 from cloud.releases.releases import object_key
@@ -212,17 +210,7 @@ class Updates(updates_pb2_grpc.UpdatesServicer):
 
     def _cheapest(self, have: list[bytes], want: bytes) -> tuple[bytes, bytes, int] | None:
         self._length(want)
-        find = _deltas()
-        return None if find is None else find(self._engine, have, want)
-
-
-def _deltas() -> Callable[[Engine, list[bytes], bytes], tuple[bytes, bytes, int] | None] | None:
-    """Deltas are a part of their own; without it all files are fetched whole."""
-    try:
-        found: Any = importlib.import_module("cloud.releases.deltas").cheapest
-    except ModuleNotFoundError:
-        return None
-    return found  # type: ignore[no-any-return]
+        return deltas.cheapest(self._engine, have, want)
 
 
 def _after(roots: tuple[Stored, ...], version: int) -> list[bytes]:

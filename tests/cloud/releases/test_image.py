@@ -183,6 +183,16 @@ def test_a_killed_publisher_leaves_the_old_repository_or_the_new_one(
     assert told > 0
 
 
+def test_what_killed_publishers_left_is_cleared_away(shelf: Shelf, bundles: list[Path]) -> None:
+    old, young = shelf.data / "release-old", shelf.data / "release-young"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / "audio.onnx").write_bytes(b"copy")
+    os.utime(old, (0, time.time() - 2 * releases.LEFT_S))
+    shelf.add(bundles[0])
+    assert [path.name for path in shelf.data.glob("release-*")] == ["release-young"]
+
+
 def test_what_ended_is_refused_until_it_is_signed_anew(shelf: Shelf, bundles: list[Path], tmp_path: Path) -> None:
     shelf.add(bundles[0], at=now() - 20 * DAY)
     client = Client(shelf, tmp_path)
