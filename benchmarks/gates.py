@@ -20,16 +20,14 @@ from typing import Any
 
 import cv2
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "cloud" / "gates"))
-
-import bad_bundles
-import good_bundles
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cloud.gates.candidate import Candidate
 from cloud.gates.drives import prepare
 from cloud.gates.run import GATES, run
 from cloud.gates.verdict import REFUSED
 from cloud.gates.yardstick import Yardstick
+from tests.cloud.gates import bad_bundles, good_bundles
 
 
 def main() -> int:

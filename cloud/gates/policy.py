@@ -80,9 +80,10 @@ class Policy:
             if key not in known:
                 raise ConfigError(f"gate policy: expected keys of {', '.join(known)}, got {key[:40]!r}")
             wanted = type(known[key])
-            is_number = wanted is float and type(value) in (int, float) and math.isfinite(value) and value >= 0
-            if not (is_number or type(value) is wanted):
-                raise ConfigError(f"gate policy: expected {key} to be of {wanted.__name__}, got {str(value)[:40]!r}")
+            kinds = (int, float) if wanted is float else (wanted,)
+            if type(value) not in kinds or not (math.isfinite(value) and value >= 0):
+                what = "true or false" if wanted is bool else f"a number ({wanted.__name__}) of at least 0"
+                raise ConfigError(f"gate policy: expected {key} to be {what}, got {str(value)[:40]!r}")
         return Policy(**given)
 
     @staticmethod

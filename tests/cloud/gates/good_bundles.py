@@ -11,7 +11,7 @@ import numpy as np
 from edge import bundle as bundles
 from edge import golden
 
-from workshop import OWN, Draft, draft, node  # isort: skip
+from .workshop import OWN, Draft, draft, node
 
 F32 = np.float32
 Change = Callable[[Draft], None]
