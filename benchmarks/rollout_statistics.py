@@ -62,23 +62,33 @@ def _arms(given: argparse.Namespace) -> None:
         ("1.25x (the edge)", 1.25, {}, 1.0, 72.0, 5 / 60, given.worlds // 10),
         ("1.5x", 1.5, {}, 1.0, 24.0, 2 / 60, given.worlds // 10),
         ("2x", 2.0, {}, 1.0, 12.0, 2 / 60, given.worlds // 5),
+        ("2x, 1,000 others alone", 2.0, {}, 1.0, 12.0, 2 / 60, given.worlds // 5),
         ("5x", 5.0, {}, 1.0, 12.0, 2 / 60, given.worlds // 5),
         ("5x, rare events", 5.0, {}, 0.001, 72.0, 5 / 60, given.worlds // 10),
         ("3x at night alone", 1.0, {"night": 3.0}, 1.0, 24.0, 5 / 60, given.worlds // 10),
         ("5x in tunnels alone", 1.0, {"tunnel": 5.0}, 1.0, 24.0, 5 / 60, given.worlds // 10),
     ]
     for label, ratio, slices, rate, hours, step_h, worlds in rows:
-        found = [_arms_chunk(given.seed + first, min(CHUNK, worlds - first), ratio, slices, rate, hours, step_h)
+        others = CANARY if label.endswith("alone") and not slices else FLEET - CANARY
+        found = [_arms_chunk(given.seed + first, min(CHUNK, worlds - first), ratio, slices, rate, hours, step_h, others)
                  for first in range(0, worlds, CHUNK)]  # fmt: skip
         ours, checks, fifth = (np.concatenate([one[place] for one in found]) for place in range(3))
-        stopped, bound = int(np.isfinite(ours).sum()), _bound(int(np.isfinite(ours).sum()), worlds)
-        print(f"{label:26} {rate:7g} {hours:5g} {worlds:6} | {stopped:8} {bound:10.1e} {_median(ours):>8} | "
+        stopped = int(np.isfinite(ours).sum())
+        bound = f"{_bound(stopped, worlds):.1e}" if ratio <= 1.25 and not slices else "-"
+        print(f"{label:26} {rate:7g} {hours:5g} {worlds:6} | {stopped:8} {bound:>10} {_median(ours):>8} | "
               f"{np.isfinite(checks).mean():8.1%} {_median(checks):>8} | {np.isfinite(fifth).mean():6.1%}",
               flush=True)  # fmt: skip
 
 
 def _arms_chunk(
-    seed: int, worlds: int, ratio: float, slices: dict[str, float], rate: float, hours: float, step_h: float
+    seed: int,
+    worlds: int,
+    ratio: float,
+    slices: dict[str, float],
+    rate: float,
+    hours: float,
+    step_h: float,
+    others: int,
 ) -> tuple[Any, Any, Any]:
     """When each world was stopped, by each rule; inf: never."""
     rng, tests = np.random.default_rng(seed), Policy().tests
@@ -94,7 +104,7 @@ def _arms_chunk(
     for step in range(round(hours / step_h)):
         now = (step + 1) * step_h
         day = 1.0 + 0.5 * math.sin(2 * math.pi * now / 24)
-        treated_h, control_h = (count * DRIVING * step_h for count in (CANARY, FLEET - CANARY))
+        treated_h, control_h = (count * DRIVING * step_h for count in (CANARY, others))
         mean = rate * day / single * share
         a = _with_sums(rng.poisson(mean * ratio * factor * treated_h, (worlds, single, len(share))))
         b = _with_sums(rng.poisson(mean * control_h, (worlds, single, len(share))))
@@ -106,7 +116,7 @@ def _arms_chunk(
         window += np.stack([a[:, 0, 0], b[:, 0, 0]])
         since_check += step_h
         if since_check >= 5 / 60 - 1e-9:
-            failed_checks += window[0] / CANARY > tests.effect * window[1] / (FLEET - CANARY)
+            failed_checks += window[0] / CANARY > tests.effect * window[1] / others
             checks[(failed_checks >= 5) & np.isinf(checks)] = now
             window, since_check = np.zeros((2, worlds)), 0.0
         own = 1.0 - math.exp(-rate * day * ratio * float(share @ factor) * DRIVING * step_h)
@@ -139,10 +149,17 @@ def _vehicles(given: argparse.Namespace) -> None:
             print(f"{treated:5} : {control:<6} {label:34} {worlds:6} | {stopped:8} {_bound(stopped, worlds):10.1e} | "
                   f"{bare / worlds:11.1%}", flush=True)  # fmt: skip
 
+    print("vehicles: 2x, 1,000 act and 9,000 others, 2-minute counts: median hours until stopped")
+    for label, kind in kinds.items():
+        found = [_vehicles_chunk(given.seed + n, 20, 1_000, 9_000, **kind, ratio=2.0, hours=6.0, step_h=1 / 30)
+                 for n in range(3)]  # fmt: skip
+        print(f"{label:49} {20 * len(found):6} | {_median(np.concatenate([one[2] for one in found])):>8}", flush=True)
+
 
 def _vehicles_chunk(
-    seed: int, worlds: int, treated: int, control: int, unlike: float, bursts: bool = False
-) -> tuple[int, int]:
+    seed: int, worlds: int, treated: int, control: int, unlike: float, bursts: bool = False,
+    ratio: float = 1.0, hours: float = 72.0, step_h: float = 1.0,
+) -> tuple[int, int, Any]:  # fmt: skip
     rng, tests = np.random.default_rng(seed), Tests()
     size = worlds, treated + control
     own = rng.gamma(1 / unlike**2, unlike**2, size) if unlike else np.ones(size)
@@ -151,15 +168,18 @@ def _vehicles_chunk(
     logs = [np.zeros(worlds) for _ in sequential.WORSE]
     peak, bare = np.ones(worlds), np.ones(worlds)
     arms = slice(0, treated), slice(treated, None)
-    for hour in range(72):
+    when = np.full(worlds, np.inf)
+    for hour in np.arange(0.0, hours - 1e-9, step_h):
         drives = ((hour - begins) % 24) < 24 * DRIVING
         rate = own * (1 + 0.5 * math.sin(2 * math.pi * hour / 24))
         if bursts:
-            in_burst = (in_burst & (rng.random(size) < math.exp(-1 / 3))) | (rng.random(size) < 0.05)
+            in_burst = (in_burst & (rng.random(size) < math.exp(-step_h / 3))) | (rng.random(size) < 0.05 * step_h)
             rate = 0.25 * own + 6.0 * in_burst
-        counts = rng.poisson(rate * drives)
+        mean = rate * drives * step_h
+        mean[:, arms[0]] *= ratio
+        counts = rng.poisson(mean)
         n += counts
-        h += drives
+        h += drives * step_h
         (a, a_h), (b, b_h) = ((counts[:, arm].sum(1), drives[:, arm].sum(1)) for arm in arms)
         both = (a_h > 0) & (b_h > 0)
         a, b, a_h, b_h = a * both, b * both, np.where(both, a_h, 1), np.where(both, b_h, 1)
@@ -169,8 +189,9 @@ def _vehicles_chunk(
                 for arm in arms]  # fmt: skip
         phi = comparison.phi_of_arms(*sums[0], *sums[1], np.maximum)
         peak = np.maximum(peak, sequential.mixed(logs, phi, np.exp, np.minimum))
+        when[(peak >= 1 / tests.alpha_stop) & np.isinf(when)] = hour + step_h
         bare = np.maximum(bare, sequential.mixed(logs, 1.0, np.exp, np.minimum))
-    return int((peak >= 1 / tests.alpha_stop).sum()), int((bare >= 1 / tests.alpha_stop).sum())
+    return int((peak >= 1 / tests.alpha_stop).sum()), int((bare >= 1 / tests.alpha_stop).sum()), when
 
 
 def _exposure(h: Any) -> Any:

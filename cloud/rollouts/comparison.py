@@ -12,8 +12,9 @@ from cloud.rollouts.policy import Tests
 HOUR_S: Final = 3_600.0
 # Of what is estimated from few vehicles: so many standard errors more.
 _SAFETY: Final = 2.0
-_OWN: Final = 2.0
-_OWN_PAIRS: Final = 0.5
+# Of what few vehicles count, so much over the square of their number may be one vehicle's own.
+_OWN: Final = 8.0
+_OWN_PAIRS: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ def phi_of_arm(n: Any, squares: Any, crossed: Any, exposure: Any, most: Any = ma
     free = most(exposure.vehicles - 1.0, 1.0)
     phi = around / _above0(n, most) * exposure.vehicles / free
     # One vehicle says nothing of how unlike others are, and few say little: then all may be one vehicle's own.
-    own = _OWN * squares / _above0(n * exposure.vehicles, most)
+    own = _OWN * squares / _above0(n, most) / most(exposure.vehicles, 1.0) ** 2
     return most(1.0 + (phi - 1.0) * (1.0 + _SAFETY * (2.0 / free) ** 0.5), 1.0) + own
 
 
@@ -152,7 +153,7 @@ def phi_of_pairs(treated: int, both: int, squares: float, crossed: float, both_s
     if both == 0:
         return 1.0
     # Of how much one side outweighs the other on each vehicle: many pairs of one vehicle may be one trouble of its own.
-    own = _OWN_PAIRS * (4.0 * squares - 4.0 * crossed + both_squares) / (both * max(vehicles, 1))
+    own = _OWN_PAIRS * (4.0 * squares - 4.0 * crossed + both_squares) / (both * max(vehicles, 1) ** 2)
     if treated == 0 or treated == both or vehicles < 2:
         return 1.0 + own
     part = treated / both

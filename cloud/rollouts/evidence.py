@@ -232,7 +232,7 @@ class Evidence:
         pending: of the interval that is under way: vehicle -> arm -> slice -> [seconds, {metric: count}].
         pending_judged: vehicle -> slice -> [worse, better].
         comparisons: "shadow|active|judged/metric/slice" -> what the tests know.
-        taking: how vehicles fared while they took the release.
+        taking, acting: how vehicles fared while they took the release: into the shadow, and to act on it.
         totals: vehicle -> "arm/metric/slice" -> counts, "arm//slice" -> seconds: for how unlike vehicles are.
         exposed: "arm/slice" -> whose time it was.
         curve: (at_s, e-value against the release, e-value for promotion) of intervals, thinned; for people.
@@ -265,6 +265,7 @@ class Evidence:
     pending_judged: Mapping[str, Any] = field(default_factory=dict)
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
     taking: Taking = field(default_factory=Taking)
+    acting: Taking = field(default_factory=Taking)
     totals: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     exposed: Mapping[str, Exposure] = field(default_factory=dict)
     curve: tuple[tuple[float, float, float], ...] = ()
@@ -280,7 +281,7 @@ class Evidence:
         values["gates"] = {gate: list(said) for gate, said in self.gates.items()}
         values["vehicles"] = {name: _lean(one) | {"report": _lean(one.report)} for name, one in self.vehicles.items()}
         values["comparisons"] = {name: _lean(one) for name, one in self.comparisons.items()}
-        values["taking"] = _lean(self.taking)
+        values["taking"], values["acting"] = _lean(self.taking), _lean(self.acting)
         values["exposed"] = {name: _lean(one) for name, one in self.exposed.items()}
         values["curve"] = [list(point) for point in self.curve]
         values["said"] = [[at_s, _lean(command)] for at_s, command in self.said]
@@ -305,6 +306,7 @@ class Evidence:
             }
             found["comparisons"] = {name: Comparison(**_tuples(one)) for name, one in found["comparisons"].items()}
             found["taking"] = Taking(**_tuples(found["taking"]))
+            found["acting"] = Taking(**_tuples(found["acting"]))
             found["exposed"] = {name: Exposure(**one) for name, one in found["exposed"].items()}
             found["curve"] = tuple((point[0], point[1], point[2]) for point in found["curve"])
             found["said"] = tuple((at_s, Command(**command)) for at_s, command in found["said"])

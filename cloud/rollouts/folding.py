@@ -49,7 +49,7 @@ SHADOW: Final = int(Mode.MODE_SHADOW)
 ACTIVATE: Final = int(Mode.MODE_ACTIVATE)
 _TAKEN: Final = (Stage.STAGE_IDLE, Stage.STAGE_CONFIRMED)
 _TRIED: Final = (Stage.STAGE_SHADOWING, Stage.STAGE_ARMED, Stage.STAGE_PROBATION, Stage.STAGE_CONFIRMED)
-_SILENT: Final = "silent"
+SILENT: Final = "silent"
 # After a retry the vehicle still says why it refused, until it has heard of the retry.
 _RETRY_GRACE_S: Final = 600.0
 _MOST_CURVE: Final = 600
@@ -107,6 +107,7 @@ class _Draft:
     pending_judged: Any
     comparisons: Any
     taking: Any
+    acting: Any
     totals: Any
     exposed: Any
     curve: Any
@@ -251,22 +252,28 @@ class _Draft:
         self.curve = _thinned((*self.curve, (at_s, value, weigh.for_promotion(now, kind))))
 
     def _find_silent(self, at_s: float) -> None:
-        after_s = self.policy.silence.after_s
+        after_s = self._silence_s()
         for name, one in list(self.vehicles.items()):
             if one.is_driving and not one.is_silent and at_s - one.report.seen_s > after_s:
                 self.own("vehicles")[name] = replace(one, is_silent=True)
                 if self.started_s is not None and one.report.seen_s + after_s >= self.started_s:
                     arm = ACTIVE_ARM if one.mode == ACTIVATE else OLD_ARM
                     # It was driving for so long as far as one knows; nobody else counts that time.
-                    self._add(name, arm, ALL, after_s, {_SILENT: 1})
+                    self._add(name, arm, ALL, after_s, {SILENT: 1})
+
+    def _silence_s(self) -> float:
+        """What is heard within an interval is known when it is over: less than two intervals can't be told."""
+        return max(self.policy.silence.after_s, 2.0 * self.policy.tests.interval_s)
 
     def _settle(self, at_s: float) -> None:
         """Each vehicle that took the release, or failed to, counts once a mode."""
         peers = [one for one in self.vehicles.values() if one.mode != ACTIVATE and one.is_driving]
         silent = sum(one.is_silent for one in peers) / len(peers) if len(peers) >= _LEAST_PEERS else 0.0
-        tried = failed = 0
+        tried, failed = {SHADOW: 0, ACTIVATE: 0}, {SHADOW: 0, ACTIVATE: 0}
         for name in sorted(self.vehicles):
             one = self.vehicles[name]
+            if one.failed_why.startswith(SILENT) and not one.is_silent:  # it is back; that it was away stays counted
+                one = self.own("vehicles")[name] = replace(one, failed_s=None, failed_why="")
             if one.mode == 0 or one.failed_s is not None:
                 continue
             why = self._failure(one, at_s)
@@ -277,13 +284,14 @@ class _Draft:
             else:
                 continue
             if one.tried < one.mode:
-                tried, failed = tried + 1, failed + bool(why)
+                tried[one.mode] += 1
+                failed[one.mode] += bool(why)
                 one = replace(one, tried=one.mode)
             self.own("vehicles")[name] = one
-        if tried:
-            # Where others fall silent too, it is not the release: the network is away.
-            null = min(self.policy.tests.most_failed + silent, 0.98)
-            self.taking = self.taking.grown(tried, failed, null)
+        # Where others fall silent too, it is not the release: the network is away.
+        null = min(self.policy.tests.most_failed + silent, 0.98)
+        self.taking = self.taking.grown(tried[SHADOW], failed[SHADOW], null)
+        self.acting = self.acting.grown(tried[ACTIVATE], failed[ACTIVATE], null)
 
     def _failure(self, one: Vehicle, at_s: float) -> str:
         said, waited_s = one.report, at_s - one.ordered_s
@@ -291,7 +299,7 @@ class _Draft:
             is_old = one.attempts > 1 and waited_s < _RETRY_GRACE_S
             return "" if is_old else said.why or "refused"
         if one.mode == ACTIVATE and one.settled < ACTIVATE and one.is_silent and said.seen_s >= one.ordered_s:
-            return f"silent: not heard for {self.policy.silence.after_s:g} s while driving"
+            return f"{SILENT}: not heard for {self._silence_s():g} s while driving"
         return ""
 
     def _has_taken(self, one: Vehicle) -> bool:
@@ -402,14 +410,16 @@ class _Arms:
             draft.own("exposed")[key] = draft.exposed.get(key, Exposure()).grown(before_h, hours)
             of_arms = self._hours.setdefault(stratum, {}).setdefault(place, {})
             of_arms[arm] = of_arms.get(arm, 0.0) + hours
+            counts, totals = counted[place][1], draft.totals[name]
             for metric in self._tests.metrics:
-                events = self._capped(counted, place, metric.of)
+                events = self._capped(counted, place, metric.of) if counts else 0
+                if not events and f"{arm}/{metric.name}/{place}" not in totals:
+                    continue
                 if events:
                     both = self._events.setdefault(stratum, {}).setdefault((metric.name, place), {})
                     both[arm] = both.get(arm, 0) + events
                 was = draft._total(name, f"{arm}/{metric.name}/{place}", events)
-                if was + events:
-                    self._spread(f"{ACTIVE_ARM}/{metric.name}/{place}", arm, was, events, before_h, hours)
+                self._spread(f"{ACTIVE_ARM}/{metric.name}/{place}", arm, was, events, before_h, hours)
 
     def pair(self, name: str, shadow: Any, old: Any) -> None:
         """Release and active bundle on the same vehicle: what is its own falls out."""

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from cloud.rollouts import weighing
+from cloud.rollouts.comparison import Taking
 from cloud.rollouts.evidence import ACTIVE_ARM, SHADOW_ARM, Evidence
 from cloud.rollouts.weighing import Cell
 from edge.updates.evidence import ALL
@@ -57,14 +58,15 @@ def _evidence(evidence: Evidence, now_s: float) -> dict[str, Any]:
         "release": evidence.counter,
         "wave": evidence.wave,
         "exposed_h": {name: one.hours for name, one in sorted(evidence.exposed.items()) if name.endswith(f"/{ALL}")},
-        "taking": {
-            "tried": evidence.taking.tried,
-            "failed": evidence.taking.failed,
-            "e_value": _finite(evidence.taking.against()),
-        },
+        "taking": _taking(evidence.taking),
+        "acting": _taking(evidence.acting),
         "approvals": {str(wave): by for wave, by in sorted(evidence.approved.items())},
         "comparisons": [_cell(one) for one in cells],
     }
+
+
+def _taking(taking: Taking) -> dict[str, Any]:
+    return {"tried": taking.tried, "failed": taking.failed, "e_value": _finite(taking.against())}
 
 
 def _cell(one: Cell) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from cloud.rollouts.evidence import (
     Vehicle,
     begin,
 )
-from cloud.rollouts.folding import ACTIVATE, SHADOW, fold
+from cloud.rollouts.folding import ACTIVATE, SHADOW, SILENT, fold
 from cloud.rollouts.lots import is_held_back, turn
 from cloud.rollouts.orders import AskApproval, Assign, Finish, GoOn, Hold, Order, Promote, Stop, Withdraw
 from cloud.rollouts.policy import Policy, Wave
@@ -172,7 +172,7 @@ def _stops(policy: Policy, evidence: Evidence) -> str:
     if value < 1.0 / policy.tests.alpha_stop:
         return ""
     worst = max(weighing.cells(evidence), key=lambda one: one.weight * one.against, default=None)
-    taking = evidence.taking
+    taking = max(evidence.taking, evidence.acting, key=lambda one: one.against())
     if worst is None or worst.weight * worst.against < taking.against() * weighing.TAKING_PART:
         return f"{taking.failed} of {taking.tried} vehicles failed to take the release"
     what = {SHADOW_ARM: "in the shadow", ACTIVE_ARM: "acted on", JUDGED: "by the bigger model's word"}[worst.kind]
@@ -314,17 +314,20 @@ def _room(policy: Policy, evidence: Evidence) -> float:
 
 def _may_retry(policy: Policy, one: Vehicle, now_s: float) -> bool:
     """Only where the release failed before the vehicle acted on it."""
-    if one.mode == 0 or one.failed_s is None or one.active_s > 0:
+    if one.mode == 0 or one.failed_s is None or one.active_s > 0 or one.is_silent:
         return False
     return one.attempts <= policy.retry.times and now_s - one.failed_s >= policy.retry.after_h * HOUR_S
 
 
 def _given_up(policy: Policy, evidence: Evidence) -> Sequence[Order]:
-    """Vehicles on which the release failed for good."""
+    """Vehicles on which the release failed for good; one that is not heard may come back."""
     return [
         Withdraw(name, one.failed_why)
         for name, one in sorted(evidence.vehicles.items())
-        if one.mode and one.failed_s is not None and (one.active_s > 0 or one.attempts > policy.retry.times)
+        if one.mode
+        and one.failed_s is not None
+        and not one.failed_why.startswith(SILENT)
+        and (one.active_s > 0 or one.attempts > policy.retry.times)
     ]
 
 

@@ -15,8 +15,7 @@ from edge.updates.evidence import ALL, WORSE
 
 # Parts of alpha: what vehicles act on, the shadow, the bigger model's word, how vehicles take the release.
 PARTS: Final = {ACTIVE_ARM: 0.6, SHADOW_ARM: 0.2, JUDGED: 0.1}
-TAKING: Final = "taking"
-TAKING_PART: Final = 0.1
+TAKING_PART: Final = 0.05  # twice: into the shadow, and to act on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,8 @@ def cell(evidence: Evidence, kind: str, metric: str, place: str = ALL) -> Cell:
 
 def against(evidence: Evidence) -> float:
     """The e-value that the release is worse than it may be: the average over all comparisons and how it was taken."""
-    total = TAKING_PART * evidence.taking.against()
-    weight = TAKING_PART
+    total = TAKING_PART * (evidence.taking.against() + evidence.acting.against())
+    weight = 2 * TAKING_PART
     for one in cells(evidence):
         total += one.weight * one.against
         weight += one.weight

@@ -180,7 +180,19 @@ def test_silence_while_driving_counts_as_failure_but_parked_or_announced_does_no
     failed = {name for name, one in evidence.vehicles.items() if one.failed_s is not None}
     assert failed == {"driving", "gone"}
     assert "silent" in evidence.vehicles["gone"].failed_why
-    assert evidence.taking.failed == 2 and evidence.comparisons["active/silent/all"].treated == 2
+    assert evidence.acting.failed == 2 and evidence.comparisons["active/silent/all"].treated == 2
+
+
+def test_a_vehicle_that_was_silent_and_comes_back_goes_on_but_stays_counted() -> None:
+    others = tuple(_driving(f"old{n}", 3_000.0) for n in range(20))
+    evidence = _ordered(fold(_begun(), Observation(1.0, (_driving("a", 1.0), *others))), "a", 1.0)
+    evidence = fold(evidence, Observation(400.0))
+    assert evidence.vehicles["a"].failed_s is not None
+    back = replace(_driving("a", 410.0), active=NEW, stage=int(Stage.STAGE_IDLE))
+    evidence = fold(fold(evidence, Observation(410.0, (back,))), Observation(500.0))
+    one = evidence.vehicles["a"]
+    assert one.failed_s is None and one.settled == Mode.MODE_ACTIVATE
+    assert (evidence.acting.tried, evidence.acting.failed) == (1, 1)
 
 
 def test_where_the_network_is_away_for_all_silence_is_not_held_against_the_release() -> None:
@@ -189,7 +201,7 @@ def test_where_the_network_is_away_for_all_silence_is_not_held_against_the_relea
     for number in range(10):
         evidence = _ordered(evidence, f"v{number}", 1.0)
     evidence = fold(evidence, Observation(400.0))
-    assert evidence.taking.failed == 10 and evidence.taking.against() < 1.1
+    assert evidence.acting.failed == 10 and evidence.acting.against() < 1.1
 
 
 def test_a_refusal_counts_once_and_a_success_only_when_it_runs() -> None:
@@ -198,13 +210,13 @@ def test_a_refusal_counts_once_and_a_success_only_when_it_runs() -> None:
     probation = replace(_driving("b", 70.0), active=NEW, stage=int(Stage.STAGE_PROBATION))
     refused = _driving("a", 70.0, stage=int(Stage.STAGE_REFUSED), refused=NEW, why="self-test failed")
     evidence = _closed(evidence, Observation(70.0, (refused, probation)), at_s=120.0)
-    assert (evidence.taking.tried, evidence.taking.failed) == (1, 1)
+    assert (evidence.acting.tried, evidence.acting.failed) == (1, 1)
     assert evidence.vehicles["a"].failed_why == "self-test failed"
     evidence = _closed(
         evidence, Observation(130.0, (replace(probation, seen_s=130.0, stage=int(Stage.STAGE_IDLE)),)), at_s=180
     )
     evidence = fold(evidence, Observation(240.0))
-    assert (evidence.taking.tried, evidence.taking.failed) == (2, 1)
+    assert (evidence.acting.tried, evidence.acting.failed) == (2, 1)
 
 
 def test_a_clock_that_goes_back_closes_nothing_twice() -> None:

@@ -214,7 +214,7 @@ def test_a_wave_that_needs_approval_asks_once_and_waits() -> None:
     )
     drive.say(Command(APPROVE, "ann", wave=1))
     promoted = next(one for one in drive.obey() if isinstance(one, Promote))
-    assert promoted.record["approved_by"] == "ann" and promoted.record["alpha"] == 0.01
+    assert promoted.record["approved_by"] == "ann" and promoted.record["alpha"] == 0.05
 
 
 def test_nothing_is_ordered_while_paused_but_a_stop() -> None:
