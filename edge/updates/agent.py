@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -98,6 +98,7 @@ class Agent:
         disk: of the updates' folder.
         introduce: slots, nonce and the loop's answer -> the request of a check-in, its manifest signed.
         chance: uniform in 0..1; spreads retries.
+        reference: files of the bundle that comes with roadfuse, by SHA-256, as the disk names them.
         changed: told after each change of the slots.
 
     Attributes:
@@ -108,12 +109,13 @@ class Agent:
         self, disk: Disk, trust: Trusts, cloud: Cloud, fetcher: Fetches, tester: Tester, clock: Clock,
         introduce: Introduces, limits: Limits | None = None, *,
         chance: Callable[[], float] = lambda: 0.5, changed: Callable[[], object] = lambda: None,
+        reference: Mapping[bytes, str] | None = None,
     ) -> None:  # fmt: skip
         self._disk, self._trust, self._cloud, self._tester, self._clock = disk, trust, cloud, tester, clock
         self._introduce, self._limits = introduce, limits or Limits()
         self._chance, self._changed = chance, changed
         self._ledger = Ledger(disk, clock.utc_ns)
-        self._installer = Installer(disk, fetcher)
+        self._installer = Installer(disk, fetcher, reference)
         self._assignment: Assignment | None = None
         self._assigned_s = self._due_s = clock.monotonic_s()
         self._not_before_s = self._due_s  # work that failed is tried again then

@@ -105,7 +105,7 @@ def _serve(words: argparse.Namespace, disk: RealDisk, parts: ExitStack) -> int:
     limits = Limits(words.shadow_s, words.shadow_frames, probation_s=words.probation_s, tries=words.tries)
     agent = Agent(
         disk, trust, cloud, fetcher, tester, SystemClock(), introduce, limits,
-        chance=random.random, changed=changed.set,
+        chance=random.random, changed=changed.set, reference=_reference(),
     )  # fmt: skip
     line = None
     if words.broker is not None:
@@ -150,6 +150,14 @@ def _evidence(answer: Answer | None) -> list[updates_pb2.Evidence]:
         return [updates_pb2.Evidence.FromString(bytes.fromhex(one)) for one in answer.evidence]
     except Exception:  # protobuf's DecodeError differs by backend; evidence that can't be read is none
         return []
+
+
+def _reference() -> dict[bytes, str]:
+    """By SHA-256; below no folder of updates, so by its whole path."""
+    from edge.bundle import REFERENCE
+    from edge.model_file import sha256_of
+
+    return {bytes.fromhex(sha256_of(path)): str(path) for path in sorted(REFERENCE.iterdir()) if path.is_file()}
 
 
 def _hardware(provider: str) -> str:

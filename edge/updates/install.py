@@ -40,11 +40,11 @@ class Installer:
 
     Args:
         fetcher: gets the files.
-        on_board: SHA-256 -> name of files outside the bundles' folder that differences may be built on.
+        reference: SHA-256 -> name of the files of the bundle that "" names, which differences may be built on.
     """
 
-    def __init__(self, disk: Disk, fetcher: Fetches) -> None:
-        self._disk, self._fetcher = disk, fetcher
+    def __init__(self, disk: Disk, fetcher: Fetches, reference: Mapping[bytes, str] | None = None) -> None:
+        self._disk, self._fetcher, self._reference = disk, fetcher, dict(reference or {})
 
     def install(self, release: Release, bases: Iterable[str]) -> None:
         """Have a release on board, whole and durable; goes on from wherever it was cut off.
@@ -119,9 +119,12 @@ class Installer:
         disk.rename(fetched, name)
 
     def _have(self, bases: Iterable[str]) -> dict[bytes, str]:
-        have = {}
+        have: dict[bytes, str] = {}
         for bundle in bases:
-            for name in self._disk.list(folder_of(bundle)) if bundle else []:
+            if not bundle:
+                have |= self._reference
+                continue
+            for name in self._disk.list(folder_of(bundle)):
                 path = f"{folder_of(bundle)}/{name}"
                 digest = self._disk.digest(path)
                 if digest is not None:

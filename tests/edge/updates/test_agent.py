@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import pytest
 
+from edge.updates.assignment import Assignment, TargetFile
 from edge.updates.slots import Held, Slots
 from roadfuse.v1.updates_pb2 import Mode, Stage
 
@@ -265,8 +269,6 @@ def test_with_all_records_lost_the_reference_bundle_runs_and_says_why() -> None:
 
 
 def test_names_that_lead_out_of_the_bundle_are_refused() -> None:
-    from dataclasses import replace
-
     new = made(1)
     car, cloud = vehicle()
     evil = replace(new.release.files[1], name="../../slots.a")
@@ -274,3 +276,75 @@ def test_names_that_lead_out_of_the_bundle_are_refused() -> None:
     slots: Slots = car.settle()
     assert slots.stage == Stage.STAGE_REFUSED
     assert "plain file names" in slots.why
+
+
+def test_a_stop_in_an_answer_whose_release_is_refused_counts_all_the_same() -> None:
+    from edge.errors import UpdateError
+
+    class Refused(UpdateError):
+        """As edge/updates/trust.ReleaseRefused."""
+
+        assignment = Assignment(None, Mode.MODE_ACTIVATE, "", 1, frozenset(), 0, 30.0)
+
+    old, new = made(1), made(2)
+    car, _ = vehicle(old, new)
+
+    def verified(*_: object) -> Assignment:
+        refused = Refused("release: expected hardware of x86")
+        refused.assignment = replace(refused.assignment, stopped=frozenset([new.id]))
+        raise refused
+
+    car.agent._trust.verified = verified  # type: ignore[method-assign]
+    car.agent.hint()
+    car.step()
+    assert car.agent.slots.active.bundle == old.id
+    assert "expected hardware" in car.agent.trouble
+
+
+def test_fetching_stops_being_wanted_when_the_slots_change() -> None:
+    car, cloud = vehicle()
+    cloud.assign(made(1))
+    inner, wanted = cloud.fetch, []
+
+    def fetch(sha256: bytes, offset: int) -> Iterator[bytes]:
+        wanted.append(car.agent.is_wanted())
+        car.agent.stop(len(wanted), [])
+        wanted.append(car.agent.is_wanted())
+        return inner(sha256, offset)
+
+    cloud.fetch = fetch  # type: ignore[method-assign]
+    while not wanted:
+        car.step()
+    assert wanted[:2] == [True, False]
+
+
+def test_differences_may_be_built_on_what_is_on_board_and_on_the_reference() -> None:
+    old, new = made(1), made(2)
+    car, cloud = vehicle(old)
+    car.agent._installer._reference = {b"r" * 32: "/reference/camera.onnx"}
+    inner, had = car.agent._installer._fetcher.fetch, []
+
+    def fetch(file: TargetFile, have: dict[bytes, str]) -> str:
+        had.append(dict(have))
+        return inner(file, have)
+
+    car.agent._installer._fetcher.fetch = fetch  # type: ignore[method-assign, assignment]
+    cloud.assign(new)
+    car.settle()
+    names = {f"bundles/{old.id}/{file.name}" for file in old.release.files}
+    assert set(had[0].values()) == names | {"/reference/camera.onnx"}  # the previous one
+    assert all(car.disk.digest(name) in had[0] for name in names if name in car.disk.list(""))
+
+
+def test_a_wish_that_is_heeded_twice_leaves_one_bundle() -> None:
+    from edge.updates import operator
+
+    old, new = made(1), made(2)
+    car, _ = vehicle(old, new)
+    operator.ask(car.disk, new.id)
+    operator.heed(car.disk, car.agent.slots.active.bundle, car.agent.put_back)
+    assert car.agent.slots.active.bundle == old.id
+    operator.ask(car.disk, new.id)  # the power was cut before it was forgotten
+    operator.heed(car.disk, car.agent.slots.active.bundle, car.agent.put_back)
+    assert car.agent.slots.active.bundle == old.id
+    assert not operator.is_asked(car.disk)
