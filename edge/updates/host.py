@@ -9,9 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
+
+from google.protobuf.message import DecodeError
 
 from edge import bundle as bundles
 from edge.bundle import Bundle
@@ -25,7 +28,7 @@ from edge.updates.boot import REFERENCE, answered, choose
 from edge.updates.disk import Disk
 from edge.updates.evidence import Evidence, parsed
 from edge.updates.shadow import Shadow
-from edge.updates.slots import SLOTS, Slots, answer_record, folder_of, read_answer, read_slots
+from edge.updates.slots import SLOTS, Answer, Slots, answer_record, folder_of, read_answer, read_slots
 from edge.updates.swap import fed as swap_event
 from edge.updates.witness import Witness
 from roadfuse.v1 import updates_pb2
@@ -121,18 +124,14 @@ class Host:
 
         Raises:
             BundleError: not even the reference bundle opens.
-            OSError: the answer can't be written.
         """
-        slots, before = read_slots(self._disk), read_answer(self._disk)
-        try:
-            self._record.read()
-        except RoadfuseError as error:
-            self._say(f"{error}")
+        slots, before = self._read()
         while True:
             choice = choose(slots, before, self._is_whole)
-            self._answer = answered(choice, slots, before, self._utc_ns())
-            self._record.write(self._answer.to_bytes())  # opening may be what kills
+            self._answer = self._told = answered(choice, slots, before, self._utc_ns())
             try:
+                if not self._is_counted(slots, choice.bundle):
+                    raise BundleError("it is on probation, and this start could not be written down")
                 perception = self._opened(choice.bundle)
                 break
             except RoadfuseError as error:
@@ -143,7 +142,7 @@ class Host:
         if choice.why:
             self._say(choice.why)
         self._slots = slots or Slots()
-        told = list(parsed(updates_pb2.Evidence.FromString(bytes.fromhex(one)) for one in self._answer.evidence))
+        told = parsed(_messages(self._answer.evidence))
         self._shadowed = {one.bundle: one for one in told if one.is_shadow}
         self._witness = Witness(_account(self._slots), told, self._wake.set)
         self._witness.know(choice.bundle, perception.bundle)
@@ -184,6 +183,28 @@ class Host:
         except OSError as error:
             self._say(f"the last answer was not written: {error}")
 
+    def _read(self) -> tuple[Slots | None, Answer | None]:
+        """What the agent wants and what was answered last; a disk that can't be read has neither."""
+        try:
+            slots, before = read_slots(self._disk), read_answer(self._disk)
+            self._record.read()
+            return slots, before
+        except RoadfuseError as error:  # both copies of the answer are damaged: one is written anew
+            self._say(f"{error}")
+            return slots, before
+        except OSError as error:
+            self._say(f"{error}")
+            return None, None
+
+    def _is_counted(self, slots: Slots | None, name: str) -> bool:
+        """Whether the start is durable, for opening may be what kills; what is proven runs without that."""
+        try:
+            self._record.write(self._answer.to_bytes())
+            return True
+        except OSError as error:
+            self._say(f"{error}")
+            return slots is None or slots.stage != Stage.STAGE_PROBATION or name != slots.active.bundle
+
     def _run(self) -> None:
         while not self._is_closed:
             try:
@@ -223,8 +244,13 @@ class Host:
         if slots.account != self._slots.account:
             self._witness.begin_anew(_account(slots))
             self._shadowed = {}
+        try:
+            self._answer_now(is_due=bool(changes), **changes)  # opening what is armed may be what kills
+        except OSError as error:
+            if slots.stage == Stage.STAGE_ARMED:
+                raise
+            self._say(f"{error}")  # a way back does not wait for the disk
         self._slots = slots
-        self._answer_now(is_due=bool(changes), **changes)  # opening what is armed may be what kills
 
     def _go(self, want: Wanted) -> None:
         """Open what is wanted and hand it to the loop."""
@@ -320,9 +346,9 @@ class Host:
         """Answer what is; durable where it is news, or where evidence is due.
 
         Raises:
-            OSError: the disk refused.
+            OSError: the disk refused; it is tried again at the next look.
         """
-        shadow, before = self.shadow, self._answer
+        shadow = self.shadow
         shadowed = {**self._shadowed, **({} if shadow is None else {shadow.bundle: shadow.evidence})}
         told = [one.message().SerializeToString(deterministic=True) for one in shadowed.values()]
         values: dict[str, Any] = {
@@ -331,13 +357,13 @@ class Host:
             "shadow": shadow.bundle if shadow is not None and shadow.is_ready else None,
             **changes,
         }
-        gist = replace(before, **values)
+        self._answer = replace(self._answer, **values)
         now_s = self._monotonic()
-        if is_due or gist != before or now_s - self._written_s > TELL_S:
+        if is_due or self._answer != self._told or now_s - self._written_s > TELL_S:
             evidence = tuple(one.hex() for one in (*self._witness.evidence(), *told))
-            answer = replace(gist, at_ns=self._utc_ns(), evidence=evidence)
+            answer = replace(self._answer, at_ns=self._utc_ns(), evidence=evidence)
             self._record.write(answer.to_bytes())
-            self._answer, self._written_s = answer, now_s
+            self._told, self._written_s = self._answer, now_s
 
     def _stamp(self, copy: str) -> object:
         try:
@@ -345,6 +371,15 @@ class Host:
         except OSError:
             return None
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def _messages(evidence: Iterable[str]) -> list[updates_pb2.Evidence]:
+    """What is whole of it."""
+    found = []
+    for one in evidence:
+        with suppress(DecodeError):
+            found.append(updates_pb2.Evidence.FromString(bytes.fromhex(one)))
+    return found
 
 
 def _account(slots: Slots) -> bytes:

@@ -146,9 +146,9 @@ class Shadow:
             if self._is_over():
                 return
             if was_ready and self._hung:
-                counted(self.evidence, "silent")
+                self.evidence = counted(self.evidence, "silent")
             elif was_ready and status not in _FROM_OUTSIDE:
-                counted(self.evidence, "engine_error")
+                self.evidence = counted(self.evidence, "engine_error")
             openings = 0 if was_ready else openings + 1
             if openings == _MOST_OPENINGS:
                 self.trouble = f"expected to open in the shadow, got exit status {status}, {openings} times"

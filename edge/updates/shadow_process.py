@@ -6,6 +6,7 @@ stdin and answers each on a pipe; what a bundle's libraries print goes nowhere n
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 import resource
@@ -186,9 +187,11 @@ class Shadowing:
         return (decision.stamp_ns, decision.scene_tags, decision.sound_events) if active.scene else None
 
 
-def counted(evidence: Evidence, metric: str) -> None:
-    """Count what belongs to no frame."""
+def counted(evidence: Evidence, metric: str) -> Evidence:
+    """With one more of what belongs to no frame; others may be reading the one there is."""
+    evidence = copy.deepcopy(evidence)
     evidence.of(ALL).add(metric)
+    return evidence
 
 
 def _step_back(memory_bytes: int) -> None:

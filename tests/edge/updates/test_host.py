@@ -349,3 +349,62 @@ def test_a_run_without_updates_records_no_swap(drive: Path, tmp_path: Path) -> N
         assert topics.BUNDLE not in reader.topics
     with Replay(out, mode="happened") as again:
         assert not any(d.put_back for d in again)
+
+
+class FullDisk(RealDisk):
+    """A disk on which nothing can be written any more."""
+
+    is_full = False
+
+    def write(self, name: str, content: bytes) -> None:
+        if self.is_full:
+            raise OSError(28, "No space left on device")
+        super().write(name, content)
+
+
+def test_a_full_disk_keeps_no_proven_bundle_from_running(vehicle: Vehicle) -> None:
+    update = vehicle.add()
+    disk = FullDisk(vehicle.root / "updates")
+    disk.is_full = True
+    vehicle.write(active=update, previous=REFERENCE, stage=Stage.STAGE_CONFIRMED)
+    assert Host(disk, LoopConfig(), say=lambda line: None).open().bundle.id == update.bundle
+    vehicle.write(active=update, previous=REFERENCE, stage=Stage.STAGE_PROBATION)  # not proven, and not to be counted
+    assert Host(disk, LoopConfig(), say=lambda line: None).open().bundle.id == bundles.load().id
+
+
+def test_nothing_is_armed_before_its_epoch_is_durable_but_a_way_back_waits_for_no_disk(vehicle: Vehicle) -> None:
+    update = vehicle.add()
+    disk, inbox = FullDisk(vehicle.root / "updates"), Inbox()
+    lines: list[str] = []
+    host = Host(disk, LoopConfig(), say=lines.append)
+    host.open()
+    disk.is_full = True
+    host.begin(inbox, lambda: 1)
+    assert inbox.get(0.0) is not None  # the start
+    vehicle.write(staged=update, stage=Stage.STAGE_ARMED)
+    until(lambda: len(lines) > 3)
+    assert inbox.get(0.0) is None
+    disk.is_full = False
+    armed = inbox.get(PATIENCE_S)
+    assert armed is not None and armed.event.sample == BundleInUse(update.bundle, bundles.load().id, "armed")
+    disk.is_full = True
+    vehicle.write(stage=Stage.STAGE_REFUSED)
+    back = inbox.get(PATIENCE_S)
+    assert back is not None and back.event.sample.bundle_id == bundles.load().id
+    host.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end_s, "it never came"
+        time.sleep(0.01)
+
+
+def test_damaged_answers_keep_no_run_from_starting(vehicle: Vehicle) -> None:
+    update = vehicle.add()
+    vehicle.write(active=update, stage=Stage.STAGE_CONFIRMED)
+    for copy in "ab":
+        vehicle.disk.path(f"answer.{copy}").write_bytes(b"torn")
+    assert host_of(vehicle).open().bundle.id == update.bundle
+    assert vehicle.answer().running == update.bundle
