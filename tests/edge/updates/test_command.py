@@ -17,6 +17,8 @@ from edge.updates.owner import Owner
 from edge.updates.slots import Answer, Held, Slots, answer_record, read_slots, slots_record
 from roadfuse.v1.updates_pb2 import Stage
 
+pytest.importorskip("tuf")
+
 from .served import LoopThread, Served, small_bundle
 from .simulated import Made
 

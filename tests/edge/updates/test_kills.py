@@ -11,10 +11,14 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from edge.updates.boot import choose
 from edge.updates.disk import RealDisk
 from edge.updates.slots import read_answer, read_slots
 from roadfuse.v1.updates_pb2 import Stage
+
+pytest.importorskip("tuf")
 
 from .served import ROOT, LoopThread, Served, loads, small_bundle
 

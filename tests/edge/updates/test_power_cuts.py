@@ -247,6 +247,7 @@ def test_after_a_power_cut_at_any_operation_the_vehicle_boots_what_it_may_and_go
 
 @pytest.mark.parametrize("name", LIVES if LONG else ["stopped, released anew"])
 def test_the_same_with_signed_repositories_real_trust_and_the_real_fetcher(name: str) -> None:
+    pytest.importorskip("tuf")
     from .signed_cloud import SignedCloud
 
     look(name, SignedCloud(), STATES // len(LIVES) // 4, SECOND_LIVES // 4)
