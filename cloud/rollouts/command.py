@@ -97,7 +97,7 @@ def _list(args: argparse.Namespace, engine: Engine) -> int:
 def _explain(args: argparse.Namespace, engine: Engine) -> int:
     with engine.begin() as connection:
         known = book.evidence(connection, args.rollout)
-        now_s = log.now_s(connection)
+        now_s = max(log.now_s(connection), known.at_s)
     if args.json:
         print(json.dumps(explain.facts(known, now_s)))
         return 0
