@@ -30,13 +30,12 @@ def release(connection: Connection, counter: int) -> Release:
     if row is None:
         raise ReleaseError(f"expected the counter of a release, got {counter}")
     files = METADATA_FILES.c
-    newest = (
-        select(files.role, files.content)
-        .where(files.repository == _IMAGE)
-        .distinct(files.role)
-        .order_by(files.role, files.version.desc())
+    newest = select(files.role, func.max(files.version).label("version")).where(files.repository == _IMAGE)
+    last = newest.group_by(files.role).subquery()
+    chosen = select(files.role, files.content).join(
+        last, (files.role == last.c.role) & (files.version == last.c.version) & (files.repository == _IMAGE)
     )
-    metadata = {str(role): bytes(content) for role, content in connection.execute(newest)}
+    metadata = {str(role): bytes(content) for role, content in connection.execute(chosen)}
     return Release(counter, dict(row), metadata)
 
 

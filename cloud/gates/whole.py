@@ -14,7 +14,9 @@ from edge.model_file import TARGETS, sha256_of
 
 _INT8: Final = "int8"
 _OF_THE_FILE: Final = "x86"  # an int8 engine's own file is the lowering for it
-_FAMILY: Final = re.compile(r"[._-]")  # trt-orin takes the lowering for trt
+# A class is named after the lowering that it takes (trt-orin takes trt's), or after a machine that is known.
+_FAMILY: Final = re.compile(r"[._-]")
+_MACHINES: Final = {"orin": "trt", "thor": "trt", "jetson": "trt", "aarch64": "arm", "arm64": "arm", "amd64": "x86"}
 
 
 def whole(candidate: Candidate) -> tuple[str, dict[str, Any]]:
@@ -61,8 +63,11 @@ def _check_hardware(candidate: Candidate, bundle: Bundle) -> None:
         raise GateRefused(f"hardware: expected classes of {', '.join(TARGETS)}, got none")
     for hardware in candidate.hardware:
         family = _FAMILY.split(hardware)[0]
+        family = _MACHINES.get(family, family)
         if family not in TARGETS:
-            raise GateRefused(f"hardware: expected classes of {', '.join(TARGETS)}, got {hardware[:40]!r}")
+            raise GateRefused(
+                f"hardware: expected classes of {', '.join((*TARGETS, *_MACHINES))}, got {hardware[:40]!r}"
+            )
         for name, spec in bundle.engines.items():
             if spec.precision == _INT8 and family != _OF_THE_FILE and family not in spec.lowerings:
                 raise GateRefused(
