@@ -222,23 +222,28 @@ def row(gap: int, length: int, source: int, how: int, count: int = 1) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "table",
+    ("table", "why"),
     [
-        row(0, 1 << 31, 0, tensors.LITERAL),  # longer than the file
-        row(1 << 31, 0, 0, tensors.LITERAL),  # a gap beyond it
-        row(0, 900, 77, tensors.SAME),  # no tensor of the base
-        row(0, 900, -1, tensors.SAME),
-        row(0, 899, 0, tensors.DIFFERENT),  # of another size than the base's
-        row(0, 16, 0, 3),  # told in no way there is
-        row(0, 1, 0, tensors.LITERAL)[:-1],  # cut short
-        struct.pack("<I", 0xFFFFFFFF),  # more rows than there are bytes
-        row(0, 900, 0, tensors.SAME, count=9),  # nine times the same tensor: more than the file
-        bytes(tensors.MOST_TENSORS * 20),  # a table larger than any
+        (row(0, 1 << 31, 0, tensors.LITERAL), "within 2054 bytes"),
+        (row(1 << 31, 0, 0, tensors.LITERAL), "within 2054 bytes"),
+        (row(0, 900, 0, tensors.SAME, count=9), "within 2054 bytes, got 8100"),
+        (row(0, 900, 77, tensors.SAME), "of the base's 4"),
+        (row(0, 900, -1, tensors.SAME), "of the base's 4"),
+        (row(0, 899, 0, tensors.DIFFERENT), "as large as the base's"),
+        (row(0, 16, 0, 3), "told in ways 0 to 2, got 3"),
+        (row(0, 1, 0, tensors.LITERAL)[:-1], "a table of 1 tensors"),
+        (struct.pack("<I", 0xFFFFFFFF), "a table of 4294967295 tensors"),
+        (bytes(tensors.MOST_TENSORS * 20), "at most 65536 tensors"),
     ],
 )
-def test_tables_that_lie_are_refused(table: bytes) -> None:
-    with pytest.raises(UpdateError, match="delta: expected"):
+def test_tables_that_lie_are_refused(table: bytes, why: str) -> None:
+    with pytest.raises(UpdateError, match=why):
         delta.apply(BASE, hostile(table, b"", b""), len(WANT))
+
+
+def test_nothing_may_follow_a_delta() -> None:
+    with pytest.raises(UpdateError, match="the end of the delta, got 3 bytes more"):
+        delta.apply(BASE, DELTA + b"xyz", len(WANT))
 
 
 def test_a_frame_that_unfolds_to_more_than_was_signed_is_not_unfolded() -> None:
