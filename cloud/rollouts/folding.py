@@ -155,7 +155,7 @@ class _Draft:
         summed = dict(before[1])
         for metric, times in counts.items():
             summed[metric] = summed.get(metric, 0) + times
-        # Parts are added up when the interval closes, sorted: sums of floats depend on their order.
+        # Added up when the interval closes; sorted, so that evidence is the same for any order.
         slices[place] = [sorted([*before[0], seconds]), summed]
         arms[arm] = slices
         pending[vehicle] = arms
