@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cloud import certificates
+from cloud.command import main
 from cloud.errors import IdentityError
 
 from ..fleet import request_for
@@ -152,3 +154,31 @@ def _tls(broker: Broker, certificate: Path | None, key: Path | None) -> None:
         line.sendall(bytes.fromhex("1010 00044d515454 05 02 003c 00 0003 616263".replace(" ", "")))
         answer = line.recv(64)
         assert answer[:1] == b"\x20" and answer[3] == 0
+
+
+def test_the_command_issues_what_broker_and_cloud_need(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    certificates.create(tmp_path / "ca")
+    assert main(["ca", "broker", "--data", str(tmp_path), "--name", "broker.example.com"]) == 0
+    assert "broker.example.com" in capsys.readouterr().out
+    broker, cloud = (
+        x509.load_pem_x509_certificate((tmp_path / "ca" / f"{n}.pem").read_bytes()) for n in ("broker", "cloud")
+    )
+    assert broker.subject.rfc4514_string() == "CN=roadfuse broker"
+    assert cloud.subject.rfc4514_string() == "CN=roadfuse-cloud"
+    uses = [one.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value for one in (broker, cloud)]
+    assert [list(use) for use in uses] == [[ExtendedKeyUsageOID.SERVER_AUTH], [ExtendedKeyUsageOID.CLIENT_AUTH]]
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "ca").glob("*.key")} == {0o600}
+
+
+def test_a_certificate_of_the_clouds_own_that_ends_soon_is_issued_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates.create(tmp_path)
+    with monkeypatch.context() as short:
+        short.setattr(certificates, "SERVER_DAYS", 20)
+        certificates.issue_cloud(tmp_path)
+    before = (tmp_path / "cloud.pem").read_bytes()
+    _, certificate, key = certificates.cloud_files(tmp_path)
+    after = certificate.read_bytes()
+    assert after != before and key.exists()
+    assert certificates.cloud_files(tmp_path)[1].read_bytes() == after, "one that lasts is kept"
