@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, func, select
+from sqlalchemy.exc import DBAPIError
 
-from cloud.database import opened
-from cloud.errors import CloudError, ReleaseError
+from cloud.database import first_line, opened
+from cloud.errors import CloudError, DatabaseError, ReleaseError
 from cloud.objects import Objects
 from cloud.releases import deltas, releases, renewal, stops
 from cloud.releases.keys import PASSPHRASE
@@ -31,7 +32,10 @@ def main(argv: list[str] | None = None) -> int:
         raise CloudError(f"expected the cloud's data folder, got {args.data}, which is none")
     keys = Keys.at(args.data, args.keys or [], asked)
     with opened(args.data, args.database, share=True) as engine:
-        code: int = args.run(args, engine, keys)
+        try:
+            code: int = args.run(args, engine, keys)
+        except DBAPIError as error:
+            raise DatabaseError(f"the database refuses, and nothing was changed: {first_line(error)}") from None
         return code
 
 

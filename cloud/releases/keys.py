@@ -9,7 +9,7 @@ A file's name holds the beginning of its key's id, so that only keys that are ne
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -53,6 +53,7 @@ class KeyFolders:
         self.folders = tuple(folders)
         self._passphrase = passphrase
         self._opened: dict[Path, CryptoSigner] = {}
+        self._secrets: list[bytes] = []  # that opened a file: nobody is asked twice for the same
 
     def create(self, repository: str, role: str, secret: bytes = b"", place: int = 0) -> CryptoSigner:
         """Make a key and keep it, durably.
@@ -109,11 +110,29 @@ class KeyFolders:
 
     def _open(self, path: Path, keyid: str) -> CryptoSigner:
         if path not in self._opened:
-            self._opened[path] = _signer(path, self._passphrase)
+            self._opened[path] = self._read(path)
         signer = self._opened[path]
         if signer.public_key.keyid != keyid:
             raise ReleaseError(f"{path}: expected the key {keyid}, got {signer.public_key.keyid}")
         return signer
+
+    def _read(self, path: Path) -> CryptoSigner:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES)
+        if b"ENCRYPTED" not in content:
+            return _signer(path, _loaded(content, None))
+        for secret in self._secrets:
+            key = _loaded(content, secret)
+            if key is not None:
+                return _signer(path, key)
+        secret = self._passphrase(path.name)
+        if not secret:
+            raise ReleaseError(f"{path}: expected its passphrase ({PASSPHRASE}), got none")
+        key = _loaded(content, secret)
+        if key is None:
+            raise ReleaseError(f"{path}: expected the passphrase that it is encrypted with, got another")
+        self._secrets.append(secret)
+        return _signer(path, key)
 
 
 def offline(data: Path, folders: Sequence[Path], passphrase: Passphrase = from_environment) -> KeyFolders:
@@ -137,18 +156,17 @@ def _name(repository: str, role: str, keyid: str) -> str:
     return f"{repository}-{role}-{keyid[:ID_CHARACTERS]}.pem"
 
 
-def _signer(path: Path, passphrase: Callable[[str], bytes]) -> CryptoSigner:
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES)
-    is_encrypted = b"ENCRYPTED" in content
-    secret = passphrase(path.name) if is_encrypted else b""
-    if is_encrypted and not secret:
-        raise ReleaseError(f"{path}: expected its passphrase ({PASSPHRASE}), got none")
+def _loaded(content: bytes, secret: bytes | None) -> object:
+    """The private key; None where this does not open it."""
     try:
-        key = serialization.load_pem_private_key(content, secret or None)
+        return serialization.load_pem_private_key(content, secret)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        wrong = "the passphrase that it is encrypted with, got another" if is_encrypted else "a private key, got none"
-        raise ReleaseError(f"{path}: expected {wrong}") from None
+        return None
+
+
+def _signer(path: Path, key: object) -> CryptoSigner:
+    if key is None:
+        raise ReleaseError(f"{path}: expected a private key, got none")
     if not isinstance(key, Ed25519PrivateKey):
         raise ReleaseError(f"{path}: expected an ed25519 key, got {type(key).__name__}")
     return CryptoSigner(key)

@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from cloud.errors import ReleaseError
 from cloud.releases import stored
 from cloud.tables import STOPS
 
+# A vehicle takes no longer notice (edge/updates/claims.py). The oldest are left out then: what is revoked is gone from
+# the image repository all the same.
+MOST_BUNDLES: Final = 4_096
 _CURRENT: Final = select(
     func.coalesce(func.max(STOPS.c.number), 0) + func.count(STOPS.c.lifted_at),
-    func.array_agg(STOPS.c.bundle_id.distinct()).filter(STOPS.c.lifted_at.is_(None)),
+    func.array_agg(aggregate_order_by(STOPS.c.bundle_id, STOPS.c.number.desc())).filter(STOPS.c.lifted_at.is_(None)),
     func.greatest(func.max(STOPS.c.at), func.max(STOPS.c.lifted_at)),
 )
 
@@ -40,7 +44,8 @@ class Notice:
 def current(connection: Connection) -> Notice:
     """What is stopped now."""
     row = connection.execute(_CURRENT).one()
-    return Notice(int(row[0]), tuple(sorted(row[1] or ())), row[2])
+    bundles = list(dict.fromkeys(row[1] or ()))[:MOST_BUNDLES]
+    return Notice(int(row[0]), tuple(sorted(bundles)), row[2])
 
 
 def stop(connection: Connection, bundle: str, why: str, rollout: str = "") -> int:

@@ -139,6 +139,17 @@ def test_without_repositories_each_command_says_what_makes_them(person: Person, 
     assert person.told("list") == []
 
 
+def test_a_database_that_fails_is_said_in_one_line(person: Person, bare: Shelf) -> None:
+    with bare.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE metadata_files RENAME TO away")
+    try:
+        error = person.run("keys", "create", keys=True, code=2)
+    finally:
+        with bare.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE away RENAME TO metadata_files")
+    assert error.count("\n") == 1 and "the database refuses" in error
+
+
 def test_keys_within_the_data_are_refused(person: Person, bare: Shelf) -> None:
     bare.folders = [bare.data / "keys"]
     assert "outside the cloud's data" in person.run("keys", "create", keys=True, code=2)

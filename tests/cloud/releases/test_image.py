@@ -99,6 +99,16 @@ def test_a_stop_that_is_lifted_gives_a_newer_notice(shelf: Shelf, bundles: list[
     assert shelf.do(stops.stop, load(bundles[0]).id, "again") > lifted
 
 
+def test_a_notice_is_no_longer_than_vehicles_take_and_keeps_the_newest(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stops, "MOST_BUNDLES", 3)
+    for name in "dcbaac":
+        shelf.do(stops.stop, name * 64, "worse")
+    notice = shelf.do(stops.current)
+    assert notice.number == 6 and notice.bundles == ("a" * 64, "b" * 64, "c" * 64)
+
+
 def test_a_client_reads_one_bin_of_sixteen(shelf: Shelf, tmp_path: Path) -> None:
     with shelf.engine.begin() as connection:
         image = Image(connection, shelf.keys, now())

@@ -197,6 +197,18 @@ def test_encrypted_keys_open_with_their_passphrase_alone(bare: Shelf, bundles: l
     assert shelf.add(bundles[0], keys=Keys.at(shelf.data, shelf.folders, lambda what: SECRET)).counter == 1
 
 
+def test_a_passphrase_is_asked_for_once(bare: Shelf, bundles: list[Path]) -> None:
+    bare.do(rotation.create, Keys.at(bare.data, bare.folders), now(), SECRET)
+    asked: list[str] = []
+
+    def ask(what: str) -> bytes:
+        asked.append(what)
+        return SECRET
+
+    bare.add(bundles[0], keys=Keys.at(bare.data, bare.folders, ask))
+    assert len(asked) == 1
+
+
 def test_with_several_folders_each_holder_has_a_share_of_each_role(bare: Shelf, bundles: list[Path]) -> None:
     shelf = bare
     shelf.create()
