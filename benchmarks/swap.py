@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import platform
 import shutil
 import statistics
@@ -29,6 +30,7 @@ from onnx import helper, numpy_helper
 from edge.bundle import REFERENCE
 from edge.drive.reader import DriveReader
 from edge.loop import LoopConfig
+from edge.realtime import ordinary, realtime
 from edge.recorder import Recorder
 from edge.run import Inbox, live
 from edge.statistics import RunStatistics
@@ -76,7 +78,7 @@ def add(disk: RealDisk, name: str, scale: float) -> Held:
 class Round:
     """One run over the drive, and what happened in it."""
 
-    def __init__(self, drive: Path, folder: Path) -> None:
+    def __init__(self, drive: Path, folder: Path, *, is_realtime: bool) -> None:
         self.steps: list[Step] = []
         self.wrote_s: dict[str, float] = {}
         disk = RealDisk(folder / "updates")
@@ -96,6 +98,7 @@ class Round:
         self.reference = loop.bundle.id
         recorder = Recorder(folder / "recorded.mcap", None, lossless=False)
         begun = threading.Event()
+        cores = os.sched_getaffinity(0)
 
         def agent() -> None:
             begun.wait()
@@ -110,6 +113,7 @@ class Round:
                 self.wrote_s[name] = time.monotonic()
 
         threading.Thread(target=agent, daemon=True).start()
+        self.refusals = [measure.refusal for measure in realtime() if measure.refusal] if is_realtime else []
         with DriveReader(drive) as reader:
             for decision in live(loop, reader, recorder, counts, 1.0, inbox, host=host):
                 begun.set()
@@ -117,8 +121,10 @@ class Round:
                 is_back = decision.put_back is not None
                 self.steps.append(Step(time.monotonic(), taken, decision.bundle_id, is_back))
                 self.last = decision.index
+        ordinary(cores)
         recorder.close()
         host.close()
+        os.sched_setaffinity(0, cores)
         self.overflow = sum(inbox.overflow.values())
 
     def between(self, from_s: float, until_s: float) -> list[float]:
@@ -135,6 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--drive", type=Path, help=f"of at least {SECONDS} s (default: simulate one)")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--realtime", action="store_true", help="as `roadfuse run --realtime`")
     options = parser.parse_args()
     spans: dict[str, list[float]] = defaultdict(list)
     waits: dict[str, list[float]] = defaultdict(list)
@@ -144,7 +151,7 @@ def main() -> None:
         if options.drive is None:
             simulate(["--scenario", "demo", "--seed", "7", "--seconds", str(SECONDS), "--out", str(drive), "--json"])
         for number in range(options.rounds):
-            one = Round(drive, Path(name) / f"round-{number}")
+            one = Round(drive, Path(name) / f"round-{number}", is_realtime=options.realtime)
             wrote = one.wrote_s
             swapped, back = one.first(one.good.bundle, wrote["arm"]), one.first(one.reference, wrote["stop"])
             put_back = next(step for step in one.steps if step.is_back)
@@ -165,7 +172,7 @@ def main() -> None:
             lost += one.overflow + one.last + 1 - len(one.steps)
             frames += len(one.steps)
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, {options.rounds} rounds")
-    print(f"frames {frames}, lost {lost}")
+    print(f"frames {frames}, lost {lost}; load {os.getloadavg()[0]:.0f}; refused: {one.refusals or 'nothing'}")
     print(f"{'step time, ms':<44} {'frames':>7} {'p50':>8} {'p99':>8} {'most':>8}")
     for what, values in spans.items():
         ordered = sorted(values)

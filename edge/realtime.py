@@ -6,12 +6,14 @@ import ctypes
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 _MCL_CURRENT_AND_FUTURE: Final = 3
 _SWITCH_INTERVAL_S: Final = 0.0005
+_BEFORE_OTHERS: Final = -15  # niceness
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,26 @@ def realtime(core: int | None = None, priority: int = 50) -> list[Measure]:
         _ask("garbage frozen", freeze_garbage),
         _ask(f"switch interval {_SWITCH_INTERVAL_S * 1e3:g} ms", switch_interval),
     ]
+
+
+def ordinary(cores: Collection[int]) -> None:
+    """Let the calling thread, and what it starts, come after the loop: a new thread has its starter's scheduling.
+
+    It stays before all other work: while it has the interpreter's lock and no processor, the loop waits for both.
+
+    Args:
+        cores: that this process may use; the one that the loop is pinned to is left to it where there is another.
+    """
+    if not os.sched_getscheduler(0):
+        return  # as all threads are without `realtime`
+    pinned = os.sched_getaffinity(0)
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, _BEFORE_OTHERS)
+    with suppress(OSError):
+        if len(pinned) == 1 and cores:
+            os.sched_setaffinity(0, set(cores) - pinned or cores)
 
 
 def _ask(name: str, measure: Callable[[], None]) -> Measure:

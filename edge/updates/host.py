@@ -7,6 +7,7 @@ event in its inbox, after it was opened and warmed; by itself it only ever goes 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ from edge.errors import BundleError, RoadfuseError
 from edge.feed import Fed
 from edge.loop import Loop, LoopConfig
 from edge.perception import Perception
+from edge.realtime import ordinary
 from edge.samples import BundleInUse
 from edge.updates.boot import REFERENCE, answered, choose
 from edge.updates.disk import Disk
@@ -111,6 +113,7 @@ class Host:
         self._said: tuple[str, str | None] = ("", None)
         self._said_s = self._written_s = 0.0
         self._shadowed: dict[str, Evidence] = {}
+        self._cores = os.sched_getaffinity(0)
         self._is_closed = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="updates", daemon=True)
@@ -144,7 +147,7 @@ class Host:
         self._slots = slots or Slots()
         told = parsed(_messages(self._answer.evidence))
         self._shadowed = {one.bundle: one for one in told if one.is_shadow}
-        self._witness = Witness(_account(self._slots), told, self._wake.set)
+        self._witness = Witness(_account(self._slots), told, self._wake.set, self._cores)
         self._witness.know(choice.bundle, perception.bundle)
         self._witness.put_back = choice.put_back
         self._loop = Loop(perception.bundle, self._config, self._provider, clock, perception)
@@ -206,6 +209,7 @@ class Host:
             return slots is None or slots.stage != Stage.STAGE_PROBATION or name != slots.active.bundle
 
     def _run(self) -> None:
+        ordinary(self._cores)
         while not self._is_closed:
             try:
                 self._follow()

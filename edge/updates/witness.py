@@ -10,13 +10,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from edge.bundle import Bundle
 from edge.decision import Decision
 from edge.drive.reader import DriveMessage
 from edge.feed import Fed
+from edge.realtime import ordinary
 from edge.updates.account import Account
 from edge.updates.evidence import Evidence
 from edge.updates.health import STEP
@@ -36,6 +37,7 @@ class Witness:
         account: name of the evidence.
         so_far: evidence of earlier processes.
         changed: called where another bundle decides than before.
+        cores: that this process may use.
 
     Attributes:
         running: bundle that decided last, as slots name it; None before the first decision.
@@ -45,10 +47,12 @@ class Witness:
         frames: decisions taken.
     """
 
-    def __init__(self, account: bytes, so_far: Iterable[Evidence], changed: Callable[[], object]) -> None:
+    def __init__(
+        self, account: bytes, so_far: Iterable[Evidence], changed: Callable[[], object], cores: Collection[int] = (),
+    ) -> None:  # fmt: skip
         self._lock = threading.Lock()
         self._account = Account(account, so_far)
-        self._changed = changed
+        self._changed, self._cores = changed, cores
         self._passed: deque[tuple[list[DriveMessage], list[Decision]]] = deque(maxlen=_PASSED)
         self._known: dict[str, tuple[str, Bundle]] = {}  # by bundle id: as slots name it
         self._next_index = 0
@@ -92,6 +96,7 @@ class Witness:
         self._drain()
 
     def _run(self) -> None:
+        ordinary(self._cores)
         while not self._is_closed:
             time.sleep(_DRAIN_S)
             try:
