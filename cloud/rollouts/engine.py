@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from prometheus_client import Gauge, Histogram
 from sqlalchemy import Connection, func, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from cloud.metrics import SECONDS
 from cloud.releases import stops
@@ -38,6 +39,8 @@ KEEP_S: Final = 300.0
 _RECENT_S: Final = 10.0
 # After a start nobody is taken for silent before vehicles had the time to come back and say a word.
 GRACE_S: Final = 150.0
+# A rollout whose log or policy can't be understood is tried again after so long.
+BROKEN_S: Final = 60.0
 # Longer between two looks, and what vehicles said meanwhile is heard before an interval ends.
 _GAP_S: Final = 30.0
 _CYCLE_S: Final = Histogram("roadfuse_rollout_cycle_seconds", "One look at all rollouts", buckets=SECONDS)
@@ -64,6 +67,7 @@ class Control:
     ) -> None:
         self._connection, self._want, self._clock, self._grace_s = connection, want, clock, grace_s
         self._thaw_s: float | None = None
+        self._broken: dict[str, float] = {}  # rollout -> until when it is left alone
         self._fleet, self._counts = Fleet(), Counts()
         self._active: dict[str, _Active] = {}
 
@@ -82,20 +86,33 @@ class Control:
             self._thaw_s = now_s + self._grace_s if self._thaw_s is None else self._thaw_s
             ids = [one.id for one in book.listed(self._connection, active=True)]
             changed = self._fleet.look(self._connection, now_s) if ids else set()
-        for id in list(self._active):
-            if id not in ids:
-                del self._active[id]
+        for id in self._active.keys() - set(ids):
+            del self._active[id]
+            _AGAINST.remove(id)
         for id in ids:
-            known = self._active.get(id)
-            if known is None:
-                known = self._active[id] = _Active(id, self._fleet, self._counts)
-            with self._connection.begin():
-                wanted = known.cycle(self._connection, now_s, changed, is_early=now_s < self._thaw_s)
-            self._want(wanted)
-            _AGAINST.labels(id).set(known.evidence.peak)
+            if now_s < self._broken.get(id, 0.0):
+                continue
+            try:
+                self._look(id, now_s, changed)
+            except SQLAlchemyError:
+                raise
+            except Exception:  # one rollout that breaks the rules stops neither others nor stops
+                _LOG.exception("rollout_broken rollout=%s again_in_s=%.0f", id, BROKEN_S)
+                self._broken[id] = now_s + BROKEN_S
+                self._active.pop(id, None)
         _ACTIVE.set(len(ids))
         _CYCLE_S.observe(time.perf_counter() - start)
         return len(ids)
+
+    def _look(self, id: str, now_s: float, changed: set[str]) -> None:
+        known = self._active.get(id)
+        if known is None:
+            known = self._active[id] = _Active(id, self._fleet, self._counts)
+        assert self._thaw_s is not None
+        with self._connection.begin():
+            wanted = known.cycle(self._connection, now_s, changed, is_early=now_s < self._thaw_s)
+        self._want(wanted)
+        _AGAINST.labels(id).set(known.evidence.peak)
 
 
 class _Active:

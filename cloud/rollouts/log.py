@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, Text, cast, func, select, text
@@ -131,8 +131,14 @@ def begun(entry: Entry) -> Evidence:
 
 def folded(evidence: Evidence, entry: Entry) -> Evidence:
     """What the rules know after a row."""
-    if entry.kind in (COMMANDED, OBSERVED):
+    if entry.kind == OBSERVED:
         return rules.fold(evidence, Observation.of_dict(entry.content))
+    if entry.kind == COMMANDED:
+        said = Observation.of_dict(entry.content)
+        if evidence.started_s is not None:
+            # A word of a person ends no interval: what vehicles said in it may not have been heard yet.
+            said = replace(said, at_s=evidence.at_s)
+        return rules.fold(evidence, said)
     if entry.kind == ORDERED:
         return rules.fold(evidence, Observation(float(entry.content["at_s"]), ordered=orders_of(entry)))
     return evidence

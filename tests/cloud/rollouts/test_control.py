@@ -175,6 +175,50 @@ def test_vehicles_that_could_not_be_heard_while_nothing_ran_are_not_silent(
     assert all("silent" not in name for name in one.replay.evidence.comparisons)
 
 
+def test_a_command_while_nothing_ran_makes_nobody_silent(start: Callable[..., Started], cars: Cars) -> None:
+    one = start(silence={"after_s": 300.0})
+    one.hours(0.3)
+    cars.now_s += 2 * HOUR_S
+    one.command(PAUSE)
+    cars.report()
+    one.anew()
+    one.cycle()
+    assert one.rollout.state == "paused"
+    assert not any(vehicle.is_silent for vehicle in one.replay.evidence.vehicles.values())
+
+
+def test_verdicts_of_the_bigger_model_count_once(start: Callable[..., Started], engine: Engine, cars: Cars) -> None:
+    one = start()
+    one.hours(0.2)
+    for n in range(6):
+        with engine.begin() as connection:
+            connection.execute(text("SET LOCAL session_replication_role = replica"))  # no scenes are needed here
+            connection.execute(
+                text(
+                    "INSERT INTO verdicts (scene_id, vehicle, active, staged, worse, better, slices, judged_at) "
+                    "VALUES (:n, :vehicle, :old, :new, '[\"pedestrians\"]', '[]', '[\"all\"]', to_timestamp(:at))"
+                ),
+                {"n": n, "vehicle": cars.names[n], "old": OLD, "new": NEW, "at": cars.now_s - 1.0},
+            )
+        one.hours(0.06)
+        one.anew()
+    known = one.replay.evidence
+    assert known.comparisons["judged/worse/all"].treated == 6 and known.comparisons["judged/worse/all"].control == 0
+
+
+def test_a_rollout_that_can_not_be_understood_stops_no_other(
+    start: Callable[..., Started], engine: Engine, cars: Cars
+) -> None:
+    one = start()
+    with engine.begin() as connection:
+        other = book.create(connection, 2, policy(), "ann")
+        connection.execute(
+            text("UPDATE rollout_log SET content = '{}' WHERE rollout = :id AND number = 1"), {"id": other.id}
+        )
+    one.hours(6)
+    assert one.rollout.state == "done"
+
+
 def test_a_stop_does_not_wait_for_those_that_come_back(
     start: Callable[..., Started], engine: Engine, cars: Cars
 ) -> None:
@@ -189,8 +233,9 @@ def test_a_stop_does_not_wait_for_those_that_come_back(
     assert one.rollout.state == "stopped" and not cars.assigned(1)
 
 
+@pytest.mark.parametrize("is_anew", [True, False])
 def test_a_cycle_that_breaks_leaves_nothing(
-    start: Callable[..., Started], engine: Engine, cars: Cars, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., Started], engine: Engine, cars: Cars, monkeypatch: pytest.MonkeyPatch, is_anew: bool
 ) -> None:
     one = start()
     one.hours(0.05)
@@ -202,11 +247,12 @@ def test_a_cycle_that_breaks_leaves_nothing(
 
     with monkeypatch.context() as broke:
         broke.setattr(log, "append", broken)
-        with pytest.raises(OSError, match="power is out"):
-            one.hours(6)
+        for _ in range(3):
+            cars.drive(INTERVAL_S)
+            one.cycle()
     with engine.begin() as connection:
         assert (log.last(connection, one.id), list(connection.execute(select(ASSIGNMENTS)))) == before
-    one.anew()
+    one.anew() if is_anew else None
     one.hours(6)
     assert one.rollout.state == "done" and one.replay.differs == ""
 
