@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from google.protobuf.message import DecodeError
+
 from edge.errors import UpdateError
 from edge.updates import operator
 from edge.updates.disk import RealDisk
@@ -148,7 +150,7 @@ def _evidence(answer: Answer | None) -> list[updates_pb2.Evidence]:
         return []
     try:
         return [updates_pb2.Evidence.FromString(bytes.fromhex(one)) for one in answer.evidence]
-    except Exception:  # protobuf's DecodeError differs by backend; evidence that can't be read is none
+    except (DecodeError, ValueError):  # evidence that can't be read is none
         return []
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from edge.errors import UpdateError
 from edge.updates.disk import Disk
-from edge.updates.slots import Slots, kept_record, read_answer, slots_record
+from edge.updates.slots import BUNDLES, Slots, kept_record, read_answer, slots_record
 from roadfuse.v1.updates_pb2 import Stage
 
 
@@ -104,7 +104,9 @@ class Ledger:
                 stage=Stage.STAGE_REFUSED if is_under_way else kept.stage,
             )  # fmt: skip
         answer = read_answer(self._disk)
-        is_first = answer is None and not self.trouble
+        # the loop may have begun first; it follows no slots then, and nothing was ever fetched
+        is_followed = answer is not None and answer.epoch > 0
+        is_first = not (is_followed or self.trouble or self._disk.list(BUNDLES))
         return Slots(
             epoch=1 + (answer.epoch if answer is not None else 0),
             stage=Stage.STAGE_IDLE,

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from google.protobuf.message import DecodeError
+
 from edge.updates.assignment import Assignment, Release
 from edge.updates.boot import NOT_WHOLE
 from edge.updates.evidence import ALL, FAILURES, Count, parsed
@@ -221,7 +223,7 @@ def told(answer: Answer, bundle: str, *, is_shadow: bool, account: str) -> Count
         message = updates_pb2.Evidence()
         try:
             message.ParseFromString(bytes.fromhex(one))
-        except Exception:  # protobuf's DecodeError has no base but this in all its backends
+        except (DecodeError, ValueError):
             continue
         messages.append(message)
     for evidence in parsed(messages):

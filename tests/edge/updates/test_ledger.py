@@ -78,6 +78,15 @@ def test_lost_slots_come_back_without_what_was_under_way() -> None:
     assert again.now.epoch > 2 and again.trouble
 
 
+def test_a_loop_that_began_before_the_agent_is_no_loss() -> None:
+    disk = CrashDisk()
+    answer_record(disk).write(Answer(epoch=0, trouble="no slots can be read").to_bytes())
+    assert Ledger(disk, lambda: 0).now.why == ""
+    for lost in (CrashDisk({"bundles": {"a" * 64: {}}}), CrashDisk()):
+        answer_record(lost).write(Answer(epoch=5 if not lost.list("bundles") else 0).to_bytes())
+        assert "lost" in Ledger(lost, lambda: 0).now.why
+
+
 def test_records_that_are_no_records_are_said() -> None:
     disk = CrashDisk({"slots.a": b"x", "slots.b": b""})
     with pytest.raises(RecordLost, match="expected a whole copy, got 2 damaged"):
