@@ -129,8 +129,12 @@ def heed_assignment(slots: Slots, assignment: Assignment) -> Slots | None:
         return replace(slots, active=held, highest_counter=release.counter)
     why = why_not(slots, release)
     if why:
-        same = slots.stage == Stage.STAGE_REFUSED and slots.why == why
-        return None if same else replace(slots, stage=Stage.STAGE_REFUSED, why=why)
+        if slots.stage == Stage.STAGE_REFUSED and slots.why == why:
+            return None
+        for one in slots.refused:
+            if one.bundle == release.bundle:
+                slots = slots.refusing(one)  # the youngest: it is the one that `why` speaks of
+        return replace(slots, stage=Stage.STAGE_REFUSED, why=why)
     return replace(
         slots,
         staged=Held(release.bundle, release.counter, assignment.rollout),

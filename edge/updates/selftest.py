@@ -194,14 +194,14 @@ def _main(words: Mapping[str, Any]) -> int:
         _check(bundle, words["provider"])
         active = bundles.load(words["active"])
         print(json.dumps(_medians(bundle, active, words["provider"], int(words["runs"]))))
-    except DeviceError as error:  # the machine's fault, not the bundle's
+    except (DeviceError, OSError, ImportError) as error:  # the machine's fault, not the bundle's
         print(error)
         return 1
-    except RoadfuseError as error:
-        print(error)
-        return _REFUSED
     except MemoryError:
         print("expected less memory to be enough, got none left")
+        return _REFUSED
+    except Exception as error:  # the process's top; runtimes' errors share no base class but this
+        print(error if isinstance(error, RoadfuseError) else f"{type(error).__name__}: {error}")
         return _REFUSED
     return 0
 

@@ -7,11 +7,14 @@ from dataclasses import replace
 import pytest
 
 from edge.updates import rules
+from edge.updates.assignment import Assignment
 from edge.updates.boot import NOT_WHOLE
 from edge.updates.evidence import ALL, Evidence
 from edge.updates.rules import Limits, heed_answer, heed_stop
 from edge.updates.slots import Answer, Held, PutBack, Refusal, Slots
-from roadfuse.v1.updates_pb2 import Stage
+from roadfuse.v1.updates_pb2 import Mode, Stage
+
+from .simulated import made
 
 OLD, NEW, NEXT = Held("a" * 64, 3), Held("b" * 64, 4), Held("c" * 64, 5)
 ACCOUNT = "0a0b"
@@ -129,3 +132,13 @@ def test_rubbish_in_a_notice_names_nothing() -> None:
 
 def test_the_reference_bundle_has_no_way_back() -> None:
     assert rules.operators_back(Slots(epoch=1)) is None
+
+
+def test_a_release_that_was_refused_here_is_told_as_the_one_that_why_speaks_of() -> None:
+    again = made(9)
+    slots = Slots(epoch=3, active=OLD).refusing(Refusal(again.id, 9, "bad")).refusing(Refusal(NEXT.bundle, 5, "other"))
+    given = Assignment(again.release, Mode.MODE_ACTIVATE, "r", 0, frozenset(), 0, 30.0)
+    after = rules.heed_assignment(slots, given)
+    assert after is not None
+    assert (after.stage, after.refused[-1].bundle, after.staged) == (Stage.STAGE_REFUSED, again.id, None)
+    assert rules.heed_assignment(after, given) is None
