@@ -225,3 +225,26 @@ def test_a_report_says_what_really_runs_and_the_loops_evidence() -> None:
     assert updates_pb2.Evidence.FromString(base64.b64decode(told["evidence"][0])).bundle_id == "b" * 64
     assert reported(slots, None, 0)["active"] == "b" * 64
     assert reported(slots, answer, 10**18 + 120 * 10**9)["state"] == "parked"
+
+
+def test_by_its_certificate_through_the_broker_as_it_is_deployed(tmp_path: Path) -> None:
+    pytest.importorskip("sqlalchemy")  # the cloud's libraries
+    from cloud import certificates
+    from tests.cloud.rollouts.broker import Broker as Deployed
+    from tests.cloud.rollouts.broker import identity
+
+    agent = Heard()
+    with Deployed(tmp_path) as broker:
+        folder = identity(certificates.load(broker.ca), tmp_path / "identity", "car-7")
+        cloud = broker.client(certificates.CLOUD)
+        cloud.subscribe("roadfuse/+/reported")
+        with ControlLine("car-7", agent, lambda: {"stage": 1}) as held:
+            held.connect("localhost", broker.port, folder)
+            assert held.wait()
+            assert cloud.heard.get(timeout=30) == ("roadfuse/car-7/reported", b'{"stage": 1}')
+            cloud.client.publish(STOP, notice(3, "a" * 64), 1, retain=True)
+            cloud.client.publish(DESIRED, b'{"n": 1, "within_s": 2}', 1, retain=True)
+            assert agent.stops.get(timeout=30) == (3, ["a" * 64])
+            assert agent.hints.get(timeout=30) == 2.0
+        cloud.client.disconnect()
+        cloud.client.loop_stop()
