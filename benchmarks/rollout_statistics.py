@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--worlds", type=int, default=10_000)
     parser.add_argument("--rollouts", type=int, default=25)
     parser.add_argument("--part", choices=("arms", "vehicles", "rollouts"))
+    parser.add_argument("--release", help="rollouts of this kind alone, such as 5x")
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
     for name, part in (("arms", _arms), ("vehicles", _vehicles), ("rollouts", _rollouts)):
@@ -216,6 +217,8 @@ def _rollouts(given: argparse.Namespace) -> None:
         "half of those that act fall silent": {"falls_silent": 0.5}, "a third refuses it": {"refuses": 0.33},
     }  # fmt: skip
     for label, kind in worlds.items():
+        if given.release not in (None, label):
+            continue
         found = [rehearse(policy, World(vehicles=300, slices=places, seed=given.seed * 10_000 + n, **kind), 96.0)
                  for n in range(given.rollouts)]  # fmt: skip
         stopped = np.array([one.stopped_h if one.stopped_h is not None else np.inf for one in found])
