@@ -93,7 +93,7 @@ def test_frames_around_a_gap_make_no_pairs(passed: Passed, make: Callable[..., B
     whole, _ = shadowed(passed, bundle)
     holed, _ = shadowed(passed, bundle, lost=(20, 21))
     assert 0 < holed.of(ALL).frames < whole.of(ALL).frames - 15
-    assert holed.of(ALL).counts["same"] >= holed.of(ALL).frames - 2
+    assert not {"worse", "better"} & set(holed.of(ALL).counts)  # though what was lost is remembered for a while
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_bundle_that_does_not_open_is_said_and_not_tried_again(tmp_path: Path)
 
 def test_a_process_without_memory_is_given_up(make: Callable[..., Bundle]) -> None:
     shadow = Shadow(
-        make("big").path, LoopConfig(), "cpu", Evidence("ab", True, b"1"), memory_bytes=400 << 20, open_s=5.0
+        make("big").path, LoopConfig(), "cpu", Evidence("ab", True, b"1"), memory_bytes=100 << 20, open_s=5.0
     )
 
     def is_given_up() -> bool:
