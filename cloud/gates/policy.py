@@ -55,7 +55,7 @@ class Policy:
     least_twin: float = 0.97
     twin_fall: float = 0.01
     most_flips: float = 0.03
-    least_response: float = 0.3
+    least_response: float = 0.5
     least_cosine: float = 0.9
     most_drift: float = 3.0
     slower: float = 1.25
