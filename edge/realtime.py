@@ -73,15 +73,15 @@ def ordinary(cores: Collection[int]) -> None:
     Args:
         cores: that this process may use; the one that the loop is pinned to is left to it where there is another.
     """
-    if not os.sched_getscheduler(0):
-        return  # as all threads are without `realtime`
     pinned = os.sched_getaffinity(0)
+    if os.sched_getscheduler(0) == os.SCHED_OTHER and pinned >= set(cores):
+        return  # as all threads are without `realtime`
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, _BEFORE_OTHERS)
     with suppress(OSError):
-        if len(pinned) == 1 and cores:
+        if cores:
             os.sched_setaffinity(0, set(cores) - pinned or cores)
 
 

@@ -38,3 +38,28 @@ def test_without_the_right_it_goes_on_and_says_so() -> None:
         return  # not root: the first test has shown the refusals already
     assert done.returncode == 0, done.stderr
     assert "fifo scheduling, priority 50 | Operation not permitted" in done.stdout
+
+
+BESIDE = """
+import os, threading
+from edge.realtime import ordinary, realtime
+cores = os.sched_getaffinity(0)
+realtime()
+def beside():
+    ordinary(cores)
+    print(os.sched_getscheduler(0), len(cores) == 1 or not os.sched_getaffinity(0) & loops)
+loops = os.sched_getaffinity(0)
+is_pinned = len(loops) == 1
+thread = threading.Thread(target=beside)
+thread.start()
+thread.join()
+print(is_pinned, os.sched_getaffinity(0) == loops)
+"""
+
+
+def test_threads_beside_the_loop_leave_it_its_scheduling_and_its_core() -> None:
+    done = subprocess.run([sys.executable, "-c", BESIDE], capture_output=True, text=True, check=True)
+    beside, loop = done.stdout.splitlines()
+    is_pinned, is_as_it_was = loop.split()
+    assert is_as_it_was == "True"
+    assert beside == "0 True" or is_pinned == "False"

@@ -58,6 +58,18 @@ def test_the_same_scene_again_is_refused_as_a_near_duplicate() -> None:
     assert [scene.refusal for scene in scenes] == ["", "near-duplicate"]
 
 
+def test_scenes_of_two_bundles_are_no_duplicates_whatever_their_embeddings_look_like() -> None:
+    hard = [0.1] * 100 + [0.9] * 60 + [0.1] * 100
+    cutter, scenes = SceneCutter(), []
+    for i, hardness in enumerate(hard * 2):
+        if i == len(hard) + 130:  # in the middle of the second scene
+            cutter.forget_embeddings()
+        said = embedding(7) if i < len(hard) + 130 else embedding(7)[: 4 * 16]  # another bundle's is shorter
+        cutter(i * FRAME_NS, hardness, said, 1000)
+        scenes += [cutter.ended] if cutter.ended is not None else []
+    assert [scene.refusal for scene in scenes] == ["", ""]
+
+
 def test_a_spent_budget_refuses() -> None:
     config = SceneConfig(burst_bytes=20_000_000, budget_bytes_per_hour=0)
     hard = [0.1] * 100 + [0.95] * 60 + [0.1] * 100
