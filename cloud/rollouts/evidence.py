@@ -38,6 +38,7 @@ ENDED: Final = (STOPPED, ABORTED, DONE)
 SHADOW_ARM: Final = "shadow"  # the release, deciding beside the active bundle
 BESIDE_ARM: Final = "beside"  # the active bundle, on the same vehicle and in the same interval
 ACTIVE_ARM: Final = "active"  # the release, acted on
+PAIRED: Final = "paired"  # one frame, decided by both, on which one of them is wrong by what the vehicle itself knows
 JUDGED: Final = "judged"  # pairs that differ, of release and active bundle
 OLD_ARM: Final = "old"  # any other bundle, acted on by vehicles that never acted on the release
 
@@ -231,7 +232,7 @@ class Evidence:
         vehicles: all that were heard of.
         pending: of the interval that is under way: vehicle -> arm -> slice -> [seconds, {metric: count}].
         pending_judged: vehicle -> slice -> [worse, better].
-        comparisons: "shadow|active|judged/metric/slice" -> what the tests know.
+        comparisons: "shadow|active|paired|judged/metric/slice" -> what the tests know.
         taking, acting: how vehicles fared while they took the release: into the shadow, and to act on it.
         totals: vehicle -> "arm/metric/slice" -> counts, "arm//slice" -> seconds: for how unlike vehicles are.
         exposed: "arm/slice" -> whose time it was.

@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from cloud.rollouts import record, rules, weighing
-from cloud.rollouts.evidence import ACTIVE_ARM, BESIDE_ARM, ENDED, OLD_ARM, SHADOW_ARM, Evidence, Vehicle
+from cloud.rollouts.evidence import (
+    ACTIVE_ARM,
+    BESIDE_ARM,
+    ENDED,
+    JUDGED,
+    OLD_ARM,
+    PAIRED,
+    SHADOW_ARM,
+    Evidence,
+    Vehicle,
+)
 from edge.updates.evidence import ALL
 from roadfuse.v1.updates_pb2 import Mode
 
@@ -103,15 +113,20 @@ def _evidence(evidence: Evidence) -> Iterator[str]:
     cells = sorted(weighing.cells(evidence), key=lambda one: -one.weight * one.against)
     for one in cells[:_SHOWN]:
         if one.comparison.treated or one.comparison.control:
-            known = one.comparison
             yield (
-                f"test       {one.kind} {one.metric} ({one.slice}): {known.treated} in {one.treated.hours:.4g} h "
-                f"against {known.control} in {one.control.hours:.4g} h, e-value {one.against:.4g}, "
+                f"test       {one.kind} {one.metric} ({one.slice}): {_counts(one)}, e-value {one.against:.4g}, "
                 f"weight {one.weight:.3g}"
             )
-    if evidence.taking.tried:
-        taking = evidence.taking
-        yield f"test       taking: {taking.failed} of {taking.tried} vehicles failed, e-value {taking.against():.4g}"
+    for name, taking in (("taking it", evidence.taking), ("acting on it", evidence.acting)):
+        if taking.tried:
+            yield f"test       {name}: {taking.failed} of {taking.tried} vehicles failed, e-value {taking.against():.4g}"
+
+
+def _counts(one: weighing.Cell) -> str:
+    known = one.comparison
+    if one.kind in (PAIRED, JUDGED):
+        return f"wrong in {known.treated} of {known.treated + known.control} pairs that differ"
+    return f"{known.treated} in {one.treated.hours:.4g} h against {known.control} in {one.control.hours:.4g} h"
 
 
 def _failed(evidence: Evidence) -> Iterator[str]:

@@ -25,6 +25,7 @@ from cloud.rollouts.evidence import (
     ENDED,
     JUDGED,
     OLD_ARM,
+    PAIRED,
     PAUSE,
     PAUSED,
     RESUME,
@@ -42,7 +43,8 @@ from cloud.rollouts.evidence import (
     Vehicle,
     VehicleReport,
 )
-from edge.updates.evidence import ALL, WORSE
+from cloud.rollouts.lots import lot
+from edge.updates.evidence import ALL, BETTER, WORSE
 from roadfuse.v1.updates_pb2 import Mode, Stage
 
 SHADOW: Final = int(Mode.MODE_SHADOW)
@@ -87,6 +89,7 @@ class _Draft:
             setattr(self, one.name, getattr(evidence, one.name))
 
     # Of Evidence, with types that may change.
+    rollout: str
     state: str
     why: str
     at_s: float
@@ -355,11 +358,14 @@ class _Draft:
                     continue
                 cap = self.policy.tests.cap
                 # One scene may hold many labels: of each vehicle and interval so many count.
-                worse, better = min(worse, cap), min(better, cap)
-                self._pairs(name, f"{JUDGED}/{WORSE}/{place}", worse, better, 1.0, 1.0)
-                key = f"{JUDGED}/{place}"
-                before = self._total(name, f"{JUDGED}//{place}", worse + better)
-                self.own("exposed")[key] = self.exposed.get(key, Exposure()).grown(before, float(worse + better))
+                self.differ(JUDGED, name, place, min(worse, cap), min(better, cap))
+
+    def differ(self, kind: str, vehicle: str, place: str, worse: int, better: int) -> None:
+        """Pairs of which the release, or the active bundle, is wrong."""
+        self._pairs(vehicle, f"{kind}/{WORSE}/{place}", worse, better, 1.0, 1.0)
+        key = f"{kind}/{place}"
+        before = self._total(vehicle, f"{kind}//{place}", worse + better)
+        self.own("exposed")[key] = self.exposed.get(key, Exposure()).grown(before, float(worse + better))
 
     def _pairs(self, vehicle: str, key: str, treated: int, control: int, treated_h: float, control_h: float) -> None:
         arm, metric, place = key.split("/")
@@ -440,6 +446,8 @@ class _Arms:
                 elif metric.promotes:
                     known = draft.comparisons.get(key, Comparison())
                     draft.own("comparisons")[key] = known.counted(0, hours, 0, self._tests)
+            if place in shadow and (pairs := self._drawn(name, place, shadow[place])) != (0, 0):
+                draft.differ(PAIRED, name, place, *pairs)
 
     def test(self) -> None:
         """The tests go on by one interval."""
@@ -470,6 +478,18 @@ class _Arms:
         # A vehicle that comes back tells of many intervals at once.
         most = self._tests.cap * max(1, math.ceil(math.fsum(seconds) / self._tests.interval_s))
         return min(most, sum(int(counts.get(name, 0)) for name in names))
+
+    def _drawn(self, name: str, place: str, counted: Any) -> tuple[int, int]:
+        """Of the pairs that differ as many as count, worse and better in the odds in which they came, by lot."""
+        seconds, counts = counted
+        worse, better = int(counts.get(WORSE, 0)), int(counts.get(BETTER, 0))
+        most = self._tests.cap * max(1, math.ceil(math.fsum(seconds) / self._tests.interval_s))
+        if worse + better <= most:
+            return worse, better
+        share = most * worse / (worse + better)
+        drawn = lot(self._draft.policy.seed or self._draft.rollout, f"{self._draft.interval} {place}", name)
+        worse = math.floor(share + drawn)
+        return worse, most - worse
 
     def _spread(self, key: str, arm: str, was: float, events: int, before_h: float, hours: float) -> None:
         now, after_h = was + events, before_h + hours

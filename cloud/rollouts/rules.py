@@ -30,6 +30,7 @@ from cloud.rollouts.evidence import (
     DONE,
     ENDED,
     JUDGED,
+    PAIRED,
     PAUSED,
     SHADOW_ARM,
     STOPPED,
@@ -175,8 +176,10 @@ def _stops(policy: Policy, evidence: Evidence) -> str:
     taking = max(evidence.taking, evidence.acting, key=lambda one: one.against())
     if worst is None or worst.weight * worst.against < taking.against() * weighing.TAKING_PART:
         return f"{taking.failed} of {taking.tried} vehicles failed to take the release"
-    what = {SHADOW_ARM: "in the shadow", ACTIVE_ARM: "acted on", JUDGED: "by the bigger model's word"}[worst.kind]
+    what = _KINDS[worst.kind]
     one = worst.comparison
+    if worst.kind in (PAIRED, JUDGED):
+        return f"worse {what}: wrong in {one.treated} of {one.treated + one.control} pairs that differ ({worst.slice})"
     return (
         f"worse {what}: {worst.metric} ({worst.slice}) {one.treated} times in {worst.treated.hours:.3g} h "
         f"against {one.control} in {worst.control.hours:.3g} h"
@@ -199,6 +202,10 @@ def _holds(policy: Policy, evidence: Evidence, now_s: float) -> str:
     return ""
 
 
+_KINDS: Final = {
+    SHADOW_ARM: "in the shadow", ACTIVE_ARM: "acted on", PAIRED: "on the same frames",
+    JUDGED: "by the bigger model's word",
+}  # fmt: skip
 _VERDICTS: Final = ("passed", "refused", "skipped")
 
 

@@ -9,12 +9,13 @@ from typing import Final
 
 from cloud.rollouts import sequential
 from cloud.rollouts.comparison import Comparison, Exposure, phi_of_arm, phi_of_arms, phi_of_pairs
-from cloud.rollouts.evidence import ACTIVE_ARM, BESIDE_ARM, JUDGED, OLD_ARM, SHADOW_ARM, Evidence
+from cloud.rollouts.evidence import ACTIVE_ARM, BESIDE_ARM, JUDGED, OLD_ARM, PAIRED, SHADOW_ARM, Evidence
 from cloud.rollouts.policy import Tests
 from edge.updates.evidence import ALL, WORSE
 
-# Parts of alpha: what vehicles act on, the shadow, the bigger model's word, how vehicles take the release.
-PARTS: Final = {ACTIVE_ARM: 0.6, SHADOW_ARM: 0.2, JUDGED: 0.1}
+# Parts of alpha: what vehicles act on, failures in the shadow, frames decided by both, the bigger model's word, and how
+# vehicles take the release.
+PARTS: Final = {ACTIVE_ARM: 0.6, SHADOW_ARM: 0.15, PAIRED: 0.1, JUDGED: 0.05}
 TAKING_PART: Final = 0.05  # twice: into the shadow, and to act on it
 
 
@@ -23,7 +24,7 @@ class Cell:
     """One comparison, weighed.
 
     Attributes:
-        kind: active, shadow or judged.
+        kind: active, shadow, paired or judged.
         weight: its part of alpha.
         phi: how unlike Poisson its counts are; 1: like.
         against, for_it: e-values.
@@ -84,7 +85,8 @@ def weights(tests: Tests) -> dict[str, float]:
     found = {}
     for place in tests.slices:
         part = place.weight / slices
-        found[f"{JUDGED}/{WORSE}/{place.name}"] = PARTS[JUDGED] * part
+        for kind in (PAIRED, JUDGED):
+            found[f"{kind}/{WORSE}/{place.name}"] = PARTS[kind] * part
         for metric in tests.metrics:
             for kind in (ACTIVE_ARM, SHADOW_ARM):
                 found[f"{kind}/{metric.name}/{place.name}"] = PARTS[kind] * part * metric.weight / metrics
@@ -92,7 +94,7 @@ def weights(tests: Tests) -> dict[str, float]:
 
 
 _NOTHING: Final = Exposure()
-_CONTROLS: Final = {ACTIVE_ARM: OLD_ARM, SHADOW_ARM: BESIDE_ARM, JUDGED: JUDGED}
+_CONTROLS: Final = {ACTIVE_ARM: OLD_ARM, SHADOW_ARM: BESIDE_ARM, PAIRED: PAIRED, JUDGED: JUDGED}
 
 
 def _cell(evidence: Evidence, kind: str, metric: str, place: str, weight: float) -> Cell:

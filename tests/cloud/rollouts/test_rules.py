@@ -193,6 +193,19 @@ def test_a_release_that_fails_in_the_shadow_is_stopped_and_nobody_acts_on_it() -
     assert drive.obey() == []
 
 
+@pytest.mark.parametrize(("worse", "better", "is_stopped"), [(60, 20, True), (6, 2, True), (20, 20, False)])
+def test_a_release_that_is_wrong_where_the_active_one_is_right_is_stopped(
+    worse: int, better: int, is_stopped: bool
+) -> None:
+    drive = _drive(tests={"interval_s": 300}, shadow={"share": 1.0, "least_hours": 1e5})
+    drive.counts = {"worse": worse, "better": better}
+    drive.obey()
+    drive.through(40)
+    assert (drive.evidence.state == "stopped") == is_stopped and not _assigned(drive.given, ACTIVATE)
+    drawn = drive.evidence.comparisons["paired/worse/all"]
+    assert drawn.treated / (drawn.treated + drawn.control) == pytest.approx(worse / (worse + better), abs=0.06)
+
+
 def test_each_vehicle_shadows_for_itself_before_it_acts() -> None:
     drive = _drive()
     drive.obey()
