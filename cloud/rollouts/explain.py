@@ -119,7 +119,8 @@ def _evidence(evidence: Evidence) -> Iterator[str]:
             )
     for name, taking in (("taking it", evidence.taking), ("acting on it", evidence.acting)):
         if taking.tried:
-            yield f"test       {name}: {taking.failed} of {taking.tried} vehicles failed, e-value {taking.against():.4g}"
+            failed = f"{taking.failed} of {taking.tried} vehicles failed"
+            yield f"test       {name}: {failed}, e-value {taking.against():.4g}"
 
 
 def _counts(one: weighing.Cell) -> str:
