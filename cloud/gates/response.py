@@ -59,7 +59,7 @@ def response(candidate: Candidate) -> tuple[str, dict[str, Any]]:
         detail[what] = [amount, before_figures[what]]
         if not amount >= least:
             raise GateRefused(f"{what}: expected at least {least:.4f}, got {amount:.4f}", detail)
-    drift, before_drift = long_run(bundle, own), candidate.current.long_run()
+    drift, before_drift = long_run(bundle, own, candidate.current.bundle), candidate.current.long_run()
     _check_drift(candidate, drift, before_drift, detail)
     return f"{len(figures)} responses, {_DRIFT_STEPS} steps of the state", detail
 
@@ -107,8 +107,12 @@ def responses(bundle: Bundle, own: Tensors) -> Figures:
     return found
 
 
-def long_run(bundle: Bundle, own: Tensors) -> dict[str, Any]:
-    """The fusion over an hour at one step a second, moments in turn: labels of the first and last rounds, the state."""
+def long_run(bundle: Bundle, own: Tensors, like: Bundle) -> dict[str, Any]:
+    """The fusion over an hour at one step a second, moments in turn: labels of the first and last rounds, the state.
+
+    Args:
+        like: whose labels are looked at; the bundle's may be more.
+    """
     assert bundle.fuse is not None
     spec = bundle.fuse
     engine = opened(bundle, "fuse")
@@ -124,9 +128,9 @@ def long_run(bundle: Bundle, own: Tensors) -> dict[str, Any]:
         engine.run()
         engine.advance()
         if step < 4 * count:
-            first.append(_probabilities(bundle, {k: v[None] for k, v in engine.outputs.items()}))
+            first.append(_probabilities(bundle, {k: v[None] for k, v in engine.outputs.items()}, like))
         elif step >= _DRIFT_STEPS - 4 * count:
-            last.append(_probabilities(bundle, {k: v[None] for k, v in engine.outputs.items()}))
+            last.append(_probabilities(bundle, {k: v[None] for k, v in engine.outputs.items()}, like))
         most = max(most, *(float(np.abs(engine.inputs[name]).max()) for name in spec.state), 0.0)
     return {"first": np.concatenate(first), "last": np.concatenate(last), "state": most}
 
@@ -167,7 +171,12 @@ def _memory(bundle: Bundle, given: Tensors, said: Any) -> float:
     return float(np.abs(np.concatenate(found) - said).mean())
 
 
-def _probabilities(bundle: Bundle, said: Tensors) -> Any:
+def _probabilities(bundle: Bundle, said: Tensors, like: Bundle | None = None) -> Any:
     assert bundle.fuse is not None
-    rows = [flat(said[tensor]) for role, tensor in bundle.fuse.outputs.items() if role in bundle.heads]
+    heads = (like or bundle).heads
+    rows = [
+        flat(said[bundle.fuse.outputs[head]])[:, : len(labels)]
+        for head, labels in heads.items()
+        if head in bundle.fuse.outputs
+    ]
     return np.concatenate(rows, 1)

@@ -64,7 +64,7 @@ class Yardstick(Graphed):
 
     def long_run(self) -> dict[str, Any]:
         """As in cloud.gates.response."""
-        return self._once("long_run", lambda: response.long_run(self.bundle, self.embeddings()))
+        return self._once("long_run", lambda: response.long_run(self.bundle, self.embeddings(), self.bundle))
 
     def truth(self, segment_s: float) -> Truth:
         """Of the drives."""

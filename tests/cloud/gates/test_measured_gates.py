@@ -64,13 +64,11 @@ def test_worse_decisions_on_recorded_drives_are_refused(kind: str, tmp_path: Pat
     assert found.detail["worst"][0]["low"] > found.detail["worst"][0]["effect"]
 
 
-def test_bundle_that_is_worse_at_night_alone_is_refused_and_night_is_named(
-    tmp_path: Path, yardstick: Yardstick
-) -> None:
-    found = verdict("replay", "worse_at_night", tmp_path / "bundle", yardstick, FINE)
+def test_bundle_that_is_worse_in_rain_alone_is_refused_and_rain_is_named(tmp_path: Path, yardstick: Yardstick) -> None:
+    found = verdict("replay", "worse_in_rain", tmp_path / "bundle", yardstick, FINE)
     assert found.verdict == REFUSED
     worse = {row["slice"] for row in found.detail["worst"] if row["low"] > row["effect"]}
-    assert "night" in worse and "day" not in worse
+    assert worse == {"rain", "night"}, "it rains in the drive by night"
 
 
 @pytest.mark.parametrize("gate", ["parity", "response", "replay"])
