@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("show", parents=[place], help="what the gates said of a release").set_defaults(run=_show)
     drives = commands.add_parser("drives", help="simulate the standard drives")
     drives.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if absent")
-    drives.add_argument("--set", default="standard", metavar="NAME", help="standard (24 of 10 s) or short (2 of 12 s)")
+    drives.add_argument("--set", default="standard", metavar="NAME", help="standard (30 of 10 s) or short (2 of 12 s)")
     drives.add_argument("--json", action="store_true", help="print JSON")
     drives.set_defaults(run=_simulate)
     return parser

@@ -56,6 +56,12 @@ STANDARD: Final = (
     Plan("highway-rain-night", "highway", "rain", "night"),
     Plan("urban-clear-night", "urban", "clear", "night"),
     Plan("residential-clear-day", "residential", "clear", "day"),
+    Plan("tunnel-clear-dusk", "tunnel", "clear", "dusk"),  # a tunnel is short: it takes many to judge one domain
+    Plan("tunnel-clear-night", "tunnel", "clear", "night"),
+    Plan("tunnel-rain-day", "tunnel", "rain", "day"),
+    Plan("tunnel-snow-day", "tunnel", "snow", "day"),
+    Plan("tunnel-fog-night", "tunnel", "fog", "night"),
+    Plan("tunnel-snow-dusk", "tunnel", "snow", "dusk"),
 )
 SHORT: Final = tuple(plan for plan in _EVERY_LIGHT if plan.name in ("varied-clear-day", "varied-rain-night"))
 SETS: Final[dict[str, tuple[tuple[Plan, ...], float]]] = {"standard": (STANDARD, 10.0), "short": (SHORT, 12.0)}
@@ -79,7 +85,13 @@ def prepare(folder: Path, name: str = "standard", told: Callable[[Path, bool], N
     for plan in plans:
         place = STANDARD.index(plan)
         config = WorldConfig(
-            FIRST_SEED + place, seconds, plan.scenario, plan.weather, plan.light, fps=FPS, town=FIRST_TOWN + 4 * place
+            FIRST_SEED + place,
+            seconds,
+            plan.scenario,
+            plan.weather,
+            plan.light,
+            fps=FPS,
+            town=FIRST_TOWN + 4 * place % 100,
         )
         key = hashlib.sha256(json.dumps([asdict(config), world], sort_keys=True).encode()).hexdigest()
         path = folder / f"{plan.name}-{key[:12]}.mcap"

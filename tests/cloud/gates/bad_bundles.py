@@ -680,7 +680,7 @@ def worse_in_rain(d: Draft) -> None:
 
 @bad("replay")
 def worse_in_tunnels(d: Draft) -> None:
-    _where_tag(d, 5, {13: 0.3, 11: 0.1, 14: 0.3, 15: 0.3})
+    _where_tag(d, 5, {13: 0.3, 11: 0.1, 15: 0.3, 16: 0.3})
 
 
 @bad("replay")
