@@ -11,7 +11,16 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from cloud.database import reach
-from cloud.web import campaigns_page, fleet_page, gallery_page, jobs_page, scene_page, search_page, sign_in_page
+from cloud.web import (
+    campaigns_page,
+    fleet_page,
+    gallery_page,
+    jobs_page,
+    rollouts_page,
+    scene_page,
+    search_page,
+    sign_in_page,
+)
 from cloud.web.site import STATIC, Headers, Site
 from cloud.web.visit import Page, endpoint, turned_down
 
@@ -34,6 +43,13 @@ _PAGES: dict[str, Page] = {
     "/jobs/table": jobs_page.table,
     "/campaigns": campaigns_page.campaigns,
     "/campaigns/{campaign}": campaigns_page.campaign,
+    "/rollouts": rollouts_page.rollouts,
+    "/rollouts/{rollout}": rollouts_page.rollout,
+    "/rollouts/{rollout}/now": rollouts_page.now,
+    "/rollouts/{rollout}/actions": rollouts_page.actions,
+    "/rollouts/{rollout}/log": rollouts_page.rows,
+    "/rollouts/{rollout}/abort": rollouts_page.sure,
+    "/rollouts/{rollout}/stop": rollouts_page.sure,
 }
 # Posted by anybody who is signed in, and by keys that may write.
 _ASKS: dict[str, Page] = {"/sign-out": sign_in_page.sign_out, "/search": search_page.search}
@@ -43,6 +59,9 @@ _CHANGES: dict[str, Page] = {
     "/campaigns/{campaign}/stop": campaigns_page.stop,
     "/jobs/{job}/cancel": jobs_page.cancel,
     "/jobs/{job}/retry": jobs_page.retry,
+    "/rollouts/{rollout}/command": rollouts_page.command,
+    "/rollouts/{rollout}/abort": rollouts_page.abort,
+    "/rollouts/{rollout}/stop": rollouts_page.stop,
 }
 
 

@@ -12,11 +12,28 @@ from starlette.responses import Response
 from cloud import identity
 from cloud.catalogue import Account
 from cloud.report import HELD
-from cloud.tables import CERTIFICATES, SCENES
+from cloud.tables import CERTIFICATES, FLEET, SCENES
+from cloud.web.rollout_words import bundle, bundles, stage
 from cloud.web.visit import Visit
 
 # A certificate that ends within so many days is to be renewed.
 SOON_DAYS: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Which bundle a vehicle says that it runs.
+
+    Attributes:
+        bundle, staged: in words; `staged` is "" where nothing is on its way.
+        why: of a bundle that it refused.
+    """
+
+    bundle: str
+    staged: str
+    stage: str
+    rollout: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +42,7 @@ class Vehicle:
 
     Attributes:
         expires_at: the last of its certificates that counts; None without one.
+        runs: what it says that it runs; None where it never said so.
     """
 
     name: str
@@ -36,6 +54,7 @@ class Vehicle:
     received_bytes: int
     wanted: int
     accounts: list[Account]
+    runs: Runs | None
 
     def total(self, name: str) -> int:
         """A count over all its outboxes."""
@@ -57,7 +76,7 @@ def fleet(visit: Visit) -> Response:
         accounts.setdefault(account.vehicle, []).append(account)
     with visit.site.engine.connect() as connection:
         known = identity.vehicles(connection)
-        told, expiries = _told(connection), _expiries(connection)
+        told, expiries, runs = _told(connection), _expiries(connection), _runs(connection)
     vehicles = [
         Vehicle(
             name=row["name"],
@@ -65,6 +84,7 @@ def fleet(visit: Visit) -> Response:
             revoked_at=row["revoked_at"],
             expires_at=expiries.get(row["name"]),
             accounts=accounts.get(row["name"], []),
+            runs=runs.get(row["name"]),
             **(told.get(row["name"]) or {"last_told": None, "on_board_bytes": 0, "received_bytes": 0, "wanted": 0}),
         )
         for row in known
@@ -88,6 +108,23 @@ def _told(connection: Connection) -> dict[str, dict[str, Any]]:
         ).group_by(columns.vehicle)
     )
     return {row.vehicle: {name: value for name, value in row._mapping.items() if name != "vehicle"} for row in rows}
+
+
+def _runs(connection: Connection) -> dict[str, Runs]:
+    fleet = FLEET.c
+    said = (fleet.vehicle, fleet.active, fleet.staged, fleet.stage, fleet.rollout, fleet.why)
+    rows = connection.execute(select(*said).where(fleet.seen_at.is_not(None))).all()
+    names = bundles(connection, {id for row in rows for id in (row.active, row.staged)})
+    return {
+        row.vehicle: Runs(
+            bundle(names, row.active),
+            bundle(names, row.staged) if row.staged and row.staged != row.active else "",
+            stage(row.stage),
+            row.rollout,
+            row.why,
+        )
+        for row in rows
+    }
 
 
 def _expiries(connection: Connection) -> dict[str, datetime.datetime]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from cloud.web import words
 from cloud.web.access import Access, Tries
 from cloud.web.cache import Cache
 from cloud.web.clips import Clips
+from cloud.web.rollout_watch import Watch
 from cloud.web.searching import Searching
 
 _HERE: Final = Path(__file__).parent
@@ -39,6 +40,7 @@ _PROBLEMS: Final = {
     403: "Not allowed",
     404: "Nothing here",
     405: "Not this way",
+    409: "Not in this state",
     413: "Too large",
     415: "Not a form",
     429: "Too many tries",
@@ -64,6 +66,7 @@ class Site:
     searching: Searching
     uploads: Cache
     templates: Environment
+    watch: Watch = field(default_factory=Watch)
 
     def page(self, request: Request, template: str, status: int = 200, **content: Any) -> Response:
         """A page made of a template."""
