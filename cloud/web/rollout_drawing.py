@@ -98,9 +98,9 @@ def curve(evidence: Evidence, happened: Sequence[Mark]) -> Curve | None:
         scale.grid(),
         [scale.mark(one, name) for one, name in _named(happened, scale)],
         el("rect", width="100%", height=_share(scale.y(1 / tests.alpha_stop)), class_="beyond"),
-        scale.boundary(needed, "need", f"next wave from {e_value(needed)}", below=True),
+        scale.boundary(needed, "need", f"next wave from {e_value(needed)} (dashed)", below=True),
         scale.boundary(tests.hold_at, "hold", f"nothing begins from {e_value(tests.hold_at)}"),
-        scale.boundary(1 / tests.alpha_stop, "stop", f"stopped at {e_value(1 / tests.alpha_stop)}"),
+        scale.boundary(1 / tests.alpha_stop, "stop", f"stopped at {e_value(1 / tests.alpha_stop)} (solid)"),
         el(
             "svg",
             [el("path", d=scale.path(part), class_="for") for part in (in_shadow, acting) if part],
@@ -163,7 +163,8 @@ class _Scale:
                 y = _share(self.y(10.0**decade))
                 parts.append(el("line", x1="0", x2="100%", y1=y, y2=y))
                 said = e_value(10.0**decade) if decade > -4 else f"1e{decade}"
-                parts.append(el("text", said, x="0", y=y, dx="4", dy="-4"))
+                if self.y(10.0**decade) > 0.1:  # above are the names of waves
+                    parts.append(el("text", said, x="0", y=y, dx="4", dy="-4"))
         whole_s = self.last_s - self.first_s
         step_s = next((step for step in _STEPS_S if whole_s / step <= _TICKS), math.ceil(whole_s / _TICKS))
         for n in range(1, int(whole_s / step_s) + 1):

@@ -19,18 +19,18 @@ from cloud.rollouts.policy import Policy
 from cloud.tables import FLEET, GATES, RELEASES, VEHICLES
 from roadfuse.v1.updates_pb2 import Stage
 
-HOUR_S, INTERVAL_S = 3_600.0, 120.0
+HOUR_S, INTERVAL_S = 3_600.0, 180.0
 OLD = "0d" * 32
 SLICES = {"all": 1.0, "night": 0.3, "rain": 0.2}
 POLICY: dict[str, Any] = {
-    "shadow": {"share": 0.5, "least_hours": 8.0, "each_hours": 0.1},
+    "shadow": {"share": 0.5, "least_hours": 4.0, "each_hours": 0.1},
     "waves": [
-        {"name": "canary", "share": 0.2, "least_hours": 10.0, "least_duration_h": 0.3},
+        {"name": "canary", "share": 0.2, "least_hours": 2.0, "least_duration_h": 0.2},
         {"name": "all", "share": 1.0, "least_hours": 0.0},
     ],
     "tests": {
         "interval_s": INTERVAL_S,
-        "tolerable_per_hour": 1.0,
+        "tolerable_per_hour": 4.0,
         "slices": [{"name": name, "weight": 5.0 if name == "all" else 1.0} for name in SLICES],
     },
     "control": {"share": 0.2},
