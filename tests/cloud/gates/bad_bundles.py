@@ -475,7 +475,7 @@ def noise_in_lidar(d: Draft) -> None:
 
 @bad("response")
 def noise_in_fusion(d: Draft) -> None:
-    d.all_weights("fuse", _noisy(0.6))
+    d.all_weights("fuse", _noisy(2.0))
 
 
 @bad("response")
@@ -680,7 +680,8 @@ def worse_in_rain(d: Draft) -> None:
 
 @bad("replay")
 def worse_in_tunnels(d: Draft) -> None:
-    _where_tag(d, 5, {13: 0.3, 11: 0.1, 15: 0.3, 16: 0.3})
+    """All tags fade there."""
+    _where_tag(d, 5, dict.fromkeys(range(17), 0.2))
 
 
 @bad("replay")
