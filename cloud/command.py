@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from cloud import certificates, identity, keys, parts, renewal
+from cloud import certificates, identity, keys, parts, renewal, vehicles
 from cloud.catalogue import Account, Catalogue
 from cloud.database import opened
 from cloud.errors import CloudError
@@ -115,16 +115,41 @@ def _vehicles(args: argparse.Namespace) -> int:
             count = identity.revoke(connection, args.revoke)
             print(f"{args.revoke}: revoked, with {count} certificates")
             return 0
-        rows = identity.vehicles(connection)
+        if args.label is not None:
+            vehicle, *words = args.label
+            print(f"{vehicle}: {_labels(vehicles.label(connection, vehicle, dict(map(_pair, words)))) or 'no labels'}")
+            return 0
+        rows = vehicles.listed(connection)
     if args.json:
         print(json.dumps(rows, indent=2, default=lambda value: value.isoformat()))
         return 0
     for row in rows:
-        revoked = f", revoked {row['revoked_at']:%Y-%m-%d %H:%M}" if row["revoked_at"] else ""
-        print(
-            f"{row['name']}: enrolled {row['enrolled_at']:%Y-%m-%d %H:%M}, {row['certificates']} certificates{revoked}"
-        )
+        print(_vehicle_line(row))
     return 0
+
+
+def _vehicle_line(row: dict[str, Any]) -> str:
+    parts = [f"enrolled {row['enrolled_at']:%Y-%m-%d %H:%M}", f"{row['certificates']} certificates"]
+    if row["revoked_at"]:
+        parts.append(f"revoked {row['revoked_at']:%Y-%m-%d %H:%M}")
+    if row["active"] is not None:
+        release = f" (release {row['release']})" if row["release"] else ""
+        runs = f"runs {row['active'][:12]}{release}" if row["active"] else "runs the reference bundle"
+        parts += [runs, row["stage"].replace("_", " "), f"{row['state'] or 'unknown'} {row['seen_at']:%Y-%m-%d %H:%M}"]
+    if row["labels"]:
+        parts.append(_labels(row["labels"]))
+    return f"{row['name']}: {', '.join(parts)}"
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in sorted(labels.items()))
+
+
+def _pair(word: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not equals:
+        raise CloudError(f"--label: expected NAME=VALUE (NAME= takes it away), got {word!r}")
+    return name, value
 
 
 def _gap(args: argparse.Namespace) -> int:
@@ -227,10 +252,16 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--hours", type=float, default=24.0, help="how long it may be used")
     token.set_defaults(run=_enrol_token)
 
-    vehicles = commands.add_parser("vehicles", parents=[place, database], help="list vehicles, or revoke one")
-    vehicles.add_argument("--revoke", metavar="VEHICLE")
-    vehicles.add_argument("--json", action="store_true")
-    vehicles.set_defaults(run=_vehicles)
+    fleet = commands.add_parser(
+        "vehicles", parents=[place, database], help="list vehicles and what they run; label or revoke one"
+    )
+    change = fleet.add_mutually_exclusive_group()
+    change.add_argument("--revoke", metavar="VEHICLE", help="its certificates count no more, within a second")
+    change.add_argument(
+        "--label", nargs="+", metavar=("VEHICLE", "NAME=VALUE"), help="for filters of rollouts; NAME= takes it away"
+    )
+    fleet.add_argument("--json", action="store_true")
+    fleet.set_defaults(run=_vehicles)
 
     keys.add_commands(commands, [place, database], _database)
 

@@ -41,6 +41,10 @@ def test_a_vehicle_goes_from_its_token_to_the_gap_report(whole: Cloud) -> None:
     assert gap.returncode == 1 and "missing 2 (2, 3)" in gap.stdout
 
     assert command("cloud", "vehicles", "--data", whole.data).stdout.startswith("car-7: enrolled ")
+    words = ("cloud", "vehicles", "--data", whole.data, "--label", "car-7", "site=the yard", "rig=2")
+    assert command(*words).stdout == "car-7: rig=2 site=the yard\n"
+    assert command(*words[:6], "rig=").stdout == "car-7: site=the yard\n"
+    assert command("cloud", "vehicles", "--data", whole.data).stdout.endswith(", site=the yard\n")
     assert "revoked" in command("cloud", "vehicles", "--data", whole.data, "--revoke", "car-7").stdout
     (listed,) = json.loads(command("cloud", "vehicles", "--data", whole.data, "--json").stdout)
     assert listed["certificates"] == 0 and listed["revoked_at"]
@@ -52,6 +56,10 @@ def test_a_vehicle_goes_from_its_token_to_the_gap_report(whole: Cloud) -> None:
         (("enrol-token", "../car"), "expected a name"),
         (("enrol-token", "car", "--hours", "-1"), "--hours"),
         (("vehicles", "--revoke", "nobody"), "expected an enrolled vehicle"),
+        (("vehicles", "--label", "nobody", "site=yard"), "expected an enrolled vehicle"),
+        (("vehicles", "--label", "car-7", "site"), "expected NAME=VALUE"),
+        (("vehicles", "--label", "car-7", 'site="'), "expected at most 128 printable characters"),
+        (("vehicles", "--label", "car-7", "a b=c"), "expected a label's name"),
         (("gap", "--database", "mysql://x"), "expected a URL postgresql://"),
         (("ca", "init"), "expected no CA, got one"),
         (("ca", "server", "--name", "not a host ü"), "host name"),
