@@ -36,7 +36,8 @@ _APART: Final = 5
 LATE_WINDOW: Final = 40
 LATE_FRAMES: Final = 20
 # Frames that the other bundle is timed on, and how far they lie apart: more load on a machine that may have too much.
-_TRIALS: Final = 4
+# Their median counts: whoever was on the processor's waiting list in some of them is not to blame.
+TRIALS: Final = 9
 _STRIDE: Final = 4
 # What "clearly less" is: caches are cold for a bundle that runs now and then.
 _WORSE: Final = 1.5
@@ -66,9 +67,8 @@ class _Pace:
     over: deque[bool] = field(default_factory=lambda: deque(maxlen=LATE_WINDOW))
     rest: int = 0  # frames before it may be suspected again
     patience: int = LATE_WINDOW
-    trials: int = 0
-    own_ns: int = 0
-    rival_ns: int = 0
+    own_ns: list[int] = field(default_factory=list)
+    rival_ns: list[int] = field(default_factory=list)
 
 
 class Health:
@@ -132,17 +132,16 @@ class Health:
             pace.rest -= 1
         if not rival_ns:
             return ""
-        pace.own_ns += timings_ns.get("encode", 0) + timings_ns.get("fuse", 0)
-        pace.rival_ns += rival_ns
-        pace.trials += 1
+        pace.own_ns.append(timings_ns.get("encode", 0) + timings_ns.get("fuse", 0))
+        pace.rival_ns.append(rival_ns)
         pace.rest = _STRIDE
-        if pace.trials < _TRIALS:
+        if len(pace.own_ns) < TRIALS:
             return ""
-        own_ns, rival_ns = pace.own_ns // _TRIALS, pace.rival_ns // _TRIALS
+        own_ns, rival_ns = sorted(pace.own_ns)[TRIALS // 2], sorted(pace.rival_ns)[TRIALS // 2]
         if own_ns > _WORSE * rival_ns + _WORSE_NS:
             return f"late: {own_ns / 1e6:.1f} ms a frame, the previous bundle {rival_ns / 1e6:.1f} ms"
         pace.rest, pace.patience = pace.patience, min(2 * pace.patience, _MOST_PATIENCE)
-        pace.trials = pace.own_ns = pace.rival_ns = 0
+        pace.own_ns, pace.rival_ns = [], []
         return ""
 
     def _is_frozen(

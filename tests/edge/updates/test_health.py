@@ -22,7 +22,7 @@ from edge.recorder import Recorder
 from edge.replay import STEP_TIMING, Replay
 from edge.samples import BundleInUse
 from edge.streams import MS
-from edge.updates.health import FROZEN_FRAMES, LATE_WINDOW, Health
+from edge.updates.health import FROZEN_FRAMES, LATE_WINDOW, TRIALS, Health
 from edge.updates.swap import fed as swap_event
 from tests.edge.updates.test_swap import canonical, loop_of, run, with_swaps
 from tests.edge.updates.variants import dead, not_finite, raising, scaled, variant
@@ -225,15 +225,25 @@ def test_a_busy_machine_is_not_the_new_bundles_fault(fed: list[Fed], make: Calla
 
 def test_a_bundle_is_acquitted_for_longer_each_time() -> None:
     health, trials = Health(), []
-    for frame in range(2_000):
+    for frame in range(4_000):
         timings = {"step": 60 * MS, "encode": 30 * MS, "fuse": 10 * MS}
         if health.wants_trial():
             timings["previous"] = 38 * MS
             trials.append(frame)
         assert not health.observe(timings, 1, 50 * MS)
-    rounds = [trials[i] for i in range(0, len(trials), 4)]
+    rounds = [trials[i] for i in range(0, len(trials), TRIALS)]
     gaps = [b - a for a, b in pairwise(rounds)]
     assert gaps == sorted(gaps) and gaps[-1] > 8 * gaps[0]
+
+
+def test_frames_that_wait_for_the_processor_blame_nobody() -> None:
+    health = Health()
+    for frame in range(2_000):
+        waits = frame % 3 == 0  # while the other one happens to run undisturbed
+        timings = {"step": 60 * MS, "encode": (40 if waits else 3) * MS, "fuse": MS}
+        if health.wants_trial():
+            timings["previous"] = 3 * MS
+        assert not health.observe(timings, 1, 50 * MS)
 
 
 def test_an_engine_that_failed_once_fails_in_the_replay_too(
