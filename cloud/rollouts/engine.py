@@ -105,10 +105,10 @@ class Control:
         return len(ids)
 
     def _look(self, id: str, now_s: float, changed: set[str]) -> None:
+        assert self._thaw_s is not None
         known = self._active.get(id)
         if known is None:
-            known = self._active[id] = _Active(id, self._fleet, self._counts)
-        assert self._thaw_s is not None
+            known = self._active[id] = _Active(id, self._fleet, self._counts, self._thaw_s - self._grace_s)
         with self._connection.begin():
             wanted = known.cycle(self._connection, now_s, changed, is_early=now_s < self._thaw_s)
         self._want(wanted)
@@ -116,10 +116,14 @@ class Control:
 
 
 class _Active:
-    """A rollout that is under way."""
+    """A rollout that is under way.
 
-    def __init__(self, id: str, fleet: Fleet, counts: Counts) -> None:
-        self.id = id
+    Args:
+        began_s: when the engine did; what was started before waits until vehicles had the time to come back.
+    """
+
+    def __init__(self, id: str, fleet: Fleet, counts: Counts, began_s: float) -> None:
+        self.id, self._began_s = id, began_s
         self.evidence: Evidence
         self._fleet, self._counts = fleet, counts
         self._number = 0
@@ -170,7 +174,8 @@ class _Active:
         """Rows that others wrote, or all of them at the start; whether there are any."""
         if not self._number:
             self.evidence, self._number, aside, rows = book.loaded(connection, self.id)
-            self._was_under_way = self.evidence.started_s is not None
+            started_s = self.evidence.started_s
+            self._was_under_way = started_s is not None and started_s < self._began_s
             if "counted" in aside:
                 self._counted = changes.of_json(aside["counted"])
                 self._scenes = set(aside["scenes"])
