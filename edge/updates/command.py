@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from edge.updates.agent import Agent
     from edge.updates.control import ControlLine
 
-_REPORT_S: Final = 60.0
 _AGAIN_S: Final = 5.0  # after the disk refused
 _BACK_S: Final = 15.0  # for an agent that runs to heed an operator
 
@@ -117,10 +116,12 @@ def _serve(words: argparse.Namespace, disk: RealDisk, parts: ExitStack) -> int:
             )
         )
         line.connect(*_host_and_port(words.broker), None if words.broker_plain else words.identity)
-    return _steps(agent, disk, line, changed, is_once=words.once)
+    return _steps(agent, disk, line, changed, words.report_s, is_once=words.once)
 
 
-def _steps(agent: Agent, disk: RealDisk, line: ControlLine | None, changed: threading.Event, *, is_once: bool) -> int:
+def _steps(
+    agent: Agent, disk: RealDisk, line: ControlLine | None, changed: threading.Event, report_s: float, *, is_once: bool
+) -> int:
     told_s, trouble = time.monotonic(), ""
     while True:
         try:
@@ -134,7 +135,7 @@ def _steps(agent: Agent, disk: RealDisk, line: ControlLine | None, changed: thre
         if agent.trouble != trouble:
             trouble = agent.trouble
             _say(trouble or "all is well again")
-        if line is not None and (changed.is_set() or time.monotonic() - told_s >= _REPORT_S):
+        if line is not None and (changed.is_set() or time.monotonic() - told_s >= report_s):
             changed.clear()
             told_s = time.monotonic()
             line.tell()
@@ -299,6 +300,8 @@ def _parser() -> argparse.ArgumentParser:
                      help=f"healthy before it is confirmed (default: {limits.probation_s:g})")  # fmt: skip
     run.add_argument("--tries", type=int, default=limits.tries, metavar="N",
                      help=f"of a self-test that the agent did not survive (default: {limits.tries})")  # fmt: skip
+    run.add_argument("--report-s", type=_positive, default=60.0, metavar="S",
+                     help="between words to the broker where nothing changes (default: 60)")  # fmt: skip
     run.add_argument("--once", action="store_true", help="check in, do what can be done now, and end; 1 on trouble")
     status = tasks.add_parser("status", help="what runs, what is on board, how far an update is, and why")
     status.add_argument("--json", action="store_true", help="print one JSON object")

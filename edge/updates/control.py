@@ -31,7 +31,6 @@ from roadfuse.v1.updates_pb2 import Stage, StopNotice
 
 ROOT: Final = "roadfuse"
 STOP: Final = "roadfuse-fleet/stop"
-REPORT_S: Final = 60.0
 # A loop that answered within so long drives.
 _DRIVING_S: Final = 60.0
 _AT_LEAST_ONCE: Final = 1
