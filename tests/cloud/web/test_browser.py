@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
+from cloud.releases import stops
+from cloud.rollouts import book
+
 from .conftest import Stage
+from .rollout_scenery import Drive
 from .scenery import summary
 
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1360, "height": 860}
@@ -78,13 +82,31 @@ class Window:
 
 
 @pytest.fixture(scope="module")
-def pages(stage: Stage) -> list[str]:
+def rollouts(stage: Stage) -> Iterator[list[Drive]]:
+    """One that was stopped by evidence, and one that is in its shadow."""
+    bad = Drive(stage.engine, "b1", 71, 40, {"old": 0.6, "new": 15.0}, refuse=2)
+    assert bad.on(12) == "stopped"
+    young = Drive(stage.engine, "b2", 72, 20, {"old": 1.0, "new": 1.0}, now_s=bad.now_s)
+    assert young.on(0.2) == "running"
+    yield [bad, young]
+    with stage.engine.begin() as connection:
+        if not book.get(connection, young.id).is_over:
+            book.command(connection, young.id, book.Command("abort", "ann"))
+    young.control.cycle()
+    for one in (bad, young):
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def pages(stage: Stage, rollouts: list[Drive]) -> list[str]:
     """Every sort of page."""
     vehicle = stage.another("car-in-the-browser")
     vehicle.tell(*(summary(n) for n in range(1, 31)), last=33)
     scene = stage.scene_ids[0]
     told = f"/scenes/{vehicle.id_of(1)}"
-    return ["/", f"/scenes/{scene}", told, "/search", "/fleet", "/jobs", "/campaigns", "/scenes/987654"]
+    of_rollouts = [path for one in rollouts for path in (f"/rollouts/{one.id}", f"/rollouts/{one.id}/stop")]
+    of_rollouts += ["/rollouts", f"/rollouts/{rollouts[0].id}/log", f"/rollouts/{rollouts[1].id}/abort"]
+    return ["/", f"/scenes/{scene}", told, "/search", "/fleet", "/jobs", "/campaigns", *of_rollouts, "/scenes/987654"]
 
 
 @pytest.fixture(scope="module", params=["light", "dark"])
@@ -143,7 +165,7 @@ def test_the_first_tab_skips_to_the_content_and_focus_is_always_seen(desk: Windo
         )
     names = [name for name, _ in order]
     assert names[0] == "Skip to the content" and names[1] == "roadfuse"
-    assert names[2:7] == ["Scenes", "Search", "Fleet", "Jobs", "Campaigns"] and names[7] == "Sign out"
+    assert names[2:8] == ["Scenes", "Search", "Fleet", "Rollouts", "Jobs", "Campaigns"] and names[8] == "Sign out"
     assert all(is_seen for _, is_seen in order), order
     desk.open("/")
     desk.page.keyboard.press("Tab")
@@ -261,3 +283,71 @@ def test_the_policy_stops_what_would_be_injected(desk: Window, stage: Stage) -> 
     )
     assert "ran" not in desk.page.title()
     assert any("Content Security Policy" in complaint for complaint in desk.complaints)
+
+
+def test_the_evidence_curve_is_drawn_against_its_boundary(window: Window, rollouts: list[Drive]) -> None:
+    window.open(f"/rollouts/{rollouts[0].id}")
+    page = window.page
+    place = page.locator(".curve").bounding_box()
+    stop = page.locator(".evidence-curve .stop line").bounding_box()
+    against = page.locator(".evidence-curve path.against").bounding_box()
+    end = page.locator(".evidence-curve circle.against").bounding_box()
+    assert place["width"] > 300 and place["height"] > 200
+    assert against["width"] > 0.5 * place["width"] and place["y"] < stop["y"] < place["y"] + place["height"] / 2
+    assert against["y"] <= stop["y"] + 2 and end["y"] <= stop["y"] + 2, "it ends beyond the boundary"
+    assert end["x"] + end["width"] >= place["x"] + place["width"] - 8
+    drawing = page.get_by_role("img", name="Evidence on release 71 over time")
+    assert drawing.count() == 1 and "the release is stopped at" in (page.text_content("#curve-said") or "").lower()
+    assert not page.locator("#curve-table table").is_visible()
+    page.locator("#curve-table summary").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#curve-table table").is_visible() and "stopped: worse" in page.inner_text("#curve-table")
+    assert window.complaints == []
+
+
+def test_a_rollout_is_paused_and_followed_by_its_page(desk: Window, rollouts: list[Drive]) -> None:
+    one = rollouts[1]
+    desk.open(f"/rollouts/{one.id}")
+    page = desk.page
+    page.fill(".acts input[name=why]", "rain & <b>hail</b>")
+    page.click("button:has-text('Pause')")
+    page.wait_for_selector("button:has-text('Resume')")
+    assert "Paused by alice: rain & <b>hail</b>." in page.inner_text("#now")
+    page.locator("#vehicles-title").click()  # whoever is in the part that changes is left alone
+    page.locator("#record-1 summary").click()
+    page.locator("input[name=find]").focus()
+    one.command("resume", by="bob")
+    _until(desk, lambda: "In the shadow" in page.inner_text("#now"))
+    _until(desk, lambda: page.locator("button:has-text('Pause')").count() == 1)
+    assert "resume by bob" in page.inner_text("#now")
+    assert page.locator("#record-1[open]").count() == 1, "what was opened stays open"
+    assert desk.complaints == []
+
+
+def test_an_emergency_stop_asks_before_it_acts_and_needs_no_mouse(
+    desk: Window, stage: Stage, rollouts: list[Drive]
+) -> None:
+    one = rollouts[1]
+    desk.open(f"/rollouts/{one.id}")
+    page, keys = desk.page, desk.page.keyboard
+    page.locator(".acts a:has-text('Emergency stop')").focus()
+    keys.press("Enter")
+    page.wait_for_url("**/stop")
+    assert page.evaluate("document.activeElement.name") == "why"
+    keys.type("smoke")
+    keys.press("Enter")  # without the tick nothing is sent
+    assert page.url.endswith("/stop") and page.evaluate("document.querySelector('[name=sure]').matches(':invalid')")
+    with stage.engine.connect() as connection:
+        assert stops.reason(connection, one.new) is None
+    page.locator("[name=why]").focus()
+    keys.press("Tab")
+    keys.press("Space")
+    keys.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Stop the bundle"
+    keys.press("Enter")
+    page.wait_for_url(f"**/rollouts/{one.id}")
+    assert "Nobody may run this bundle: smoke (by alice)" in page.inner_text("#now")
+    assert one.on(0.1) == "stopped" and not one.assigned(1)
+    desk.open(f"/rollouts/{one.id}")
+    assert "stopped by the list of stopped bundles: smoke (by alice)" in page.inner_text("#now")
+    assert desk.complaints == []
