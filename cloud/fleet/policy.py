@@ -25,9 +25,12 @@ def hastened(policy: Policy, speed: float) -> tuple[Policy, list[str]]:
         schedule = replace(schedule, windows=(), blackouts=())
     if policy.silence.after_s / speed < _LEAST_SILENCE_S:
         notes.append(f"silence counts after {_LEAST_SILENCE_S * speed:.0f} s of the fleet's time, not before")
+    if any(wave.needs_approval for wave in policy.waves):
+        notes.append("approvals are left out: nobody is there to give them")
     waves = tuple(
         replace(
             wave,
+            needs_approval=False,
             least_duration_h=wave.least_duration_h / speed,
             most_duration_h=max(wave.most_duration_h / speed, _LEAST_H, wave.least_duration_h / speed),
         )

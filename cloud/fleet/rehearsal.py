@@ -13,7 +13,7 @@ import numpy as np
 from cloud.fleet.host import Host
 from cloud.fleet.policy import hastened
 from cloud.fleet.scenario import HOUR_S, Plant, Scenario
-from cloud.rollouts import book, evidence
+from cloud.rollouts import book, evidence, rules
 from cloud.rollouts.policy import Policy
 
 BY: Final = "rehearsal"
@@ -96,6 +96,10 @@ def rehearse(
             book.command(connection, outcome.rollout, evidence.Command(evidence.START, BY))
         say(f"rollout {outcome.rollout} of release {release.counter}, planted: {plant}")
         _follow(host, outcome, release.bundle, hours, abort_at_h, say)
+        with host.engine.connect() as connection:
+            known = book.evidence(connection, outcome.rollout)
+        if waits := rules.waits_for(known.policy, known, time.time()):
+            outcome.why = "it waits for " + "; ".join(waits)
     return outcome
 
 

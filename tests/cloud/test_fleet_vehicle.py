@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud.errors import RolloutError
+from cloud.fleet.policy import hastened
 from cloud.fleet.scenario import HOUR_S, Plant, Scenario
 from cloud.fleet.vehicle import Vehicle, Wish
+from cloud.rollouts.policy import Policy, Wave
 from edge.updates.evidence import ALL, BETTER, FAILURES, WORSE
 from roadfuse.v1.updates_pb2 import Mode, Stage
 
@@ -105,3 +107,9 @@ def test_planted_words_are_taken_or_refused_in_one_line(words: str) -> None:
 def test_a_scenario_that_makes_no_sense_is_refused(values: dict[str, float]) -> None:
     with pytest.raises(RolloutError, match="expected"):
         Scenario(**values)  # type: ignore[arg-type]
+
+
+def test_a_rehearsal_waits_for_nobodys_approval_and_says_so() -> None:
+    policy, notes = hastened(Policy(waves=(Wave("all", needs_approval=True),)), 60.0)
+    assert not policy.waves[0].needs_approval and any("approvals" in note for note in notes)
+    assert not any("approvals" in note for note in hastened(policy, 60.0)[1])
