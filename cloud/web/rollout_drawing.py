@@ -15,7 +15,7 @@ from markupsafe import Markup as Safe
 
 from cloud.rollouts import rules
 from cloud.rollouts.evidence import START, Evidence
-from cloud.web.rollout_words import e_value, lasted
+from cloud.web.rollout_words import e_value
 from edge.report.markup import Markup, el, number
 
 _LEAST_DECADE: Final = -3
@@ -143,14 +143,15 @@ class _Scale:
     def boundary(self, value: float, kind: str, said: str, *, below: bool = False) -> Markup:
         y = _share(self.y(value))
         line = el("line", x1="0", x2="100%", y1=y, y2=y)
-        text = el("text", said, x="100%", y=y, dx="-6", dy="14" if below else "-5", text_anchor="end")
+        # On the left: what is to be seen happens on the right.
+        text = el("text", said, x="0", y=y, dx="58", dy="14" if below else "-5")
         return el("g", line, text, class_=kind)
 
     def mark(self, one: Mark, label: str) -> Markup:
         x = _share(self.x(one.at_s))
         line = el("line", x1=x, x2=x, y1="0", y2="100%")
         foot = el("circle", cx=x, cy="100%", r=4) if one.kind != "wave" else None
-        ends = self.x(one.at_s) > 0.9
+        ends = self.x(one.at_s) > 0.85
         text = el("text", one.name, x=x, y="13", dx="-5" if ends else "5", text_anchor="end" if ends else None,
                   class_=label) if label else None  # fmt: skip
         return el("g", el("title", one.said), line, foot, text, class_=f"mark {one.kind}")
@@ -226,9 +227,14 @@ def _rows(
 
 
 def _clock(seconds: float) -> str:
-    if seconds % 86_400 == 0:
-        return f"{seconds / 86_400:g} d"
-    return f"{seconds / 3_600:g} h" if seconds % 3_600 == 0 else lasted(seconds)
+    """20 min, 1 h, 1:20 h, 2 days."""
+    days, rest = divmod(round(seconds), 86_400)
+    if days and not rest:
+        return f"{days} {'day' if days == 1 else 'days'}"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if not hours:
+        return f"{minutes} min"
+    return f"{hours}:{minutes:02d} h" if minutes else f"{hours} h"
 
 
 def _share(share: float) -> str:

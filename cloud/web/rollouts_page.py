@@ -130,7 +130,11 @@ def command(visit: Visit) -> Response:
         raise QueryError(f"expected a command of {', '.join(_SIMPLE)}, got {kind[:40]!r}")
     wave = _number(visit, "wave") or 0 if kind == APPROVE else 0
     vehicle = visit.words.get("vehicle", "") if kind == RETRY else ""
-    wanted = Command(kind, visit.visitor.key, _line(visit.words.get("why", "")), wave, _line(vehicle))
+    if vehicle:
+        with visit.site.engine.connect() as connection:
+            if vehicle not in visit.site.watch.evidence(connection, _found(connection, visit).id).vehicles:
+                raise HTTPException(404, "This rollout knows no such vehicle.")
+    wanted = Command(kind, visit.visitor.key, _line(visit.words.get("why", "")), wave, vehicle)
     return visit.back(f"/rollouts/{_commanded(visit, wanted).id}")
 
 

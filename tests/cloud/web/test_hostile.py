@@ -21,14 +21,23 @@ ODD = (
 )
 NAMES = (
     *("vehicle", "state", "label", "hardness", "since", "until", "cursor", "t", "at", "q", "tree", "file", "scene"),
-    *("liked", "disliked", "size", "language", "before", "to"),
+    *("liked", "disliked", "size", "language", "before", "to", "find", "part", "page", "all"),
 )
 PATHS = (
     *("/", "/jobs", "/jobs/table", "/search", "/sign-in", "/fleet", "/{}", "/static/{}", "/campaigns/{}"),
+    *("/rollouts", "/rollouts/{}", "/rollouts/{}/now", "/rollouts/{}/log", "/rollouts/{}/stop"),
     *("/scenes/{}", "/scenes/{}/thumb.jpg", "/scenes/{}/progress", "/search/image-{}", "/scenes/KNOWN"),
     *("/scenes/KNOWN/frames/{}.jpg", "/scenes/KNOWN/at/{}.jpg", "/scenes/KNOWN/subtitles.vtt"),
 )
-FORMS = ("/sign-in", "/scenes/{}/want", "/jobs/{}/retry", "/campaigns", "/search")
+FORMS = (
+    "/sign-in",
+    "/scenes/{}/want",
+    "/jobs/{}/retry",
+    "/campaigns",
+    "/search",
+    "/rollouts/{}/command",
+    "/rollouts/{}/stop",
+)
 SCRIPT = "<script>alert(1)</script>"
 INJECTIONS = ("' OR 1=1 --", '"; DROP TABLE scenes; --', "1) UNION SELECT digest FROM api_keys --", "%27", "\\", "$1")
 

@@ -195,7 +195,8 @@ def test_what_failed_may_try_again_alone_or_all(stage: Stage, rollouts: Rollouts
     page = visitor.get(path).text
     (name, *_) = sorted(one.refused)
     assert "Let " in page and f'Try again<span class="hidden">: {name}' in page
-    visitor.post(f"{path}/command", kind="retry", vehicle=name)
+    assert visitor.post(f"{path}/command", kind="retry", vehicle="arm-00000\0").status_code == 404
+    assert visitor.post(f"{path}/command", kind="retry", vehicle=name).status_code == 303
     one.control.cycle()
     assert evidence(stage.engine, one.id).vehicles[name].failed_s is None
     visitor.post(f"{path}/command", kind="retry")
