@@ -39,9 +39,10 @@ LATE_FRAMES: Final = 20
 # Their median counts: whoever was on the processor's waiting list in some of them is not to blame.
 TRIALS: Final = 9
 _STRIDE: Final = 4
-# What "clearly less" is: caches are cold for a bundle that runs now and then.
+# What "clearly less" is: so many times as much, and so much of a period that it alone makes frames late. The other
+# bundle runs second, when the processor is awake and the pictures are in its caches.
 _WORSE: Final = 1.5
-_WORSE_NS: Final = 1_000_000
+_WORSE_SHARE: Final = 0.25
 _MOST_PATIENCE: Final = 1280
 _SAMPLED: Final = 256  # values of an input that are compared
 ENGINE_ERROR: Final = "engine_error"
@@ -138,7 +139,7 @@ class Health:
         if len(pace.own_ns) < TRIALS:
             return ""
         own_ns, rival_ns = sorted(pace.own_ns)[TRIALS // 2], sorted(pace.rival_ns)[TRIALS // 2]
-        if own_ns > _WORSE * rival_ns + _WORSE_NS:
+        if own_ns > max(_WORSE * rival_ns, rival_ns + _WORSE_SHARE * period_ns):
             return f"late: {own_ns / 1e6:.1f} ms a frame, the previous bundle {rival_ns / 1e6:.1f} ms"
         pace.rest, pace.patience = pace.patience, min(2 * pace.patience, _MOST_PATIENCE)
         pace.own_ns, pace.rival_ns = [], []
