@@ -16,12 +16,12 @@ from sqlalchemy import Connection, select
 from cloud.rollouts import filters, log, record, rules, weighing
 from cloud.rollouts.comparison import HOUR_S
 from cloud.rollouts.evidence import ACTIVE_ARM, CREATED, ENDED, PAUSE, RUNNING, SHADOW_ARM, Evidence, Vehicle
+from cloud.rollouts.folding import ACTIVATE, SHADOW
 from cloud.rollouts.lots import is_held_back
 from cloud.rollouts.policy import Wave
 from cloud.tables import ROLLOUT_LOG
 from cloud.web.rollout_words import KINDS, PARTS, part, rate
 from edge.updates.evidence import ALL
-from roadfuse.v1.updates_pb2 import Mode
 
 _FAILED_SHOWN: Final = 20
 _BUNDLES_SHOWN: Final = 12
@@ -216,7 +216,7 @@ def _steps(
     seed = policy.seed or evidence.rollout
     free = [one for one in concerned if not is_held_back(seed, one.report.vehicle, policy.control.share)]
     steps = [_shadow(evidence, waves, concerned, len(free), now_s)]
-    acting = [one for one in concerned if max(one.mode, one.tried, one.settled) >= Mode.MODE_ACTIVATE]
+    acting = [one for one in concerned if max(one.mode, one.tried, one.settled) >= ACTIVATE]
     for number, stage in enumerate(stages, 1):
         is_last = number > len(policy.waves)
         target = len(concerned) if is_last else _target(stage, concerned, free)
@@ -228,7 +228,7 @@ def _steps(
         steps.append(
             Step(
                 number, stage.name, state, len(members), target,
-                sum(one.settled >= Mode.MODE_ACTIVATE and one.failed_s is None for one in members),
+                sum(one.settled >= ACTIVATE and one.failed_s is None for one in members),
                 sum(one.failed_s is not None for one in members),
                 _hours(evidence, waves, number), stage.least_hours, lasted_s, stage.least_duration_h * HOUR_S,
                 following["e_value"] if following is not None else value,
@@ -253,8 +253,8 @@ def _shadow(
         settled, target = told - failed, max(told, min(target, told))
         hours, value = float(following["exposed_h"].get(f"{SHADOW_ARM}/{ALL}", 0.0)), following["e_value"]
     else:
-        told = sum(max(one.mode, one.tried) >= Mode.MODE_SHADOW for one in vehicles)
-        settled = sum(one.settled >= Mode.MODE_SHADOW and one.failed_s is None for one in vehicles)
+        told = sum(max(one.mode, one.tried) >= SHADOW for one in vehicles)
+        settled = sum(one.settled >= SHADOW and one.failed_s is None for one in vehicles)
         failed = sum(one.failed_s is not None for one in vehicles)
         exposed = evidence.exposed.get(f"{SHADOW_ARM}/{ALL}")
         hours, value = exposed.hours if exposed is not None else 0.0, weighing.for_promotion(evidence, SHADOW_ARM)

@@ -10,8 +10,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, select
 
 from cloud.rollouts.evidence import Vehicle
+from cloud.rollouts.folding import ACTIVATE, SHADOW
 from cloud.tables import RELEASES
-from roadfuse.v1.updates_pb2 import Mode, Stage
+from roadfuse.v1.updates_pb2 import Stage
 
 # What a vehicle is within a rollout: by what is known of it, and how that is said.
 PARTS: Final = {
@@ -32,10 +33,10 @@ def part(one: Vehicle) -> str:
     """What a vehicle is within its rollout, a key of PARTS."""
     if one.failed_s is not None:
         return "failed"
-    if one.mode == Mode.MODE_ACTIVATE:
-        return "runs" if one.settled >= Mode.MODE_ACTIVATE else "told"
-    if one.mode == Mode.MODE_SHADOW:
-        return "shadows" if one.settled >= Mode.MODE_SHADOW else "told-shadow"
+    if one.mode == ACTIVATE:
+        return "runs" if one.settled >= ACTIVATE else "told"
+    if one.mode == SHADOW:
+        return "shadows" if one.settled >= SHADOW else "told-shadow"
     return "none"
 
 
