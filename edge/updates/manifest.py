@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from edge.errors import UpdateError
 from edge.updates.slots import Answer, Slots
 from edge.uplink.identity import KEY
-from roadfuse.v1.updates_pb2 import SignedManifest, SlotContent, VehicleManifest
+from roadfuse.v1.updates_pb2 import SignedManifest, SlotContent, Stage, VehicleManifest
 
 _CONTEXT: Final = b"roadfuse manifest 1\0"
 MOST_BYTES: Final = 16 << 10
@@ -51,7 +51,7 @@ def manifest_of(
     for name, held in (("previous", slots.previous), ("staged", slots.staged)):
         if held is not None:
             getattr(manifest, name).CopyFrom(SlotContent(bundle_id=held.bundle, counter=held.counter))
-    if slots.why and slots.refused:
+    if slots.stage == Stage.STAGE_REFUSED and slots.refused:
         last = slots.refused[-1]
         manifest.refused.CopyFrom(SlotContent(bundle_id=last.bundle, counter=last.counter))
     return manifest
