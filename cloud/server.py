@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud import certificates, metrics
@@ -33,6 +33,7 @@ from cloud.rollouts.contact import Contacts
 from cloud.settings import Settings as Settings
 from cloud.staging import Staging
 from cloud.survey import Survey
+from cloud.tables import VEHICLES
 from roadfuse.v1 import ingest_pb2, ingest_pb2_grpc, updates_pb2, updates_pb2_grpc
 
 _LOG: Final = logging.getLogger(__name__)
@@ -91,7 +92,9 @@ async def _serve(
     ingest = _server(settings.limits, settings.limits.message_bytes)
     scenes = Ingest(engine, objects, staging, threads, settings.limits, authority)
     ingest_pb2_grpc.add_IngestServicer_to_server(scenes, ingest)
-    updates = Updates(engine, objects, threads, settings.limits, settings.data, Contacts())
+    contacts = Contacts()
+    contacts.expect(await threads.run(_fleet, engine))
+    updates = Updates(engine, objects, threads, settings.limits, settings.data, contacts)
     updates_pb2_grpc.add_UpdatesServicer_to_server(updates, ingest)
     mutual = grpc.ssl_server_credentials(key_pair, authority.pem, require_client_auth=True)
     enrolment = _server(settings.limits, ENROLMENT_MESSAGE_BYTES)
@@ -115,6 +118,12 @@ async def _serve(
         await servicer.enter_graceful_shutdown()
     await asyncio.gather(ingest.stop(DRAIN_S), enrolment.stop(DRAIN_S))
     threads.close()
+
+
+def _fleet(engine: Engine) -> int:
+    """How many vehicles may call."""
+    with engine.connect() as connection:
+        return int(connection.execute(select(func.count()).select_from(VEHICLES)).scalar_one())
 
 
 def _server(limits: Limits, message_bytes: int) -> grpc.aio.Server:
