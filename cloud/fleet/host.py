@@ -153,11 +153,14 @@ class Host:
         words += ["--broker", f"127.0.0.1:{self.broker_port}", "--port=0", "--enrol-port=0", "--metrics-port=0"]
         cloud = self._process([sys.executable, "-m", "edge.command", *words], "cloud")
         assert cloud.stdout is not None
-        while not self.cloud:
+        # What was started before the engine began waits for 150 s: all vehicles have to come back first.
+        started: set[str] = set()
+        while not started >= {"ingest", "control"}:
             line = cloud.stdout.readline()
             if not line:
                 raise CloudError(f"expected a cloud that starts, got: {_last_line(self._folder / 'cloud.log')}")
             name, _, address = line.strip().partition(" ")
+            started.add(name)
             if name == "ingest":
                 self.cloud = "localhost:" + address.rpartition(":")[2]
         self._engine = self._stack.enter_context(opened(self.data, None, share=True))
