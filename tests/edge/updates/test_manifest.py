@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,13 @@ def test_answer_to_older_slots_is_not_what_runs() -> None:
 
 
 def test_last_exit_is_told_with_its_bundle() -> None:
-    slots = Slots(why="too slow", refused=(Refusal("ee" * 32, 2, "old"), Refusal("dd" * 32, 3, "too slow")))
+    refused = (Refusal("ee" * 32, 2, "old"), Refusal("dd" * 32, 3, "too slow"))
+    slots = Slots(stage=Stage.STAGE_REFUSED, why="too slow", refused=refused)
     manifest = manifest_of(slots, None, NONCE, "car-7", "x86", "0.1")
     assert (manifest.why, manifest.refused.bundle_id, manifest.refused.counter) == ("too slow", "dd" * 32, 3)
     assert not manifest.HasField("previous") and not manifest.HasField("staged")
+    slots = replace(slots, stage=Stage.STAGE_IDLE, why="healthy for 1800 s")
+    assert not manifest_of(slots, None, NONCE, "car-7", "x86", "0.1").HasField("refused")
 
 
 def test_other_key_is_refused() -> None:
