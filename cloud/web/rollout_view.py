@@ -5,7 +5,6 @@ One pass over the vehicles each; nothing here is made for every vehicle but coun
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,52 +12,17 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
-from cloud.rollouts import filters, log, record, rules, weighing
-from cloud.rollouts.comparison import HOUR_S
+from cloud.rollouts import log, record, rules, weighing
 from cloud.rollouts.evidence import ACTIVE_ARM, CREATED, ENDED, PAUSE, RUNNING, SHADOW_ARM, Evidence, Vehicle
-from cloud.rollouts.folding import ACTIVATE, SHADOW
-from cloud.rollouts.lots import is_held_back
-from cloud.rollouts.policy import Wave
 from cloud.tables import ROLLOUT_LOG
+from cloud.web.rollout_steps import Step, steps
 from cloud.web.rollout_words import KINDS, PARTS, part, rate
-from edge.updates.evidence import ALL
 
 _FAILED_SHOWN: Final = 20
 _BUNDLES_SHOWN: Final = 12
 _TESTS_SHOWN: Final = 8
 # Of a rollout that runs, the log goes on at least once an interval; beyond two and this nobody carries it out.
 _QUIET_S: Final = 90.0
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """The shadow, or a wave; what it counts is in all, earlier waves included.
-
-    Attributes:
-        number: 0 is the shadow.
-        state: through, now, ended (while it was under way), next (to come).
-        told, target: vehicles that were told to go so far, of how many.
-        hours, least_hours: device-hours in this step.
-        lasted_s: None: it has not begun.
-        value, needed: e-value for the next step; None where none is asked for.
-        approval: by whom; "" where nobody did.
-    """
-
-    number: int
-    name: str
-    state: str
-    told: int
-    target: int
-    settled: int
-    failed: int
-    hours: float
-    least_hours: float
-    lasted_s: float | None
-    least_s: float
-    value: float | None
-    needed: float | None
-    needs_approval: bool
-    approval: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +122,7 @@ def view(evidence: Evidence, waves: Mapping[int, Mapping[str, Any]], now_s: floa
         waits_for,
         following if is_asked else 0,
         quiet_s if is_quiet else 0.0,
-        _steps(evidence, vehicles, waves, now_s),
+        steps(evidence, vehicles, waves, now_s),
         _tests(evidence),
         parts(vehicles),
         _runs(vehicles),
@@ -206,102 +170,6 @@ def _said(evidence: Evidence, now_s: float) -> str:
     if not evidence.wave:
         return "In the shadow: the release decides beside the active bundle, and nobody acts on it."
     return f"Wave {evidence.wave} of {len(stages)}: {stages[evidence.wave - 1].name}."
-
-
-def _steps(
-    evidence: Evidence, concerned: list[Vehicle], waves: Mapping[int, Mapping[str, Any]], now_s: float
-) -> list[Step]:
-    policy = evidence.policy
-    stages = rules.stages(policy)
-    seed = policy.seed or evidence.rollout
-    free = [one for one in concerned if not is_held_back(seed, one.report.vehicle, policy.control.share)]
-    steps = [_shadow(evidence, waves, concerned, len(free), now_s)]
-    acting = [one for one in concerned if max(one.mode, one.tried, one.settled) >= ACTIVATE]
-    for number, stage in enumerate(stages, 1):
-        is_last = number > len(policy.waves)
-        target = len(concerned) if is_last else _target(stage, concerned, free)
-        state, since_s, lasted_s = _when(evidence, waves, number, now_s)
-        members = [one for one in acting if one.wave <= number] if since_s is not None else []
-        following = waves.get(number + 1)
-        is_asked_for = state in ("now", "ended") and number < len(policy.waves)
-        value = weighing.for_promotion(evidence, ACTIVE_ARM) if is_asked_for else None
-        steps.append(
-            Step(
-                number, stage.name, state, len(members), target,
-                sum(one.settled >= ACTIVATE and one.failed_s is None for one in members),
-                sum(one.failed_s is not None for one in members),
-                _hours(evidence, waves, number), stage.least_hours, lasted_s, stage.least_duration_h * HOUR_S,
-                following["e_value"] if following is not None else value,
-                1 / policy.tests.alpha_promote if is_asked_for or following is not None else None,
-                stage.needs_approval, evidence.approved.get(number, ""),
-            )
-        )  # fmt: skip
-    return steps
-
-
-def _shadow(
-    evidence: Evidence, waves: Mapping[int, Mapping[str, Any]], vehicles: list[Vehicle], free: int, now_s: float
-) -> Step:
-    policy = evidence.policy
-    shadow = policy.shadow
-    target = min(max(math.ceil(shadow.share * len(vehicles)), shadow.least_vehicles), shadow.most_vehicles, free)
-    state, _, lasted_s = _when(evidence, waves, 0, now_s)
-    following = waves.get(1)
-    if following is not None:  # it is through: as it was then
-        said = following["taking"]
-        told, failed = int(said["tried"]), int(said["failed"])
-        settled, target = told - failed, max(told, min(target, told))
-        hours, value = float(following["exposed_h"].get(f"{SHADOW_ARM}/{ALL}", 0.0)), following["e_value"]
-    else:
-        told = sum(max(one.mode, one.tried) >= SHADOW for one in vehicles)
-        settled = sum(one.settled >= SHADOW and one.failed_s is None for one in vehicles)
-        failed = sum(one.failed_s is not None for one in vehicles)
-        exposed = evidence.exposed.get(f"{SHADOW_ARM}/{ALL}")
-        hours, value = exposed.hours if exposed is not None else 0.0, weighing.for_promotion(evidence, SHADOW_ARM)
-    return Step(
-        0, "shadow", state, told, target, settled, failed, hours, shadow.least_hours, lasted_s, 0.0,
-        value if lasted_s is not None else None, 1 / policy.tests.alpha_promote, False, "",
-    )  # fmt: skip
-
-
-def _when(
-    evidence: Evidence, waves: Mapping[int, Mapping[str, Any]], number: int, now_s: float
-) -> tuple[str, float | None, float | None]:
-    """State of a step, when it began, and how long it lasted so far; None where it did not begin."""
-    known, following = waves.get(number), waves.get(number + 1)
-    if evidence.wave is None or number > evidence.wave or known is None:
-        return "next", None, None
-    began_s = float(known["at_s"])
-    if following is not None and number < evidence.wave:
-        return "through", began_s, float(following["at_s"]) - began_s
-    if evidence.ended_s is not None:
-        return ("through" if evidence.state == "done" else "ended"), began_s, evidence.ended_s - began_s
-    return "now", began_s, max(now_s, evidence.at_s) - began_s
-
-
-def _hours(evidence: Evidence, waves: Mapping[int, Mapping[str, Any]], number: int) -> float:
-    """Device-hours that were acted on the release within a wave."""
-    key = f"{ACTIVE_ARM}/{ALL}"
-    known, following = waves.get(number), waves.get(number + 1)
-    if known is None:
-        return 0.0
-    exposed = evidence.exposed.get(key)
-    until_h = float(following["exposed_h"].get(key, 0.0)) if following else exposed.hours if exposed else 0.0
-    return until_h - float(known["exposed_h"].get(key, 0.0))
-
-
-def _target(stage: Wave, concerned: Sequence[Vehicle], free: Sequence[Vehicle]) -> int:
-    """How many vehicles run the release when a wave is through."""
-    if stage.vehicles:
-        named = frozenset(stage.vehicles)
-        return sum(one.report.vehicle in named for one in concerned)
-    matching, of_free = len(concerned), len(free)
-    if stage.where:
-        is_meant = filters.compiled(stage.where)
-        matching = sum(is_meant(one.report.facts()) for one in concerned)
-        of_free = sum(is_meant(one.report.facts()) for one in free)
-    wanted = math.ceil(stage.share * matching)
-    return min(wanted if stage.count is None else min(wanted, stage.count), of_free)
 
 
 def _tests(evidence: Evidence) -> list[Test]:

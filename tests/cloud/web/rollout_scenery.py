@@ -23,6 +23,7 @@ HOUR_S, INTERVAL_S = 3_600.0, 180.0
 OLD = "0d" * 32
 SLICES = {"all": 1.0, "night": 0.3, "rain": 0.2}
 POLICY: dict[str, Any] = {
+    "seed": "the same lots each time",
     "shadow": {"share": 0.5, "least_hours": 4.0, "each_hours": 0.1},
     "waves": [
         {"name": "canary", "share": 0.2, "least_hours": 2.0, "least_duration_h": 0.2},
