@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     try:
         outcome = rehearse(
-            data, scenario, policy, plant, bundle=args.bundle, hours=args.hours, abort_at_h=args.abort_at,
+            data, scenario, policy, plant, bundle=args.bundle, hours=args.hours, stop_at_h=args.stop_at,
             processes=args.processes, say=say,
         )  # fmt: skip
     finally:
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     simulate.add_argument("--bundle", type=Path, metavar="BUNDLE", help="to release (default: the reference bundle)")
     simulate.add_argument("--hours", type=float, default=24.0, help="of the fleet's time, at most (default 24)")
-    simulate.add_argument("--abort-at", type=float, metavar="HOURS", help="when somebody aborts it")
+    simulate.add_argument("--stop-at", type=float, metavar="HOURS", help="when somebody stops the release")
     simulate.add_argument("--processes", type=int, choices=range(1, 65), default=2, metavar="N", help="of vehicles")
     simulate.add_argument("--data", type=Path, metavar="DIR", help="keep the cloud there (default: removed)")
     simulate.add_argument("--json", action="store_true", help="print one JSON object")

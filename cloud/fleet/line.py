@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import socket
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -27,6 +29,9 @@ class Line:
     Args:
         vehicle: its name: user, client and topics.
         heard: takes a topic and a payload.
+
+    Attributes:
+        up_s: since when the line is up, UTC.
     """
 
     def __init__(self, vehicle: str, port: int, heard: Callable[[str, bytes], None]) -> None:
@@ -44,6 +49,7 @@ class Line:
         self._client.on_socket_register_write = self._wants_to_write
         self._client.on_socket_unregister_write = self._has_written
         self.is_up = False
+        self.up_s = math.inf
 
     def open(self) -> None:
         """Connect; quick on this machine.
@@ -80,7 +86,7 @@ class Line:
     def _on_connect(self, client: mqtt.Client, _: Any, __: Any, reason: ReasonCode, ___: Any) -> None:
         if reason.is_failure:
             return
-        self.is_up = True
+        self.is_up, self.up_s = True, time.time()
         client.publish(f"{self._topic}/status", json.dumps({"state": "online"}), _AT_LEAST_ONCE, retain=True)
         client.subscribe([(f"{self._topic}/desired", _AT_LEAST_ONCE), (STOP, _AT_LEAST_ONCE)])
 

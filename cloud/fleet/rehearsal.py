@@ -13,7 +13,7 @@ import numpy as np
 from cloud.fleet.host import Host
 from cloud.fleet.policy import hastened
 from cloud.fleet.scenario import HOUR_S, Plant, Scenario
-from cloud.rollouts import book, evidence, rules
+from cloud.rollouts import book, evidence, rules, stop_line
 from cloud.rollouts.policy import Policy
 
 BY: Final = "rehearsal"
@@ -66,7 +66,7 @@ def rehearse(
     *,
     bundle: Path | None = None,
     hours: float,
-    abort_at_h: float | None = None,
+    stop_at_h: float | None = None,
     processes: int = 2,
     say: Callable[[str], object] = lambda _: None,
 ) -> Outcome:
@@ -77,7 +77,7 @@ def rehearse(
         plant: what is planted in the release.
         bundle: to release; None: the reference bundle under another version.
         hours: of the fleet's time, at most.
-        abort_at_h: when somebody aborts it, whatever the evidence says.
+        stop_at_h: when somebody stops the release, whatever the evidence says.
         say: takes lines for people.
 
     Raises:
@@ -95,7 +95,7 @@ def rehearse(
             outcome.rollout = book.create(connection, release.counter, quick, BY, without_gates=_WITHOUT_GATES).id
             book.command(connection, outcome.rollout, evidence.Command(evidence.START, BY))
         say(f"rollout {outcome.rollout} of release {release.counter}, planted: {plant}")
-        _follow(host, outcome, release.bundle, hours, abort_at_h, say)
+        _follow(host, outcome, release.bundle, hours, stop_at_h, say)
         with host.engine.connect() as connection:
             known = book.evidence(connection, outcome.rollout)
         if waits := rules.waits_for(known.policy, known, time.time()):
@@ -104,7 +104,7 @@ def rehearse(
 
 
 def _follow(
-    host: Host, outcome: Outcome, bundle: str, hours: float, abort_at_h: float | None, say: Callable[[str], object]
+    host: Host, outcome: Outcome, bundle: str, hours: float, stop_at_h: float | None, say: Callable[[str], object]
 ) -> None:
     said: dict[int, dict[str, Any]] = {}
     ended_s: float | None = None
@@ -121,12 +121,10 @@ def _follow(
         outcome.state, outcome.why = found.state, found.why
         row = outcome.rows[-1]
         say(f"{row[0]:7.2f} {row[1]:8} {row[2]:8} {row[3]:10} {row[4]:11} {row[5]:11}  {found.state} {found.why}")
-        if ended_s is None and abort_at_h is not None and outcome.hours >= abort_at_h:
-            abort_at_h = None
-            if not found.is_over:
-                with host.engine.begin() as connection:
-                    command = evidence.Command(evidence.ABORT, BY, "told to, as part of the rehearsal")
-                    book.command(connection, outcome.rollout, command)
+        if ended_s is None and stop_at_h is not None and outcome.hours >= stop_at_h:
+            stop_at_h = None
+            with host.engine.begin() as connection:
+                stop_line.stop(connection, bundle, "told to, as part of the rehearsal")
         if ended_s is None and (found.is_over or outcome.hours >= hours):
             ended_s = time.monotonic()
 

@@ -47,7 +47,6 @@ class Vehicle:
         is_linked: has a network; a drive leads through tunnels.
         wake_s: when `advance` wants to be called next.
         acted: bundles that it ever acted on beside its first, and when it began to.
-        last_stop: number of the last stop notice that it heard.
     """
 
     def __init__(self, scenario: Scenario, number: int, active: str, plants: Mapping[str, Plant], now_s: float) -> None:
@@ -62,7 +61,6 @@ class Vehicle:
         self.slots = Slots(active=Held(active), account=f"{self._random.getrandbits(64):016x}", stage=Stage.STAGE_IDLE)
         self.labels = {"region": scenario.regions[number % len(scenario.regions)]}
         self.acted: dict[str, float] = {}
-        self.last_stop = 0
         self.wish = Wish()
         self._evidence: dict[tuple[str, bool], Evidence] = {}
         self._stage_s = now_s  # of driving time from PROBATION on, else of the clock

@@ -11,6 +11,7 @@ import base64
 import heapq
 import json
 import os
+import random
 import resource
 import secrets
 import signal
@@ -35,6 +36,7 @@ from roadfuse.v1 import updates_pb2
 from roadfuse.v1.updates_pb2_grpc import UpdatesStub
 
 _TOLD_S: Final = 1.0
+_SPREAD_S: Final = 5.0
 _KEPT_S: Final = 5.0
 _CHECK_INS: Final = 16  # at once
 _CALL_S: Final = 30.0
@@ -48,7 +50,7 @@ class Counted:
 
     Attributes:
         stops: seconds from a stop notice's instant until each linked vehicle had it.
-        late: vehicles that began to act on a stopped bundle more than a second after the notice.
+        late: vehicles with a network that began to act on a stopped bundle more than a second after the notice.
     """
 
     reports: int = 0
@@ -80,6 +82,7 @@ class Share:
         self._lines: dict[int, Line] = {}
         self._due = [(vehicle.wake_s, at) for at, vehicle in enumerate(self._vehicles)]
         heapq.heapify(self._due)
+        self._owed: list[tuple[float, int]] = []  # words that vehicles have yet to say
         self._asked: set[int] = set()  # vehicles that are about to check in
         self._desired: dict[int, bytes] = {}
         self._turns = asyncio.Semaphore(_CHECK_INS)
@@ -93,6 +96,10 @@ class Share:
         while not stopping.is_set():
             began_s = time.monotonic()
             self._wake(self._now_s())
+            while self._owed and self._owed[0][0] <= began_s:
+                _, at = heapq.heappop(self._owed)
+                if (line := self._lines.get(at)) is not None and line.is_up:
+                    self._report(self._vehicles[at], line)
             if began_s >= kept_s + _KEPT_S:
                 kept_s = began_s
                 for line in list(self._lines.values()):
@@ -118,7 +125,7 @@ class Share:
             news = vehicle.advance(now_s)
             opened += self._link(at, vehicle)
             if len(vehicle.acted) > acted:
-                self._began(vehicle)
+                self._began(at, vehicle)
             line = self._lines.get(at)
             if line is not None and line.is_up and (news or vehicle.state == "driving"):
                 self._report(vehicle, line)
@@ -146,9 +153,11 @@ class Share:
             del self._lines[at]
         return False
 
-    def _began(self, vehicle: Vehicle) -> None:
+    def _began(self, at: int, vehicle: Vehicle) -> None:
         _, stopped, at_s = self._stopped
-        if at_s and vehicle.slots.active.bundle in stopped and time.time() > at_s + 1.0:
+        line = self._lines.get(at)
+        could_know = line is not None and line.is_up and line.up_s < at_s
+        if could_know and vehicle.slots.active.bundle in stopped and time.time() > at_s + 1.0:
             self.counted.late += 1
 
     def _report(self, vehicle: Vehicle, line: Line) -> None:
@@ -165,11 +174,12 @@ class Share:
                 return
             if notice.number > self._stopped[0]:
                 self._stopped = notice.number, frozenset(notice.bundle_ids), notice.at.ToNanoseconds() / 1e9
-            if notice.bundle_ids and notice.number == self._stopped[0] and vehicle.last_stop != notice.number:
+            line = self._lines.get(at)
+            if line is not None and line.up_s < notice.at.ToNanoseconds() / 1e9:  # it had a network when it was given
                 self.counted.stops.append(time.time() - self._stopped[2])
-            vehicle.last_stop = notice.number
-            if vehicle.stop(frozenset(notice.bundle_ids)) and (line := self._lines.get(at)) is not None:
-                self._report(vehicle, line)
+            if vehicle.stop(frozenset(notice.bundle_ids)):
+                # Vehicles say so at once; here they share a processor, so their words come within a few seconds.
+                heapq.heappush(self._owed, (time.monotonic() + random.uniform(0.0, _SPREAD_S), at))
         elif self._desired.get(at) != payload and at not in self._asked:
             self._desired[at] = payload
             self._asked.add(at)
