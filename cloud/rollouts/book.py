@@ -27,6 +27,8 @@ from cloud.tables import GATES, RELEASES, ROLLOUT_LOG, ROLLOUTS, STOPS
 # Whoever carries rollouts out listens here.
 CHANNEL: Final = "roadfuse_rollout"
 MOST_WHY: Final = 500
+# A rollout that is done is still looked at for so long.
+FOLLOWED_DAYS: Final = 28
 # The gate that somebody vouches for, where the others did not all pass.
 WITHOUT_GATES: Final = "without_gates"
 
@@ -147,6 +149,26 @@ def listed(connection: Connection, *, active: bool = False) -> list[Rollout]:
     if active:
         query = query.where(ROLLOUTS.c.state.not_in(known.ENDED))
     return [_rollout(row) for row in connection.execute(query)]
+
+
+def followed(connection: Connection) -> list[Rollout]:
+    """Those that are looked at: all that did not end, and of those that are done the last ones of their hardware.
+
+    Who was away catches up with what is done, and what turns out worse after all is stopped; until another release
+    comes to the same vehicles, for FOLLOWED_DAYS.
+    """
+    query = _listing().order_by(ROLLOUTS.c.created_at.desc(), ROLLOUTS.c.id)
+    recent = ROLLOUTS.c.ended_at > func.now() - datetime.timedelta(days=FOLLOWED_DAYS)
+    query = query.where(ROLLOUTS.c.state.not_in((known.STOPPED, known.ABORTED)))
+    taken: set[str] = set()
+    found = []
+    for row in connection.execute(query.where(ROLLOUTS.c.ended_at.is_(None) | recent)):
+        one = _rollout(row)
+        if one.state != known.DONE or not taken & set(one.hardware):
+            found.append(one)
+        if one.state != known.CREATED:
+            taken |= set(one.hardware)
+    return found
 
 
 def policy(connection: Connection, rollout: str) -> Policy:

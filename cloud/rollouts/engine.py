@@ -84,7 +84,8 @@ class Control:
         with self._connection.begin():
             now_s = self._clock(self._connection)
             self._thaw_s = now_s + self._grace_s if self._thaw_s is None else self._thaw_s
-            ids = [one.id for one in book.listed(self._connection, active=True)]
+            found = book.followed(self._connection)
+            ids = [one.id for one in found]
             changed = self._fleet.look(self._connection, now_s) if ids else set()
         for id in self._active.keys() - set(ids):
             del self._active[id]
@@ -100,7 +101,7 @@ class Control:
                 _LOG.exception("rollout_broken rollout=%s again_in_s=%.0f", id, BROKEN_S)
                 self._broken[id] = now_s + BROKEN_S
                 self._active.pop(id, None)
-        _ACTIVE.set(len(ids))
+        _ACTIVE.set(sum(not one.is_over for one in found))
         _CYCLE_S.observe(time.perf_counter() - start)
         return len(ids)
 
@@ -166,7 +167,7 @@ class _Active:
         if self._rows:
             self._number = log.append(connection, self.id, self._rows, self._number)
             self._sync(connection)
-        if self.evidence.state in ENDED or (self._rows and now_s - self._kept_at >= KEEP_S):
+        if self._rows and (self.evidence.state in ENDED or now_s - self._kept_at >= KEEP_S):
             self._keep(connection, now_s)
         return self._wanted
 

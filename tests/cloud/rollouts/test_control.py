@@ -113,6 +113,21 @@ def test_a_good_release_goes_through_shadow_and_waves_to_all(start: Callable[...
     assert one.replay.differs == "" and one.replay.ordered > 40
 
 
+def test_a_release_that_turns_out_worse_after_all_waves_are_through_is_stopped(
+    start: Callable[..., Started], cars: Cars
+) -> None:
+    one = start(control={"share": 0.3, "joins_at_end": False})  # without anybody to compare with nobody can tell
+    one.hours(6)
+    assert one.rollout.state == "done"
+    for _ in range(60):
+        cars.drive(INTERVAL_S - cars.now_s % INTERVAL_S - 2.0 or INTERVAL_S, {NEW: 1})
+        one.cycle()
+        cars.now_s += 3.0
+        one.cycle()
+    assert one.rollout.state == "stopped" and "worse acted on" in one.rollout.why
+    assert one.replay.differs == ""
+
+
 def test_a_release_that_fails_in_the_shadow_is_stopped_and_nobody_acts_on_it(
     start: Callable[..., Started], cars: Cars, engine: Engine
 ) -> None:
