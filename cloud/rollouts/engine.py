@@ -41,6 +41,8 @@ _RECENT_S: Final = 10.0
 GRACE_S: Final = 150.0
 # A rollout whose log or policy can't be understood is tried again after so long.
 BROKEN_S: Final = 60.0
+# Between two looks at most, in quiet times: no interval may end between them uncounted.
+_BETWEEN_S: Final = 2.0
 # Longer between two looks, and what vehicles said meanwhile is heard before an interval ends.
 _GAP_S: Final = 30.0
 _CYCLE_S: Final = Histogram("roadfuse_rollout_cycle_seconds", "One look at all rollouts", buckets=SECONDS)
@@ -242,7 +244,7 @@ class _Active:
         tests = self.evidence.policy.tests
         interval = math.floor(now_s / tests.interval_s)
         rest_s = (interval + 1) * tests.interval_s - now_s
-        if interval <= self._flushed or rest_s > min(3.0, 0.2 * tests.interval_s):
+        if interval <= self._flushed or rest_s > max(min(3.0, 0.2 * tests.interval_s), _BETWEEN_S):
             return []
         self._flushed = interval
         self._counts.look(connection, now_s)
