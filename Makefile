@@ -1,6 +1,6 @@
 # The habits of this repository. Each target sets up all that it needs.
 #   make demo    simulate a drive, replay it, verify that, write the report; then three vehicles, a cloud, questions and a
-#                campaign                                                                (SMALL=1: shorter)
+#                campaign; then two releases, a good one and a worse one                 (SMALL=1: shorter)
 #   make test    all tests                                                                (TORCH=1: training tests too)
 #   make check   format, lint, types, import direction, generated code                     (TORCH=1: training code too)
 #   make proto   generate code from proto/          make format   format all code
@@ -62,6 +62,8 @@ demo-cloud:
 	$(BIN)/roadfuse simulate --scenario siren --light night --weather rain --town 320 --seed 22 --seconds 30 --out $(DEMO)/drive-2.mcap
 	$(BIN)/roadfuse simulate --scenario crossing --town 331 --seed 33 --seconds 30 --out $(DEMO)/drive-3.mcap
 	@for n in 2 3; do $(BIN)/roadfuse replay $(DEMO)/drive-$$n.mcap --spool $(DEMO)/spool-$$n | grep -E '^scenes'; done
+	@$(MAKE) --no-print-directory packages PACKAGES=mosquitto
+	$(BIN)/python deploy/rollout_demo.py --cloud $(DEMO_CLOUD)-rollout --roadfuse $(BIN)/roadfuse --drive $(DEMO)/drive.mcap
 	$(BIN)/python deploy/fleet_demo.py --cloud $(DEMO_CLOUD) --roadfuse $(BIN)/roadfuse $(DEMO)/spool $(DEMO)/spool-2 $(DEMO)/spool-3
 
 # Tests of TensorRT plans skip, saying so, where its builder has no wheel.
@@ -73,17 +75,17 @@ $(VENV)/.rtx: $(VENV)/.installed
 # Tests run a real broker, a real browser and Prometheus's own checker; they skip, saying so, where these may not be
 # installed. The broker and Prometheus are not left running as services.
 PACKAGES := mosquitto chromium prometheus
-$(VENV)/.packages: $(VENV)/.installed
+.PHONY: packages
+packages:
 	@missing=; for name in $(PACKAGES); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
 	if [ -n "$$missing" ]; then \
 		if [ "$$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo=sudo; else sudo=none; fi; \
 		if [ "$$sudo" = none ]; then echo "roadfuse: may not install packages; for all tests: sudo apt-get install$$missing"; \
 		else $$sudo apt-get update -qq && for name in $$missing; do \
 			$$sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $$name >/dev/null || \
-				echo "$$name does not install here: tests that need it are skipped"; done; fi; fi
-	@touch $@
+				echo "$$name does not install here: what needs it is skipped"; done; fi; fi
 
-test: $(VENV)/.installed $(VENV)/.rtx $(VENV)/.packages $(TORCH_STAMP)
+test: $(VENV)/.installed $(VENV)/.rtx packages $(TORCH_STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.installed $(TORCH_STAMP)
@@ -126,6 +128,9 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/embed.py --text
 	$(BIN)/python benchmarks/search.py --rows 100000
+	$(BIN)/python benchmarks/swap.py
+	$(BIN)/python benchmarks/director.py
+	$(BIN)/python benchmarks/control_plane.py
 
 train: $(VENV)/.torch
 	$(BIN)/roadfuse train --seed 1 --threads 2 --out edge/bundles/reference --weights export/reference/weights.npz

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-PATIENCE_S = 180.0
+PATIENCE_S = 300.0
 
 
 class Failed(Exception):
@@ -26,8 +26,13 @@ class Demo:
         self.program, self._stack = program, stack
         self.addresses: dict[str, str] = {}
 
-    def run(self, *words: object, shown: bool = True, env: dict[str, str] | None = None) -> str:
+    def run(
+        self, *words: object, shown: bool = True, env: dict[str, str] | None = None, codes: tuple[int, ...] = (0,)
+    ) -> str:
         """`roadfuse WORDS`; gives what it prints.
+
+        Args:
+            codes: of the exit that are no failure.
 
         Raises:
             Failed: it said no.
@@ -38,7 +43,7 @@ class Demo:
         done = subprocess.run(
             [self.program, *argv], capture_output=True, text=True, check=False, env={**os.environ, **(env or {})}
         )
-        if done.returncode != 0:
+        if done.returncode not in codes:
             raise Failed(f"roadfuse {' '.join(argv)}: {done.stderr.strip() or done.stdout.strip()}")
         if shown:
             print(done.stdout.rstrip(), flush=True)
