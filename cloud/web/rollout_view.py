@@ -16,7 +16,7 @@ from cloud.rollouts import log, record, rules, weighing
 from cloud.rollouts.evidence import ACTIVE_ARM, CREATED, ENDED, PAUSE, RUNNING, SHADOW_ARM, Evidence, Vehicle
 from cloud.tables import ROLLOUT_LOG
 from cloud.web.rollout_steps import Step, steps
-from cloud.web.rollout_words import KINDS, PARTS, part, rate
+from cloud.web.rollout_words import KINDS, PAIRS, PARTS, part, rate
 
 _FAILED_SHOWN: Final = 20
 _BUNDLES_SHOWN: Final = 12
@@ -27,7 +27,11 @@ _QUIET_S: Final = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """One comparison, in figures and words."""
+    """One comparison, in figures and words.
+
+    Attributes:
+        are_pairs: what is counted is who was wrong, not how often in so many hours.
+    """
 
     kind: str
     metric: str
@@ -40,6 +44,7 @@ class Test:
     weight: float
     against: float
     for_it: float
+    are_pairs: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +184,7 @@ def _tests(evidence: Evidence) -> list[Test]:
         Test(
             KINDS[one["kind"]], one["metric"], one["slice"], one["treated"], one["treated_h"], one["control"],
             one["control_h"], (rate(one["treated"], one["treated_h"]), rate(one["control"], one["control_h"])),
-            one["weight"], one["e_value"], one["e_value_for"],
+            one["weight"], one["e_value"], one["e_value_for"], one["kind"] in PAIRS,
         )
         for one in cells
     ]  # fmt: skip

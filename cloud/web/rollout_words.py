@@ -23,7 +23,14 @@ PARTS: Final = {
     "failed": "failed",
     "none": "no part",
 }
-KINDS: Final = {"active": "acted on", "shadow": "in the shadow", "judged": "judged by the bigger model"}
+KINDS: Final = {
+    "active": "acted on",
+    "shadow": "in the shadow",
+    "paired": "on the same frames",
+    "judged": "judged by the bigger model",
+}
+# Their counts are pairs that differ, of which the one or the other is wrong; hours have no part in them.
+PAIRS: Final = ("paired", "judged")
 _STAGES: Final[dict[int, str]] = {Stage.STAGE_UNSPECIFIED: "unknown", Stage.STAGE_IDLE: "settled"}
 _THIN: Final = "\u2009"
 _BADGES: Final = {"created": "", "running": "running", "paused": "paused", "stopped": "lost", "aborted": "evicted"}

@@ -151,7 +151,11 @@ class Drive:
             keys = list(self.tallies)
             if not keys:
                 return
-            counts = [json.dumps({"late": self.tallies[key][1]} if self.tallies[key][1] else {}) for key in keys]
+            counts = [
+                json.dumps(dict.fromkeys(("late", "worse", "better") if key[2] else ("late",), times) if times else {})
+                for key in keys
+                for times in (self.tallies[key][1],)
+            ]
             connection.exec_driver_sql(
                 "INSERT INTO tallies (vehicle, bundle_id, is_shadow, account, slice, seconds, frames, counts, told_at) "
                 "SELECT v, b, s, 'a'::bytea, p, n, 0, c::jsonb, to_timestamp(%s) FROM unnest(%s::text[], %s::text[], "

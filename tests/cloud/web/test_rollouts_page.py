@@ -126,6 +126,7 @@ def test_the_figures_of_the_curve_are_in_its_table(stage: Stage, rollouts: Rollo
     table = page.partition('id="curve-table"')[2].partition("</table>")[0]
     rows = table.count('<th scope="row"')
     assert 8 <= rows <= 41 and "wave 1 begins: canary" in table and "stopped: worse acted on" in table
+    assert "on the same frames" in page and "pairs</td>" in page
     assert page.count("<path") == 3, "against; for it in the shadow, and where it was acted on"
 
 
