@@ -120,6 +120,13 @@ def _tell(folder: Path, program: str, drive: Path, stack: ExitStack) -> None:
         print(str(refused).partition(": ")[2], flush=True)
     else:
         raise Failed("the worse release passed the gates")
+    print("\nSomebody lets it go anyway; it decides in the shadow of the good one.", flush=True)
+    words = ("--policy", policy, "--start", "--without-gates", "the demo wants to see the next line of defence")
+    rollout = demo.json("rollout", "create", second, *data, *words)["id"]
+    explain = ("rollout", "explain", rollout, *data)
+    demo.until("It is held there", lambda: "they differ on" in demo.run(*explain, shown=False))
+    print("\n".join(line for line in demo.run(*explain, shown=False).splitlines() if line.startswith("waits")))
+    demo.run("rollout", "abort", rollout, *data, "--why", "the two tell different things")
     for car in VEHICLES:
         if _runs(demo, car) != bundle:
             raise Failed(f"{car} does not run the good release any more")

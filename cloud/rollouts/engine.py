@@ -28,7 +28,7 @@ from cloud.rollouts.desires import Wanted
 from cloud.rollouts.evidence import CREATED, ENDED, STOP, Command, Evidence, Increment, Judged, Observation
 from cloud.rollouts.orders import Assign, Order, Promote, Stop, Withdraw
 from cloud.tables import ROLLOUTS
-from edge.updates.evidence import BETTER, WORSE
+from edge.updates.evidence import BETTER, DIFFERS, SAME, WORSE
 
 _LOG: Final = logging.getLogger(__name__)
 # Rules are asked at least so often: schedules and durations pass without a word of anybody.
@@ -250,7 +250,7 @@ class _Active:
         self._flushed = interval
         self._counts.look(connection, now_s)
         assert self._counted is not None
-        metrics = {WORSE, BETTER, *(name for metric in tests.metrics for name in metric.of)}
+        metrics = {WORSE, BETTER, SAME, DIFFERS, *(name for metric in tests.metrics for name in metric.of)}
         slices = {one.name for one in tests.slices}
         return changes.increments(self._counts.sums, self._counted, slices, metrics)
 

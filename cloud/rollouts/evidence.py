@@ -234,6 +234,7 @@ class Evidence:
         pending_judged: vehicle -> slice -> [worse, better].
         comparisons: "shadow|active|paired|judged/metric/slice" -> what the tests know.
         taking, acting: how vehicles fared while they took the release: into the shadow, and to act on it.
+        frames_same, frames_differ: decided by both in the shadow, alike or not.
         totals: vehicle -> "arm/metric/slice" -> counts, "arm//slice" -> seconds: for how unlike vehicles are.
         exposed: "arm/slice" -> whose time it was.
         curve: (at_s, e-value against the release, e-value for promotion) of intervals, thinned; for people.
@@ -267,6 +268,8 @@ class Evidence:
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
     taking: Taking = field(default_factory=Taking)
     acting: Taking = field(default_factory=Taking)
+    frames_same: int = 0
+    frames_differ: int = 0
     totals: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     exposed: Mapping[str, Exposure] = field(default_factory=dict)
     curve: tuple[tuple[float, float, float], ...] = ()

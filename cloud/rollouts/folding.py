@@ -44,7 +44,7 @@ from cloud.rollouts.evidence import (
     VehicleReport,
 )
 from cloud.rollouts.lots import lot
-from edge.updates.evidence import ALL, BETTER, WORSE
+from edge.updates.evidence import ALL, BETTER, DIFFERS, SAME, WORSE
 from roadfuse.v1.updates_pb2 import Mode, Stage
 
 SHADOW: Final = int(Mode.MODE_SHADOW)
@@ -111,6 +111,8 @@ class _Draft:
     comparisons: Any
     taking: Any
     acting: Any
+    frames_same: int
+    frames_differ: int
     totals: Any
     exposed: Any
     curve: Any
@@ -430,6 +432,9 @@ class _Arms:
     def pair(self, name: str, shadow: Any, old: Any) -> None:
         """Release and active bundle on the same vehicle: what is its own falls out."""
         draft = self._draft
+        if ALL in shadow:
+            draft.frames_same += int(shadow[ALL][1].get(SAME, 0))
+            draft.frames_differ += int(shadow[ALL][1].get(DIFFERS, 0))
         for place in self._slices:
             hours, old_h = _hours(shadow, place), _hours(old, place)
             if place not in shadow or hours <= 0.0 or old_h <= 0.0:

@@ -49,6 +49,8 @@ class Shadow:
         each_hours: that every single vehicle shadows before it may act on the release.
         least_vehicles: that shadowed for `each_hours`; fewer where fewer match.
         least_judged: pairs that differ and were judged by the cloud's bigger model; 0: those that come count.
+        most_differ: share of frames on which release and active bundle may tell something else; beyond it the judged
+            pairs have to show that the release is not worse, or somebody has to approve the first wave.
     """
 
     share: float = _within(0.02, 0, 1)
@@ -57,6 +59,7 @@ class Shadow:
     each_hours: float = _within(0.25, 0, 1e4)
     least_vehicles: int = _within(3, 1, 1_000_000)
     least_judged: int = _within(0, 0, 1_000_000)
+    most_differ: float = _within(0.5, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)

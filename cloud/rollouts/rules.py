@@ -227,11 +227,14 @@ def _shadow_lacks(policy: Policy, evidence: Evidence, fleet: _Fleet) -> Iterable
         yield f"{least - through} vehicles more that shadowed for {shadow.each_hours:g} h"
     yield from _evidence_lacks(policy, evidence, SHADOW_ARM)
     one = weighing.cell(evidence, JUDGED, WORSE).comparison
-    if shadow.least_judged:
-        if one.treated + one.control < shadow.least_judged:
-            yield f"{shadow.least_judged - one.treated - one.control} more pairs that differ, judged"
-        if weighing.for_judged(evidence) < 1.0 / policy.tests.alpha_promote:
-            yield "evidence by judged pairs that the release is not worse"
+    if one.treated + one.control < shadow.least_judged:
+        yield f"{shadow.least_judged - one.treated - one.control} more pairs that differ, judged"
+    frames = evidence.frames_same + evidence.frames_differ
+    differ = evidence.frames_differ / frames if frames else 0.0
+    is_other = differ > shadow.most_differ and 1 not in evidence.approved
+    if (shadow.least_judged or is_other) and weighing.for_judged(evidence) < 1.0 / policy.tests.alpha_promote:
+        said = f", for they differ on {differ:.0%} of all frames (or an approval of wave 1)" if is_other else ""
+        yield f"evidence by judged pairs that the release is not worse{said}"
 
 
 def _evidence_lacks(policy: Policy, evidence: Evidence, kind: str) -> Iterable[str]:

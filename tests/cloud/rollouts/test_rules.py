@@ -25,6 +25,7 @@ from cloud.rollouts.evidence import (
     Evidence,
     GateResult,
     Increment,
+    Judged,
     Observation,
     VehicleReport,
     begin,
@@ -204,6 +205,31 @@ def test_a_release_that_is_wrong_where_the_active_one_is_right_is_stopped(
     assert (drive.evidence.state == "stopped") == is_stopped and not _assigned(drive.given, ACTIVATE)
     drawn = drive.evidence.comparisons["paired/worse/all"]
     assert drawn.treated / (drawn.treated + drawn.control) == pytest.approx(worse / (worse + better), abs=0.06)
+
+
+def test_a_release_that_decides_quite_otherwise_waits_for_the_bigger_models_word_or_a_persons() -> None:
+    drive = _drive()
+    drive.counts = {"differs": 900, "same": 100}
+    drive.obey()
+    drive.through(6)
+    assert not _assigned(drive.given, ACTIVATE) and drive.evidence.state == "running"
+    assert any(
+        "they differ on 90% of all frames" in one for one in waits_for(drive.policy, drive.evidence, drive.now_s)
+    )
+    drive.say(Command(APPROVE, "ann", wave=1))
+    drive.through(6)
+    assert _assigned(drive.given, ACTIVATE)
+
+
+def test_judged_pairs_let_a_release_go_on_that_decides_quite_otherwise() -> None:
+    drive = _drive()
+    drive.counts = {"differs": 900, "same": 100}
+    drive.obey()
+    drive.through(6)
+    for _ in range(60):
+        drive.fold(Observation(drive.now_s, judged=tuple(Judged(name, (), 0, 1) for name in drive.states)))
+        drive.hours()
+    assert _assigned(drive.given, ACTIVATE)
 
 
 def test_each_vehicle_shadows_for_itself_before_it_acts() -> None:
