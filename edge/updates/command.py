@@ -84,6 +84,7 @@ def _serve(words: argparse.Namespace, disk: RealDisk, parts: ExitStack) -> int:
     from edge.updates.manifest import key_of, manifest_of, signed
     from edge.updates.selftest import ChildTester
     from edge.updates.trust import Trust
+    from edge.uplink.broker import host_and_port
     from edge.uplink.identity import channel, vehicle_of
 
     vehicle, key = vehicle_of(words.identity), key_of(words.identity)
@@ -115,7 +116,7 @@ def _serve(words: argparse.Namespace, disk: RealDisk, parts: ExitStack) -> int:
                 vehicle, agent, lambda: reported(agent.slots, agent.answer(), time.time_ns(), agent.trouble), _say
             )
         )
-        line.connect(*_host_and_port(words.broker), None if words.broker_plain else words.identity)
+        line.connect(*host_and_port(words.broker), None if words.broker_plain else words.identity)
     return _steps(agent, disk, line, changed, words.report_s, is_once=words.once)
 
 
@@ -257,13 +258,6 @@ def _known(updates: Path) -> RealDisk:
 
 def _say(line: str) -> None:
     print(f"roadfuse update: {' '.join(line.split())}", file=sys.stderr, flush=True)
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        raise UpdateError(f"--broker: expected HOST:PORT, got {address!r}")
-    return host, int(port)
 
 
 def _positive(text: str) -> float:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import ssl
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,7 +25,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import UpdateError
 from edge.updates.slots import Answer, Slots
-from edge.uplink.identity import CERTIFICATE, CLOUD_CA, KEY
+from edge.uplink.broker import identify
 from roadfuse.v1.updates_pb2 import Stage, StopNotice
 
 ROOT: Final = "roadfuse"
@@ -131,10 +130,7 @@ class ControlLine:
             identity: folder that `enrol` wrote; None: in plain text, for a broker on this machine.
         """
         if identity is not None:
-            self._client.tls_set(
-                str(identity / CLOUD_CA), str(identity / CERTIFICATE), str(identity / KEY),
-                tls_version=ssl.PROTOCOL_TLS_CLIENT,
-            )  # fmt: skip
+            identify(self._client, identity)
         self._client.connect_async(host, port, _KEEPALIVE_S, clean_start=True)
         self._client.loop_start()
 

@@ -71,6 +71,7 @@ def _keep_identity(words: argparse.Namespace, stop: threading.Event) -> None:
 def _run(words: argparse.Namespace) -> int:
     from edge.campaigns.choosing import Campaigns
     from edge.campaigns.trust import Trust
+    from edge.uplink.broker import host_and_port
     from edge.uplink.client import Uplink
     from edge.uplink.identity import CLOUD_CA, channel, vehicle_of
     from edge.uplink.pace import Clips, Link
@@ -101,7 +102,7 @@ def _run(words: argparse.Namespace) -> int:
             parts.callback(stop.set)
             line = parts.enter_context(StatusLine(vehicle, parts.enter_context(_outbox(words.spool)),
                                                   {"version": version("roadfuse")}, _say))  # fmt: skip
-            line.connect(*_host_and_port(words.broker), None if words.broker_plain else words.identity)
+            line.connect(*host_and_port(words.broker), None if words.broker_plain else words.identity)
             beats = threading.Thread(
                 target=_beat, args=(line, words.spool, uplink, stop), name="telemetry", daemon=True
             )
@@ -170,13 +171,6 @@ def _beat(line: StatusLine, spool: Path, uplink: Uplink, stop: threading.Event) 
 
 def _say(line: str) -> None:
     print(f"roadfuse uplink: {line}", file=sys.stderr, flush=True)
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        raise UplinkError(f"--broker: expected HOST:PORT, got {address!r}")
-    return host, int(port)
 
 
 def _status(words: argparse.Namespace) -> int:

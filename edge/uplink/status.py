@@ -13,7 +13,6 @@ only after it was carried out, so one that a crash cut short comes again; all of
 from __future__ import annotations
 
 import json
-import ssl
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,7 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import UplinkError
 from edge.uplink.asks import Ask, Asks
-from edge.uplink.identity import CERTIFICATE, CLOUD_CA, KEY
+from edge.uplink.broker import identify
 from edge.uplink.outbox import Outbox
 
 ROOT: Final = "roadfuse"
@@ -84,10 +83,7 @@ class StatusLine:
             identity: folder that `enrol` wrote; None: in plain text, for a broker on this machine.
         """
         if identity is not None:
-            self._client.tls_set(
-                str(identity / CLOUD_CA), str(identity / CERTIFICATE), str(identity / KEY),
-                tls_version=ssl.PROTOCOL_TLS_CLIENT,
-            )  # fmt: skip
+            identify(self._client, identity)
         session = Properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = _SESSION_S
         self._client.connect_async(host, port, _KEEPALIVE_S, clean_start=False, properties=session)

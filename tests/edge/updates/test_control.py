@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import queue
-import shutil
 import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,39 +20,13 @@ from edge.updates.evidence import ALL, Evidence
 from edge.updates.slots import Answer, Held, Refusal, Slots
 from roadfuse.v1 import updates_pb2
 from roadfuse.v1.updates_pb2 import Stage, StopNotice
+from tests.edge.broker import MOSQUITTO, Broker
 
 from .crash_disk import CrashDisk
 from .simulated import SimulatedCloud, Vehicle, made
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="no mosquitto on this machine: apt-get install mosquitto")
 DESIRED = "roadfuse/car-7/desired"
-
-
-class Broker:
-    """A mosquitto of our own, which may be killed and started again on the same port."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self._config = folder / "mosquitto.conf"
-        user = "user root\n" if os.getuid() == 0 else ""
-        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n{user}")
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen([str(MOSQUITTO), "-c", str(self._config)], stderr=subprocess.DEVNULL)
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        raise AssertionError("mosquitto does not listen")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 class Heard:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,36 +20,10 @@ from edge.uplink.asks import Ask, Asks
 from edge.uplink.outbox import Outbox, Quota
 from edge.uplink.status import StatusLine
 from roadfuse.v1.ingest_pb2 import SceneSummary
+from tests.edge.broker import MOSQUITTO, Broker
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 TOPICS = ("status", "telemetry", "answer")
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="no mosquitto on this machine: apt-get install mosquitto")
-
-
-class Broker:
-    """A mosquitto of our own, which may be killed and started again on the same port."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self._config = folder / "mosquitto.conf"
-        user = "user root\n" if os.getuid() == 0 else ""
-        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n{user}")
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen([str(MOSQUITTO), "-c", str(self._config)], stderr=subprocess.DEVNULL)
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        raise AssertionError("mosquitto does not listen")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 class Cloud:
