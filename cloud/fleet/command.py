@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     place = Path(tempfile.mkdtemp(prefix="roadfuse-fleet-")) if args.data is None else None
     if place is not None:
         place.chmod(0o755)  # PostgreSQL does not run as root
-    data = args.data if place is None else place / "cloud"
+    data = args.data if place is None else place / "fleet"
     say = (
         (lambda line: print(line, file=sys.stderr, flush=True)) if args.json else (lambda line: print(line, flush=True))
     )
