@@ -19,6 +19,7 @@ from cloud.rollouts.evidence import (
     Evidence,
     Vehicle,
 )
+from cloud.rollouts.stages import stages
 from edge.updates.evidence import ALL
 from roadfuse.v1.updates_pb2 import Mode
 
@@ -38,7 +39,7 @@ def facts(evidence: Evidence, now_s: float) -> dict[str, Any]:
         "why": evidence.why,
         "held": evidence.held,
         "waits_for": list(rules.waits_for(policy, evidence, now_s)),
-        "waves": [wave.name for wave in rules.stages(policy)],
+        "waves": [wave.name for wave in stages(policy)],
         "vehicles": dict(Counter(map(_part, evidence.vehicles.values()))),
         "failed": {
             one.report.vehicle: one.failed_why for one in evidence.vehicles.values() if one.failed_s is not None
@@ -87,12 +88,12 @@ def lines(evidence: Evidence, now_s: float) -> Iterator[str]:
 def _state(evidence: Evidence, now_s: float) -> str:
     if evidence.state in ENDED:
         return f"{evidence.state}: {evidence.why}"
-    stages = rules.stages(evidence.policy)
+    every = stages(evidence.policy)
     where = "not begun"
     if evidence.wave is not None:
-        name = stages[evidence.wave - 1].name if evidence.wave else "the shadow"
+        name = every[evidence.wave - 1].name if evidence.wave else "the shadow"
         since_h = (now_s - evidence.wave_began_s) / 3_600
-        where = f"wave {evidence.wave} of {len(stages)} ({name}), for {since_h:.3g} h"
+        where = f"wave {evidence.wave} of {len(every)} ({name}), for {since_h:.3g} h"
     held = f"; nothing more begins: {evidence.held}" if evidence.held else ""
     return f"{evidence.state}, {where}{held}{f': {evidence.why}' if evidence.why else ''}"
 

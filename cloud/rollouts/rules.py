@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cloud.rollouts import filters, weighing
+from cloud.rollouts import weighing
 from cloud.rollouts.comparison import HOUR_S, Exposure
 from cloud.rollouts.evidence import (
     ABORTED,
@@ -39,15 +39,15 @@ from cloud.rollouts.evidence import (
     begin,
 )
 from cloud.rollouts.folding import ACTIVATE, SHADOW, SILENT, fold
-from cloud.rollouts.lots import is_held_back, turn
+from cloud.rollouts.lots import turn
 from cloud.rollouts.orders import AskApproval, Assign, Finish, GoOn, Hold, Order, Promote, Stop, Withdraw
-from cloud.rollouts.policy import Policy, Wave
+from cloud.rollouts.policy import Policy
 from cloud.rollouts.record import promotion_record, stop_record
+from cloud.rollouts.stages import candidates, concerned, stages
 from edge.updates.evidence import ALL, WORSE
 
 __all__ = ["begin", "decide", "fold", "waits_for"]
 
-HELD_BACK: Final = "held back"
 _MOST_STEPS: Final = 64
 
 
@@ -96,13 +96,6 @@ def waits_for(policy: Policy, evidence: Evidence, now_s: float) -> tuple[str, ..
     return lacks
 
 
-def stages(policy: Policy) -> tuple[Wave, ...]:
-    """The waves, and at the end those that were held back."""
-    if policy.control.joins_at_end and policy.control.share > 0:
-        return (*policy.waves, Wave(HELD_BACK, least_hours=0.0))
-    return policy.waves
-
-
 @dataclass(frozen=True, slots=True)
 class _Fleet:
     """Vehicles of the stage that is under way, in their turn.
@@ -116,44 +109,11 @@ class _Fleet:
     @staticmethod
     def of(policy: Policy, evidence: Evidence, now_s: float) -> _Fleet:
         seed = policy.seed or evidence.rollout
-        wave = evidence.wave or 0
-        stage = stages(policy)[wave - 1] if wave else None
-        concerned = [one for one in evidence.vehicles.values() if concerns(policy, evidence, one)]
-        if stage is not None and stage.vehicles:
-            named = frozenset(stage.vehicles)
-            chosen = [one for one in concerned if one.report.vehicle in named]
-        else:
-            everybody = stage is not None and stage.name == HELD_BACK and wave > len(policy.waves)
-            chosen = [one for one in concerned if _matches(stage, wave, one)]
-            most = len(chosen)
-            if not everybody:
-                chosen = [one for one in chosen if not is_held_back(seed, one.report.vehicle, policy.control.share)]
-            away_s = policy.completion.away_after_h * HOUR_S
-            chosen = _first(chosen, _wanted(policy, stage, most), seed, now_s - away_s)
+        chosen, wanted = candidates(policy, evidence, evidence.wave or 0, concerned(policy, evidence))
+        if wanted < len(chosen):
+            chosen = _first(chosen, wanted, seed, now_s - policy.completion.away_after_h * HOUR_S)
         chosen.sort(key=lambda one: turn(seed, one.report.vehicle))
         return _Fleet(tuple(chosen))
-
-
-def concerns(policy: Policy, evidence: Evidence, one: Vehicle) -> bool:
-    """Whether the rollout is about this vehicle."""
-    if evidence.hardware and one.report.hardware not in evidence.hardware:
-        return False
-    return not policy.where or filters.compiled(policy.where)(one.report.facts())
-
-
-def _matches(stage: Wave | None, wave: int, one: Vehicle) -> bool:
-    if stage is None or not stage.where:
-        return True
-    # Who was chosen by a filter is not lost when the filter, asked anew, does not match any more.
-    return (one.mode > 0 and one.wave == wave) or filters.compiled(stage.where)(one.report.facts())
-
-
-def _wanted(policy: Policy, stage: Wave | None, of: int) -> int:
-    if stage is None:
-        shadow = policy.shadow
-        return min(max(math.ceil(shadow.share * of), shadow.least_vehicles), shadow.most_vehicles)
-    wanted = math.ceil(stage.share * of)
-    return wanted if stage.count is None else min(wanted, stage.count)
 
 
 def _first(vehicles: Iterable[Vehicle], wanted: int, seed: str, here_s: float) -> list[Vehicle]:

@@ -13,8 +13,8 @@ from typing import Final
 
 from markupsafe import Markup as Safe
 
-from cloud.rollouts import rules
 from cloud.rollouts.evidence import START, Evidence
+from cloud.rollouts.stages import stages
 from cloud.web.rollout_words import e_value
 from edge.report.markup import Markup, el, number
 
@@ -61,10 +61,10 @@ def marks(evidence: Evidence, began: Iterable[tuple[int, float]]) -> list[Mark]:
     Args:
         began: waves, and when each did.
     """
-    stages = rules.stages(evidence.policy)
+    every = stages(evidence.policy)
     found = []
     for wave, at_s in began:
-        name = stages[wave - 1].name if 0 < wave <= len(stages) else "shadow"
+        name = every[wave - 1].name if 0 < wave <= len(every) else "shadow"
         found.append(Mark(at_s, "wave", name, f"wave {wave} begins: {name}" if wave else "the shadow begins"))
     for at_s, said in evidence.said:
         if said.kind != START:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cloud.rollouts import filters, rules, weighing
+from cloud.rollouts import weighing
 from cloud.rollouts.comparison import HOUR_S
 from cloud.rollouts.evidence import ACTIVE_ARM, SHADOW_ARM, Evidence, Vehicle
 from cloud.rollouts.folding import ACTIVATE, SHADOW
-from cloud.rollouts.lots import is_held_back
-from cloud.rollouts.policy import Wave
+from cloud.rollouts.stages import candidates, stages
 from edge.updates.evidence import ALL
 
 
@@ -57,14 +55,10 @@ def steps(
         waves: records of their begins.
     """
     policy = evidence.policy
-    stages = rules.stages(policy)
-    seed = policy.seed or evidence.rollout
-    free = [one for one in concerned if not is_held_back(seed, one.report.vehicle, policy.control.share)]
-    found = [_shadow(evidence, waves, concerned, len(free), now_s)]
+    found = [_shadow(evidence, waves, concerned, now_s)]
     acting = [one for one in concerned if max(one.mode, one.tried, one.settled) >= ACTIVATE]
-    for number, stage in enumerate(stages, 1):
-        is_last = number > len(policy.waves)
-        target = len(concerned) if is_last else _target(stage, concerned, free)
+    for number, stage in enumerate(stages(policy), 1):
+        _, target = candidates(policy, evidence, number, concerned)
         state, since_s, lasted_s = _when(evidence, waves, number, now_s)
         members = [one for one in acting if one.wave <= number] if since_s is not None else []
         following = waves.get(number + 1)
@@ -84,12 +78,9 @@ def steps(
     return found
 
 
-def _shadow(
-    evidence: Evidence, waves: Mapping[int, Mapping[str, Any]], vehicles: list[Vehicle], free: int, now_s: float
-) -> Step:
+def _shadow(evidence: Evidence, waves: Mapping[int, Mapping[str, Any]], vehicles: list[Vehicle], now_s: float) -> Step:
     policy = evidence.policy
-    shadow = policy.shadow
-    target = min(max(math.ceil(shadow.share * len(vehicles)), shadow.least_vehicles), shadow.most_vehicles, free)
+    _, target = candidates(policy, evidence, 0, vehicles)
     state, _, lasted_s = _when(evidence, waves, 0, now_s)
     following = waves.get(1)
     if following is not None:  # it is through: as it was then
@@ -104,7 +95,7 @@ def _shadow(
         exposed = evidence.exposed.get(f"{SHADOW_ARM}/{ALL}")
         hours, value = exposed.hours if exposed is not None else 0.0, weighing.for_promotion(evidence, SHADOW_ARM)
     return Step(
-        0, "shadow", state, told, target, settled, failed, hours, shadow.least_hours, lasted_s, 0.0,
+        0, "shadow", state, told, target, settled, failed, hours, policy.shadow.least_hours, lasted_s, 0.0,
         value if lasted_s is not None else None, 1 / policy.tests.alpha_promote, False, "",
     )  # fmt: skip
 
@@ -133,17 +124,3 @@ def _hours(evidence: Evidence, waves: Mapping[int, Mapping[str, Any]], number: i
     exposed = evidence.exposed.get(key)
     until_h = float(following["exposed_h"].get(key, 0.0)) if following else exposed.hours if exposed else 0.0
     return until_h - float(known["exposed_h"].get(key, 0.0))
-
-
-def _target(stage: Wave, concerned: Sequence[Vehicle], free: Sequence[Vehicle]) -> int:
-    """How many vehicles run the release when a wave is through."""
-    if stage.vehicles:
-        named = frozenset(stage.vehicles)
-        return sum(one.report.vehicle in named for one in concerned)
-    matching, of_free = len(concerned), len(free)
-    if stage.where:
-        is_meant = filters.compiled(stage.where)
-        matching = sum(is_meant(one.report.facts()) for one in concerned)
-        of_free = sum(is_meant(one.report.facts()) for one in free)
-    wanted = math.ceil(stage.share * matching)
-    return min(wanted if stage.count is None else min(wanted, stage.count), of_free)

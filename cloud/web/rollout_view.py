@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 
 from cloud.rollouts import log, record, rules, weighing
 from cloud.rollouts.evidence import ACTIVE_ARM, CREATED, ENDED, PAUSE, RUNNING, SHADOW_ARM, Evidence, Vehicle
+from cloud.rollouts.stages import concerned, stages
 from cloud.tables import ROLLOUT_LOG
 from cloud.web.rollout_steps import Step, steps
 from cloud.web.rollout_words import KINDS, PAIRS, PARTS, part, rate
@@ -112,7 +113,7 @@ def view(evidence: Evidence, waves: Mapping[int, Mapping[str, Any]], now_s: floa
     Args:
         waves: as of `began`.
     """
-    vehicles = concerned(evidence)
+    vehicles = concerned(evidence.policy, evidence)
     waits_for = rules.waits_for(evidence.policy, evidence, now_s)
     following = (evidence.wave or 0) + 1
     is_asked = evidence.state not in ENDED and evidence.asked == following and following not in evidence.approved
@@ -138,15 +139,10 @@ def view(evidence: Evidence, waves: Mapping[int, Mapping[str, Any]], now_s: floa
     )
 
 
-def concerned(evidence: Evidence) -> list[Vehicle]:
-    """Vehicles that the rollout is about."""
-    return [one for one in evidence.vehicles.values() if rules.concerns(evidence.policy, evidence, one)]
-
-
 def found(evidence: Evidence, name: str, of_part: str) -> list[Vehicle]:
     """Vehicles whose name holds some letters, of a part or all, by their names."""
     name = name.casefold()
-    chosen = [one for one in concerned(evidence) if name in one.report.vehicle.casefold()]
+    chosen = [one for one in concerned(evidence.policy, evidence) if name in one.report.vehicle.casefold()]
     if of_part:
         chosen = [one for one in chosen if part(one) == of_part]
     return sorted(chosen, key=lambda one: one.report.vehicle)
@@ -159,7 +155,7 @@ def parts(vehicles: Iterable[Vehicle]) -> dict[str, int]:
 
 
 def _said(evidence: Evidence, now_s: float) -> str:
-    stages = rules.stages(evidence.policy)
+    every = stages(evidence.policy)
     if evidence.state == CREATED:
         return "Not started. It begins in the shadow, where nobody acts on the release."
     if evidence.state in ENDED:
@@ -174,7 +170,7 @@ def _said(evidence: Evidence, now_s: float) -> str:
         return "Started; the shadow has not begun."
     if not evidence.wave:
         return "In the shadow: the release decides beside the active bundle, and nobody acts on it."
-    return f"Wave {evidence.wave} of {len(stages)}: {stages[evidence.wave - 1].name}."
+    return f"Wave {evidence.wave} of {len(every)}: {every[evidence.wave - 1].name}."
 
 
 def _tests(evidence: Evidence) -> list[Test]:

@@ -20,6 +20,7 @@ from cloud.releases import stops
 from cloud.rollouts import book, log, stop_line
 from cloud.rollouts.book import Rollout
 from cloud.rollouts.evidence import ABORT, APPROVE, CREATED, PAUSE, RESUME, RETRY, START, Command, Evidence
+from cloud.rollouts.stages import concerned
 from cloud.tables import GATES, RELEASES, ROLLOUT_LOG, ROLLOUTS, STOPS
 from cloud.web import rollout_drawing, rollout_log, rollout_view, rollout_words
 from cloud.web.visit import Visit
@@ -116,7 +117,7 @@ def sure(visit: Visit) -> Response:
         one = _found(connection, visit)
         evidence = visit.site.watch.evidence(connection, one.id)
         stopped = stops.reason(connection, one.bundle)
-    within = rollout_view.parts(rollout_view.concerned(evidence))
+    within = rollout_view.parts(concerned(evidence.policy, evidence))
     running = sum(known.report.active == one.bundle for known in evidence.vehicles.values())
     return visit.page(
         "rollout_sure.html", kind=kind, rollout=one, within=within, running=running, stopped=stopped, **_WORDS

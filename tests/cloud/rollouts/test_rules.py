@@ -34,7 +34,8 @@ from cloud.rollouts.filters import compiled
 from cloud.rollouts.orders import AskApproval, Assign, Finish, GoOn, Hold, Order, Promote, Stop, Withdraw
 from cloud.rollouts.policy import Policy
 from cloud.rollouts.rehearsal import World, rehearse
-from cloud.rollouts.rules import decide, fold, stages, waits_for
+from cloud.rollouts.rules import decide, fold, waits_for
+from cloud.rollouts.stages import stages
 from roadfuse.v1.updates_pb2 import Mode, Stage
 
 NEW, OLD = "new", "old"
