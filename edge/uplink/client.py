@@ -24,6 +24,7 @@ from edge.errors import RoadfuseError, UplinkError
 from edge.uplink.asks import Ask, Asks
 from edge.uplink.outbox import Held, Outbox, digest
 from edge.uplink.pace import Backoff, Bucket, Link
+from edge.uplink.waiting import note_link
 from roadfuse.v1 import ingest_pb2 as wire
 from roadfuse.v1.campaign_pb2 import AskAnswer
 from roadfuse.v1.ingest_pb2_grpc import IngestStub
@@ -68,6 +69,7 @@ class Uplink:
 
     Args:
         channel: to the cloud, by which it knows the vehicle.
+        link: says what the link is now; asked before each clip.
         clock: seconds, never going back.
         wait: sleeps so many seconds, or less when it is time to stop.
         say: takes a line about what went wrong and is tried again, or passed over.
@@ -83,7 +85,7 @@ class Uplink:
         self,
         outbox: Outbox,
         channel: grpc.Channel,
-        link: Link | None = None,
+        link: Callable[[], Link] = Link,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], object] = time.sleep,
         say: Callable[[str], object] = print,
@@ -93,7 +95,7 @@ class Uplink:
         self.traffic = Traffic()
         self._outbox = outbox
         self._stub = IngestStub(channel)
-        self._link = link or Link()
+        self._link_now, self._link = link, link()
         self._bucket = Bucket(self._link.bytes_per_s)
         self._clock, self._wait, self._say = clock, wait, say
         self._prepare = prepare
@@ -102,6 +104,7 @@ class Uplink:
         self._heard_s = -math.inf  # when the cloud answered last
         self._is_mute = False  # it does not take what was chosen, until the next start
         outbox.settle()
+        note_link(outbox, self._link)
         self._refusals: dict[int, int] = {}  # by clip
         self._takes_whole = True  # the cloud knows of clips in one call
         self._in_parts: set[int] = set()  # small clips whose one call failed: a poor link carries parts of them
@@ -146,13 +149,22 @@ class Uplink:
         told = self.tell()
         if self._campaigns is not None and self._campaigns.choose():
             told += self.tell()
-        clips = self._link.clips
-        clip = None if clips == "none" else self._outbox.next_up(self._passed_over, wanted_only=clips == "wanted")
+        self._look_at_link()
+        clip = self._outbox.next_up(self._passed_over, self._link)
         if clip is None:
             return told > 0
         if self._is_ready(clip):
             self._hand_up(clip)
         return True
+
+    def _look_at_link(self) -> None:
+        link = self._link_now()
+        if link == self._link:
+            return
+        if link.bytes_per_s != self._link.bytes_per_s:
+            self._bucket = Bucket(link.bytes_per_s)
+        self._link = link
+        note_link(self._outbox, link)
 
     def tell(self) -> int:
         """Tells of all scenes that the cloud does not know, of clips that went, of what was chosen for campaigns and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from edge.errors import OutboxError, UplinkError
 from edge.uplink.outbox import NAME, Outbox
+from edge.uplink.waiting import noted_link, said, waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +76,7 @@ def _run(words: argparse.Namespace) -> int:
     from edge.uplink.broker import host_and_port
     from edge.uplink.client import Uplink
     from edge.uplink.identity import CLOUD_CA, channel, vehicle_of
+    from edge.uplink.link_file import LinkFile
     from edge.uplink.pace import Clips, Link
     from edge.uplink.status import StatusLine
 
@@ -82,22 +85,16 @@ def _run(words: argparse.Namespace) -> int:
         signal.signal(name, lambda *_: stop.set())
     with ExitStack() as parts:
         outbox = parts.enter_context(_outbox(words.spool))
-        link = parts.enter_context(channel(words.cloud, words.identity, words.server_name))
+        cloud = parts.enter_context(channel(words.cloud, words.identity, words.server_name))
         clips: Clips = words.clips or ("all" if words.faces is not None else "none")
+        most = Link(words.bytes_per_s, clips, words.price_per_mb)
+        link = LinkFile(words.link, most, _say) if words.link is not None else lambda: most
         is_redacted = not words.unredacted and clips != "none"
         prepare = _redactor(outbox, words.faces, words.voices, words.objects) if is_redacted else _as_recorded
         _warn(clips, words)
         vehicle = vehicle_of(words.identity)
         campaigns = Campaigns(outbox, Trust.of(words.identity / CLOUD_CA), vehicle, say=_say)
-        uplink = Uplink(
-            outbox,
-            link,
-            Link(words.bytes_per_s, clips),
-            wait=stop.wait,
-            say=_say,
-            campaigns=campaigns,
-            prepare=prepare,
-        )
+        uplink = Uplink(outbox, cloud, link, wait=stop.wait, say=_say, campaigns=campaigns, prepare=prepare)
         if words.broker is not None:
             parts.callback(stop.set)
             line = parts.enter_context(StatusLine(vehicle, parts.enter_context(_outbox(words.spool)),
@@ -178,8 +175,11 @@ def _status(words: argparse.Namespace) -> int:
         account = outbox.account()
         scenes, evictions = outbox.to_tell(1 << 30)
         untold = len(scenes) + len(evictions)
+        link = noted_link(outbox)
+        waiting = waits(outbox, link)
     if words.json:
-        print(json.dumps({**account._asdict(), "untold": untold, "outbox": outbox.id.hex()}))
+        told = {**account._asdict(), "untold": untold, "outbox": outbox.id.hex()}
+        print(json.dumps({**told, "link": asdict(link), "waiting": {why: asdict(one) for why, one in waiting.items()}}))
         return 0
     print(
         f"{account.given} scenes: {account.delivered} delivered, {account.held} on board "
@@ -187,6 +187,8 @@ def _status(words: argparse.Namespace) -> int:
         + (f", {account.writing} being written" if account.writing else "")
         + f"; the cloud has not been told of {untold}"
     )
+    for why, some in waiting.items():
+        print(f"  {some.clips} {said(why, some, link)} ({some.bytes / 1e6:.1f} MB)")
     return 0
 
 
@@ -201,6 +203,13 @@ def _days(text: str) -> float:
     if not 0 < days <= 36_500:
         raise argparse.ArgumentTypeError(f"expected days from 0 to 36500, got {text!r}")
     return days
+
+
+def _amount(text: str) -> float:
+    amount = float(text) if text.replace(".", "", 1).isdecimal() else math.nan
+    if not 0 <= amount < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text!r}")
+    return amount
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -227,7 +236,17 @@ def _parser() -> argparse.ArgumentParser:
         help="let go of clips that did not go up within so many days, by the clock of their files (default: kept as "
         "long as there is room)",
     )  # fmt: skip
-    run.add_argument("--bytes-per-s", type=float, default=0.0, help="at most (default: as fast as it goes)")
+    run.add_argument("--bytes-per-s", type=_amount, default=0.0, help="at most (default: as fast as it goes)")
+    run.add_argument(
+        "--price-per-mb", type=_amount, default=0.0, metavar="P",
+        help="what a clip must be worth for each MB to go up, in labels told wrongly that it shows; asked for ones go "
+        "at any price (default: 0, the link is free)",
+    )  # fmt: skip
+    run.add_argument(
+        "--link", type=Path, metavar="FILE",
+        help="TOML with price_per_mb, and bytes_per_s and clips if need be, of the link as it is now: read again when "
+        "it changes; clips here never go beyond --clips",
+    )  # fmt: skip
     run.add_argument(
         "--clips", choices=("all", "wanted", "none"),
         help="which clips go up, redacted: all (default with --faces), those that the cloud asked for (a metered "

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import sqlite3
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,6 +26,7 @@ from typing import Any, Final, NamedTuple
 from edge.durable import sync
 from edge.errors import OutboxError
 from edge.uplink import schema
+from edge.uplink.pace import Link
 from roadfuse.v1.ingest_pb2 import Eviction, MediaState, SceneSummary
 
 NAME: Final = "outbox.sqlite"
@@ -37,7 +39,9 @@ _DIGEST_BYTES: Final = 32
 # A scene that goes up for a campaign is worth so many times more, times the campaign's weight: an easy one is worth a
 # thirtieth of a hard one, and should come before it.
 _BOOST: Final = 30.0
-_WORTH_A_BYTE: Final = f"worth * (1 + {_BOOST} * boost) / max(bytes, 1)"
+_VALUE: Final = f"worth * (1 + {_BOOST} * boost)"
+_WORTH_A_BYTE: Final = f"{_VALUE} / max(bytes, 1)"
+_FREE: Final = Link()
 _MEDIA: Final = {
     "held": MediaState.MEDIA_STATE_HELD,
     "evicted": MediaState.MEDIA_STATE_EVICTED,
@@ -46,12 +50,20 @@ _MEDIA: Final = {
 
 
 class Held(NamedTuple):
-    """A clip on board."""
+    """A clip on board.
+
+    Attributes:
+        value: labels told wrongly that it is expected to show, times what campaigns make of it; infinite of one that
+            was asked for by number, or drawn by chance: its worth has no say.
+        is_asked: for by number or by a campaign.
+    """
 
     sequence: int
     path: Path
     size_bytes: int
     sha256: bytes
+    value: float
+    is_asked: bool
 
 
 class Account(NamedTuple):
@@ -312,25 +324,32 @@ class Outbox:
             else:
                 path.unlink(missing_ok=True)
 
-    def next_up(self, passed_over: Collection[int] = (), *, wanted_only: bool = False) -> Held | None:
-        """The clip that goes up next, of those that the cloud was told of; None when there is none.
-
-        Asked for first, then drawn by chance, then by worth a byte.
+    def next_up(self, passed_over: Collection[int] = (), link: Link = _FREE) -> Held | None:
+        """The clip that goes up next over a link, of those that the cloud was told of; None when there is none.
 
         Args:
             passed_over: numbers that are not asked for now.
-            wanted_only: those alone that the cloud asked for, by number or by a campaign.
         """
-        rows = self._db.execute(
-            "SELECT sequence, bytes, sha256 FROM scene "
-            "WHERE state = 'held' AND told = 'held' AND (wanted >= ?1 OR boost > 0) "
-            f"ORDER BY wanted DESC, lane DESC, {_WORTH_A_BYTE} DESC, sequence LIMIT ?2",
-            (int(wanted_only), len(passed_over) + 1),
-        ).fetchall()
-        for sequence, size, sha256 in rows:
-            if sequence not in passed_over:
-                return Held(sequence, self.path(sequence), size, bytes(sha256))
+        with closing(self.in_order()) as clips:
+            for clip in clips:
+                if clip.sequence not in passed_over and not link.holds_back(clip.value, clip.size_bytes, clip.is_asked):
+                    return clip
         return None
+
+    def in_order(self) -> Generator[Held, None, None]:
+        """Clips on board that the cloud was told of: asked for first, then drawn by chance, then by worth a byte."""
+        rows = self._db.execute(
+            f"SELECT sequence, bytes, sha256, {_VALUE}, wanted, lane, boost FROM scene "
+            "WHERE state = 'held' AND told = 'held' "
+            f"ORDER BY wanted DESC, lane DESC, {_WORTH_A_BYTE} DESC, sequence"
+        )
+        with closing(rows):
+            for sequence, size, sha256, value, wanted, lane, boost in rows:
+                goes_anyhow = wanted or lane > 0
+                yield Held(
+                    sequence, self.path(sequence), size, bytes(sha256),
+                    math.inf if goes_anyhow else value, bool(wanted or boost > 0),
+                )  # fmt: skip
 
     def deliver(self, sequence: int) -> None:
         """The cloud has the clip and said so."""

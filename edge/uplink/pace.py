@@ -1,4 +1,6 @@
-"""How fast the way up may be used, and how long to wait after it failed. Clocks come in; nothing here sleeps."""
+"""What the way up costs, how fast it may be used, and how long to wait after it failed. Clocks come in; nothing here
+sleeps.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Clips = Literal["all", "wanted", "none"]
+Waits = Literal["closed", "unasked", "price"]
+_MB: Final = 1e6
 _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 300.0
 _BURST_S: Final = 2.0  # of the rate, that may be saved up
@@ -20,10 +24,25 @@ class Link:
         bytes_per_s: at most; 0: as fast as it goes.
         clips: which go up: all, those that the cloud asked for (a metered link), or none. What is told of scenes always
             goes.
+        price_per_mb: what a clip must be worth for each 10^6 bytes of it, in labels told wrongly; 0: the link is free.
     """
 
     bytes_per_s: float = 0.0
     clips: Clips = "all"
+    price_per_mb: float = 0.0
+
+    def holds_back(self, value: float, size_bytes: int, is_asked: bool) -> Waits | None:
+        """What keeps a clip on board while the link is this one; None: it goes up in its turn.
+
+        Args:
+            value: what the clip is worth, in labels told wrongly; infinite: it goes at any price.
+            is_asked: the cloud asked for it, by number or by a campaign.
+        """
+        if self.clips == "none":
+            return "closed"
+        if self.clips == "wanted" and not is_asked:
+            return "unasked"
+        return "price" if value < self.price_per_mb * size_bytes / _MB else None
 
 
 class Bucket:

@@ -68,7 +68,11 @@ class Car:
         trust = Trust.of(folder / "ca.pem")
         self.campaigns = Campaigns(self.outbox, trust, self.vehicle.name, say=self.lines.append)
         self.uplink = Uplink(
-            self.outbox, self.vehicle.channel, Link(clips=clips), say=self.lines.append, campaigns=self.campaigns
+            self.outbox,
+            self.vehicle.channel,
+            lambda: Link(clips=clips),
+            say=self.lines.append,
+            campaigns=self.campaigns,
         )
 
     def held(self, content: bytes, **fields: Any) -> int:

@@ -20,11 +20,13 @@ from edge.campaigns.choosing import Campaigns
 from edge.campaigns.clock import Clock
 from edge.campaigns.probe import MAX_PROBES, MAX_SET_CONDITIONS, AllOf, Bounds, Likely, ProbeSet, Vehicles
 from edge.uplink.outbox import Outbox, Quota
+from edge.uplink.pace import Link
 from roadfuse.v1.ingest_pb2 import SceneSummary
 
 from .signing import DAY_NS, Authority, authority, offer, probe, trust
 
 NIGHT = Likely("night", 0.5)
+METERED = Link(clips="wanted")
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ class Vehicle:
     def up(self) -> list[int]:
         """In which order clips would go on a metered link."""
         passed: list[int] = []
-        while (clip := self.outbox.next_up(passed, wanted_only=True)) is not None:
+        while (clip := self.outbox.next_up(passed, METERED)) is not None:
             passed.append(clip.sequence)
         return passed
 

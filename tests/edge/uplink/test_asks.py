@@ -21,6 +21,7 @@ from edge.scenes import SceneConfig
 from edge.uplink.asks import MOST_OPEN, Ask, Asks
 from edge.uplink.client import Uplink
 from edge.uplink.outbox import Outbox, Quota
+from edge.uplink.pace import Link
 from roadfuse.v1 import campaign_pb2
 from roadfuse.v1.ingest_pb2 import SceneSummary
 
@@ -85,7 +86,7 @@ def test_what_the_ring_holds_becomes_a_clip_of_these_instants(outbox: Outbox) ->
     scenes, _ = outbox.to_tell(9)
     assert [(scene.first_ns, scene.last_ns) for scene in scenes] == [(103 * SECOND, 105 * SECOND)]
     outbox.told(scenes, [])
-    up = outbox.next_up(wanted_only=True)
+    up = outbox.next_up(link=Link(clips="wanted"))
     assert up is not None and up.path == clip
 
 

@@ -16,6 +16,7 @@ from edge.errors import UplinkError
 from edge.uplink.client import CHUNK_BYTES, WHOLE_BYTES, Uplink, said
 from edge.uplink.outbox import Outbox, Quota
 from edge.uplink.pace import Backoff, Bucket, Clips, Link
+from edge.uplink.waiting import noted_link
 from roadfuse.v1.ingest_pb2 import MEDIA_STATE_EVICTED, SceneSummary
 
 from .ingest_server import Cloud, serve
@@ -192,16 +193,44 @@ def test_all_scenes_are_told_of_whichever_clips_may_go(
 ) -> None:
     sequences = [held(outbox, b"a"), held(outbox, b"b"), held(outbox, b"c")]
     cloud.wanted = [sequences[1]]
-    drain(Uplink(outbox, channel, Link(clips=clips)))
+    drain(Uplink(outbox, channel, lambda: Link(clips=clips)))
     assert len(cloud.clips) == expected and len(cloud.scenes) == 3
     assert expected != 1 or (outbox.id, sequences[1]) in cloud.clips
+
+
+def test_a_clip_waits_while_the_link_costs_more_than_it_is_worth_and_goes_up_later(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel
+) -> None:
+    asked, plain, good = held(outbox, b"a" * 1000, 0.0), held(outbox, b"b" * 1000, 1.0), held(outbox, b"c" * 1000, 2.0)
+    cloud.wanted = [asked]
+    price_per_mb = 1500.0
+    uplink = Uplink(outbox, channel, lambda: Link(price_per_mb=price_per_mb))
+    drain(uplink)
+    assert [sequence for _, sequence in cloud.clips] == [asked, good] and len(cloud.scenes) == 3
+    assert noted_link(outbox) == Link(price_per_mb=1500.0) and outbox.path(plain).exists()
+    price_per_mb = 0.0
+    drain(uplink)
+    assert [sequence for _, sequence in cloud.clips] == [asked, good, plain] and noted_link(outbox) == Link()
+
+
+def test_a_rate_that_changes_counts_from_the_next_clip_on(outbox: Outbox, cloud: Cloud, channel: grpc.Channel) -> None:
+    links, now_s = [Link()], [0.0]
+    uplink = Uplink(
+        outbox, channel, lambda: links[-1], clock=lambda: now_s[0],
+        wait=lambda seconds: now_s.__setitem__(0, now_s[0] + seconds),
+    )  # fmt: skip
+    for link, expected_s in ((Link(), 0.0), (Link(CHUNK_BYTES), 6.0), (Link(), 6.0)):
+        links.append(link)
+        held(outbox, os.urandom(8 * CHUNK_BYTES))
+        drain(uplink)
+        assert expected_s - 1.0 <= now_s[0] <= expected_s + 1.0
 
 
 def test_the_link_is_used_no_faster_than_it_may_be(outbox: Outbox, cloud: Cloud, channel: grpc.Channel) -> None:
     held(outbox, os.urandom(8 * CHUNK_BYTES))
     now_s = [0.0]
     uplink = Uplink(
-        outbox, channel, Link(bytes_per_s=CHUNK_BYTES), clock=lambda: now_s[0],
+        outbox, channel, lambda: Link(bytes_per_s=CHUNK_BYTES), clock=lambda: now_s[0],
         wait=lambda seconds: now_s.__setitem__(0, now_s[0] + seconds),
     )  # fmt: skip
     drain(uplink)
