@@ -53,7 +53,7 @@ def matching(
             rows = rows[_rows(view, _evaluate(view, And(rest)))[rows]]
         else:
             for part in rest:
-                rows = rows[_at(view, part, rows)]
+                rows = _left(view, part, rows)
     return rows if hidden is None else rows[~hidden[rows]]
 
 
@@ -86,6 +86,14 @@ def _bits(view: View, predicate: Predicate) -> NDArray[np.uint64]:
             return ~_bits(view, part)
         case _:
             raise AssertionError(predicate)
+
+
+def _left(view: View, predicate: Predicate, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of some rows that match."""
+    if isinstance(predicate, Between):
+        numbers = view.numbers[NUMBERS.index(predicate.field)]
+        return kernel.within(numbers, view.row_scene, rows, predicate.low, predicate.high)
+    return rows[_at(view, predicate, rows)]
 
 
 def _at(view: View, predicate: Predicate, rows: NDArray[np.int64]) -> Mask:
