@@ -174,7 +174,7 @@ def followed(connection: Connection) -> list[Rollout]:
 def policy(connection: Connection, rollout: str) -> Policy:
     """Of a rollout."""
     content = connection.execute(select(cast(ROLLOUTS.c.policy, Text)).where(ROLLOUTS.c.id == rollout)).scalar_one()
-    return Policy.of_dict(json.loads(content))
+    return Policy.of_kept(json.loads(content))
 
 
 def evidence(connection: Connection, rollout: str) -> Evidence:

@@ -82,14 +82,44 @@ class Comparison:
         rare = tuple(x + sequential.one_arm(treated, treated_h, rate, k) for x, k in zip(self.rare, sequential.RARE))
         return replace(self, treated=self.treated + treated, control=self.control + control, rare=rare)
 
-    def against(self, phi: float) -> float:
-        """E-value that the release is worse than it may be."""
-        return float(sequential.mixed(self.stop, phi))
+    def against(self, phi: float, weights: tuple[float, ...] = ()) -> float:
+        """E-value that the release is worse than it may be; weights are those of sequential.WORSE."""
+        return float(sequential.mixed(self.stop, phi, weights=weights))
 
     def for_it(self, phi: float, phi_treated: float) -> float:
         """E-value that its rate is below margin x the old one + the tolerable one: refuting either part does it."""
         fine, rare = sequential.mixed(self.fine, phi), sequential.mixed(self.rare, phi_treated)
         return float((fine + rare) / 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How unlike an arm's vehicles are around what was expected of each.
+
+    Attributes:
+        n, squares, crossed: sums over vehicles: n, n^2 and n h, with h the hours times what was expected.
+        exposure: the same hours.
+    """
+
+    n: int = 0
+    squares: float = 0.0
+    crossed: float = 0.0
+    exposure: Exposure = Exposure()
+
+    def grown(self, was: float, events: int, before_h: float, hours: float) -> Spread:
+        """With more of a vehicle that had some before."""
+        now, after_h = was + events, before_h + hours
+        return Spread(
+            self.n + events,
+            self.squares + now * now - was * was,
+            self.crossed + now * after_h - was * before_h,
+            self.exposure.grown(before_h, hours),
+        )
+
+    @property
+    def sums(self) -> tuple[float, float, float]:
+        """As `phi_of_arms` takes them."""
+        return self.n, self.squares, self.crossed
 
 
 @dataclass(frozen=True, slots=True)

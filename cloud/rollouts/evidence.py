@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from cloud.errors import RolloutError
 from cloud.rollouts import orders
-from cloud.rollouts.comparison import Comparison, Exposure, Taking
+from cloud.rollouts.comparison import Comparison, Exposure, Spread, Taking
 from cloud.rollouts.orders import Order
 from cloud.rollouts.policy import Policy
 
@@ -237,6 +237,8 @@ class Evidence:
         frames_same, frames_differ: decided by both in the shadow, alike or not.
         totals: vehicle -> "arm/metric/slice" -> counts, "arm//slice" -> seconds: for how unlike vehicles are.
         exposed: "arm/slice" -> whose time it was.
+        expected: metric -> vehicle -> its rate to that of all, by what it counted before the first wave.
+        spreads: "active|old/metric/slice" -> how unlike vehicles are around that, since then.
         curve: (at_s, e-value against the release, e-value for promotion) of intervals, thinned; for people.
         peak: the largest e-value against the release so far.
         said: commands, with their time.
@@ -272,6 +274,8 @@ class Evidence:
     frames_differ: int = 0
     totals: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     exposed: Mapping[str, Exposure] = field(default_factory=dict)
+    expected: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
     curve: tuple[tuple[float, float, float], ...] = ()
     peak: float = 0.0
     said: tuple[tuple[float, Command], ...] = ()
@@ -287,6 +291,7 @@ class Evidence:
         values["comparisons"] = {name: _lean(one) for name, one in self.comparisons.items()}
         values["taking"], values["acting"] = _lean(self.taking), _lean(self.acting)
         values["exposed"] = {name: _lean(one) for name, one in self.exposed.items()}
+        values["spreads"] = {name: _lean(one) | {"exposure": _lean(one.exposure)} for name, one in self.spreads.items()}
         values["curve"] = [list(point) for point in self.curve]
         values["said"] = [[at_s, _lean(command)] for at_s, command in self.said]
         return values
@@ -301,7 +306,7 @@ class Evidence:
         found = dict(values)
         try:
             found["hardware"] = tuple(found["hardware"])
-            found["policy"] = Policy.of_dict(found["policy"])
+            found["policy"] = Policy.of_kept(found["policy"])
             found["approved"] = {int(wave): by for wave, by in found["approved"].items()}
             found["gates"] = {gate: (said[0], said[1]) for gate, said in found["gates"].items()}
             found["vehicles"] = {
@@ -312,6 +317,10 @@ class Evidence:
             found["taking"] = Taking(**_tuples(found["taking"]))
             found["acting"] = Taking(**_tuples(found["acting"]))
             found["exposed"] = {name: Exposure(**one) for name, one in found["exposed"].items()}
+            found["spreads"] = {
+                name: Spread(**{**one, "exposure": Exposure(**one["exposure"])})
+                for name, one in found.get("spreads", {}).items()
+            }
             found["curve"] = tuple((point[0], point[1], point[2]) for point in found["curve"])
             found["said"] = tuple((at_s, Command(**command)) for at_s, command in found["said"])
             return Evidence(**found)

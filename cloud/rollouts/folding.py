@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from cloud.rollouts import filters, orders
 from cloud.rollouts import weighing as weigh
-from cloud.rollouts.comparison import HOUR_S, Comparison, Exposure
+from cloud.rollouts.comparison import HOUR_S, Comparison, Exposure, Spread
+from cloud.rollouts.editions import EDITIONS
 from cloud.rollouts.evidence import (
     ABORT,
     ABORTED,
@@ -44,6 +45,7 @@ from cloud.rollouts.evidence import (
     VehicleReport,
 )
 from cloud.rollouts.lots import lot
+from cloud.rollouts.own_rates import expected
 from edge.updates.evidence import ALL, BETTER, DIFFERS, SAME, WORSE
 from roadfuse.v1.updates_pb2 import Mode, Stage
 
@@ -115,6 +117,8 @@ class _Draft:
     frames_differ: int
     totals: Any
     exposed: Any
+    expected: Any
+    spreads: Any
     curve: Any
     peak: float
     said: Any
@@ -231,9 +235,21 @@ class _Draft:
                     self.held = ""
                 case orders.Promote(wave, _):
                     self.wave, self.wave_began_s = wave, self.at_s
+                    if wave == 1:
+                        self.expect()
                     self.wave_began_active_s = self.exposed.get(f"{ACTIVE_ARM}/{ALL}", Exposure()).hours * HOUR_S
                 case orders.AskApproval(wave):
                     self.asked = wave
+
+    def expect(self) -> None:
+        """From here on vehicles are compared by what each counted until now."""
+        if not EDITIONS[self.policy.tests.edition].has_own_rates or f"{ACTIVE_ARM}/{ALL}" in self.exposed:
+            return
+        for metric in self.policy.tests.metrics:
+            events, hours = f"{OLD_ARM}/{metric.name}/{ALL}", f"{OLD_ARM}//{ALL}"
+            past = {name: (one.get(events, 0.0), one[hours]) for name, one in self.totals.items() if one.get(hours)}
+            if metric.promotes and (found := expected(past)):
+                self.own("expected")[metric.name] = found
 
     def _end(self, state: str, why: str) -> None:
         self.state, self.why, self.ended_s = state, why, self.at_s
@@ -383,6 +399,15 @@ class _Draft:
             control_squares=one.control_squares + both * both - was_both * was_both,
         )
 
+    def spread(self, vehicle: str, key: str, events: int, own_h: float) -> None:
+        """Counts of a vehicle of which something is expected."""
+        arm, metric, place = key.split("/")
+        was, before_h = (
+            self._total(vehicle, f"{arm}~/{metric}/{place}", events),
+            self._total(vehicle, f"{arm}~{metric}//{place}", own_h),
+        )
+        self.own("spreads")[key] = self.spreads.get(key, Spread()).grown(was, events, before_h, own_h)
+
     def _total(self, vehicle: str, key: str, more: float) -> float:
         """Add to a vehicle's sum; returns what it was."""
         totals = self.own("totals")
@@ -402,7 +427,8 @@ class _Arms:
         self._draft = draft
         self._tests = draft.policy.tests
         self._slices = [place.name for place in self._tests.slices]
-        # stratum -> slice -> arm -> hours; stratum -> (metric, slice) -> arm -> events
+        # stratum -> slice, or metric/slice -> arm -> hours, those of a metric times what is expected of it;
+        # stratum -> (metric, slice) -> arm -> events
         self._hours: dict[str, dict[str, dict[str, float]]] = {}
         self._events: dict[str, dict[tuple[str, str], dict[str, int]]] = {}
 
@@ -416,11 +442,14 @@ class _Arms:
             before_h = draft._total(name, f"{arm}//{place}", hours)
             key = f"{arm}/{place}"
             draft.own("exposed")[key] = draft.exposed.get(key, Exposure()).grown(before_h, hours)
-            of_arms = self._hours.setdefault(stratum, {}).setdefault(place, {})
-            of_arms[arm] = of_arms.get(arm, 0.0) + hours
+            self._exposed(stratum, place, arm, hours)
             counts, totals = counted[place][1], draft.totals[name]
             for metric in self._tests.metrics:
                 events = self._capped(counted, place, metric.of) if counts else 0
+                if metric.name in draft.expected:
+                    own_h = hours * draft.expected[metric.name].get(name, 1.0)
+                    self._exposed(stratum, f"{metric.name}/{place}", arm, own_h)
+                    draft.spread(name, f"{arm}/{metric.name}/{place}", events, own_h)
                 if not events and f"{arm}/{metric.name}/{place}" not in totals:
                     continue
                 if events:
@@ -428,6 +457,10 @@ class _Arms:
                     both[arm] = both.get(arm, 0) + events
                 was = draft._total(name, f"{arm}/{metric.name}/{place}", events)
                 self._spread(f"{ACTIVE_ARM}/{metric.name}/{place}", arm, was, events, before_h, hours)
+
+    def _exposed(self, stratum: str, key: str, arm: str, hours: float) -> None:
+        of_arms = self._hours.setdefault(stratum, {}).setdefault(key, {})
+        of_arms[arm] = of_arms.get(arm, 0.0) + hours
 
     def pair(self, name: str, shadow: Any, old: Any) -> None:
         """Release and active bundle on the same vehicle: what is its own falls out."""
@@ -458,6 +491,7 @@ class _Arms:
         """The tests go on by one interval."""
         draft, tests = self._draft, self._tests
         for metric in tests.metrics:
+            is_expected = metric.name in draft.expected
             for place in self._slices:
                 key = f"{ACTIVE_ARM}/{metric.name}/{place}"
                 known = one = draft.comparisons.get(key, Comparison())
@@ -465,12 +499,13 @@ class _Arms:
                 treated_h = 0.0
                 for stratum in sorted(self._hours):
                     hours = self._hours[stratum].get(place, {})
+                    own = self._hours[stratum].get(f"{metric.name}/{place}", {}) if is_expected else hours
                     events = self._events.get(stratum, {}).get((metric.name, place), {})
-                    of_arms = (events.get(ACTIVE_ARM, 0), hours.get(ACTIVE_ARM, 0.0))
-                    of_old = (events.get(OLD_ARM, 0), hours.get(OLD_ARM, 0.0))
+                    of_arms = (events.get(ACTIVE_ARM, 0), own.get(ACTIVE_ARM, 0.0))
+                    of_old = (events.get(OLD_ARM, 0), own.get(OLD_ARM, 0.0))
                     one = one.compared(*of_arms, *of_old, tests)
                     treated, control = treated + of_arms[0], control + of_old[0]
-                    treated_h += of_arms[1]
+                    treated_h += hours.get(ACTIVE_ARM, 0.0)
                 if treated or control or (treated_h and metric.promotes):
                     one = one.counted(treated, treated_h, control, tests)
                 if one is not known:

@@ -125,7 +125,7 @@ def begun(entry: Entry) -> Evidence:
     said = entry.content
     if entry.kind != RECORDED or said.get("what") != "created":
         raise RolloutError("expected a log that begins with what was created, got another row")
-    policy = Policy.of_dict(said["policy"])
+    policy = Policy.of_kept(said["policy"])
     return known.begin(policy, said["rollout"], said["bundle"], int(said["counter"]), tuple(said["hardware"]))
 
 

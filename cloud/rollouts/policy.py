@@ -31,6 +31,7 @@ _OFFSET: Final = re.compile(r"[+-](0\d|1[0-4]):([0-5]\d)")
 _MAX_WAVES: Final = 32
 _MAX_NAMED: Final = 100_000
 _MAX_CELLS: Final = 64
+LAST_EDITION: Final = 2  # of the tests
 
 
 def _within(default: Any, least: float, most: float) -> Any:
@@ -46,6 +47,8 @@ class Shadow:
         share: of the vehicles that match, in the shadow before the first wave; at least one vehicle.
         most_vehicles: whatever the share says.
         least_hours: exposed device-hours of all of them before the first wave.
+        least_duration_h: how long it lasts. What vehicles count in that time tells them apart: where they are very
+            unlike, a day of it lets a small canary show what it could not show otherwise.
         each_hours: that every single vehicle shadows before it may act on the release.
         least_vehicles: that shadowed for `each_hours`; fewer where fewer match.
         least_judged: pairs that differ and were judged by the cloud's bigger model; 0: those that come count.
@@ -56,6 +59,7 @@ class Shadow:
     share: float = _within(0.02, 0, 1)
     most_vehicles: int = _within(500, 1, 1_000_000)
     least_hours: float = _within(20.0, 0, 1e6)
+    least_duration_h: float = _within(0.0, 0, 1e4)
     each_hours: float = _within(0.25, 0, 1e4)
     least_vehicles: int = _within(3, 1, 1_000_000)
     least_judged: int = _within(0, 0, 1_000_000)
@@ -236,6 +240,7 @@ class Tests:
         interval_s: counts are looked at this often.
         cap: counts of one vehicle in one interval beyond this do not count: bursts are one trouble.
         least_vehicles: that contribute to an arm before its comparison counts towards a stop.
+        edition: of the tests (cloud/rollouts/editions.py); a rollout keeps the one that it was created under.
     """
 
     alpha_stop: float = _within(1e-3, 1e-12, 0.5)
@@ -248,11 +253,12 @@ class Tests:
     interval_s: float = _within(120.0, 1, 86_400)
     cap: int = _within(1, 1, 1_000_000)
     least_vehicles: int = _within(1, 1, 1_000_000)
+    edition: int = _within(LAST_EDITION, 1, LAST_EDITION)
     metrics: tuple[Metric, ...] = (
-        Metric("failure", FAILURES, weight=6.0, promotes=True),
+        Metric("failure", FAILURES, weight=18.0, promotes=True),
         *(Metric(name) for name in FAILURES),
     )
-    slices: tuple[Slice, ...] = (Slice(ALL, weight=5.0), *(Slice(name) for name in SLICES))
+    slices: tuple[Slice, ...] = (Slice(ALL, weight=15.0), *(Slice(name) for name in SLICES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +304,16 @@ class Policy:
         policy = _read(Policy, table, "policy")
         _check(policy)
         return policy
+
+    @staticmethod
+    def of_kept(values: Mapping[str, Any]) -> Policy:
+        """From what `to_dict` wrote, maybe long ago: then there was one edition of the tests, and no word of it.
+
+        Raises:
+            RolloutError: as of `of_dict`.
+        """
+        tests = values.get("tests")
+        return Policy.of_dict({**values, "tests": {"edition": 1, **tests}} if isinstance(tests, Mapping) else values)
 
     @staticmethod
     def load(path: Path | str) -> Policy:

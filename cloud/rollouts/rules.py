@@ -23,6 +23,7 @@ from typing import Final
 
 from cloud.rollouts import weighing
 from cloud.rollouts.comparison import HOUR_S, Exposure
+from cloud.rollouts.editions import EDITIONS
 from cloud.rollouts.evidence import (
     ABORTED,
     ACTIVE_ARM,
@@ -134,7 +135,7 @@ def _stops(policy: Policy, evidence: Evidence) -> str:
         return ""
     worst = max(weighing.cells(evidence), key=lambda one: one.weight * one.against, default=None)
     taking = max(evidence.taking, evidence.acting, key=lambda one: one.against())
-    if worst is None or worst.weight * worst.against < taking.against() * weighing.TAKING_PART:
+    if worst is None or worst.weight * worst.against < taking.against() * EDITIONS[policy.tests.edition].taking:
         return f"{taking.failed} of {taking.tried} vehicles failed to take the release"
     what = _KINDS[worst.kind]
     one = worst.comparison
@@ -172,15 +173,18 @@ _VERDICTS: Final = ("passed", "refused", "skipped")
 def _lacks(policy: Policy, evidence: Evidence, fleet: _Fleet, now_s: float) -> tuple[str, ...]:
     """What is missing for the next step."""
     if not evidence.wave:
-        return tuple(_shadow_lacks(policy, evidence, fleet))
+        return tuple(_shadow_lacks(policy, evidence, fleet, now_s))
     return tuple(_wave_lacks(policy, evidence, fleet, now_s))
 
 
-def _shadow_lacks(policy: Policy, evidence: Evidence, fleet: _Fleet) -> Iterable[str]:
+def _shadow_lacks(policy: Policy, evidence: Evidence, fleet: _Fleet, now_s: float) -> Iterable[str]:
     shadow = policy.shadow
     hours = evidence.exposed.get(f"{SHADOW_ARM}/{ALL}", Exposure()).hours
     if hours < shadow.least_hours:
         yield f"{shadow.least_hours - hours:.3g} device-hours more in the shadow"
+    lasted_h = (now_s - evidence.wave_began_s) / HOUR_S
+    if lasted_h < shadow.least_duration_h:
+        yield f"{shadow.least_duration_h - lasted_h:.3g} h more of the shadow"
     through = sum(_is_ready(policy, evidence, one) for one in fleet.members)
     least = max(1, min(shadow.least_vehicles, len(fleet.members)))
     if through < least:

@@ -67,9 +67,19 @@ def share(failed: int, tried: int, null: float, times: float) -> float:
     return failed * math.log(alternative / null) + (tried - failed) * math.log((1 - alternative) / (1 - null))
 
 
-def mixed(logs: Sequence[Any], phi: Any = 1.0, exp: Callable[[Any], Any] = math.exp, least: Any = min) -> Any:
-    """The e-value of a mixture of alternatives, each weighing the same, tempered by how unlike Poisson counts are."""
-    return sum(exp(least(one / phi, _MOST_LOG)) for one in logs) / len(logs)
+def mixed(
+    logs: Sequence[Any], phi: Any = 1.0, exp: Callable[[Any], Any] = math.exp, least: Any = min,
+    weights: Sequence[float] = (),
+) -> Any:  # fmt: skip
+    """The e-value of a mixture of alternatives, tempered by how unlike Poisson counts are.
+
+    Args:
+        weights: of the alternatives; none: each weighs the same.
+    """
+    values = [exp(least(one / phi, _MOST_LOG)) for one in logs]
+    if not weights:
+        return sum(values) / len(values)
+    return sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
 
 
 def averaged(values: Sequence[tuple[float, float]]) -> float:

@@ -8,15 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloud.rollouts import sequential
-from cloud.rollouts.comparison import Comparison, Exposure, phi_of_arm, phi_of_arms, phi_of_pairs
+from cloud.rollouts.comparison import Comparison, Exposure, Spread, phi_of_arm, phi_of_arms, phi_of_pairs
+from cloud.rollouts.editions import EDITIONS
 from cloud.rollouts.evidence import ACTIVE_ARM, BESIDE_ARM, JUDGED, OLD_ARM, PAIRED, SHADOW_ARM, Evidence
 from cloud.rollouts.policy import Tests
 from edge.updates.evidence import ALL, WORSE
-
-# Parts of alpha: what vehicles act on, failures in the shadow, frames decided by both, the bigger model's word, and how
-# vehicles take the release.
-PARTS: Final = {ACTIVE_ARM: 0.6, SHADOW_ARM: 0.15, PAIRED: 0.1, JUDGED: 0.05}
-TAKING_PART: Final = 0.05  # twice: into the shadow, and to act on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +54,9 @@ def cell(evidence: Evidence, kind: str, metric: str, place: str = ALL) -> Cell:
 
 def against(evidence: Evidence) -> float:
     """The e-value that the release is worse than it may be: the average over all comparisons and how it was taken."""
-    total = TAKING_PART * (evidence.taking.against() + evidence.acting.against())
-    weight = 2 * TAKING_PART
+    part = EDITIONS[evidence.policy.tests.edition].taking
+    total = part * (evidence.taking.against() + evidence.acting.against())
+    weight = 2 * part
     for one in cells(evidence):
         total += one.weight * one.against
         weight += one.weight
@@ -80,16 +77,18 @@ def for_judged(evidence: Evidence) -> float:
 
 @functools.lru_cache(maxsize=64)
 def weights(tests: Tests) -> dict[str, float]:
+    """Each comparison's part of alpha, by its name."""
+    parts = EDITIONS[tests.edition].parts
     metrics = sum(metric.weight for metric in tests.metrics)
     slices = sum(place.weight for place in tests.slices)
     found = {}
     for place in tests.slices:
         part = place.weight / slices
         for kind in (PAIRED, JUDGED):
-            found[f"{kind}/{WORSE}/{place.name}"] = PARTS[kind] * part
+            found[f"{kind}/{WORSE}/{place.name}"] = parts[kind] * part
         for metric in tests.metrics:
             for kind in (ACTIVE_ARM, SHADOW_ARM):
-                found[f"{kind}/{metric.name}/{place.name}"] = PARTS[kind] * part * metric.weight / metrics
+                found[f"{kind}/{metric.name}/{place.name}"] = parts[kind] * part * metric.weight / metrics
     return found
 
 
@@ -105,12 +104,15 @@ def _cell(evidence: Evidence, kind: str, metric: str, place: str, weight: float)
         of_treated = (one.treated, one.treated_squares, one.treated_crossed)
         of_control = (one.control, one.control_squares, one.control_crossed)
         phi = float(phi_of_arms(of_treated, treated, of_control, control))
+        if metric in evidence.expected:
+            own, other = (evidence.spreads.get(f"{arm}/{metric}/{place}", Spread()) for arm in (ACTIVE_ARM, OLD_ARM))
+            phi = float(phi_of_arms(own.sums, own.exposure, other.sums, other.exposure))
         phi_alone = float(phi_of_arm(*of_treated, treated))
     else:
         sums = (one.treated_squares, one.treated_crossed, one.control_squares)
         phi = phi_of_pairs(one.treated, one.treated + one.control, *sums, treated.vehicles)
         phi_alone = phi
-    value = one.against(phi)
+    value = one.against(phi, EDITIONS[evidence.policy.tests.edition].worse)
     if treated.vehicles < evidence.policy.tests.least_vehicles:
         value = min(value, 1.0)
     return Cell(kind, metric, place, weight, one, treated, control, phi, value, one.for_it(phi, phi_alone))

@@ -137,6 +137,42 @@ def test_who_acted_on_the_release_once_is_no_control_any_more() -> None:
     assert "old/all" not in after.exposed and after.exposed["active/all"].hours == pytest.approx(30 / 3600)
 
 
+def _of_unlike_vehicles(tests: dict[str, object], acted: bool = False) -> Evidence:
+    """Vehicles a0 .. a9, of which the odd ones count six times an interval, then the first wave, then an interval."""
+    policy = replace(POLICY, tests=Policy.of_dict({"tests": {"interval_s": 60, "cap": 9} | tests}).tests)
+    names = [f"a{n}" for n in range(10)]
+    evidence = fold(_begun(policy), Observation(1.0, tuple(_driving(name, 1.0) for name in names)))
+    for minute in range(6):
+        told = [Increment(name, OLD, False, "all", 60.0, 0, {"late": 6 * (n % 2)}) for n, name in enumerate(names)]
+        if acted:
+            told[8] = replace(told[8], bundle=NEW)
+        at_s = 60.0 * minute + 2
+        evidence = fold(evidence, Observation(at_s, tuple(_driving(name, at_s) for name in names), tuple(told)))
+    evidence = fold(evidence, Observation(360.0, ordered=(orders.Promote(1, {}),)))
+    told = [Increment(name, NEW if n < 2 else OLD, False, "all", 60.0, 0, {"late": 1}) for n, name in enumerate(names)]
+    return _closed(evidence, Observation(361.0, increments=tuple(told)), at_s=420.0)
+
+
+def test_from_the_first_wave_on_vehicles_are_compared_by_what_each_counted_before() -> None:
+    evidence = _of_unlike_vehicles({})
+    own = evidence.expected["failure"]
+    assert set(evidence.expected) == {"failure"} and set(own) == {f"a{n}" for n in range(10)}
+    assert own["a1"] == pytest.approx(2.0, rel=0.05) and own["a0"] == pytest.approx(0.0, abs=0.06)
+    treated, control = (evidence.spreads[f"{arm}/failure/all"] for arm in ("active", "old"))
+    assert treated.exposure.hours == pytest.approx((own["a0"] + own["a1"]) / 60)
+    assert (treated.n, control.n) == (2, 8) and control.exposure.vehicles == 8
+    assert evidence.exposed["active/all"].hours == pytest.approx(2 / 60)  # hours are hours for all else
+    assert Evidence.of_dict(json.loads(json.dumps(evidence.to_dict()))) == evidence
+
+
+@pytest.mark.parametrize(("tests", "acted"), [({"edition": 1}, False), ({}, True)])
+def test_nothing_is_expected_of_vehicles_by_the_first_edition_or_once_one_had_acted(
+    tests: dict[str, object], acted: bool
+) -> None:
+    evidence = _of_unlike_vehicles(tests, acted)
+    assert not evidence.expected and not evidence.spreads
+
+
 def test_the_shadow_is_compared_with_the_same_vehicle_alone() -> None:
     told = (
         Increment("a", NEW, True, "all", 30.0, 0, {"late": 1}),

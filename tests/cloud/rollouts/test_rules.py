@@ -233,6 +233,16 @@ def test_judged_pairs_let_a_release_go_on_that_decides_quite_otherwise() -> None
     assert _assigned(drive.given, ACTIVATE)
 
 
+def test_the_shadow_lasts_as_long_as_it_has_to() -> None:
+    drive = _drive(shadow={"share": 0.2, "least_hours": 1.0, "each_hours": 0.1, "least_duration_h": 9.0})
+    drive.obey()
+    drive.through(7)
+    assert not _assigned(drive.given, ACTIVATE)
+    assert any("h more of the shadow" in one for one in waits_for(drive.policy, drive.evidence, drive.now_s))
+    drive.through(3)
+    assert _assigned(drive.given, ACTIVATE)
+
+
 def test_each_vehicle_shadows_for_itself_before_it_acts() -> None:
     drive = _drive()
     drive.obey()
@@ -399,6 +409,7 @@ POLICIES = st.fixed_dictionaries({
     "tests": st.sampled_from([
         {"interval_s": 1800, "tolerable_per_hour": 20.0},
         {"interval_s": 1800, "alpha_stop": 0.05, "alpha_promote": 0.2},
+        {"interval_s": 1800, "tolerable_per_hour": 20.0, "edition": 1},
     ]),
     "retry": st.sampled_from([{}, {"times": 0}, {"after_h": 1.0}]),
 })  # fmt: skip

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cloud.rollouts import policy, sequential
 from cloud.rollouts.comparison import Comparison, Exposure, Taking, phi_of_arm, phi_of_arms, phi_of_pairs
+from cloud.rollouts.editions import EDITIONS
 
 HOURS = st.floats(0.01, 1e4)
 
@@ -70,6 +71,27 @@ def test_an_interval_may_be_split_where_exposures_keep_their_parts() -> None:
 def test_an_average_weighs_and_a_mixture_survives_huge_evidence() -> None:
     assert sequential.averaged([(1.0, 3.0), (3.0, 1.0)]) == 1.5
     assert math.isfinite(sequential.mixed([1e9, -1e9]))
+
+
+def test_a_mixture_may_weigh_its_alternatives_and_is_no_more_than_the_largest() -> None:
+    logs = [math.log(2.0), math.log(8.0)]
+    assert sequential.mixed(logs) == pytest.approx(5.0)
+    assert sequential.mixed(logs, weights=(3.0, 1.0)) == pytest.approx(3.5)
+    assert sequential.mixed(logs, weights=(0.0, 1.0)) == pytest.approx(8.0)
+
+
+@given(st.integers(1, 30), HOURS, HOURS, st.floats(1, 3), st.floats(0.05, 1), st.sampled_from(sorted(EDITIONS)))
+def test_mixtures_of_all_editions_are_not_expected_to_grow_below_the_edge(
+    n: int, treated_h: float, control_h: float, edge: float, below: float, edition: int
+) -> None:
+    p = edge * below * treated_h / (edge * below * treated_h + control_h)
+    tests = policy.Tests(effect=edge, edition=edition)
+    expected = sum(
+        _binomial(n, k, p)
+        * Comparison().compared(k, treated_h, n - k, control_h, tests).against(1.0, EDITIONS[edition].worse)
+        for k in range(n + 1)
+    )
+    assert expected <= 1 + 1e-9
 
 
 def test_a_comparison_learns_nothing_where_there_is_nothing_to_compare_with() -> None:
