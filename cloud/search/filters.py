@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from cloud.errors import QueryError
 from cloud.labels import LABELS
-from cloud.search.predicate import NUMBERS, TEXTS, Between, Has, In, Near, Predicate
+from cloud.search.predicate import NUMBERS, SURE, TEXTS, Between, Has, In, Near, Predicate
 from cloud.search.words import plain
 
 Read: TypeAlias = Callable[[list[str], float], Predicate]
@@ -89,7 +89,7 @@ def _numbers(parts: list[str], _: float) -> Predicate:
 
 
 def _label(parts: list[str], _: float) -> Predicate:
-    least = _finite(parts[2]) if parts[2] else 0.5
+    least = _finite(parts[2]) if parts[2] else SURE
     if not 0.0 <= least <= 1.0:
         raise QueryError(f"expected a probability from 0 to 1 for {parts[0]}:{parts[1]}, got {parts[2]}")
     return Has(f"{parts[0]}:{parts[1]}", least)

@@ -27,6 +27,7 @@ NUMBERS: Final = (
     "misaligned",
 )
 TEXTS: Final = ("vehicle", "bundle", "media")
+SURE: Final = 0.5  # from here on a moment has a label, unless somebody says otherwise
 MAX_NODES: Final = 256
 MAX_DEPTH: Final = 16
 _EARTH_M: Final = 20_037_508.0
@@ -37,7 +38,7 @@ class Has:
     """A label (cloud/labels.py) with at least this probability."""
 
     label: str
-    least: float = 0.5
+    least: float = SURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,7 @@ def from_json(value: object) -> Predicate:
 
 def _leaf(value: dict[str, Any], keys: frozenset[str]) -> Predicate:
     if "has" in keys and keys <= {"has", "least"}:
-        return Has(_text("has", value["has"]), _number("least", value.get("least", 0.5), 0.0, 1.0))
+        return Has(_text("has", value["has"]), _number("least", value.get("least", SURE), 0.0, 1.0))
     if keys == {"near", "radius_m"}:
         place = value["near"]
         _expect(isinstance(place, list) and len(place) == 2, "latitude and longitude in 'near'", place)

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from cloud.embed.item import Item, Vector
 from cloud.errors import CloudError, QueryError
 from cloud.search import rank
-from cloud.search.predicate import ANY, MAX_DEPTH, MAX_NODES, And, Has, Not, Or, Predicate, Then, depth, nodes
+from cloud.search.predicate import ANY, MAX_DEPTH, MAX_NODES, SURE, And, Has, Not, Or, Predicate, Then, depth, nodes
 from cloud.search.query import Like, Query
 from cloud.search.understand import understand
 
@@ -160,17 +160,17 @@ def check(predicate: Predicate) -> None:
 
 
 def relaxed(predicate: Predicate, least: float) -> Predicate:
-    """The same conditions on labels of a lower probability, where they are asked for."""
+    """The same conditions on labels of a lower probability, where nobody set one."""
     match predicate:
-        case Has(label, asked):
-            return Has(label, min(asked, least))
+        case Has(label, asked) if asked == SURE:
+            return Has(label, least)
         case And(parts):
             return And(tuple(relaxed(part, least) for part in parts))
         case Or(parts):
             return Or(tuple(relaxed(part, least) for part in parts))
         case Then(first, second, within_s):
             return Then(relaxed(first, least), relaxed(second, least), within_s)
-        case Not(Has(label, asked)):
-            return Not(Has(label, max(asked, 1.0 - least)))
+        case Not(Has(label, asked)) if asked == SURE:
+            return Not(Has(label, 1.0 - least))
         case _:
             return predicate

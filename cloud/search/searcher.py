@@ -40,9 +40,10 @@ from cloud.search.understand import Understood, understand
 _LOG: Final = logging.getLogger(__name__)
 MAX_LIMIT: Final = 1_000
 MAX_BATCH: Final = 1_024
-# Where no moment is sure of everything that a text asks for, the likeliest ones are shown, and that is said.
+# Where fewer scenes than a page are sure of everything that a text asks for, the likeliest follow, and that is said.
+ENOUGH: Final = 20
 RELAXED: Final = (0.2, 0.02)
-_LIKELIEST: Final = "no moment is sure of all that was asked for; these are the likeliest"
+_LIKELIEST: Final = "too few scenes are sure of all that was asked for; the likeliest are shown too"
 _UNEXPLAINED: Final = "the database is away, which knows how near each modality is"
 _KEPT_QUERIES: Final = 256
 _SECONDS: Final = {path: metrics.SECONDS.labels(path) for path in ("exact", "filtered", "approximate")}
@@ -311,7 +312,7 @@ class Searcher:
             return error
         if vector is not None and not after:
             self._asked.append(vector)
-        leasts = RELAXED if read.may_relax and not after else ()
+        leasts = RELAXED if read.may_relax else ()
         relaxed = (relaxed_to(query.predicate, least) for least in leasts)
         # One more than is shown: whether there is another page.
         sought = planner.Sought(query.predicate, vector, asked.limit + 1, place.after, place.shown, after)
@@ -321,12 +322,14 @@ class Searcher:
         index = self.index
         told: list[Told] = []
         for ask, found in zip(asks, planner.find(view, index, [ask.sought for ask in asks]), strict=True):
-            predicate, note = ask.query.predicate, ask.note
+            predicate, note, sure = ask.query.predicate, ask.note, found.matching
             for relaxed in ask.relaxed:
-                if len(found.rows):
+                if found.matching is None or found.matching >= ENOUGH:
                     break
-                (found,) = planner.find(view, index, [replace(ask.sought, predicate=relaxed)])
-                predicate, note = relaxed, _LIKELIEST if len(found.rows) else note
+                (wider,) = planner.find(view, index, [replace(ask.sought, predicate=relaxed)])
+                if wider.matching is not None and wider.matching > found.matching:
+                    found, predicate, note = wider, relaxed, _LIKELIEST
+            found = replace(found, matching=sure)
             told.append(self._teller.told(view, predicate, found, note))
             _LOG.debug("searched path=%s rows=%d found=%d", found.path, found.exact_rows, len(found.rows))
             if found.path == "approximate" and ask.query.predicate == ANY and found.vector is not None:

@@ -194,6 +194,27 @@ def test_a_text_that_no_moment_is_sure_of_gets_the_likeliest_and_is_told_so(engi
         assert ask(engine, lambda searcher, query=set_by_hand: searcher.search(query)).answers == ()
 
 
+def test_a_text_that_few_moments_are_sure_of_gets_the_likeliest_after_them_page_by_page(engine: Engine) -> None:
+    with engine.begin() as connection:
+        vehicle = Vehicle(connection, "car-snow")
+        scenes = [vehicle.tell(connection, 200 + i) for i in range(6)]
+        for i, scene in enumerate(scenes):
+            analyse(connection, scene, [200 + i], [{"weather:snow": (0.3, 0.9, 0.01, 0.1, 0.6, 0.4)[i]}])
+
+    async def pages(searcher: Searcher) -> list[Answers]:
+        found = [await searcher.search("snow", 2)]
+        while found[-1].cursor:
+            found.append(await searcher.search("snow", 2, found[-1].cursor))
+        return found
+
+    found = ask(engine, pages)
+    assert [scene for page in found for scene in ids(page)] == [scenes[i] for i in (1, 4, 5, 0, 3)]
+    assert all(page.matching == 2 and "likeliest" in page.notes[0] for page in found)
+    chances = [answer.confidence for page in found for answer in page.answers]
+    assert chances == sorted(chances, reverse=True) and chances[1] > 0.5 > chances[3]
+    assert ids(ask(engine, lambda searcher: searcher.search("weather:snow>0.8"))) == [scenes[1]]
+
+
 def test_a_text_that_cant_be_embedded_is_answered_by_its_conditions_where_they_say_all(engine: Engine) -> None:
     answers = ask(engine, lambda searcher: searcher.search("night and a siren"))
     assert len(answers.answers) == 5 and "embedded" in answers.notes[0]
