@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from cloud import certificates, identity, keys, parts, renewal, vehicles
 from cloud.catalogue import Account, Catalogue
-from cloud.database import opened
+from cloud.database import check_begun, opened
 from cloud.errors import CloudError
 from cloud.limits import Limits
 from cloud.settings import Settings
@@ -31,8 +31,9 @@ def main(argv: list[str] | None = None) -> int:
 def _serve(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format=parts.LOG_FORMAT)
     names, encoders = _named(args.only)
+    check_begun(args.data, args.database)
     settings = Settings(
-        data=_existing(args.data),
+        data=args.data,
         database=args.database,
         objects=args.objects,
         host=args.host,
@@ -183,13 +184,7 @@ def _line(account: Account) -> str:
 
 
 def _database(args: argparse.Namespace) -> AbstractContextManager[Engine]:
-    return opened(_existing(args.data), args.database, share=True)
-
-
-def _existing(data: Path) -> Path:
-    if not data.is_dir():
-        raise CloudError(f"expected the server's data folder, got {data}, which is none")
-    return data
+    return opened(args.data, args.database, share=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -33,13 +33,15 @@ def opened(data: Path, url: str | None, *, share: bool = False) -> Iterator[Engi
     """A migrated database, closed at the end of the block.
 
     Args:
-        data: the cloud's folder; the embedded PostgreSQL lives in `postgres/` within.
+        data: the cloud's folder; the embedded PostgreSQL lives in `postgres/` within, made if need be.
         url: of another PostgreSQL (postgresql://...), used instead.
         share: use an embedded one that another process runs already.
 
     Raises:
-        DatabaseError: it does not start, can't be reached or is not what the migrations expect.
+        DatabaseError: `data` is no cloud's folder; the database does not start, can't be reached or is not what the
+            migrations expect.
     """
+    check_begun(data, url)
     with contextlib.ExitStack() as stack:
         if url is None:
             url = stack.enter_context(Postgres(data / "postgres", share=share)).url
@@ -47,6 +49,19 @@ def opened(data: Path, url: str | None, *, share: bool = False) -> Iterator[Engi
         stack.callback(engine.dispose)
         migrate(engine)
         yield engine
+
+
+def check_begun(data: Path, url: str | None) -> None:
+    """Leave a folder alone in which no cloud was begun (by `roadfuse cloud ca init`).
+
+    Raises:
+        DatabaseError: it is none.
+    """
+    if not data.is_dir():
+        raise DatabaseError(f"expected a cloud's data folder, got {data}, which is none")
+    if url is None and not (data / "ca").is_dir() and not (data / "postgres" / "data").is_dir():
+        got = "with neither ca/ nor postgres/ in it" if any(data.iterdir()) else "which is empty"
+        raise DatabaseError(f"expected a cloud's data folder, got {data}, {got} (roadfuse cloud ca init begins one)")
 
 
 def connect(url: str) -> Engine:

@@ -31,8 +31,6 @@ _MOST_MB: Final = 1e9
 def main(argv: list[str] | None = None) -> int:
     """Run one of the sub-commands."""
     args = _parser().parse_args(argv)
-    if not args.data.is_dir():
-        raise CloudError(f"expected the cloud's data folder, got {args.data}, which is none")
     with opened(args.data, args.database, share=True) as engine, engine.begin() as connection:
         code: int = args.run(args, connection)
         return code

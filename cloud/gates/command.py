@@ -55,11 +55,10 @@ def _of_release(args: argparse.Namespace, policy: Policy, drives: tuple[Path, ..
     from cloud.settings import Settings
 
     data = _data(args)
-    objects = Objects(Settings(data, objects=args.objects).objects_place)
     with opened(data, args.database, share=True) as engine, tempfile.TemporaryDirectory() as work:
         found = judge(
             engine,
-            objects,
+            Objects(Settings(data, objects=args.objects).objects_place),
             args.release,
             Path(work),
             against=args.against,
@@ -124,8 +123,8 @@ def _drives(folder: Path | None) -> tuple[Path, ...]:
 
 
 def _data(args: argparse.Namespace) -> Path:
-    if args.data is None or not args.data.is_dir():
-        raise CloudError(f"--data: expected the cloud's data folder, got {args.data or 'none'}")
+    if args.data is None:
+        raise CloudError("--data: expected the cloud's data folder, got none")
     folder: Path = args.data
     return folder
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import DBAPIError
 
 from cloud.database import first_line, opened
-from cloud.errors import CloudError, DatabaseError, ReleaseError
+from cloud.errors import DatabaseError, ReleaseError
 from cloud.objects import Objects
 from cloud.releases import deltas, releases, renewal, stops
 from cloud.releases.keys import PASSPHRASE
@@ -28,8 +28,6 @@ from cloud.tables import FLEET, GATES
 def main(argv: list[str] | None = None) -> int:
     """Run one of the sub-commands."""
     args = _parser().parse_args(argv)
-    if not args.data.is_dir():
-        raise CloudError(f"expected the cloud's data folder, got {args.data}, which is none")
     keys = Keys.at(args.data, args.keys or [], asked)
     with opened(args.data, args.database, share=True) as engine:
         try:

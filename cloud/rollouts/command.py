@@ -18,11 +18,13 @@ from typing import Any, Final
 from sqlalchemy import Engine, func, select
 
 from cloud.database import opened
-from cloud.errors import CloudError, RolloutError
-from cloud.rollouts import book, evidence, explain, log, stop_line
+from cloud.errors import RolloutError
+from cloud.objects import Objects
+from cloud.rollouts import book, evidence, explain, log, segments, stop_line
 from cloud.rollouts.book import Rollout
 from cloud.rollouts.evidence import Command
 from cloud.rollouts.policy import Policy
+from cloud.settings import Settings
 from cloud.tables import RELEASES
 
 _LOOK_S: Final = 0.5
@@ -37,8 +39,6 @@ _SIMPLE: Final = {
 def main(argv: list[str] | None = None) -> int:
     """Run one of the sub-commands."""
     args = _parser().parse_args(argv)
-    if not args.data.is_dir():
-        raise CloudError(f"expected the cloud's data folder, got {args.data}, which is none")
     with opened(args.data, args.database, share=True) as engine:
         code: int = args.run(args, engine)
         return code
@@ -109,8 +109,7 @@ def _explain(args: argparse.Namespace, engine: Engine) -> int:
 def _log(args: argparse.Namespace, engine: Engine) -> int:
     with engine.begin() as connection:
         found = book.get(connection, args.rollout)
-        entries = log.read(connection, found.id)
-    for entry in entries:
+    for entry in segments.read(engine, found.id, _objects(args)):
         if args.json:
             print(json.dumps(asdict(entry)))
         else:
@@ -124,16 +123,24 @@ def _log(args: argparse.Namespace, engine: Engine) -> int:
 def _replay(args: argparse.Namespace, engine: Engine) -> int:
     with engine.begin() as connection:
         found = book.get(connection, args.rollout)
-        entries = log.read(connection, found.id)
-    given = log.replayed(entries)
+    if found.let_go_at is not None:
+        raise RolloutError(
+            f"expected what vehicles said to {found.id}, got nothing: let go of on {found.let_go_at:%Y-%m-%d} "
+            "(--log-days); roadfuse rollout log shows commands, orders and records"
+        )
+    given = log.replayed(segments.read(engine, found.id, _objects(args)))
     if args.json:
-        print(json.dumps({"rollout": found.id, "rows": len(entries), "asked": given.asked, "ordered": given.ordered,
+        print(json.dumps({"rollout": found.id, "rows": given.rows, "asked": given.asked, "ordered": given.ordered,
                           "differs": given.differs}))  # fmt: skip
     elif given.differs:
         print(f"{found.id}: {given.differs}")
     else:
-        print(f"{found.id}: {len(entries)} rows; asked {given.asked} times, the rules gave the same")
+        print(f"{found.id}: {given.rows} rows; asked {given.asked} times, the rules gave the same")
     return 1 if given.differs else 0
+
+
+def _objects(args: argparse.Namespace) -> Objects:
+    return Objects(Settings(args.data, objects=args.objects).objects_place)
 
 
 def _watch(args: argparse.Namespace, engine: Engine) -> int:
@@ -144,7 +151,7 @@ def _watch(args: argparse.Namespace, engine: Engine) -> int:
     while True:
         with engine.begin() as connection:
             over = book.get(connection, found.id).is_over
-            entries = log.read(connection, found.id, number)
+            entries = list(log.streamed(connection, found.id, number, without=(log.OBSERVED,)))
         for entry in entries:
             number = entry.number
             for said in _words(entry):
@@ -277,7 +284,12 @@ def _parser() -> argparse.ArgumentParser:
         ("log", _log, "all that went into the rules and came out of them"),
         ("replay", _replay, "ask the rules again; 1 if the log says something else"),
     ):
-        commands.add_parser(name, parents=[place, one], help=what).set_defaults(run=run)
+        command = commands.add_parser(name, parents=[place, one], help=what)
+        if run is not _explain:
+            command.add_argument(
+                "--objects", metavar="URL", help="folder or s3://bucket/prefix; by default DIR/objects"
+            )
+        command.set_defaults(run=run)
 
     stop = commands.add_parser("stop", parents=[place, who], help="nobody may run a bundle, from now on")
     stop.add_argument("bundle", metavar="BUNDLE", help="its id, how that begins, or a release's counter")

@@ -65,8 +65,6 @@ def _look(
 ) -> Answers:
     from cloud.database import opened
 
-    if not args.data.is_dir():
-        raise CloudError(f"expected the cloud's data folder, got {args.data}, which is none")
     with opened(args.data, args.database, share=True) as engine:
         return asyncio.run(_search(engine, args, predicate, examples))
 

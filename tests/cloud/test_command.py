@@ -78,7 +78,7 @@ def test_a_folder_without_a_ca_is_one_line_and_2(tmp_path: Path, capsys: pytest.
     errors = capsys.readouterr().err
     assert "roadfuse cloud ca init" in errors and errors.count("\n") == 1
     assert main(["cloud", "gap", "--data", str(tmp_path / "none")]) == 2
-    assert "expected the server's data folder" in capsys.readouterr().err
+    assert "expected a cloud's data folder" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_one_line_and_2(whole: Cloud, postgres: str, tmp_path: Path) -> None:
