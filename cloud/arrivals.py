@@ -16,6 +16,7 @@ import grpc
 from sqlalchemy import Engine, text
 
 from cloud.calls import Threads
+from cloud.catalogue import ARRIVED, RECEIVE
 from cloud.errors import Refused
 from cloud.objects import Objects, clip_key
 from cloud.report import HELD
@@ -24,22 +25,9 @@ from cloud.staging import Key
 # One waits for the disk while another computes.
 LANES: Final = 2
 BATCH: Final = 64
-_ARRIVED: Final = """unnest(CAST(:vehicles AS text[]), CAST(:outboxes AS bytea[]), CAST(:sequences AS bigint[]),
-    CAST(:digests AS bytea[]), CAST(:keys AS text[])) AS arrived (vehicle, outbox, sequence, sha256, object_key)"""
 _TOLD: Final = text(
-    f"SELECT s.vehicle, s.outbox, s.sequence, s.media, s.bytes, s.sha256, s.received_at FROM scenes s, {_ARRIVED} "
+    f"SELECT s.vehicle, s.outbox, s.sequence, s.media, s.bytes, s.sha256, s.received_at FROM scenes s, {ARRIVED} "
     "WHERE (s.vehicle, s.outbox, s.sequence) = (arrived.vehicle, arrived.outbox, arrived.sequence)"
-)
-# A clip that came is looked at: its job is put in the same statement, so that none is forgotten.
-_RECEIVE: Final = text(
-    f"""WITH received AS (
-        UPDATE scenes s SET received_at = now(), object_key = arrived.object_key FROM {_ARRIVED}
-        WHERE (s.vehicle, s.outbox, s.sequence) = (arrived.vehicle, arrived.outbox, arrived.sequence)
-            AND s.sha256 = arrived.sha256 AND s.received_at IS NULL
-        RETURNING s.id
-    )
-    INSERT INTO jobs (kind, subject, arguments)
-    SELECT 'analyse', id::text, jsonb_build_object('scene_id', id) FROM received ON CONFLICT DO NOTHING"""
 )
 
 
@@ -118,7 +106,7 @@ class Arrivals:
             return outcomes
         self._objects.put_contents([(clip_key(*arrival.key), arrival.content) for arrival in fresh])
         with self._single.connect() as connection:
-            received = connection.execute(_RECEIVE, _columns(fresh)).rowcount
+            received = connection.execute(RECEIVE, _columns(fresh)).rowcount
         if received < len(fresh):  # by another call, or the clip was made anew meanwhile
             told = self._told(batch)
             outcomes = [outcome or _unfit(arrival, told.get(arrival.key)) for arrival, outcome in zip(batch, outcomes)]

@@ -10,14 +10,13 @@ from sqlalchemy import (
     BigInteger,
     Connection,
     Engine,
-    Text,
     any_,
     bindparam,
     case,
-    cast,
     func,
     literal,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
@@ -26,7 +25,7 @@ from cloud.campaigns.results import note_answers, note_choices
 from cloud.errors import Refused
 from cloud.limits import Limits
 from cloud.report import EVICTED, HELD, LOST, Told, gone, joined
-from cloud.tables import JOBS, OUTBOXES, SCENES
+from cloud.tables import OUTBOXES, SCENES
 
 MAX_WANTED: Final = 1_000
 MISSING_SHOWN: Final = 16
@@ -37,21 +36,19 @@ _IS_SCENE: Final = (
     & (SCENES.c.sequence == bindparam("of_sequence"))
 )
 _CLIP: Final = select(SCENES.c.media, SCENES.c.bytes, SCENES.c.sha256, SCENES.c.received_at).where(_IS_SCENE)
-# A clip that came is looked at: its job is put in the same statement, so that none is forgotten.
-_RECEIVED: Final = (
-    update(SCENES)
-    .where(_IS_SCENE, SCENES.c.received_at.is_(None))
-    .values(received_at=func.now(), object_key=bindparam("key"))
-    .returning(SCENES.c.id)
-    .cte("received")
-)
-_RECEIVE: Final = (
-    insert(JOBS)
-    .from_select(
-        ["kind", "subject", "arguments"],
-        select(literal("analyse"), cast(_RECEIVED.c.id, Text), func.jsonb_build_object("scene_id", _RECEIVED.c.id)),
+ARRIVED: Final = """unnest(CAST(:vehicles AS text[]), CAST(:outboxes AS bytea[]), CAST(:sequences AS bigint[]),
+    CAST(:digests AS bytea[]), CAST(:keys AS text[])) AS arrived (vehicle, outbox, sequence, sha256, object_key)"""
+# A clip that came is looked at: its job is put in the same statement, so that none is forgotten. A digest that is NULL
+# was compared already.
+RECEIVE: Final = text(
+    f"""WITH received AS (
+        UPDATE scenes s SET received_at = now(), object_key = arrived.object_key FROM {ARRIVED}
+        WHERE (s.vehicle, s.outbox, s.sequence) = (arrived.vehicle, arrived.outbox, arrived.sequence)
+            AND s.sha256 = coalesce(arrived.sha256, s.sha256) AND s.received_at IS NULL
+        RETURNING s.id
     )
-    .on_conflict_do_nothing()
+    INSERT INTO jobs (kind, subject, arguments)
+    SELECT 'analyse', id::text, jsonb_build_object('scene_id', id) FROM received ON CONFLICT DO NOTHING"""
 )
 _WANT: Final = update(SCENES).where(_IS_SCENE).values(wanted=True)
 
@@ -127,7 +124,11 @@ class Catalogue:
     def receive(self, vehicle: str, outbox: bytes, sequence: int, object_key: str) -> None:
         """Note that a clip is here, and that it is to be analysed; committed on return. The first time counts."""
         with self._single.connect() as connection:
-            connection.execute(_RECEIVE, {**_place(vehicle, outbox, sequence), "key": object_key})
+            connection.execute(
+                RECEIVE,
+                {"vehicles": [vehicle], "outboxes": [outbox], "sequences": [sequence], "digests": [None],
+                 "keys": [object_key]},
+            )  # fmt: skip
 
     def want(self, vehicle: str, outbox: bytes, sequence: int) -> None:
         """Ask for a clip before all others; the vehicle hears of it with its next report."""

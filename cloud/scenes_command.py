@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -205,12 +202,8 @@ def _analysed(connection: Connection, number: int, model: str | None) -> Any:
     return analysis
 
 
-@contextmanager
-def _database(args: argparse.Namespace) -> Iterator[Engine]:
-    if not args.data.is_dir():
-        raise CloudError(f"expected the cloud's data folder, got {args.data}, which is none")
-    with opened(args.data, args.database, share=True) as engine:
-        yield engine
+def _database(args: argparse.Namespace) -> AbstractContextManager[Engine]:
+    return opened(args.data, args.database, share=True)
 
 
 def _print_json(value: Any) -> None:
@@ -288,13 +281,3 @@ def _parser() -> argparse.ArgumentParser:
     jobs.add_argument("job", type=_number, nargs="?")
     jobs.set_defaults(run=_jobs)
     return parser
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except CloudError as error:
-        print(f"roadfuse: {error}", file=sys.stderr)
-        sys.exit(2)
-    except (KeyboardInterrupt, BrokenPipeError):
-        os._exit(0)

@@ -6,8 +6,6 @@ import contextlib
 import io
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,7 @@ from cloud.tables import VEHICLES
 from edge.decision import Alignment
 from roadfuse.v1 import ingest_pb2
 
-from .fleet import Clip, clip, summary
+from .fleet import Clip, clip, command, summary
 
 MODEL, SPACE = "m" * 64, "b" * 64
 
@@ -210,6 +208,5 @@ def test_misuse_exits_with_2(tmp_path: Path, words: list[str], capsys: pytest.Ca
 
 def test_a_number_that_is_no_scene_is_a_line_and_2(engine: Engine, fleet: Fleet) -> None:
     url = engine.url.render_as_string(hide_password=False)
-    argv = [sys.executable, "-m", "cloud.scenes_command", "show", "999999", "--data", str(fleet[0]), "--database", url]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = command("scenes", "show", 999999, "--data", fleet[0], "--database", url, check=False)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "expected the number of a scene" in done.stderr
