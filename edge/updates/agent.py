@@ -10,23 +10,27 @@ any write and is done again by the next step, or the next process. The rules are
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
 from edge.errors import UpdateError
-from edge.updates import rules
+from edge.updates import operator, rules
 from edge.updates.assignment import Assignment, Cloud
 from edge.updates.disk import Disk
 from edge.updates.install import Fetches, Installer
 from edge.updates.ledger import Ledger
 from edge.updates.rules import Limits
-from edge.updates.slots import Answer, Slots, read_answer
+from edge.updates.slots import Answer, Slots, read_answer, stage_name
+from edge.updates.troubles import Troubles
 from roadfuse.v1 import updates_pb2
 from roadfuse.v1.updates_pb2 import Mode, Stage
 
 _LOOK_S: Final = 0.5  # at the loop's answer
+_AGAIN_S: Final = 5.0  # after the disk refused
+_TIDY_AGAIN_S: Final = 60.0
 _FETCHES: Final = 3  # of bytes that turned out not to be what was signed
 _LEAST_CONTACT_S: Final = 1.0
 _MOST_CONTACT_S: Final = 86_400.0
@@ -37,6 +41,13 @@ _TELL_WITHIN_S: Final = 20.0
 _WORTH_TELLING: Final = (
     Stage.STAGE_SHADOWING, Stage.STAGE_PROBATION, Stage.STAGE_CONFIRMED, Stage.STAGE_REFUSED,
 )  # fmt: skip
+# What may be troubled.
+_START: Final = "start"
+_DISK: Final = "disk"
+_TIDYING: Final = "tidying"
+_CHECK_IN: Final = "check-in"
+_WORK: Final = "work"
+_STOP: Final = "stop"
 _log = logging.getLogger(__name__)
 
 
@@ -100,9 +111,6 @@ class Agent:
         chance: uniform in 0..1; spreads retries.
         reference: files of the bundle that comes with roadfuse, by SHA-256, as the disk names them.
         changed: told after each change of the slots.
-
-    Attributes:
-        trouble: why the last try did not go through; "" where it did.
     """
 
     def __init__(
@@ -122,7 +130,10 @@ class Agent:
         self._failures = self._work_failures = 0
         self._fetching: Slots | None = None
         self._tidy_for: tuple[set[str], bool] | None = None
-        self.trouble = self._ledger.trouble
+        self._tidy_again_s = math.inf
+        self._troubles = Troubles()
+        if self._ledger.trouble:
+            self._troubles.begin(_START, self._ledger.trouble)
 
     @property
     def slots(self) -> Slots:
@@ -130,9 +141,9 @@ class Agent:
         return self._ledger.now
 
     @property
-    def assignment(self) -> Assignment | None:
-        """That this process was given last."""
-        return self._assignment
+    def trouble(self) -> str:
+        """What does not go through just now; "" where all does."""
+        return str(self._troubles)
 
     def answer(self) -> Answer | None:
         """What the loop last said."""
@@ -143,12 +154,17 @@ class Agent:
 
         Returns:
             Whether it changed anything.
-        """
-        return self._apply(lambda slots: rules.heed_stop(slots, number, bundles, is_signed=False))
 
-    def put_back(self) -> bool:
-        """An operator wants the previous bundle back; from any thread."""
-        return self._apply(rules.operators_back)
+        Raises:
+            OSError: the disk refused.
+        """
+        try:
+            is_new = self._apply(lambda slots: rules.heed_stop(slots, number, bundles, is_signed=False))
+        except OSError as error:
+            self._troubles.begin(_STOP, f"stop {number}: not durable yet: {error}")
+            raise
+        self._troubles.end(_STOP)
+        return is_new
 
     def hint(self, within_s: float = 0.0) -> None:
         """The cloud has something: check in within so long, spread by chance."""
@@ -164,31 +180,37 @@ class Agent:
 
     def is_at_rest(self) -> bool:
         """Whether nothing is to be done before the loop or the cloud says something."""
-        return self._pending(self._ledger.now) is None
+        return self._pending(self._ledger.now, self.answer()) is None
 
     def step(self) -> float:
-        """Do the next thing.
+        """Do the next thing; what the disk or the cloud refuses is trouble, and tried again.
 
         Returns:
             When to come again, s; 0: there is more.
-
-        Raises:
-            OSError: the slots can't be written.
         """
-        answer = self.answer()
-        if self._apply(lambda slots: rules.heed_answer(slots, answer, self._limits)):
-            return 0.0
-        self._tidy(answer)
+        answer, is_well = None, False
+        try:
+            answer = self.answer()
+            if self._heed(answer):
+                return 0.0
+            self._tidy(answer)
+            is_well = True
+            self._troubles.end(_DISK)
+        except OSError as error:  # the cloud is to hear of it all the same
+            self._troubles.begin(_DISK, f"disk: {error}")
         if self._clock.monotonic_s() >= self._due_s:
             self._check_in(answer)
             return 0.0
-        if self._clock.monotonic_s() >= self._not_before_s:
-            slots = self._ledger.now
-            work = self._pending(slots)
-            if work is not None:
-                self._work(work, slots)
-                return 0.0
-        return max(0.0, min(_LOOK_S, self._due_s - self._clock.monotonic_s()))
+        if is_well and self._work(answer):
+            return 0.0
+        return max(0.0, min(_LOOK_S if is_well else _AGAIN_S, self._due_s - self._clock.monotonic_s()))
+
+    def _heed(self, answer: Answer | None) -> bool:
+        """An operator on the vehicle first, then the loop; whether anything was heeded."""
+        if operator.heed(self._disk, self._apply):
+            self.hint()
+            return True
+        return self._apply(lambda slots: rules.heed_answer(slots, answer, self._limits))
 
     def _apply(self, rule: Callable[[Slots], Slots | None]) -> bool:
         before = self._ledger.now
@@ -205,7 +227,7 @@ class Agent:
     def _moved(self, before: Slots, after: Slots) -> None:
         self._work_failures, self._not_before_s = 0, self._clock.monotonic_s()
         if before.stage != after.stage:
-            _log.info("update_stage stage=%s why=%s", Stage.Name(after.stage), after.why)
+            _log.info("update_stage stage=%s%s", stage_name(after.stage), f" why={after.why}" if after.why else "")
             if after.stage in _WORTH_TELLING:
                 self.hint(_TELL_WITHIN_S)
         self._changed()
@@ -213,22 +235,35 @@ class Agent:
     def _check_in(self, answer: Answer | None) -> None:
         slots = self._ledger.now
         try:
-            nonce = self._trust.nonce()
-            response = self._cloud.check_in(self._introduce(slots, nonce, answer))
-            given = self._trust.verified(response, self._cloud, nonce, slots.highest_counter)
+            self._take(slots, self._asked(slots, answer))
         except (UpdateError, OSError) as error:
+            self._failures += 1
+            self._due_s = self._clock.monotonic_s() + self._retry_s(self._failures)
+            self._troubles.begin(_CHECK_IN, f"check-in: {error}")
+            return
+        self._failures = 0
+        self._troubles.end(_CHECK_IN)
+        self._troubles.end(_START)
+
+    def _asked(self, slots: Slots, answer: Answer | None) -> Assignment:
+        """What the cloud answers, believed."""
+        nonce = self._trust.nonce()
+        response = self._cloud.check_in(self._introduce(slots, nonce, answer))
+        try:
+            return self._trust.verified(response, self._cloud, nonce, slots.highest_counter)
+        except UpdateError as error:
             believed = getattr(error, "assignment", None)  # the director's answer was good, its release was not
             if believed is not None:
                 self._heed_stops(believed)
-            self._failures += 1
-            self._due_s = self._clock.monotonic_s() + self._retry_s(self._failures)
-            self._say(f"check-in: {error}")
-            return
-        self._failures, self.trouble = 0, ""
+            raise
+
+    def _take(self, slots: Slots, given: Assignment) -> None:
+        """Heed an assignment, stops first."""
         contact_s = min(max(given.next_contact_s, _LEAST_CONTACT_S), _MOST_CONTACT_S)
-        self._assignment, self._assigned_s = given, self._clock.monotonic_s()
-        self._due_s = self._assigned_s + contact_s
+        now_s = self._clock.monotonic_s()
+        self._due_s = now_s + contact_s
         self._heed_stops(given)
+        self._assignment, self._assigned_s = given, now_s
         if slots.stage == Stage.STAGE_CONFIRMED:  # which the cloud knows now
             self._apply(lambda now: replace(now, stage=Stage.STAGE_IDLE) if now is slots else None)
         if self._apply(lambda now: self._assigned(now, given)):
@@ -244,7 +279,7 @@ class Agent:
             return replace(wanted, account=secrets.token_hex(8))  # evidence of another update begins anew
         return wanted
 
-    def _pending(self, slots: Slots) -> Callable[[Slots], Slots | None] | None:
+    def _pending(self, slots: Slots, answer: Answer | None) -> Callable[[Slots], Slots | None] | None:
         """The work of this stage; None where it waits for the loop or the cloud."""
         given = self._assignment
         if slots.staged is None:
@@ -260,12 +295,35 @@ class Agent:
             return self._shadow
         is_fresh = self._clock.monotonic_s() - self._assigned_s <= self._limits.arm_within_s
         may_arm = is_given and is_fresh and given is not None and given.mode == Mode.MODE_ACTIVATE
-        if slots.stage == Stage.STAGE_SHADOWING and may_arm and rules.is_shadowed(slots, self.answer(), self._limits):
+        if slots.stage == Stage.STAGE_SHADOWING and may_arm and rules.is_shadowed(slots, answer, self._limits):
             return self._arm
         return None
 
-    def _work(self, work: Callable[[Slots], Slots | None], slots: Slots) -> None:
-        """Do it without holding the slots: a stop may come in between, and counts."""
+    def _work(self, answer: Answer | None) -> bool:
+        """Do the work of this stage, where it is time; whether there was any."""
+        slots = self._ledger.now
+        work = self._pending(slots, answer)
+        if work is None:
+            self._troubles.end(_WORK)
+            return False
+        if self._clock.monotonic_s() < self._not_before_s:
+            return False
+        try:
+            self._do(work, slots)
+            self._troubles.end(_WORK)
+        except OSError as error:
+            self._work_failures += 1
+            again_s = float(getattr(error, "again_in_s", self._retry_s(self._work_failures)))
+            self._not_before_s = self._clock.monotonic_s() + min(again_s, _MOST_RETRY_S)
+            self._troubles.begin(_WORK, f"{stage_name(slots.stage)}: {error}")
+        return True
+
+    def _do(self, work: Callable[[Slots], Slots | None], slots: Slots) -> None:
+        """Without holding the slots: a stop may come in between, and counts.
+
+        Raises:
+            OSError: trying again may help.
+        """
         try:
             wanted = work(slots)
         except UpdateError as error:
@@ -275,18 +333,10 @@ class Agent:
                 self._change(slots, rules.refused(slots, str(error), may_come_back=True))
             else:  # bytes that were altered on the way are no fault of the release's
                 self._change(slots, replace(slots, tries=slots.tries + 1))
-                self._later(slots, error, slots.tries + 1)
-        except OSError as error:
-            self._work_failures += 1
-            self._later(slots, error, self._work_failures)
+                raise OSError(str(error)) from None
         else:
             if wanted is not None:
                 self._change(slots, wanted)
-
-    def _later(self, slots: Slots, error: Exception, failures: int) -> None:
-        again_s = float(getattr(error, "again_in_s", self._retry_s(failures)))
-        self._not_before_s = self._clock.monotonic_s() + min(again_s, _MOST_RETRY_S)
-        self._say(f"{Stage.Name(slots.stage)[6:].lower()}: {error}")
 
     def _fetch(self, slots: Slots) -> Slots:
         assert self._assignment is not None and self._assignment.release is not None
@@ -310,7 +360,7 @@ class Agent:
     def _tried(self, slots: Slots, work: Callable[[], None], then: int) -> Slots | None:
         """Counts before it tries, for what takes the whole machine with it never comes to counting afterwards."""
         if slots.tries >= self._limits.tries:
-            raise UpdateError(f"did not survive {Stage.Name(slots.stage)[6:].lower()}, {slots.tries} times")
+            raise UpdateError(f"did not survive {stage_name(slots.stage)}, {slots.tries} times")
         counted = replace(slots, tries=slots.tries + 1)
         if not self._ledger.change(slots, counted):
             return None
@@ -342,19 +392,17 @@ class Agent:
         if answer is not None:
             held |= {answer.running, answer.shadow or ""}
         is_fetching = slots.stage == Stage.STAGE_FETCHING
-        if self._tidy_for == (held, is_fetching):
+        if self._tidy_for == (held, is_fetching) and self._clock.monotonic_s() < self._tidy_again_s:
             return
-        try:
-            self._installer.tidy(held, lambda _: is_fetching)
-        except OSError as error:
-            self._say(f"tidying: {error}")
         self._tidy_for = (held, is_fetching)
+        try:
+            self._installer.tidy(held, keeps_parts=is_fetching)
+            self._tidy_again_s = math.inf
+            self._troubles.end(_TIDYING)
+        except OSError as error:
+            self._tidy_again_s = self._clock.monotonic_s() + _TIDY_AGAIN_S
+            self._troubles.begin(_TIDYING, f"tidying: {error}")
 
     def _retry_s(self, failures: int) -> float:
         longest = min(_FIRST_RETRY_S * 2.0 ** min(failures - 1, 20), _MOST_RETRY_S)
         return longest * (0.5 + 0.5 * self._chance())
-
-    def _say(self, trouble: str) -> None:
-        if trouble != self.trouble:
-            _log.warning("update_trouble %s", trouble)
-        self.trouble = trouble[:300]

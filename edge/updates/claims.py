@@ -17,6 +17,7 @@ from edge.bundle import MANIFEST
 from edge.errors import UpdateError
 from edge.updates.assignment import Release, TargetFile
 from edge.updates.metadata import told
+from edge.updates.rules import MOST_STOPPED
 from roadfuse.v1.updates_pb2 import Mode
 
 _T = TypeVar("_T")
@@ -27,7 +28,6 @@ _PATH: Final = re.compile(rf"([^/\x00-\x1f\x7f]{{1,200}})/([1-9][0-9]{{0,17}})/{
 _INSTANT: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00)")
 _MOST_NONCE: Final = 64
 _MOST_TEXT: Final = 256
-_MOST_STOPPED: Final = 4096
 _MOST_HARDWARE: Final = 64
 _MOST_COUNT: Final = 1 << 53
 _FIRST_YEAR: Final = 1971
@@ -237,8 +237,8 @@ def _instant_ns(value: Any) -> int:
 
 
 def _stopped(value: Any) -> frozenset[str]:
-    if not isinstance(value, list) or len(value) > _MOST_STOPPED:
-        raise ValueError(f"expected at most {_MOST_STOPPED} bundles, got {told(value)}")
+    if not isinstance(value, list) or len(value) > MOST_STOPPED:
+        raise ValueError(f"expected at most {MOST_STOPPED} bundles, got {told(value)}")
     return frozenset(map(_digest, value))
 
 

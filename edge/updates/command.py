@@ -1,4 +1,4 @@
-"""`roadfuse update`: the vehicle's update agent, what it did, and the way back."""
+"""`roadfuse update`: the vehicle's update agent, what it did, and an operator's words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import random
+import re
 import signal
 import sys
 import threading
@@ -14,28 +15,26 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-
-from google.protobuf.message import DecodeError
+from typing import TYPE_CHECKING, Any, Final
 
 from edge.errors import UpdateError
 from edge.updates import operator
 from edge.updates.disk import RealDisk
+from edge.updates.evidence import messages
 from edge.updates.ledger import Ledger
-from edge.updates.owner import Owner
-from edge.updates.rules import Limits, operators_back
-from edge.updates.slots import Answer, Held, Slots, read_answer, read_slots
+from edge.updates.owner import AgentRuns, Owner, said
+from edge.updates.rules import Limits, operators_back, pardoned
+from edge.updates.slots import Answer, Held, Slots, read_answer, read_slots, stage_name
+from edge.updates.troubles import of_both
 from roadfuse.v1 import updates_pb2
-from roadfuse.v1.updates_pb2 import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from edge.updates.agent import Agent
     from edge.updates.control import ControlLine
 
-_AGAIN_S: Final = 5.0  # after the disk refused
-_BACK_S: Final = 15.0  # for an agent that runs to heed an operator
+_HEED_S: Final = 15.0  # for an agent that runs to heed an operator
+_PREFIX: Final = re.compile(r"[0-9a-f]{6,64}")
+_log = logging.getLogger(__name__)
 
 
 class _Ended(BaseException):
@@ -55,7 +54,8 @@ class SystemClock:
 def main(argv: list[str]) -> int:
     """The command; `run` ends on SIGTERM or SIGINT, or with --once when there is nothing more to do for now."""
     words = _parser().parse_args(argv)
-    return {"run": _run, "status": _status, "back": _back, "trust": _trust}[words.what](words)
+    tasks = {"run": _run, "status": _status, "back": _back, "pardon": _pardon, "trust": _trust}
+    return tasks[words.what](words)
 
 
 def _run(words: argparse.Namespace) -> int:
@@ -65,8 +65,8 @@ def _run(words: argparse.Namespace) -> int:
     try:
         with ExitStack() as parts:
             disk = RealDisk(words.updates)
-            parts.enter_context(Owner(words.updates))
-            return _serve(words, disk, parts)
+            owner = parts.enter_context(Owner(words.updates))
+            return _serve(words, disk, owner, parts)
     except _Ended:
         return 0
 
@@ -75,7 +75,7 @@ def _end(*_: object) -> None:
     raise _Ended
 
 
-def _serve(words: argparse.Namespace, disk: RealDisk, parts: ExitStack) -> int:
+def _serve(words: argparse.Namespace, disk: RealDisk, owner: Owner, parts: ExitStack) -> int:
     from edge.updates.agent import Agent
     from edge.updates.control import ControlLine, reported
     from edge.updates.delta import apply
@@ -95,9 +95,10 @@ def _serve(words: argparse.Namespace, disk: RealDisk, parts: ExitStack) -> int:
 
     def introduce(slots: Slots, nonce: bytes, answer: Answer | None) -> updates_pb2.CheckInRequest:
         director, image = trust.root_versions
-        manifest = manifest_of(slots, answer, nonce, vehicle, hardware, version("roadfuse"))
+        manifest = manifest_of(slots, answer, nonce, vehicle, hardware, version("roadfuse"), agent.trouble)
+        evidence = messages(answer.evidence) if answer is not None else []
         return updates_pb2.CheckInRequest(
-            nonce=nonce, manifest=signed(manifest, key), evidence=_evidence(answer),
+            nonce=nonce, manifest=signed(manifest, key), evidence=evidence,
             director_root_version=director, image_root_version=image,
         )  # fmt: skip
 
@@ -111,49 +112,42 @@ def _serve(words: argparse.Namespace, disk: RealDisk, parts: ExitStack) -> int:
     )  # fmt: skip
     line = None
     if words.broker is not None:
-        line = parts.enter_context(
-            ControlLine(
-                vehicle, agent, lambda: reported(agent.slots, agent.answer(), time.time_ns(), agent.trouble), _say
-            )
-        )
+
+        def report() -> dict[str, Any]:
+            return reported(agent.slots, _answer(agent), time.time_ns(), agent.trouble)
+
+        line = parts.enter_context(ControlLine(vehicle, agent, report, _log.warning))
         line.connect(*host_and_port(words.broker), None if words.broker_plain else words.identity)
-    return _steps(agent, disk, line, changed, words.report_s, is_once=words.once)
+    return _steps(agent, owner, line, changed, words.report_s, is_once=words.once)
 
 
 def _steps(
-    agent: Agent, disk: RealDisk, line: ControlLine | None, changed: threading.Event, report_s: float, *, is_once: bool
+    agent: Agent, owner: Owner, line: ControlLine | None, changed: threading.Event, report_s: float, *, is_once: bool
 ) -> int:
     told_s, trouble = time.monotonic(), ""
     while True:
-        try:
-            operator.heed(disk, agent.slots.active.bundle, agent.put_back)
-            wait_s = agent.step()
-        except OSError as error:
-            _say(f"{error}; again in {_AGAIN_S:g} s")
-            wait_s = _AGAIN_S
-            if is_once:
-                return 1
+        wait_s = agent.step()
         if agent.trouble != trouble:
             trouble = agent.trouble
-            _say(trouble or "all is well again")
+            owner.say(trouble)
+            changed.set()
         if line is not None and (changed.is_set() or time.monotonic() - told_s >= report_s):
             changed.clear()
             told_s = time.monotonic()
             line.tell()
         if is_once and (trouble or (wait_s > 0 and agent.is_checked_in() and agent.is_at_rest())):
-            print(_said(agent.slots, agent.answer()))
+            print(_told(agent.slots, _answer(agent), trouble))
             return 1 if trouble else 0
         if wait_s > 0:
             time.sleep(wait_s)
 
 
-def _evidence(answer: Answer | None) -> list[updates_pb2.Evidence]:
-    if answer is None:
-        return []
+def _answer(agent: Agent) -> Answer | None:
+    """The loop's; of a disk that can't be read, none."""
     try:
-        return [updates_pb2.Evidence.FromString(bytes.fromhex(one)) for one in answer.evidence]
-    except (DecodeError, ValueError):  # evidence that can't be read is none
-        return []
+        return agent.answer()
+    except OSError:
+        return None
 
 
 def _reference() -> dict[bytes, str]:
@@ -172,32 +166,31 @@ def _hardware(provider: str) -> str:
 
 def _status(words: argparse.Namespace) -> int:
     disk = _known(words.updates)
-    slots, answer = read_slots(disk), read_answer(disk)
+    slots, answer, trouble = read_slots(disk), read_answer(disk), said(words.updates)
     if slots is None:
         raise UpdateError(f"{words.updates}: expected slots that can be read, got none; the reference bundle runs")
     if words.json:
         told = {
-            "running": _running(slots, answer), "stage": Stage.Name(slots.stage).removeprefix("STAGE_").lower(),
+            "running": _running(slots, answer), "stage": stage_name(slots.stage), "trouble": of_both(trouble, answer),
             **{name: value for name, value in asdict(slots).items() if name != "stage"},
             "answer": None if answer is None else {k: v for k, v in asdict(answer).items() if k != "evidence"},
         }  # fmt: skip
         print(json.dumps(told))
     else:
-        print(_said(slots, answer))
+        print(_told(slots, answer, trouble))
         for one in slots.refused:
             print(f"refused  {_short(one.bundle)} release {one.counter}: {one.why}")
     return 0
 
 
-def _said(slots: Slots, answer: Answer | None) -> str:
-    stage = Stage.Name(slots.stage).removeprefix("STAGE_").lower().replace("_", " ")
-    lines = [f"runs     {_short(_running(slots, answer))}", f"stage    {stage}"]
+def _told(slots: Slots, answer: Answer | None, trouble: str) -> str:
+    lines = [f"runs     {_short(_running(slots, answer))}", f"stage    {stage_name(slots.stage).replace('_', ' ')}"]
     for name in ("active", "previous", "staged"):
         held: Held | None = getattr(slots, name)
         if held is not None:
             of = f" release {held.counter}" if held.counter else ""
             lines.append(f"{name:<8} {_short(held.bundle)}{of}{f' of {held.rollout}' if held.rollout else ''}")
-    for name, text in (("why", slots.why), ("trouble", answer.trouble if answer is not None else "")):
+    for name, text in (("why", slots.why), ("trouble", of_both(trouble, answer))):
         if text:
             lines.append(f"{name:<8} {text}")
     return "\n".join(lines)
@@ -214,30 +207,45 @@ def _short(bundle: str) -> str:
 def _back(words: argparse.Namespace) -> int:
     disk = _known(words.updates)
     before = read_slots(disk)
-    if before is None or operators_back(before) is None:
+    if before is None or operators_back(before, before.active.bundle) is None:
         raise UpdateError(f"{words.updates}: expected a bundle to leave, got the reference bundle alone")
-    try:
-        with Owner(words.updates):
-            Ledger(disk, time.time_ns).apply(operators_back)
-    except UpdateError:  # the agent runs: it is told, for slots have one writer
-        operator.ask(disk, before.active.bundle)
-        if not _comes_true(lambda: (read_slots(disk) or before).epoch > before.epoch and not operator.is_asked(disk)):
-            raise UpdateError(
-                f"expected the agent to heed within {_BACK_S:g} s, got nothing; it will when it can"
-            ) from None
-    after = read_slots(disk)
-    assert after is not None
+    after = _carry_out(words.updates, disk, operator.BACK, before.active.bundle)
     print(f"{_short(before.active.bundle)} is out; {_short(after.active.bundle)} runs at the loop's next frame")
     return 0
 
 
-def _comes_true(what: Callable[[], bool]) -> bool:
-    ends_s = time.monotonic() + _BACK_S
-    while not what():
+def _pardon(words: argparse.Namespace) -> int:
+    disk = _known(words.updates)
+    slots = read_slots(disk) or Slots()
+    found = [one.bundle for one in slots.refused if one.bundle.startswith(words.bundle)]
+    if len(found) != 1:
+        raise UpdateError(f"{words.updates}: expected one refused bundle {words.bundle}..., got {len(found) or 'none'}")
+    bundle = found[0]
+    if pardoned(slots, bundle) is None:
+        raise UpdateError(f"{_short(bundle)}: expected no stop of it, got one that stands: the cloud lifts stops")
+    if any(one.bundle == bundle for one in _carry_out(words.updates, disk, operator.PARDON, bundle).refused):
+        raise UpdateError(f"{_short(bundle)}: expected a pardon, got a stop or a refusal that came in between")
+    print(f"{_short(bundle)} is pardoned: it is taken again when the cloud assigns it")
+    return 0
+
+
+def _carry_out(updates: Path, disk: RealDisk, what: str, bundle: str) -> Slots:
+    """Here where no agent runs, else by the agent, for slots have one writer; the slots as they are then."""
+    try:
+        with Owner(updates):
+            ledger = Ledger(disk, time.time_ns)
+            ledger.apply(operator.rule_of(what, bundle))
+            return ledger.now
+    except AgentRuns:
+        operator.ask(disk, what, bundle)
+    ends_s = time.monotonic() + _HEED_S
+    while operator.is_asked(disk, what):
         if time.monotonic() > ends_s:
-            return False
+            raise UpdateError(f"expected the agent to heed within {_HEED_S:g} s, got nothing; it will when it can")
         time.sleep(0.05)
-    return True
+    after = read_slots(disk)
+    assert after is not None
+    return after
 
 
 def _trust(words: argparse.Namespace) -> int:
@@ -256,10 +264,6 @@ def _known(updates: Path) -> RealDisk:
     return RealDisk(updates)
 
 
-def _say(line: str) -> None:
-    print(f"roadfuse update: {' '.join(line.split())}", file=sys.stderr, flush=True)
-
-
 def _positive(text: str) -> float:
     try:
         number = float(text)
@@ -270,6 +274,12 @@ def _positive(text: str) -> float:
     return number
 
 
+def _prefix(text: str) -> str:
+    if not _PREFIX.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected 6 to 64 hexadecimal digits, got {text!r}")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     limits = Limits()
     parser = argparse.ArgumentParser(
@@ -277,7 +287,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Take model updates from the cloud, step by step and back at the first sign of harm; "
         "may be stopped or killed at any time.",
     )
-    tasks = parser.add_subparsers(dest="what", required=True, metavar="run|status|back|trust")
+    tasks = parser.add_subparsers(dest="what", required=True, metavar="run|status|back|pardon|trust")
     run = tasks.add_parser("run", help="the agent, for ever")
     run.add_argument("--identity", required=True, type=Path, help="folder that `roadfuse uplink enrol` wrote")
     run.add_argument("--cloud", required=True, metavar="HOST:PORT", help="the cloud's ingest")
@@ -300,7 +310,9 @@ def _parser() -> argparse.ArgumentParser:
     status = tasks.add_parser("status", help="what runs, what is on board, how far an update is, and why")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     back = tasks.add_parser("back", help="the previous bundle back, now; the one that is left is not taken again")
-    for part in (run, status, back):
+    pardon = tasks.add_parser("pardon", help="a bundle that was refused here may be taken again, unless a stop stands")
+    pardon.add_argument("bundle", type=_prefix, metavar="BUNDLE", help="at least 6 characters of its id")
+    for part in (run, status, back, pardon):
         part.add_argument("--updates", required=True, type=Path, metavar="DIR", help="folder of the updates")
     trust = tasks.add_parser("trust", help="keep the TUF roots that this vehicle begins to trust at")
     trust.add_argument("--identity", required=True, type=Path, help="folder that `roadfuse uplink enrol` wrote")

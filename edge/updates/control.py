@@ -11,7 +11,6 @@ in a check-in alone. Without a broker check-ins do all of it, later.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import threading
 from collections.abc import Callable, Mapping
@@ -24,7 +23,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import UpdateError
-from edge.updates.slots import Answer, Slots
+from edge.updates.slots import Answer, Slots, running
+from edge.updates.troubles import told_why
 from edge.uplink.broker import identify
 from roadfuse.v1.updates_pb2 import Stage, StopNotice
 
@@ -46,7 +46,11 @@ class Heeds(Protocol):
     """What an agent does of what is heard; from any thread."""
 
     def stop(self, number: int, bundles: list[str]) -> object:
-        """Heed a stop notice, durably."""
+        """Heed a stop notice, durably.
+
+        Raises:
+            OSError: the disk refused.
+        """
 
     def hint(self, within_s: float) -> object:
         """Check in within so long."""
@@ -57,31 +61,23 @@ def reported(slots: Slots, answer: Answer | None, at_ns: int, trouble: str = "")
 
     Args:
         at_ns: UTC by the vehicle's clock, which the loop's answers carry too.
-        trouble: of the agent; said where nothing else is wrong.
+        trouble: of the agent.
     """
-    follows = answer is not None and answer.epoch == slots.epoch
     is_driving = answer is not None and abs(at_ns - answer.at_ns) < _DRIVING_S * 1e9
     return {
         "stage": slots.stage,
-        "active": answer.running if answer is not None and follows else slots.active.bundle,
+        "active": running(slots, answer),
         "previous": "" if slots.previous is None else slots.previous.bundle,
         "staged": "" if slots.staged is None else slots.staged.bundle,
         "counter": slots.active.counter,
         "rollout": (slots.staged or slots.active).rollout,
-        "why": slots.why or trouble,
+        "why": told_why(slots, answer, trouble),
         "refused": slots.refused[-1].bundle if slots.refused and slots.stage == Stage.STAGE_REFUSED else "",
         "state": "driving" if is_driving else "parked",
-        "evidence": _evidence(answer),
-    }
-
-
-def _evidence(answer: Answer | None) -> list[str]:
-    if answer is None:
-        return []
-    try:
-        return [base64.b64encode(bytes.fromhex(one)).decode() for one in answer.evidence[-_MOST_EVIDENCE:]]
-    except (ValueError, binascii.Error):
-        return []
+        "evidence": [] if answer is None else [
+            base64.b64encode(bytes.fromhex(one)).decode() for one in answer.evidence[-_MOST_EVIDENCE:]
+        ],
+    }  # fmt: skip
 
 
 class ControlLine:
@@ -190,9 +186,8 @@ class ControlLine:
         try:
             self._agent.stop(notice.number, list(notice.bundle_ids))
             self._owed = None
-        except OSError as error:  # the disk; again with the next report
+        except OSError:  # the agent's trouble; again with the next report
             self._owed = notice
-            self._say(f"stop {notice.number}: not durable yet: {error}")
 
     def _heard_desired(self, payload: bytes) -> None:
         if not payload:

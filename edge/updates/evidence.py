@@ -6,8 +6,11 @@ Slices are parts of the world by the active bundle's own scene tags, so that bot
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
+
+from google.protobuf.message import DecodeError
 
 from roadfuse.v1 import updates_pb2
 
@@ -64,6 +67,15 @@ class Evidence:
             tally = told.tallies.add(slice=name, seconds=count.seconds, frames=count.frames)
             tally.counts.update(count.counts)
         return told
+
+
+def messages(told: Iterable[str]) -> list[updates_pb2.Evidence]:
+    """Evidence as an answer holds it, serialised and hexadecimal; without what can't be read."""
+    found = []
+    for one in told:
+        with suppress(DecodeError, ValueError):
+            found.append(updates_pb2.Evidence.FromString(bytes.fromhex(one)))
+    return found
 
 
 def parsed(messages: Iterable[updates_pb2.Evidence]) -> list[Evidence]:

@@ -19,9 +19,9 @@ from typing import Final
 from edge.errors import UpdateError
 from edge.updates.assignment import Cloud, TargetFile
 from edge.updates.disk import Disk
+from edge.updates.slots import PARTS
 from edge.uplink.pace import Backoff
 
-PARTS: Final = "parts"
 _DIGEST_BYTES: Final = 32
 # Applies a delta: base, delta, length of the result.
 Applies = Callable[[bytes, bytes, int], bytes]

@@ -10,12 +10,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
-
-from google.protobuf.message import DecodeError
 
 from edge import bundle as bundles
 from edge.bundle import Bundle
@@ -28,12 +25,11 @@ from edge.realtime import ordinary
 from edge.samples import BundleInUse
 from edge.updates.boot import REFERENCE, answered, choose
 from edge.updates.disk import Disk
-from edge.updates.evidence import Evidence, parsed
+from edge.updates.evidence import Evidence, messages, parsed
 from edge.updates.shadow import Shadow
 from edge.updates.slots import SLOTS, Answer, Slots, answer_record, folder_of, read_answer, read_slots
 from edge.updates.swap import fed as swap_event
 from edge.updates.witness import Witness
-from roadfuse.v1 import updates_pb2
 from roadfuse.v1.ingest_pb2 import ShadowOpinion
 from roadfuse.v1.updates_pb2 import Stage
 
@@ -145,9 +141,9 @@ class Host:
         if choice.why:
             self._say(choice.why)
         self._slots = slots or Slots()
-        told = parsed(_messages(self._answer.evidence))
+        told = parsed(messages(self._answer.evidence))
         self._shadowed = {one.bundle: one for one in told if one.is_shadow}
-        self._witness = Witness(_account(self._slots), told, self._wake.set, self._cores)
+        self._witness = Witness(self._slots.account_bytes, told, self._wake.set, self._cores)
         self._witness.know(choice.bundle, perception.bundle)
         self._witness.put_back = choice.put_back
         self._loop = Loop(perception.bundle, self._config, self._provider, clock, perception)
@@ -246,7 +242,7 @@ class Host:
         if back is not None and back.bundle not in named:  # the agent wrote it down
             self._witness.put_back = None
         if slots.account != self._slots.account:
-            self._witness.begin_anew(_account(slots))
+            self._witness.begin_anew(slots.account_bytes)
             self._shadowed = {}
         try:
             self._answer_now(is_due=bool(changes), **changes)  # opening what is armed may be what kills
@@ -328,7 +324,7 @@ class Host:
         if name is None:
             return
         if shadow is None:
-            account = _account(self._slots)
+            account = self._slots.account_bytes
             evidence = self._shadowed.get(name)
             if evidence is None or evidence.account != account:
                 evidence = Evidence(name, True, account)
@@ -375,19 +371,3 @@ class Host:
         except OSError:
             return None
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-
-def _messages(evidence: Iterable[str]) -> list[updates_pb2.Evidence]:
-    """What is whole of it."""
-    found = []
-    for one in evidence:
-        with suppress(DecodeError):
-            found.append(updates_pb2.Evidence.FromString(bytes.fromhex(one)))
-    return found
-
-
-def _account(slots: Slots) -> bytes:
-    try:
-        return bytes.fromhex(slots.account)
-    except ValueError:
-        return slots.account.encode()

@@ -4,20 +4,18 @@
     bundles/ID/         whole
     bundles/.ID.gone/   on its way out
 
-So what has its own name under bundles/ is whole, whatever instant the power fails at; `Installer.is_whole` looks again.
+So what has its own name under bundles/ is whole, whatever instant the power fails at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from edge.errors import UpdateError
 from edge.updates.assignment import Release, TargetFile
 from edge.updates.disk import Disk
-from edge.updates.slots import BUNDLES, folder_of
-
-PARTS = "parts"
+from edge.updates.slots import BUNDLES, PARTS, folder_of
 
 
 class Fetches(Protocol):
@@ -61,9 +59,8 @@ class Installer:
             disk.sync_folder(BUNDLES)  # the rename may have been the last thing before a power cut
             return
         part = _hidden(release.bundle, "part")
-        for name in ("", BUNDLES, part, PARTS):
-            if name:
-                disk.make_folder(name)
+        for name in (BUNDLES, part, PARTS):
+            disk.make_folder(name)
         disk.sync_folder("")
         disk.sync_folder(BUNDLES)
         have = self._have(bases)
@@ -88,12 +85,15 @@ class Installer:
             for file in release.files
         )
 
-    def tidy(self, kept: Iterable[str], parts: Callable[[str], bool]) -> None:
+    def tidy(self, kept: Iterable[str], *, keeps_parts: bool) -> None:
         """Remove bundles that are in no slot, what was left under way, and parts that nobody waits for.
 
         Args:
             kept: bundles that stay.
-            parts: whether a part stays, by its name.
+            keeps_parts: something is being fetched.
+
+        Raises:
+            OSError: the disk refused.
         """
         disk, stays = self._disk, set(kept)
         for name in disk.list(BUNDLES):
@@ -102,9 +102,8 @@ class Installer:
                     disk.remove(f"{BUNDLES}/{name}")
             elif name not in stays:
                 self._put_away(name)
-        for name in disk.list(PARTS):
-            if not parts(name):
-                disk.remove(f"{PARTS}/{name}")
+        for name in () if keeps_parts else disk.list(PARTS):
+            disk.remove(f"{PARTS}/{name}")
 
     def _place(self, part: str, file: TargetFile, have: Mapping[bytes, str]) -> None:
         disk, name = self._disk, f"{part}/{file.name}"

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.message import DecodeError
 
 from edge.errors import UpdateError
-from edge.updates.slots import Answer, Slots
+from edge.updates.slots import Answer, Slots, running
+from edge.updates.troubles import told_why
 from edge.uplink.identity import KEY
 from roadfuse.v1.updates_pb2 import SignedManifest, SlotContent, Stage, VehicleManifest
 
@@ -25,7 +26,7 @@ def signed_bytes(manifest: bytes) -> bytes:
 
 
 def manifest_of(
-    slots: Slots, answer: Answer | None, nonce: bytes, vehicle: str, hardware: str, software: str
+    slots: Slots, answer: Answer | None, nonce: bytes, vehicle: str, hardware: str, software: str, trouble: str = ""
 ) -> VehicleManifest:
     """The manifest of slots and of what the loop says of them.
 
@@ -33,16 +34,17 @@ def manifest_of(
         answer: the loop's; where it follows these slots, what it runs counts, not what should.
         nonce: of the check-in.
         software: version of roadfuse.
+        trouble: of the agent.
     """
-    running = slots.active.bundle if answer is None or answer.epoch != slots.epoch else answer.running
+    active = running(slots, answer)
     counters = {held.bundle: held.counter for held in (slots.active, slots.previous, slots.staged) if held is not None}
     counters = {one.bundle: one.counter for one in slots.refused} | counters
     manifest = VehicleManifest(
         vehicle=vehicle,
         hardware_class=hardware,
-        active=SlotContent(bundle_id=running, counter=counters.get(running, 0)),
+        active=SlotContent(bundle_id=active, counter=counters.get(active, 0)),
         stage=slots.stage,  # type: ignore[arg-type]
-        why=slots.why,
+        why=told_why(slots, answer, trouble),
         highest_counter=slots.highest_counter,
         nonce=nonce,
         rollout=slots.active.rollout if slots.staged is None else slots.staged.rollout,

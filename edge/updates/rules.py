@@ -10,13 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
 from edge.updates.assignment import Assignment, Release
 from edge.updates.boot import NOT_WHOLE
-from edge.updates.evidence import ALL, FAILURES, Count, parsed
+from edge.updates.evidence import ALL, FAILURES, Count, messages, parsed
 from edge.updates.slots import Answer, Held, Refusal, Slots
-from roadfuse.v1 import updates_pb2
 from roadfuse.v1.updates_pb2 import Mode, Stage
 
 _ID: Final = re.compile(r"[0-9a-f]{64}")
@@ -59,7 +56,9 @@ def heed_answer(slots: Slots, answer: Answer | None, limits: Limits) -> Slots | 
         return fallen_back(slots, failed, answer.running)
     staged = slots.staged
     if staged is not None and slots.stage in (Stage.STAGE_SHADOWING, Stage.STAGE_ARMED):
-        if back is not None and back.bundle == staged.bundle:
+        # before it was armed, an older word is of a life of the same bundle that was pardoned
+        is_of_now = answer.epoch == slots.epoch or slots.stage == Stage.STAGE_ARMED
+        if back is not None and back.bundle == staged.bundle and is_of_now:
             return refused(slots, f"put back: {back.why}")
         if answer.epoch == slots.epoch and answer.trouble and answer.running == slots.active.bundle:
             return refused(slots, answer.trouble)
@@ -77,7 +76,7 @@ def heed_answer(slots: Slots, answer: Answer | None, limits: Limits) -> Slots | 
             slots, active=staged, previous=slots.active, staged=None, stage=Stage.STAGE_PROBATION, why="", tries=0
         )
     if slots.stage == Stage.STAGE_PROBATION and answer.running == slots.active.bundle:
-        lived = told(answer, slots.active.bundle, is_shadow=False, account=slots.account)
+        lived = told(answer, slots.active.bundle, is_shadow=False, account=slots.account_bytes)
         if lived.seconds >= limits.probation_s:
             return replace(slots, stage=Stage.STAGE_CONFIRMED, why=f"healthy for {lived.seconds:.0f} s")
     return None
@@ -169,8 +168,17 @@ def why_malformed(release: Release) -> str:
     return ""
 
 
-def operators_back(slots: Slots) -> Slots | None:
-    """An operator on the vehicle wants the previous bundle back, now; None where the reference bundle runs alone."""
+def operators_back(slots: Slots, leave: str) -> Slots | None:
+    """An operator on the vehicle wants the previous bundle back, now.
+
+    Args:
+        leave: the bundle that is to be left.
+
+    Returns:
+        None where it is left already, or the reference bundle runs alone.
+    """
+    if slots.active.bundle != leave:
+        return None
     if slots.active.bundle:
         return fallen_back(
             slots, Refusal(slots.active.bundle, slots.active.counter, "put back by an operator", may_come_back=True)
@@ -178,11 +186,25 @@ def operators_back(slots: Slots) -> Slots | None:
     return refused(slots, "dropped by an operator", may_come_back=True) if slots.staged is not None else None
 
 
+def pardoned(slots: Slots, bundle: str) -> Slots | None:
+    """An operator on the vehicle says that a refusal was no fault of the bundle's; it may be taken again.
+
+    Returns:
+        None where it is not refused, or a stop of it stands.
+    """
+    others = tuple(one for one in slots.refused if one.bundle != bundle)
+    if others == slots.refused or bundle in slots.stopped:
+        return None
+    if slots.stage == Stage.STAGE_REFUSED and slots.refused[-1].bundle == bundle:  # which `why` speaks of
+        return replace(slots, refused=others, stage=Stage.STAGE_IDLE, why=f"{bundle[:12]} was pardoned by an operator")
+    return replace(slots, refused=others)
+
+
 def is_shadowed(slots: Slots, answer: Answer | None, limits: Limits) -> bool:
     """Whether the staged bundle ran in the shadow long enough."""
     if slots.staged is None or answer is None:
         return False
-    seen = told(answer, slots.staged.bundle, is_shadow=True, account=slots.account)
+    seen = told(answer, slots.staged.bundle, is_shadow=True, account=slots.account_bytes)
     return seen.seconds >= limits.shadow_s and seen.frames >= limits.shadow_frames
 
 
@@ -220,33 +242,17 @@ def fallen_back(slots: Slots, failed: Refusal, running: str | None = None) -> Sl
     )  # fmt: skip
 
 
-def told(answer: Answer, bundle: str, *, is_shadow: bool, account: str) -> Count:
+def told(answer: Answer, bundle: str, *, is_shadow: bool, account: bytes) -> Count:
     """How a bundle fared over all, by the loop's evidence; nothing where it says none."""
-    messages = []
-    for one in answer.evidence:
-        message = updates_pb2.Evidence()
-        try:
-            message.ParseFromString(bytes.fromhex(one))
-        except (DecodeError, ValueError):
-            continue
-        messages.append(message)
-    for evidence in parsed(messages):
-        is_ours = evidence.account in (account.encode(), _bytes(account))
-        if is_ours and (evidence.bundle, evidence.is_shadow) == (bundle, is_shadow):
+    for evidence in parsed(messages(answer.evidence)):
+        if (evidence.bundle, evidence.is_shadow, evidence.account) == (bundle, is_shadow, account):
             return evidence.of(ALL)
     return Count()
 
 
-def _bytes(account: str) -> bytes:
-    try:
-        return bytes.fromhex(account)
-    except ValueError:
-        return account.encode()
-
-
 def _failure_in_shadow(slots: Slots, answer: Answer, limits: Limits) -> str:
     assert slots.staged is not None
-    seen = told(answer, slots.staged.bundle, is_shadow=True, account=slots.account)
+    seen = told(answer, slots.staged.bundle, is_shadow=True, account=slots.account_bytes)
     for metric in _OF_ITS_OWN:
         if seen.counts.get(metric):
             return f"in the shadow: {metric} {seen.counts[metric]} times in {seen.frames} frames"

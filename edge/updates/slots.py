@@ -4,6 +4,7 @@
     kept        by the agent: the same, written first, for the day when both copies of `slots` are gone
     answer      by the loop's process: what runs, and whether it was put back
     bundles/ID  files of the bundles
+    parts/HEX   files that are on their way
 
 The loop reads `slots`, does what it says between two frames, and answers. It puts the previous bundle back by itself
 when the active one fails, at once and without the agent; the agent then writes down what is.
@@ -24,6 +25,7 @@ SLOTS: Final = "slots"
 KEPT: Final = "kept"
 ANSWER: Final = "answer"
 BUNDLES: Final = "bundles"
+PARTS: Final = "parts"
 # Bundles that were refused here and are not taken again; the oldest are forgotten.
 MOST_REFUSED: Final = 64
 _MOST_WHY: Final = 300
@@ -73,7 +75,7 @@ class Slots:
         why: of the last exit.
         refused: youngest last.
         highest_counter: that was ever accepted; nothing below it is.
-        account: names the evidence; another one begins anew.
+        account: names the evidence, hexadecimal; another one begins anew.
         stop_number: of the last notice that was heeded; an older one is void.
         stopped: bundles that it names: nobody may run or begin to run them.
         tries: how often this stage's work was begun: what never survives it is refused at last.
@@ -92,6 +94,11 @@ class Slots:
     stop_number: int = 0
     stopped: tuple[str, ...] = ()
     tries: int = 0
+
+    @property
+    def account_bytes(self) -> bytes:
+        """The account as evidence names it."""
+        return bytes.fromhex(self.account)
 
     def refusing(self, refusal: Refusal) -> Slots:
         """With one more refused bundle."""
@@ -125,7 +132,7 @@ class Slots:
                     for one in values["refused"]
                 ),
                 highest_counter=_count(values["highest_counter"]),
-                account=str(values["account"]),
+                account=bytes.fromhex(values["account"]).hex(),
                 stop_number=_count(values.get("stop_number", 0)),
                 stopped=tuple(map(str, values.get("stopped", ()))),
                 tries=_count(values.get("tries", 0)),
@@ -245,6 +252,16 @@ def read_answer(disk: Disk) -> Answer | None:
 def answer_record(disk: Disk) -> Record:
     """Where the loop's process answers."""
     return Record(disk, ANSWER)
+
+
+def running(slots: Slots, answer: Answer | None) -> str:
+    """Id of the bundle that runs: by the loop's word where it follows these slots, else what should run."""
+    return answer.running if answer is not None and answer.epoch == slots.epoch else slots.active.bundle
+
+
+def stage_name(stage: int) -> str:
+    """A roadfuse.v1.Stage in a word, such as self_tested."""
+    return Stage.Name(stage).removeprefix("STAGE_").lower()
 
 
 def folder_of(bundle: str) -> str:

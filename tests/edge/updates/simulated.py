@@ -15,9 +15,8 @@ from edge.updates.assignment import Assignment, Cloud, Release, TargetFile
 from edge.updates.boot import answered, choose
 from edge.updates.disk import Disk
 from edge.updates.evidence import ALL, Evidence, parsed
-from edge.updates.install import PARTS
 from edge.updates.rules import Limits
-from edge.updates.slots import Answer, Held, PutBack, Slots, answer_record, folder_of, read_answer, read_slots
+from edge.updates.slots import PARTS, Answer, Held, PutBack, Slots, answer_record, folder_of, read_answer, read_slots
 from roadfuse.v1 import updates_pb2
 from roadfuse.v1.updates_pb2 import Mode, Stage
 

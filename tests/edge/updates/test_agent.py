@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from random import Random
 
 import pytest
 
+from edge.errors import UpdateError
+from edge.updates import operator
 from edge.updates.assignment import Assignment, TargetFile
 from edge.updates.slots import Held, Slots
 from roadfuse.v1.updates_pb2 import Mode, Stage
@@ -179,7 +182,7 @@ def test_a_stop_in_the_middle_of_fetching_counts() -> None:
 def test_an_operator_gets_the_previous_bundle_back() -> None:
     old, new = made(1), made(2)
     car, _ = vehicle(old, new)
-    assert car.agent.put_back()
+    operator.ask(car.disk, operator.BACK, new.id)
     slots = car.settle()
     assert (slots.active.bundle, car.loop.running) == (old.id, old.id)
     assert slots.refused[-1].may_come_back
@@ -207,7 +210,6 @@ def test_bytes_that_are_not_what_was_signed_are_refused_after_some_tries() -> No
     car, cloud = vehicle()
     cloud.assign(new)
     cloud.files = {digest: content[::-1] for digest, content in cloud.files.items()}
-    from edge.errors import UpdateError
 
     def refuse(file: object, have: object) -> str:
         raise UpdateError("expected other bytes")
@@ -279,8 +281,6 @@ def test_names_that_lead_out_of_the_bundle_are_refused() -> None:
 
 
 def test_a_stop_in_an_answer_whose_release_is_refused_counts_all_the_same() -> None:
-    from edge.errors import UpdateError
-
     class Refused(UpdateError):
         """As edge/updates/trust.ReleaseRefused."""
 
@@ -336,15 +336,49 @@ def test_differences_may_be_built_on_what_is_on_board_and_on_the_reference() -> 
     assert all(car.disk.digest(name) in had[0] for name in names if name in car.disk.list(""))
 
 
-def test_a_wish_that_is_heeded_twice_leaves_one_bundle() -> None:
-    from edge.updates import operator
+def test_a_pardoned_bundle_is_taken_again_though_its_release_is_the_same() -> None:
+    old, new = made(1), made(2)
+    car, cloud = vehicle(old)
+    cloud.assign(new)
+    test = car.agent._tester.test
 
+    def refuse(bundle: str, active: str) -> None:
+        raise UpdateError("self-test: the machine was busy")
+
+    car.agent._tester.test = refuse  # type: ignore[method-assign]
+    assert car.settle().refused[-1].bundle == new.id
+    car.agent._tester.test = test  # type: ignore[method-assign]
+    assert car.settle().active.bundle == old.id
+    operator.ask(car.disk, operator.PARDON, new.id)
+    slots = car.settle()
+    assert (slots.active, slots.refused) == (Held(new.id, 2, "r"), ())
+
+
+def test_a_wish_is_durably_gone_before_anything_else_happens() -> None:
+    car, _ = vehicle(made(1))
+    for what in (operator.BACK, operator.PARDON):
+        operator.ask(car.disk, what, "f" * 64)
+    assert operator.heed(car.disk, lambda _: None)
+    cuts = list(car.disk.states(100, Random(1)))  # type: ignore[attr-defined]
+    assert cuts and not any(name.endswith(".wish") for tree in cuts for name in tree)
+    assert not operator.heed(car.disk, lambda _: None)
+
+
+def test_a_wish_of_rubbish_is_forgotten() -> None:
+    car, _ = vehicle(made(1))
+    before = car.agent.slots
+    for what in (operator.BACK, operator.PARDON):
+        car.disk.write(f"{what}.wish", b"\xff\0")
+    car.step()
+    assert car.agent.slots is before
+    assert not any(operator.is_asked(car.disk, what) for what in (operator.BACK, operator.PARDON))
+
+
+def test_a_wish_that_is_heeded_twice_leaves_one_bundle() -> None:
     old, new = made(1), made(2)
     car, _ = vehicle(old, new)
-    operator.ask(car.disk, new.id)
-    operator.heed(car.disk, car.agent.slots.active.bundle, car.agent.put_back)
-    assert car.agent.slots.active.bundle == old.id
-    operator.ask(car.disk, new.id)  # the power was cut before it was forgotten
-    operator.heed(car.disk, car.agent.slots.active.bundle, car.agent.put_back)
-    assert car.agent.slots.active.bundle == old.id
-    assert not operator.is_asked(car.disk)
+    for _ in range(2):  # the power was cut before it was forgotten
+        operator.ask(car.disk, operator.BACK, new.id)
+        car.step()
+        assert car.agent.slots.active.bundle == old.id
+        assert not operator.is_asked(car.disk, operator.BACK)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,8 @@ import pytest
 from edge.command import main
 from edge.updates.disk import RealDisk
 from edge.updates.owner import Owner
-from edge.updates.slots import Answer, Held, Slots, answer_record, read_slots, slots_record
-from roadfuse.v1.updates_pb2 import Stage
+from edge.updates.slots import Answer, Held, Refusal, Slots, answer_record, read_slots, slots_record
+from roadfuse.v1.updates_pb2 import Stage, VehicleManifest
 
 pytest.importorskip("tuf")
 
@@ -73,6 +75,9 @@ def test_it_runs_to_confirmed_beside_a_loop_and_an_operator_gets_the_old_one_bac
         slots = read_slots(disk)
         assert slots is not None
         assert (slots.active, slots.refused[-1].bundle) == (Held(), small.id)
+        assert main(["update", "pardon", "--updates", str(served.updates), small.id[:12]]) == 0
+        slots = read_slots(disk)
+        assert slots is not None and not slots.refused  # and the cloud still assigns it
     finally:
         loop.close()
         agent.send_signal(signal.SIGTERM)
@@ -80,7 +85,71 @@ def test_it_runs_to_confirmed_beside_a_loop_and_an_operator_gets_the_old_one_bac
         assert agent.stderr is not None
         said = agent.stderr.read()
     assert "Traceback" not in said
+    assert "why=\n" not in said
     assert not loop.wrong
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real one, where this user may mount it."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, stderr=subprocess.DEVNULL, check=False).returncode != 0:
+        pytest.skip("no right to mount a disk here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    ballast = folder / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return ballast
+
+
+def until(what: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+
+
+def test_on_a_full_disk_status_and_cloud_are_told_and_when_there_is_room_again_it_goes_on(
+    served: Served, small: Made, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    updates = small_disk / "updates"
+
+    def status(*more: str) -> str:
+        capsys.readouterr()
+        assert main(["update", "status", "--updates", str(updates), *more]) == 0
+        return capsys.readouterr().out
+
+    def told() -> str:
+        return VehicleManifest.FromString(served.cloud.requests[-1].manifest.manifest).why
+
+    served.cloud.assign(None)
+    assert served.run("--once", "--updates", str(updates)).returncode == 0
+    served.cloud.assign(small)
+    ballast = fill(small_disk)
+    agent = subprocess.Popen(served.words("--updates", str(updates)), stderr=subprocess.PIPE, text=True)
+    full = "trust: can't be written, so nothing is taken: No space left on device"
+    try:
+        until(lambda: f"trouble  check-in: {full}" in status())
+        assert json.loads(status("--json"))["trouble"] == f"check-in: {full}"
+        until(lambda: told() == f"trouble: check-in: {full}")
+        ballast.unlink()
+        until(lambda: "stage    shadowing" in status())
+        assert "trouble" not in status()
+    finally:
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(30) == 0
+        assert agent.stderr is not None
+        said = agent.stderr.read().splitlines()
+    assert [line for line in said if "trouble" in line] == [
+        f"roadfuse update: update_trouble check-in: {full}", f"roadfuse update: update_trouble_over check-in: {full}",
+    ]  # fmt: skip
 
 
 def test_back_without_an_agent_writes_the_slots_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,6 +162,47 @@ def test_back_without_an_agent_writes_the_slots_itself(tmp_path: Path, capsys: p
     assert main(["update", "back", "--updates", str(tmp_path)]) == 0
     assert main(["update", "back", "--updates", str(tmp_path)]) == 2
     assert "the reference bundle alone" in capsys.readouterr().err
+
+
+def refused(*bundles: str, **values: object) -> Slots:
+    refusals = tuple(Refusal(bundle, 2, "self-test: too slow") for bundle in bundles)
+    return Slots(epoch=3, refused=refusals, stage=Stage.STAGE_REFUSED, why="w", **values)  # type: ignore[arg-type]
+
+
+def test_pardon_without_an_agent_writes_the_slots_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slots_in(tmp_path, refused("ab" * 32, "cd" * 32))
+    assert main(["update", "pardon", "--updates", str(tmp_path), "cdcdcd"]) == 0
+    assert capsys.readouterr().out == "cdcdcdcdcdcd is pardoned: it is taken again when the cloud assigns it\n"
+    slots = read_slots(RealDisk(tmp_path))
+    assert slots is not None
+    assert [one.bundle for one in slots.refused] == ["ab" * 32]
+    assert (slots.stage, slots.why, slots.epoch) == (Stage.STAGE_IDLE, "cdcdcdcdcdcd was pardoned by an operator", 4)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "says"),
+    [
+        ("cdcdcd", "expected one refused bundle cdcdcd..., got none"),
+        ("ababab", "expected one refused bundle ababab..., got 2"),
+        ("ef" * 32, "efefefefefef: expected no stop of it, got one that stands"),
+    ],
+)
+def test_a_pardon_names_one_refused_bundle_that_is_not_stopped(
+    tmp_path: Path, bundle: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slots_in(tmp_path, refused("ab" * 32, "ab" * 31 + "ac", "ef" * 32, stopped=("ef" * 32,)))
+    assert main(["update", "pardon", "--updates", str(tmp_path), bundle]) == 2
+    assert says in capsys.readouterr().err
+    slots = read_slots(RealDisk(tmp_path))
+    assert slots is not None and len(slots.refused) == 3
+
+
+def test_a_pardon_asks_for_at_least_6_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for short in ("abcde", "ABCDEF", "g" * 6, ""):
+        with pytest.raises(SystemExit) as ended:
+            main(["update", "pardon", "--updates", str(tmp_path), short])
+        assert ended.value.code == 2
+        assert "expected 6 to 64 hexadecimal digits" in capsys.readouterr().err
 
 
 def test_status_says_what_runs_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,6 +221,7 @@ def test_status_says_what_runs_and_why(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["update", "status", "--updates", str(tmp_path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["running"], told["stage"], told["epoch"]) == ("b" * 64, "probation", 3)
+    assert told["trouble"] == ""
     assert told["previous"] == {"bundle": "", "counter": 0, "rollout": ""}
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 import queue
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,13 @@ class Heard:
     def __init__(self, fail: int = 0) -> None:
         self.stops: queue.Queue[tuple[int, list[str]]] = queue.Queue()
         self.hints: queue.Queue[float] = queue.Queue()
+        self.failed: queue.Queue[int] = queue.Queue()
         self._fail = fail
 
     def stop(self, number: int, bundles: list[str]) -> None:
         if self._fail:
             self._fail -= 1
+            self.failed.put(number)
             raise OSError(28, "No space left on device")
         self.stops.put((number, bundles))
 
@@ -88,6 +91,13 @@ def line(broker: Broker, agent: Any, report: Callable[[], dict[str, Any]] = dict
     return made_line
 
 
+def until(what: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
 def notice(number: int, *bundles: str) -> bytes:
     return StopNotice(number=number, bundle_ids=bundles).SerializeToString()
 
@@ -118,11 +128,11 @@ def test_a_stop_puts_the_previous_bundle_back_durably_before_the_agents_next_ste
 
 
 def test_a_stop_that_the_disk_refused_is_tried_again(broker: Broker, cloud: Cloud) -> None:
-    said: queue.Queue[str] = queue.Queue()
     agent = Heard(fail=1)
-    with line(broker, agent, say=said.put) as held:
+    with line(broker, agent) as held:
         cloud.say(STOP, notice(1, "a" * 64))
-        assert "not durable yet" in said.get(timeout=30)
+        assert agent.failed.get(timeout=30) == 1
+        until(lambda: held._owed is not None)
         held.tell()
         assert agent.stops.get(timeout=30) == (1, ["a" * 64])
 
@@ -194,6 +204,7 @@ def test_a_report_says_what_really_runs_and_the_loops_evidence() -> None:
     assert told["state"] == "driving"
     assert updates_pb2.Evidence.FromString(base64.b64decode(told["evidence"][0])).bundle_id == "b" * 64
     assert reported(slots, None, 0)["active"] == "b" * 64
+    assert reported(slots, answer, 0, "disk: full")["why"] == "w; trouble: disk: full"
     assert reported(slots, answer, 10**18 + 120 * 10**9)["state"] == "parked"
 
 

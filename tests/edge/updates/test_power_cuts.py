@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from edge.updates import operator
 from edge.updates.boot import choose
 from edge.updates.slots import Answer, Slots, read_answer, read_slots
 from roadfuse.v1.updates_pb2 import Mode, Stage
@@ -67,9 +68,17 @@ def operator_back(active: str) -> Phase:
 
     def act(vehicle: Vehicle) -> None:
         if vehicle.agent.slots.active.bundle != active:  # else the cut came after it
-            vehicle.agent.put_back()
+            operator.ask(vehicle.disk, operator.BACK, vehicle.agent.slots.active.bundle)
 
     return Phase(begin, active, act)
+
+
+def pardons(bundle: Made) -> Phase:
+    """The cloud goes on assigning what was refused here, until an operator says that it may be taken."""
+    return Phase(
+        lambda cloud: cloud.assign(bundle), bundle.id,
+        lambda vehicle: operator.ask(vehicle.disk, operator.PARDON, bundle.id),
+    )  # fmt: skip
 
 
 A, B, C, D = (made(counter, files=files) for counter, files in ((1, 1), (2, 2), (3, 1), (4, 2)))
@@ -85,7 +94,7 @@ LIVES: dict[str, list[Phase]] = {
     ],
     "stopped, released anew": [goes_to(A), goes_to(D), stops(D, active=A.id), stops(active=A.id), goes_to(D_ANEW)],
     "stopped both": [goes_to(A), goes_to(B), stops(A, B, active=""), stops(active=""), goes_to(E)],
-    "an operator's word": [goes_to(A), goes_to(B), operator_back(A.id), goes_to(C)],
+    "an operator's words": [goes_to(A), goes_to(B), operator_back(A.id), pardons(B), goes_to(C)],
     "an older one offered": [goes_to(A), goes_to(C), goes_to(B, C), goes_to(D)],
 }  # fmt: skip
 
@@ -144,6 +153,8 @@ class Cuts:
             note(f"{self.where}: the active bundle is not whole", bricks=True)
         if slots.epoch < durable.epoch:
             note(f"{self.where}: epoch {slots.epoch} after {durable.epoch} was durable")
+        if slots.epoch == durable.epoch and slots != durable:
+            note(f"{self.where}: epoch {slots.epoch} says something else than what was durable")
         if slots.highest_counter < durable.highest_counter:
             note(f"{self.where}: takes what is below {durable.highest_counter} again")
         if slots.stop_number < durable.stop_number:

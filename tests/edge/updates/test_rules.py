@@ -131,7 +131,45 @@ def test_rubbish_in_a_notice_names_nothing() -> None:
 
 
 def test_the_reference_bundle_has_no_way_back() -> None:
-    assert rules.operators_back(Slots(epoch=1)) is None
+    assert rules.operators_back(Slots(epoch=1), "") is None
+
+
+def test_an_operator_leaves_the_bundle_that_is_named_and_no_other() -> None:
+    assert rules.operators_back(PROBATION, OLD.bundle) is None
+    after = rules.operators_back(PROBATION, NEW.bundle)
+    assert after is not None and after.active == OLD
+
+
+def test_a_pardoned_bundle_is_refused_no_more_and_others_still_are() -> None:
+    others = Slots(epoch=1, refused=(Refusal("d" * 64, 6, "x"),))
+    slots = rules.refused(replace(SHADOWING, refused=others.refused), "self-test: too slow")
+    after = rules.pardoned(slots, NEW.bundle)
+    assert after is not None
+    assert (after.refused, after.stage) == (others.refused, Stage.STAGE_IDLE)
+    assert after.why == f"{NEW.bundle[:12]} was pardoned by an operator"
+    assert (after.active, after.highest_counter) == (slots.active, slots.highest_counter)
+    assert rules.pardoned(after, NEW.bundle) is None
+
+
+def test_a_pardon_of_one_that_why_does_not_speak_of_leaves_what_is_under_way() -> None:
+    slots = replace(SHADOWING, refused=(Refusal("d" * 64, 6, "x"), Refusal("e" * 64, 7, "y")))
+    assert rules.pardoned(slots, "d" * 64) == replace(slots, refused=slots.refused[1:])
+
+
+def test_what_is_stopped_is_not_pardoned_while_the_stop_stands() -> None:
+    stopped = heed_stop(SHADOWING, 3, [NEW.bundle], is_signed=True)
+    assert stopped is not None
+    assert rules.pardoned(stopped, NEW.bundle) is None
+    lifted = heed_stop(stopped, 4, [], is_signed=True)
+    assert lifted is not None
+    assert rules.pardoned(lifted, NEW.bundle) is not None
+
+
+def test_a_put_back_of_an_earlier_life_is_not_held_against_a_pardoned_bundle_in_the_shadow() -> None:
+    old = Answer(epoch=3, running=OLD.bundle, put_back=PutBack(NEW.bundle, "late", 7))
+    assert heed_answer(SHADOWING, old, LIMITS) is None
+    assert heed_answer(SHADOWING, replace(old, epoch=5), LIMITS) is not None
+    assert heed_answer(ARMED, old, LIMITS) is not None
 
 
 def test_a_release_that_was_refused_here_is_told_as_the_one_that_why_speaks_of() -> None:
