@@ -48,6 +48,8 @@ def _serve(args: argparse.Namespace) -> int:
         encoders=encoders,
         broker=args.broker,
         broker_plain=args.broker_plain,
+        log_hours=_time("--log-hours", args.log_hours),
+        log_days=None if args.log_days is None else _time("--log-days", args.log_days),
     )
     if len(names) == 1:
         parts.run(names[0], settings, _tell)
@@ -58,6 +60,12 @@ def _serve(args: argparse.Namespace) -> int:
 
 def _tell(line: str) -> None:
     print(line, flush=True)
+
+
+def _time(option: str, value: float) -> float:
+    if not 0 <= value <= 36_500:
+        raise CloudError(f"expected {option} from 0 to 36500, got {value:g}")
+    return value
 
 
 def _named(only: str | None) -> tuple[list[str], tuple[str, ...]]:
@@ -223,6 +231,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--broker", metavar="HOST:PORT", help="the MQTT broker, over TLS; without it nothing is pushed")
     run.add_argument("--broker-plain", action="store_true", help="the broker is on this machine and speaks plain text")
+    run.add_argument(
+        "--log-hours",
+        type=float,
+        default=Settings(Path()).log_hours,
+        help="what vehicles say to a rollout stays in the database for so long, then it becomes objects",
+    )
+    run.add_argument(
+        "--log-days",
+        type=float,
+        help="after a rollout's end, until what vehicles said to it is let go of, and it can't be replayed any more; "
+        "by default never",
+    )
     run.set_defaults(run=_serve)
 
     ca = commands.add_parser("ca", help="the device CA and this server's certificate").add_subparsers(

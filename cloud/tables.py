@@ -347,6 +347,7 @@ ROLLOUTS: Final = Table(
     Column("created_by", Text, nullable=False),
     Column("ended_at", DateTime(timezone=True)),
     Column("why", Text, nullable=False, server_default=text("''")),
+    Column("let_go_at", DateTime(timezone=True)),  # of what vehicles said; the rest of the log stays
 )
 
 # All that went into the rules and all that they ordered, in order: replayed, it gives the same orders.
@@ -358,6 +359,19 @@ ROLLOUT_LOG: Final = Table(
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("kind", Text, nullable=False),  # observed, commanded, ordered, recorded
     Column("content", JSONB, nullable=False),
+)
+
+# Observations of that log that are objects by now; no foreign key, whose check would wait for the engine's lock.
+ROLLOUT_SEGMENTS: Final = Table(
+    "rollout_segments",
+    METADATA,
+    Column("rollout", Text, primary_key=True),
+    Column("first", BigInteger, primary_key=True),
+    Column("last", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),  # of the object
+    Column("bytes", BigInteger, nullable=False),
+    Column("moved_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
 # How a bundle fares on a vehicle; only grows within an account.

@@ -42,6 +42,7 @@ class Rollout:
         name, version, bundle, hardware: of the release.
         state: created, running, paused, stopped, aborted, done.
         why: it ended.
+        let_go_at: when what vehicles said was let go of.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Rollout:
     created_by: str
     ended_at: datetime.datetime | None
     why: str
+    let_go_at: datetime.datetime | None = None
 
     @property
     def is_over(self) -> bool:
@@ -306,5 +308,5 @@ def _listing() -> Any:
 def _rollout(row: Any) -> Rollout:
     return Rollout(
         row.id, int(row.release), row.name, row.version, row.bundle_id, tuple(row.hardware), row.state, row.created_at,
-        row.created_by, row.ended_at, row.why,
+        row.created_by, row.ended_at, row.why, row.let_go_at,
     )  # fmt: skip

@@ -8,6 +8,7 @@ database.
     desires     tells vehicles that there is something to do; at a bounded rate
     intake      writes what vehicles report
     stop line   says which bundles are stopped; waits for none of the others
+    moving      takes what vehicles said a while ago out of the database; none of the others waits for it
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from cloud.database import opened
 from cloud.rollouts.desires import Desires, Wanted
 from cloud.rollouts.engine import Control
 from cloud.rollouts.intake import Intake
+from cloud.rollouts.moving import Moving
 from cloud.rollouts.mqtt import HEARD, Address, Line
 from cloud.rollouts.stop_line import StopLine
 from cloud.settings import Settings
@@ -60,7 +62,7 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
             try:
                 with engine.connect() as connection:
                     if _is_ours(connection):
-                        _lead(engine, connection, address, stopping)
+                        _lead(engine, connection, settings, address, stopping)
             except SQLAlchemyError as error:
                 _LOG.warning("database_away error=%s", str(error).partition("\n")[0])
             stopping.wait(_AWAY_S)
@@ -71,11 +73,16 @@ def _is_ours(connection: Connection) -> bool:
         return bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK}).scalar_one())
 
 
-def _lead(engine: Engine, connection: Connection, address: Address | None, stopping: threading.Event) -> None:
+def _lead(
+    engine: Engine, connection: Connection, settings: Settings, address: Address | None, stopping: threading.Event
+) -> None:
     """Until somebody stops this process, or the connection breaks."""
     wake = threading.Event()
     with contextlib.ExitStack() as stack:
         stack.callback(_release, connection)
+        moving = Moving(engine, settings)
+        moving.start()
+        stack.callback(moving.end)
         stop_line = StopLine(engine, address, wake.set)
         stop_line.start()
         stack.callback(stop_line.end)

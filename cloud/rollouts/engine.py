@@ -147,6 +147,7 @@ class _Active:
         connection.execute(select(ROLLOUTS.c.id).where(ROLLOUTS.c.id == self.id).with_for_update())
         self._rows, self._wanted = [], {}
         is_commanded = self._read(connection)
+        was_over = self.evidence.state in ENDED
         now_s = max(now_s, self.evidence.at_s)
         if self._counted is None:
             if self.evidence.state == CREATED:
@@ -170,7 +171,8 @@ class _Active:
         if self._rows:
             self._number = log.append(connection, self.id, self._rows, self._number)
             self._sync(connection)
-        if self._rows and (self.evidence.state in ENDED or now_s - self._kept_at >= KEEP_S):
+        ends = self.evidence.state in ENDED and not was_over
+        if self._rows and (ends or now_s - self._kept_at >= KEEP_S):
             self._keep(connection, now_s)
         return self._wanted
 

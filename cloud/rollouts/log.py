@@ -6,6 +6,8 @@
     ordered     {"at_s", "orders"}: what the rules answered, and what was carried out in the same transaction
 
 A row is never changed. After each `observed` the rules are asked, so the replay knows when nothing was ordered as well.
+Observations that the engine kept leave the table after a while, and lie in segments then (cloud/rollouts/segments.py);
+no other row does.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Text, cast, func, select, text
+from sqlalchemy import Connection, Select, Text, cast, func, select, text
 
 from cloud.errors import RolloutError
 from cloud.rollouts import evidence as known
@@ -29,6 +31,7 @@ RECORDED: Final = "recorded"
 COMMANDED: Final = "commanded"
 OBSERVED: Final = "observed"
 ORDERED: Final = "ordered"
+_FETCHED: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,14 @@ class Replay:
     """What a log gives when the rules are asked again.
 
     Attributes:
+        rows: that were read.
         asked: how often they were.
         ordered: orders in all.
         differs: the first row that says something else than the rules; "" where none does.
         evidence: at the end.
     """
 
+    rows: int
     asked: int
     ordered: int
     differs: str
@@ -83,20 +88,35 @@ def append(connection: Connection, rollout: str, rows: Iterable[tuple[str, dict[
 
 
 def read(connection: Connection, rollout: str, after: int = 0) -> list[Entry]:
-    """Rows in their order.
+    """Rows in their order; for what is new, or younger than what was kept.
 
     Args:
         after: only later ones than this number.
+
+    Raises:
+        RolloutError: some of them left the table.
     """
-    rows = ROLLOUT_LOG.c
-    # As text: numbers keep their kind, which the cloud's reader of JSON does not leave them.
-    query = select(rows.number, rows.kind, cast(rows.content, Text), rows.at).where(
-        rows.rollout == rollout, rows.number > after
-    )
-    return [
-        Entry(number, kind, json.loads(content, parse_int=_whole), at.isoformat())
-        for number, kind, content, at in connection.execute(query.order_by(rows.number))
-    ]
+    found = [_entry(row) for row in connection.execute(_rows(rollout, after, ()))]
+    for number, entry in enumerate(found, after + 1):
+        if entry.number != number:
+            raise RolloutError(f"expected row {number} of {rollout} in the database, got {entry.number} as the next")
+    return found
+
+
+def streamed(connection: Connection, rollout: str, after: int = 0, *, without: tuple[str, ...] = ()) -> Iterator[Entry]:
+    """Those rows that are in the table, in their order; few of them are in memory.
+
+    Args:
+        after: only later ones than this number.
+        without: kinds that are left out.
+    """
+    query = _rows(rollout, after, without).execution_options(yield_per=_FETCHED)
+    yield from map(_entry, connection.execute(query))
+
+
+def parsed(content: str) -> dict[str, Any]:
+    """JSON as PostgreSQL writes it."""
+    return json.loads(content, parse_int=_whole)  # type: ignore[no-any-return]
 
 
 def last(connection: Connection, rollout: str) -> tuple[int, float]:
@@ -162,7 +182,7 @@ def replayed(entries: Iterable[Entry]) -> Replay:
     evidence, asked, ordered, number = begun(first), 0, 0, first.number
     for entry, following in _pairs(rows):
         if entry.number != number + 1:
-            return Replay(asked, ordered, f"row {number + 1} is missing", evidence)
+            return Replay(number, asked, ordered, f"row {number + 1} is missing", evidence)
         number = entry.number
         evidence = folded(evidence, entry)
         if entry.kind != OBSERVED:
@@ -171,11 +191,23 @@ def replayed(entries: Iterable[Entry]) -> Replay:
         got = [orders.to_dict(one) for one in rules.decide(evidence.policy, evidence, float(entry.content["at_s"]))]
         said = following.content["orders"] if following is not None and following.kind == ORDERED else []
         if json.loads(json.dumps(got)) != said:
-            return Replay(
-                asked, ordered, f"row {number}: the log says {_short(said)}, the rules {_short(got)}", evidence
-            )
+            differs = f"row {number}: the log says {_short(said)}, the rules {_short(got)}"
+            return Replay(number, asked, ordered, differs, evidence)
         ordered += len(got)
-    return Replay(asked, ordered, "", evidence)
+    return Replay(number, asked, ordered, "", evidence)
+
+
+def _rows(rollout: str, after: int, without: tuple[str, ...]) -> Select[Any]:
+    rows = ROLLOUT_LOG.c
+    # As text: numbers keep their kind, which the cloud's reader of JSON does not leave them.
+    query = select(rows.number, rows.kind, cast(rows.content, Text), rows.at)
+    query = query.where(rows.rollout == rollout, rows.number > after).order_by(rows.number)
+    return query.where(rows.kind.not_in(without)) if without else query
+
+
+def _entry(row: Any) -> Entry:
+    number, kind, content, at = row
+    return Entry(number, kind, parsed(content), at.isoformat())
 
 
 def _pairs(entries: Iterator[Entry]) -> Iterator[tuple[Entry, Entry | None]]:

@@ -47,7 +47,7 @@ class Watch:
                 del self._held[next(iter(self._held))]
         with held.lock:
             evidence = held.evidence
-            if evidence is None or _behind(connection, rollout, held.number) > _MOST_ROWS:
+            if evidence is None or _is_far(connection, rollout, held.number):
                 evidence, held.number, _, _ = book.loaded(connection, rollout)
             else:
                 for entry in log.read(connection, rollout, held.number):
@@ -56,7 +56,11 @@ class Watch:
             return evidence
 
 
-def _behind(connection: Connection, rollout: str, number: int) -> int:
+def _is_far(connection: Connection, rollout: str, number: int) -> bool:
+    """Whether many rows came since, or some that left the table already."""
     rows = ROLLOUT_LOG.c
-    query = select(func.coalesce(func.max(rows.number), 0)).where(rows.rollout == rollout)
-    return int(connection.execute(query).scalar_one()) - number
+    query = select(func.coalesce(func.max(rows.number), 0), func.count()).where(
+        rows.rollout == rollout, rows.number > number
+    )
+    last, count = map(int, connection.execute(query).one())
+    return count > _MOST_ROWS or count < last - number

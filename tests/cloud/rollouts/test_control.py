@@ -13,8 +13,8 @@ from cloud.database import connect, migrate
 from cloud.releases import stops
 from cloud.rollouts import book, log
 from cloud.rollouts.desires import Wanted
-from cloud.rollouts.engine import Control
-from cloud.rollouts.evidence import APPROVE, PAUSE, RESUME, START, Command
+from cloud.rollouts.engine import KEEP_S, Control
+from cloud.rollouts.evidence import APPROVE, PAUSE, RESUME, START, Command, Evidence
 from cloud.tables import ASSIGNMENTS
 
 from .fleets import HOUR_S, INTERVAL_S, NEW, OLD, Cars, clear, policy, release
@@ -80,6 +80,11 @@ class Started:
             return book.get(connection, self.id)
 
     @property
+    def evidence(self) -> Evidence:
+        with self.engine.begin() as connection:
+            return book.evidence(connection, self.id)
+
+    @property
     def replay(self) -> log.Replay:
         with self.engine.begin() as connection:
             return log.replayed(log.read(connection, self.id))
@@ -111,6 +116,23 @@ def test_a_good_release_goes_through_shadow_and_waves_to_all(start: Callable[...
     assert set(cars.active.values()) == {NEW} and cars.assigned(2) == set(cars.names)
     assert {word.mode for word in one.told.values()} == {2}, "all were told over MQTT"
     assert one.replay.differs == "" and one.replay.ordered > 40
+
+
+def test_what_is_done_is_kept_when_it_ends_and_then_no_more_often_than_what_runs(
+    start: Callable[..., Started], cars: Cars, engine: Engine
+) -> None:
+    one = start()
+    one.hours(6)
+    assert one.rollout.state == "done"
+    kept = set()
+    for _ in range(20):
+        cars.now_s += KEEP_S / 10
+        cars.report()
+        one.cycle()
+        with engine.begin() as connection:
+            kept.add(connection.execute(text("SELECT folded->'number' FROM rollouts")).scalar_one())
+            assert book.evidence(connection, one.id).state == "done"
+    assert 2 <= len(kept) <= 4
 
 
 def test_a_release_that_turns_out_worse_after_all_waves_are_through_is_stopped(
