@@ -29,6 +29,7 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ from roadfuse.v1 import search_pb2, search_pb2_grpc
 R_AT_1 = 0.826  # text to scene among 1,000 held-out moments, docs/reference-bundle.md
 CAPTIONS = 20_000
 BLOCK = 20_000
+SHARES = 4
 JUDGED = 128  # queries by which recall is told
 
 
@@ -194,19 +196,19 @@ def questions(kind: str, seed: int, count: int) -> list[str]:
     """Texts that nobody asked before, the languages in turn.
 
     free: a caption with a word that no condition knows, so that likeness ranks the whole gallery.
-    labels: two or three facts, so that conditions filter first.
+    labels: two or three facts, so that conditions filter first; of SHARES seeds that follow each other no two give a
+    text of the other's.
     """
-    of, made = random.Random(seed), []
-    for i in range(count):
-        facts = random_facts(of)
-        language = ("en", "de", "es", "fr")[i % 4]
-        caption = captions(facts)[language]
-        if kind == "free":
-            made.append(caption)
-        else:
+    of = random.Random(seed)
+    made: dict[str, None] = {}
+    while len(made) < count:
+        caption = captions(random_facts(of))[("en", "de", "es", "fr")[len(made) % 4]]
+        if kind == "labels":
             parts = [part.strip(" .") for part in caption.replace(".", ",").split(",") if part.strip(" .")]
-            made.append(f"{', '.join(of.sample(parts, min(len(parts), of.choice((2, 3)))))}, hardness>{i * 1e-9:.9f}")
-    return made
+            caption = ", ".join(of.sample(parts, min(len(parts), of.choice((2, 3)))))
+        if kind == "free" or zlib.crc32(caption.encode()) % SHARES == seed % SHARES:
+            made[caption] = None
+    return list(made)
 
 
 def serve(folder: str, rows: int, seed: int) -> None:
