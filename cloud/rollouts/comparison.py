@@ -99,21 +99,28 @@ class Spread:
     Attributes:
         n, squares, crossed: sums over vehicles: n, n^2 and n h, with h the hours times what was expected.
         exposure: the same hours.
+        hours_squares: sum over vehicles of the squares of their hours as they were.
     """
 
     n: int = 0
     squares: float = 0.0
     crossed: float = 0.0
     exposure: Exposure = Exposure()
+    hours_squares: float = 0.0
 
-    def grown(self, was: float, events: int, before_h: float, hours: float) -> Spread:
-        """With more of a vehicle that had some before."""
+    def grown(self, was: float, events: int, before_h: float, hours: float, expected: float) -> Spread:
+        """With more of a vehicle that had some before.
+
+        Args:
+            before_h, hours: times `expected`.
+        """
         now, after_h = was + events, before_h + hours
         return Spread(
             self.n + events,
             self.squares + now * now - was * was,
             self.crossed + now * after_h - was * before_h,
             self.exposure.grown(before_h, hours),
+            self.hours_squares + (after_h * after_h - before_h * before_h) / (expected * expected),
         )
 
     @property
@@ -146,23 +153,28 @@ class Taking:
 
 
 def phi_of_arms(
-    treated: tuple[Any, Any, Any], of_treated: Any, control: tuple[Any, Any, Any], of_control: Any, most: Any = max
-) -> Any:
+    treated: tuple[Any, Any, Any], of_treated: Any, control: tuple[Any, Any, Any], of_control: Any, most: Any = max,
+    squares: tuple[Any, Any] | None = None,
+) -> Any:  # fmt: skip
     """By how much the score of two arms varies more than Poisson counts would; at least 1.
 
     Args:
         treated, control: (n, sum of n^2, sum of n h) over the arm's vehicles.
         of_treated, of_control: Exposure of each arm; or anything with its attributes.
         most: numpy's maximum where the numbers are arrays.
+        squares: of the vehicles' hours as they were, of each arm, where those of the exposures are times what was
+            expected. Expectations may be wrong, and then lots may have given one arm those that were expected to have
+            few events: vehicles are as unlike by hour, not by what was expected in it.
     """
     one, two = phi_of_arm(*treated, of_treated, most), phi_of_arm(*control, of_control, most)
     # What the old arm shows of unlike vehicles holds for the treated ones too, at their smaller exposure.
+    of_squares, of_squares_old = squares or (of_treated.squares, of_control.squares)
     typical, typical_old = (
-        of_treated.squares / _above0(of_treated.hours, most),
-        of_control.squares / _above0(of_control.hours, most),
+        of_squares / _above0(of_treated.hours, most),
+        of_squares_old / _above0(of_control.hours, most),
     )
     ratio = typical / _above0(typical_old, most)
-    one = most(one, 1.0 + (two - 1.0) * (ratio - most(ratio - 1.0, 0.0)))
+    one = most(one, 1.0 + (two - 1.0) * (ratio if squares else ratio - most(ratio - 1.0, 0.0)))
     part = of_treated.hours / _above0(of_treated.hours + of_control.hours, most)
     return (1.0 - part) * one + part * two
 

@@ -58,6 +58,7 @@ SILENT: Final = "silent"
 _RETRY_GRACE_S: Final = 600.0
 _MOST_CURVE: Final = 600
 _LEAST_PEERS: Final = 5
+_SUMS: Final = ("treated_squares", "treated_crossed", "control_squares", "control_crossed")
 
 
 def fold(evidence: Evidence, observation: Observation) -> Evidence:
@@ -399,14 +400,14 @@ class _Draft:
             control_squares=one.control_squares + both * both - was_both * was_both,
         )
 
-    def spread(self, vehicle: str, key: str, events: int, own_h: float) -> None:
-        """Counts of a vehicle of which something is expected."""
+    def spread(self, vehicle: str, key: str, events: int, hours: float, times: float) -> None:
+        """Counts of a vehicle of which so many times as much as of all is expected."""
         arm, metric, place = key.split("/")
         was, before_h = (
             self._total(vehicle, f"{arm}~/{metric}/{place}", events),
-            self._total(vehicle, f"{arm}~{metric}//{place}", own_h),
+            self._total(vehicle, f"{arm}~{metric}//{place}", hours * times),
         )
-        self.own("spreads")[key] = self.spreads.get(key, Spread()).grown(was, events, before_h, own_h)
+        self.own("spreads")[key] = self.spreads.get(key, Spread()).grown(was, events, before_h, hours * times, times)
 
     def _total(self, vehicle: str, key: str, more: float) -> float:
         """Add to a vehicle's sum; returns what it was."""
@@ -431,6 +432,7 @@ class _Arms:
         # stratum -> (metric, slice) -> arm -> events
         self._hours: dict[str, dict[str, dict[str, float]]] = {}
         self._events: dict[str, dict[tuple[str, str], dict[str, int]]] = {}
+        self._sums: dict[str, dict[str, float]] = {}  # comparison -> fields that say how unlike vehicles are
 
     def add(self, name: str, stratum: str, arm: str, counted: Any) -> None:
         """A vehicle's counts in one arm."""
@@ -447,9 +449,9 @@ class _Arms:
             for metric in self._tests.metrics:
                 events = self._capped(counted, place, metric.of) if counts else 0
                 if metric.name in draft.expected:
-                    own_h = hours * draft.expected[metric.name].get(name, 1.0)
-                    self._exposed(stratum, f"{metric.name}/{place}", arm, own_h)
-                    draft.spread(name, f"{arm}/{metric.name}/{place}", events, own_h)
+                    times = draft.expected[metric.name].get(name, 1.0)
+                    self._exposed(stratum, f"{metric.name}/{place}", arm, hours * times)
+                    draft.spread(name, f"{arm}/{metric.name}/{place}", events, hours, times)
                 if not events and f"{arm}/{metric.name}/{place}" not in totals:
                     continue
                 if events:
@@ -490,6 +492,8 @@ class _Arms:
     def test(self) -> None:
         """The tests go on by one interval."""
         draft, tests = self._draft, self._tests
+        for key, sums in self._sums.items():
+            draft.own("comparisons")[key] = replace(draft.comparisons.get(key, Comparison()), **sums)
         for metric in tests.metrics:
             is_expected = metric.name in draft.expected
             for place in self._slices:
@@ -533,17 +537,13 @@ class _Arms:
 
     def _spread(self, key: str, arm: str, was: float, events: int, before_h: float, hours: float) -> None:
         now, after_h = was + events, before_h + hours
-        squares, crossed = now * now - was * was, now * after_h - was * before_h
-        one = self._draft.comparisons.get(key, Comparison())
-        if arm == ACTIVE_ARM:
-            one = replace(
-                one, treated_squares=one.treated_squares + squares, treated_crossed=one.treated_crossed + crossed
-            )
-        else:
-            one = replace(
-                one, control_squares=one.control_squares + squares, control_crossed=one.control_crossed + crossed
-            )
-        self._draft.own("comparisons")[key] = one
+        sums = self._sums.get(key)
+        if sums is None:
+            one = self._draft.comparisons.get(key, Comparison())
+            sums = self._sums[key] = {name: getattr(one, name) for name in _SUMS}
+        squares, crossed = _SUMS[:2] if arm == ACTIVE_ARM else _SUMS[2:]
+        sums[squares] += now * now - was * was
+        sums[crossed] += now * after_h - was * before_h
 
 
 def _hours(counted: Any, place: str) -> float:

@@ -106,7 +106,8 @@ def _cell(evidence: Evidence, kind: str, metric: str, place: str, weight: float)
         phi = float(phi_of_arms(of_treated, treated, of_control, control))
         if metric in evidence.expected:
             own, other = (evidence.spreads.get(f"{arm}/{metric}/{place}", Spread()) for arm in (ACTIVE_ARM, OLD_ARM))
-            phi = float(phi_of_arms(own.sums, own.exposure, other.sums, other.exposure))
+            squares = own.hours_squares, other.hours_squares
+            phi = float(phi_of_arms(own.sums, own.exposure, other.sums, other.exposure, squares=squares))
         phi_alone = float(phi_of_arm(*of_treated, treated))
     else:
         sums = (one.treated_squares, one.treated_crossed, one.control_squares)

@@ -161,6 +161,7 @@ def test_from_the_first_wave_on_vehicles_are_compared_by_what_each_counted_befor
     treated, control = (evidence.spreads[f"{arm}/failure/all"] for arm in ("active", "old"))
     assert treated.exposure.hours == pytest.approx((own["a0"] + own["a1"]) / 60)
     assert (treated.n, control.n) == (2, 8) and control.exposure.vehicles == 8
+    assert control.hours_squares == pytest.approx(8 / 60**2)
     assert evidence.exposed["active/all"].hours == pytest.approx(2 / 60)  # hours are hours for all else
     assert Evidence.of_dict(json.loads(json.dumps(evidence.to_dict()))) == evidence
 

@@ -151,6 +151,31 @@ def test_what_one_vehicle_says_is_worth_one_vehicle() -> None:
     assert phi_of_pairs(50, 50, 2_500.0, 2_500.0, 2_500.0, 1) > 20
 
 
+def test_expectations_that_are_wrong_stop_no_release() -> None:
+    """Vehicles are alike, but their past said otherwise; where lots gave ten quiet ones to the release it looks bad."""
+    rng, worlds, tests = np.random.default_rng(12), 400, policy.Tests()
+    expected = rng.gamma(0.5, 2.0, (worlds, 100)) + 0.02
+    n, logs, peak, bare = np.zeros((worlds, 100)), [np.zeros(worlds) for _ in sequential.WORSE], 0.0, 0.0
+    arms = slice(0, 10), slice(10, 100)
+    for hour in range(1, 41):
+        counts = rng.poisson(1.0, (worlds, 100))
+        n += counts
+        a, b, a_h, b_h = (what[:, arm].sum(1) for what in (counts, expected) for arm in arms)
+        logs = [
+            one + sequential.two_arm(a, a_h, b, b_h, tests.effect, k, np.log) for one, k in zip(logs, sequential.WORSE)
+        ]
+        sums = []
+        for arm in arms:
+            part, h = n[:, arm], expected[:, arm] * hour
+            exposure = SimpleNamespace(vehicles=h.shape[1], hours=h.sum(1), squares=(h**2).sum(1))
+            sums.append(((part.sum(1), (part**2).sum(1), (part * h).sum(1)), exposure))
+        phi = phi_of_arms(*sums[0], *sums[1], np.maximum, (10.0 * hour**2, 90.0 * hour**2))
+        peak = np.maximum(peak, sequential.mixed(logs, phi, np.exp, np.minimum))
+        bare = np.maximum(bare, sequential.mixed(logs, 1.0, np.exp, np.minimum))
+    assert (peak >= 1e3).sum() == 0
+    assert (bare >= 1e3).mean() > 0.2
+
+
 def test_phi_takes_arrays_of_worlds_as_it_takes_numbers() -> None:
     rng = np.random.default_rng(5)
     n = rng.poisson(3.0, (4, 2, 30)).astype(float)
