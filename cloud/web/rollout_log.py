@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
+from cloud.rollouts import log
 from cloud.web.rollout_words import at, count
 
 PAGE: Final = 40
@@ -31,6 +32,10 @@ SELECT number, at, kind, content->>'what' AS what, content->>'wave' AS wave, con
         WHERE one->>'order' IN ('assign', 'withdraw') GROUP BY 1, 2, 3 ORDER BY 1, 2, 3) AS told) END AS told
 FROM rollout_log WHERE rollout = :rollout AND number < :before AND kind <> ALL (:without)
 ORDER BY number DESC LIMIT :most""")
+# What left the database, by the number of its last row.
+_SEGMENTS: Final = text("""
+SELECT first, last, rows, moved_at FROM rollout_segments WHERE rollout = :rollout AND last < :before
+ORDER BY last DESC LIMIT :most""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +63,19 @@ def page(
         without: kinds that are left out.
     """
     asked = {"rollout": rollout, "before": before or 1 << 62, "without": list(without), "most": most + 1}
-    rows = connection.execute(_ROWS, asked).all()
     found = [
         Row(int(row.number), at(row.at_s) if row.at_s is not None else row.at, row.kind, _said(row))
-        for row in rows[:most]
+        for row in connection.execute(_ROWS, asked)
     ]
-    return found, found[-1].number if len(rows) > most else None
+    if log.OBSERVED not in without:
+        found += [
+            Row(one.last, one.moved_at, log.OBSERVED, [
+                f"{count(one.rows)} observations from row {one.first} on left the database: roadfuse rollout log"
+            ])
+            for one in connection.execute(_SEGMENTS, asked)
+        ]  # fmt: skip
+        found.sort(key=lambda row: -row.number)
+    return found[:most], found[most - 1].number if len(found) > most else None
 
 
 def _said(row: Any) -> list[str]:

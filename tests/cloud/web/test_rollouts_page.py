@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text, update
 
+from cloud.objects import Objects
 from cloud.releases import stops
-from cloud.rollouts import book, log
+from cloud.rollouts import book, log, moving, segments
 from cloud.tables import FLEET, GATES, ROLLOUT_LOG
 from cloud.web.rollout_watch import Watch
 
@@ -282,6 +284,25 @@ def test_the_log_is_paged_and_says_what_was_commanded_and_ordered(stage: Stage, 
             if 'rel="next"' in page else ""  # fmt: skip
     with stage.engine.begin() as connection:
         assert sorted(seen) == list(range(1, log.last(connection, rollouts.bad.id)[0] + 1))
+
+
+def test_the_log_says_what_left_the_database_and_what_was_let_go_of(
+    stage: Stage, fresh: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitor, path = stage.visitor(), f"/rollouts/{fresh.id}"
+    visitor.post(f"{path}/command", kind="start")
+    fresh.on(0.5)
+    curve = visitor.get(path).text.count("<tr>")
+    monkeypatch.setattr(segments, "BLOCK", 4)
+    assert sum(moving.move_all(stage.engine, Objects(str(tmp_path)), 0.0)) > 4
+    page = visitor.get(f"{path}/log?all=1").text
+    assert "left the database: roadfuse rollout log" in page and "created by ann" in page
+    assert "left the database" not in visitor.get(f"{path}/log").text
+    fresh.on(0.1)
+    assert visitor.get(path).text.count("<tr>") >= curve
+    with stage.engine.begin() as connection:
+        connection.execute(text("UPDATE rollouts SET let_go_at = now() WHERE id = :id"), {"id": fresh.id})
+    assert "was let go of on" in visitor.get(f"{path}/log").text
 
 
 def test_markup_in_what_people_vehicles_and_gates_say_is_text(stage: Stage, fresh: Drive) -> None:
