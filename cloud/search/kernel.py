@@ -79,6 +79,8 @@ def best_scenes(
     scenes = 0
     i = 0
     while i < rows.shape[0]:
+        if i + _AHEAD < rows.shape[0]:
+            prefetch(row_scene, rows[i + _AHEAD])
         scene = row_scene[rows[i]]
         row, score = rows[i], scores[i]
         i += 1
@@ -173,8 +175,10 @@ def scenes_of(rows: NDArray[np.int64], row_scene: NDArray[np.int32]) -> int:
     """How many scenes some rows, ascending, are of."""
     scenes = 0
     last = -1
-    for row in rows:
-        scene = row_scene[row]
+    for i in range(rows.shape[0]):
+        if i + _AHEAD < rows.shape[0]:
+            prefetch(row_scene, rows[i + _AHEAD])
+        scene = row_scene[rows[i]]
         scenes += scene != last
         last = scene
     return scenes
