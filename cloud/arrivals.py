@@ -7,6 +7,7 @@ is answered. While a few batches are under way the next one gathers, so that a l
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from sqlalchemy import Engine, text
 
 from cloud.calls import Threads
 from cloud.catalogue import ARRIVED, RECEIVE
-from cloud.errors import Refused
+from cloud.errors import ObjectError, Refused
 from cloud.objects import Objects, clip_key
 from cloud.report import HELD
 from cloud.staging import Key
@@ -104,13 +105,20 @@ class Arrivals:
         ]
         if not fresh:
             return outcomes
-        self._objects.put_contents([(clip_key(*arrival.key), arrival.content) for arrival in fresh])
+        self._objects.put_contents([(clip_key(*arrival.key, arrival.sha256), arrival.content) for arrival in fresh])
         with self._single.connect() as connection:
             received = connection.execute(RECEIVE, _columns(fresh)).rowcount
         if received < len(fresh):  # by another call, or the clip was made anew meanwhile
             told = self._told(batch)
             outcomes = [outcome or _unfit(arrival, told.get(arrival.key)) for arrival, outcome in zip(batch, outcomes)]
+            self._let_go([arrival for arrival in fresh if bytes(told[arrival.key].sha256) != arrival.sha256])
         return outcomes
+
+    def _let_go(self, outdated: list[Arrival]) -> None:
+        """Nothing of a clip stays that its vehicle made anew while it was kept."""
+        for arrival in outdated:
+            with contextlib.suppress(ObjectError):  # a leftover that nothing names
+                self._objects.delete(clip_key(*arrival.key, arrival.sha256))
 
     def _told(self, batch: list[Arrival]) -> dict[Key, Any]:
         with self._single.connect() as connection:
@@ -125,7 +133,7 @@ def _columns(batch: list[Arrival]) -> dict[str, list[Any]]:
         "outboxes": [arrival.key[1] for arrival in ordered],
         "sequences": [arrival.key[2] for arrival in ordered],
         "digests": [arrival.sha256 for arrival in ordered],
-        "keys": [clip_key(*arrival.key) for arrival in ordered],
+        "keys": [clip_key(*arrival.key, arrival.sha256) for arrival in ordered],
     }
 
 

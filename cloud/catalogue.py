@@ -38,13 +38,12 @@ _IS_SCENE: Final = (
 _CLIP: Final = select(SCENES.c.media, SCENES.c.bytes, SCENES.c.sha256, SCENES.c.received_at).where(_IS_SCENE)
 ARRIVED: Final = """unnest(CAST(:vehicles AS text[]), CAST(:outboxes AS bytea[]), CAST(:sequences AS bigint[]),
     CAST(:digests AS bytea[]), CAST(:keys AS text[])) AS arrived (vehicle, outbox, sequence, sha256, object_key)"""
-# A clip that came is looked at: its job is put in the same statement, so that none is forgotten. A digest that is NULL
-# was compared already.
+# A clip that came is looked at: its job is put in the same statement, so that none is forgotten.
 RECEIVE: Final = text(
     f"""WITH received AS (
         UPDATE scenes s SET received_at = now(), object_key = arrived.object_key FROM {ARRIVED}
         WHERE (s.vehicle, s.outbox, s.sequence) = (arrived.vehicle, arrived.outbox, arrived.sequence)
-            AND s.sha256 = coalesce(arrived.sha256, s.sha256) AND s.received_at IS NULL
+            AND s.sha256 = arrived.sha256 AND s.received_at IS NULL
         RETURNING s.id
     )
     INSERT INTO jobs (kind, subject, arguments)
@@ -121,14 +120,19 @@ class Catalogue:
             raise Refused(grpc.StatusCode.NOT_FOUND, f"expected a scene that was told of, got {sequence}")
         return Clip(row.media, row.bytes, bytes(row.sha256), row.received_at is not None)
 
-    def receive(self, vehicle: str, outbox: bytes, sequence: int, object_key: str) -> None:
-        """Note that a clip is here, and that it is to be analysed; committed on return. The first time counts."""
+    def receive(self, vehicle: str, outbox: bytes, sequence: int, sha256: bytes, object_key: str) -> bool:
+        """Note that a clip is here, and that it is to be analysed; committed on return. The first time counts.
+
+        Returns:
+            False where it was noted before, or another clip was told of meanwhile.
+        """
         with self._single.connect() as connection:
-            connection.execute(
+            done = connection.execute(
                 RECEIVE,
-                {"vehicles": [vehicle], "outboxes": [outbox], "sequences": [sequence], "digests": [None],
+                {"vehicles": [vehicle], "outboxes": [outbox], "sequences": [sequence], "digests": [sha256],
                  "keys": [object_key]},
             )  # fmt: skip
+        return done.rowcount > 0
 
     def want(self, vehicle: str, outbox: bytes, sequence: int) -> None:
         """Ask for a clip before all others; the vehicle hears of it with its next report."""

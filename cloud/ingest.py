@@ -205,10 +205,15 @@ class Ingest(ingest_pb2_grpc.IngestServicer):
                 f"scene {key[2]}: expected SHA-256 {told.hex()}, got {digest.hex()}; its upload starts over",
             )
         upload.sync()
-        object_key = clip_key(*key)
+        object_key = clip_key(*key, digest)
         self._objects.put(object_key, upload.path)
-        self._catalogue.receive(*key, object_key)
+        is_new = self._catalogue.receive(*key, digest, object_key)
         self._staging.close(key)
+        if not is_new and self._catalogue.clip(*key).sha256 != digest:
+            self._objects.delete(object_key)
+            raise Refused(
+                grpc.StatusCode.FAILED_PRECONDITION, f"scene {key[2]}: its clip was made anew meanwhile: Begin first"
+            )
 
     async def _vehicle(self, context: Context) -> str:
         auth = context.auth_context()

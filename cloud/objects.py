@@ -37,15 +37,16 @@ LEFT_S: Final = 3_600.0
 WRITERS: Final = 16
 
 
-def clip_key(vehicle: str, outbox: bytes, sequence: int) -> str:
-    """Where a scene's clip lies.
+def clip_key(vehicle: str, outbox: bytes, sequence: int, sha256: bytes) -> str:
+    """Where a scene's clip lies. One that was made anew lies elsewhere: a late call with the old one can't replace it.
 
     Args:
         vehicle: a name that enrolment accepted: no slash, no leading dot.
         outbox: 16 bytes.
         sequence: within the outbox.
+        sha256: of the clip.
     """
-    return f"clips/{vehicle}/{outbox.hex()}/{sequence}.mcap"
+    return f"clips/{vehicle}/{outbox.hex()}/{sequence}-{sha256.hex()}.mcap"
 
 
 class Objects:

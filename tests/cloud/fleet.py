@@ -261,6 +261,10 @@ class Vehicle:
                 self.append(chunks(self.outbox, of, begun.durable_offset))
             self.complete(of)
 
+    def place(self, of: Clip) -> str:
+        """Where a clip's object lies, under the vehicle's name."""
+        return f"{self.outbox.hex()}/{of.sequence}-{of.sha256.hex()}.mcap"
+
     def account(self) -> ingest_pb2.OutboxAccount:
         """The gap report of this outbox."""
         answer = self.stub.Account(ingest_pb2.AccountRequest(), timeout=30)

@@ -29,7 +29,7 @@ def put(vehicle: Vehicle, of: Clip, content: bytes | None = None, sha256: bytes 
 
 def kept(cloud: Cloud, vehicle: Vehicle) -> dict[int, bytes]:
     found = cloud.objects(vehicle.name)
-    return {int(Path(name).stem): content for name, content in found.items()}
+    return {int(Path(name).stem.partition("-")[0]): content for name, content in found.items()}
 
 
 def jobs(cloud: Cloud, vehicle: Vehicle) -> int:

@@ -76,7 +76,7 @@ def test_every_number_is_accounted_for_however_reports_repeat(
                 media[sequence] = word
     here = received & media.keys()
     for sequence in here:
-        catalogue.receive("car", outbox, sequence, f"key/{sequence}")
+        assert catalogue.receive("car", outbox, sequence, CLIPS[sequence].sha256, f"key/{sequence}")
     counts = {state: sum(media[n] == state for n in media.keys() - here) for state in (HELD, EVICTED, LOST)}
     found = account(catalogue, outbox)
     missing = tuple(n for n in range(1, given_numbers + 1) if n not in media)

@@ -105,7 +105,7 @@ def test_an_outbox_cant_be_a_path(cloud: Cloud, vehicle: Vehicle) -> None:
     assert len(vehicle.outbox) == 16
     vehicle.report(summary(1, one))
     vehicle.upload(one)
-    assert list(cloud.objects(vehicle.name)) == [f"{vehicle.outbox.hex()}/1.mcap"]
+    assert list(cloud.objects(vehicle.name)) == [vehicle.place(one)]
 
 
 def test_an_endless_list_of_outboxes_ends(cloud: Cloud) -> None:

@@ -64,7 +64,7 @@ def test_a_clip_goes_up_whole(cloud: Cloud, vehicle: Vehicle) -> None:
     assert vehicle.begin(one).durable_offset == 0
     assert vehicle.append(chunks(vehicle.outbox, one))[-1] == len(one.content)
     vehicle.complete(one)
-    assert cloud.objects(vehicle.name) == {f"{vehicle.outbox.hex()}/1.mcap": one.content}
+    assert cloud.objects(vehicle.name) == {vehicle.place(one): one.content}
     assert cloud.staged(vehicle.name) == []
     account = vehicle.account()
     assert (account.given, account.received, account.missing) == (1, 1, 0)
@@ -73,7 +73,7 @@ def test_a_clip_goes_up_whole(cloud: Cloud, vehicle: Vehicle) -> None:
 def test_a_clip_of_no_bytes_is_a_clip(cloud: Cloud, vehicle: Vehicle) -> None:
     one = told(vehicle, 0)
     vehicle.upload(one)
-    assert cloud.objects(vehicle.name) == {f"{vehicle.outbox.hex()}/1.mcap": b""}
+    assert cloud.objects(vehicle.name) == {vehicle.place(one): b""}
     assert vehicle.account().received == 1
 
 

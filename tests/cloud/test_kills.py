@@ -105,7 +105,7 @@ def test_nothing_is_lost_and_nothing_is_twice_through_kills_of_the_server(mortal
                 each.result()
     account = vehicle.account()
     assert (account.given, account.received, account.missing, account.on_board) == (60, 60, 0, 0)
-    assert mortal.objects(vehicle.name) == {f"{vehicle.outbox.hex()}/{one.sequence}.mcap": one.content for one in clips}
+    assert mortal.objects(vehicle.name) == {vehicle.place(one): one.content for one in clips}
     assert mortal.staged(vehicle.name) == []
 
 
@@ -240,9 +240,9 @@ def test_a_clip_whose_object_was_kept_before_a_kill_is_committed_after_it(mortal
     vehicle.begin(one)
     vehicle.append(chunks(vehicle.outbox, one))
     mortal.kill()
-    place = mortal.data / "objects" / "clips" / vehicle.name / vehicle.outbox.hex()
-    place.mkdir(parents=True)
-    (place / "1.mcap").hardlink_to(mortal.staged(vehicle.name)[0])
+    place = mortal.data / "objects" / "clips" / vehicle.name / vehicle.place(one)
+    place.parent.mkdir(parents=True)
+    place.hardlink_to(mortal.staged(vehicle.name)[0])
     mortal.start()
     vehicle.connect()
     vehicle.complete(one)

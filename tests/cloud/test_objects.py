@@ -11,7 +11,7 @@ import pytest
 from cloud.errors import ObjectError
 from cloud.objects import Objects, clip_key
 
-KEY = clip_key("car", bytes(16), 7)
+KEY = clip_key("car", bytes(16), 7, bytes(32))
 
 
 @pytest.fixture(params=["folder", "memory:///", "file"])
@@ -50,7 +50,7 @@ def test_a_clip_is_copied_into_a_file_whole_or_not_at_all(objects: Objects, tmp_
     objects.put(KEY, clip)
     assert objects.download(KEY, copy) == 9_000_000 and copy.read_bytes() == clip.read_bytes()
     with pytest.raises(ObjectError):
-        objects.download(clip_key("car", bytes(16), 8), copy.with_name("none"))
+        objects.download(clip_key("car", bytes(16), 8, bytes(32)), copy.with_name("none"))
     assert [path.name for path in copy.parent.iterdir()] == ["clip"]
 
 
@@ -87,7 +87,7 @@ def test_a_disk_without_links_keeps_a_copy(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_small_clips_are_kept_together_and_leave_nothing_else(objects: Objects, tmp_path: Path) -> None:
-    items = [(clip_key("car", bytes(16), number), os.urandom(number * 1_000)) for number in range(1, 9)]
+    items = [(clip_key("car", bytes(16), number, bytes(32)), os.urandom(number * 1_000)) for number in range(1, 9)]
     for _ in range(2):
         objects.put_contents(items)
     assert {key: objects.get(key) for key, _ in items} == dict(items)

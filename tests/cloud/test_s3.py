@@ -81,7 +81,7 @@ def cloud(s3: S3, database: str, tmp_path_factory: pytest.TempPathFactory) -> It
 def test_a_clip_comes_back_as_it_was_put(s3: S3, tmp_path: Path) -> None:
     objects, file, copy = Objects(f"s3://{BUCKET}/one"), tmp_path / "clip", tmp_path / "copy"
     for number, size in enumerate((0, 1, 300_000, 12 * MIB)):  # the last in several parts
-        key = clip_key("car", bytes(16), number)
+        key = clip_key("car", bytes(16), number, bytes(32))
         file.write_bytes(os.urandom(size))
         for _ in range(2):
             objects.put(key, file)
@@ -97,7 +97,7 @@ def test_a_clip_comes_back_as_it_was_put(s3: S3, tmp_path: Path) -> None:
 
 def test_small_clips_go_together(s3: S3) -> None:
     objects = Objects(f"s3://{BUCKET}/small")
-    items = [(clip_key("car", bytes(16), number), os.urandom(10_000)) for number in range(20)]
+    items = [(clip_key("car", bytes(16), number, bytes(32)), os.urandom(10_000)) for number in range(20)]
     objects.put_contents(items)
     assert {key: objects.get(key) for key, _ in items} == dict(items)
 
@@ -123,7 +123,7 @@ def test_scenes_go_all_the_way_into_the_bucket(s3: S3, cloud: Cloud) -> None:
         ingest_pb2.PutRequest(outbox=vehicle.outbox, sequence=4, sha256=small.sha256, content=small.content), timeout=30
     )
     for one in (*clips, small):
-        assert kept.get(clip_key(vehicle.name, vehicle.outbox, one.sequence)) == one.content
+        assert kept.get(clip_key(vehicle.name, vehicle.outbox, one.sequence, one.sha256)) == one.content
     assert vehicle.account().received == 4 and cloud.staged(vehicle.name) == []
 
 
@@ -150,7 +150,7 @@ def test_a_store_that_dies_while_a_clip_is_put_is_said_and_the_clip_goes_later(s
     vehicle.stub.Put(request, timeout=30)
     assert vehicle.account().received == 2
     for one in (large, small):
-        assert kept.get(clip_key(vehicle.name, vehicle.outbox, one.sequence)) == one.content
+        assert kept.get(clip_key(vehicle.name, vehicle.outbox, one.sequence, one.sha256)) == one.content
 
 
 def test_the_catalogue_never_says_that_a_clip_is_there_which_the_bucket_refused(

@@ -61,9 +61,9 @@ def fleet(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     ):
         request = ingest_pb2.ReportRequest(outbox=outbox, last_sequence=len(scenes), scenes=scenes)
         catalogue.report(vehicle, checked(request, Limits()))
-    key = clip_key("car-1", outbox, 1)
+    key = clip_key("car-1", outbox, 1, one.sha256)
     objects.put(key, path)
-    catalogue.receive("car-1", outbox, 1, key)
+    catalogue.receive("car-1", outbox, 1, one.sha256, key)
     ids = {}
     for row in listed(engine, data):
         ids[f"{row['vehicle']}/{row['sequence']}"] = row["id"]

@@ -49,9 +49,9 @@ def received(engine: Engine, objects: Objects, scene: Scene, vehicle: str) -> tu
         connection.execute(VEHICLES.insert().values(name=vehicle))
     request = ReportRequest(outbox=outbox, last_sequence=sequence, scenes=[scene.summary])
     catalogue.report(vehicle, checked(request, Limits()))
-    key = clip_key(vehicle, outbox, sequence)
+    key = clip_key(vehicle, outbox, sequence, scene.summary.sha256)
     objects.put(key, scene.clip)
-    catalogue.receive(vehicle, outbox, sequence, key)
+    catalogue.receive(vehicle, outbox, sequence, scene.summary.sha256, key)
     with engine.connect() as connection:
         id = connection.execute(select(SCENES.c.id).where(SCENES.c.vehicle == vehicle)).scalar_one()
         job = connection.execute(select(JOBS.c.id).where(JOBS.c.subject == str(id), JOBS.c.kind == "analyse"))

@@ -97,7 +97,7 @@ class Car:
             time.sleep(0.1)
 
     def received(self) -> list[str]:
-        return sorted(Path(name).stem for name in self.vehicle.cloud.objects(self.vehicle.name))
+        return sorted(Path(name).stem.partition("-")[0] for name in self.vehicle.cloud.objects(self.vehicle.name))
 
     def looks_for(self) -> list[str]:
         path = self.outbox.folder / file.NAME

@@ -73,9 +73,10 @@ class Vehicle:
 
     def bring(self, sequence: int, clip: Path) -> int:
         """A clip comes in; gives the scene's id."""
-        place = clip_key(self.name, self.outbox, sequence)
+        sha256 = self.catalogue.clip(self.name, self.outbox, sequence).sha256
+        place = clip_key(self.name, self.outbox, sequence, sha256)
         self.objects.put(place, clip)
-        self.catalogue.receive(self.name, self.outbox, sequence, place)
+        self.catalogue.receive(self.name, self.outbox, sequence, sha256, place)
         return self.id_of(sequence)
 
     def id_of(self, sequence: int) -> int:
