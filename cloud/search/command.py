@@ -133,8 +133,8 @@ def _print(page: Answers) -> None:
             f"scene {answer.scene_id}  {answer.vehicle} #{answer.sequence}  at {answer.instant_ns / 1e9:.2f} s  "
             f"{100 * answer.confidence:.0f} %" + (f"  {labels}" if labels else "") + (f"  [{near}]" if near else "")
         )
-    left = "" if page.matching is None else f" of {page.matching} that match"
-    print(f"{len(page.answers)} scenes{left}, {page.path}, {page.elapsed_ms:.1f} ms")
+    fit = "" if page.matching is None else f", {page.matching} fit the conditions"
+    print(f"{len(page.answers)} scenes{fit}, {page.path}, {page.elapsed_ms:.1f} ms")
     print(f"understood as {json.dumps(to_json(page.query.predicate))}")
     for note in page.notes:
         print(f"note: {note}")

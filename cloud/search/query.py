@@ -75,7 +75,8 @@ class Answers:
     Attributes:
         query: as it was understood; people edit its predicate.
         path: how it was found: exact, filtered (exact among what the predicate leaves) or approximate.
-        matching: how many scenes the predicate leaves; None where only the nearest were looked at.
+        matching: how many scenes the predicate leaves, without likely ones that fill a page; None where only the
+            nearest were looked at.
         cursor: of the next page; "" when there is none.
     """
 

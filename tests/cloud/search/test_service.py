@@ -336,7 +336,7 @@ def test_the_command_asks_a_server_or_looks_for_itself(service: Service, tmp_pat
         said = json.loads(done.stdout)
         assert said["matching"] == 10 and {"has": "sound:siren", "least": 0.5} in said["predicate"]["and"]
     told = _command("siren", "--limit", "3", *at)
-    assert "10 that match" in told.stdout and "--cursor" in told.stdout
+    assert "10 fit the conditions" in told.stdout and "--cursor" in told.stdout
     for words in (("x" * 2_000, *at), ("--where", "elephants", *at), ("siren",), ("--image", "/nowhere", *at)):
         done = _command(*words)
         assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
