@@ -1,22 +1,16 @@
-"""The weights of an ONNX file, read off its protobuf bytes: the vehicle has no `onnx` package.
-
-Ref: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (numbers of the fields).
-"""
+"""The weights of an ONNX file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import prod
 from typing import Final
 
 import numpy as np
 
 from edge.errors import BundleError
+from edge.onnx_fields import DATA_TYPE, DIMS, NAME, RAW, fields, initializers, number, numbers
 
-_GRAPH, _INITIALIZER, _NAME = 7, 5, 8
-_DIMS, _DATA_TYPE, _RAW = 1, 2, 9
 _TYPED: Final = (4, 5, 6, 7, 10, 11)  # float, int32, string, int64, double, uint64 data
-_VARINT, _EIGHT, _LENGTH, _FOUR = 0, 1, 2, 5
 
 
 class Weight:
@@ -45,72 +39,22 @@ def weights(model: bytes) -> dict[str, Weight]:
     Raises:
         BundleError: these are not the bytes of an ONNX model.
     """
-    found = {}
     try:
-        for number, graph in _fields(memoryview(model)):
-            if number == _GRAPH and isinstance(graph, memoryview):
-                for field, tensor in _fields(graph):
-                    if field == _INITIALIZER and isinstance(tensor, memoryview):
-                        name, weight = _weight(tensor)
-                        found[name] = weight
-    except (IndexError, ValueError) as error:
+        return dict(_weight(model, start, end) for start, end in initializers(model))
+    except ValueError as error:
         raise BundleError(f"expected an ONNX model, got bytes that are none ({error})") from None
-    return found
 
 
-def _weight(tensor: memoryview) -> tuple[str, Weight]:
-    name, data_type, shape, content = "", 0, [], b""
-    for number, value in _fields(tensor):
-        if number == _NAME and isinstance(value, memoryview):
-            name = bytes(value).decode(errors="replace")
-        elif number == _DATA_TYPE and isinstance(value, int):
-            data_type = value
-        elif number == _DIMS:
-            shape += [value] if isinstance(value, int) else list(_varints(value))
-        elif number == _RAW and isinstance(value, memoryview):
-            content = bytes(value)
-        elif number in _TYPED:
-            content += bytes(value) if isinstance(value, memoryview) else value.to_bytes(8, "little")
-    return name, Weight(data_type, tuple(shape), content)
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        number, kind = key >> 3, key & 7
-        if kind == _VARINT:
-            value, at = _varint(message, at)
-            yield number, value
-            continue
-        if kind == _LENGTH:
-            size, at = _varint(message, at)
-        elif kind in (_EIGHT, _FOUR):
-            size = 8 if kind == _EIGHT else 4
-        else:
-            raise ValueError(f"wire type {kind}")
-        if at + size > len(message):
-            raise ValueError("cut short")
-        yield number, message[at : at + size]
-        at += size
-
-
-def _varints(packed: memoryview) -> Iterator[int]:
-    at = 0
-    while at < len(packed):
-        value, at = _varint(packed, at)
-        yield value
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")
+def _weight(model: bytes, start: int, end: int) -> tuple[str, Weight]:
+    name, data_type, content = "", 0, b""
+    shape: tuple[int, ...] = ()
+    for field, first, last in fields(model, start, end):
+        if field == NAME:
+            name = model[first:last].decode(errors="replace")
+        elif field == DATA_TYPE:
+            data_type = number(model, first, last)
+        elif field == DIMS:
+            shape += tuple(numbers(model, first, last))
+        elif field == RAW or field in _TYPED:
+            content += model[first:last]
+    return name, Weight(data_type, shape, content)

@@ -25,13 +25,13 @@ from edge.updates.ledger import Ledger
 from edge.updates.rules import Limits
 from edge.updates.slots import Answer, Slots, read_answer, stage_name
 from edge.updates.troubles import Troubles
+from edge.updates.work import Tester, Work
 from roadfuse.v1 import updates_pb2
-from roadfuse.v1.updates_pb2 import Mode, Stage
+from roadfuse.v1.updates_pb2 import Stage
 
 _LOOK_S: Final = 0.5  # at the loop's answer
 _AGAIN_S: Final = 5.0  # after the disk refused
 _TIDY_AGAIN_S: Final = 60.0
-_FETCHES: Final = 3  # of bytes that turned out not to be what was signed
 _LEAST_CONTACT_S: Final = 1.0
 _MOST_CONTACT_S: Final = 86_400.0
 _FIRST_RETRY_S: Final = 2.0
@@ -76,29 +76,6 @@ class Trusts(Protocol):
         """
 
 
-class Tester(Protocol):
-    """Builds and tries bundles away from the loop; edge/updates/selftest.py."""
-
-    def is_whole(self, bundle: str) -> bool:
-        """Whether its files are what its id says."""
-
-    def build(self, bundle: str) -> None:
-        """Make its engines ready for this device.
-
-        Raises:
-            UpdateError: why it is refused.
-            OSError: trying again may help.
-        """
-
-    def test(self, bundle: str, active: str) -> None:
-        """Golden vectors, finite outputs, the latency budget beside the active one's.
-
-        Raises:
-            UpdateError: why it is refused.
-            OSError: trying again may help.
-        """
-
-
 Introduces = Callable[[Slots, bytes, Answer | None], updates_pb2.CheckInRequest]
 
 
@@ -119,16 +96,16 @@ class Agent:
         chance: Callable[[], float] = lambda: 0.5, changed: Callable[[], object] = lambda: None,
         reference: Mapping[bytes, str] | None = None,
     ) -> None:  # fmt: skip
-        self._disk, self._trust, self._cloud, self._tester, self._clock = disk, trust, cloud, tester, clock
+        self._disk, self._trust, self._cloud, self._clock = disk, trust, cloud, clock
         self._introduce, self._limits = introduce, limits or Limits()
         self._chance, self._changed = chance, changed
         self._ledger = Ledger(disk, clock.utc_ns)
         self._installer = Installer(disk, fetcher, reference)
+        self._work = Work(self._ledger, self._installer, tester, self._limits, self._change)
         self._assignment: Assignment | None = None
         self._assigned_s = self._due_s = clock.monotonic_s()
         self._not_before_s = self._due_s  # work that failed is tried again then
         self._failures = self._work_failures = 0
-        self._fetching: Slots | None = None
         self._tidy_for: tuple[set[str], bool] | None = None
         self._tidy_again_s = math.inf
         self._troubles = Troubles()
@@ -172,7 +149,7 @@ class Agent:
 
     def is_wanted(self) -> bool:
         """Whether what is being fetched still is; asked by the fetcher at each chunk."""
-        return self._ledger.now is self._fetching
+        return self._work.is_wanted()
 
     def is_checked_in(self) -> bool:
         """Whether the last check-in went through and none is due."""
@@ -180,7 +157,7 @@ class Agent:
 
     def is_at_rest(self) -> bool:
         """Whether nothing is to be done before the loop or the cloud says something."""
-        return self._pending(self._ledger.now, self.answer()) is None
+        return self._todo(self.answer()) is None
 
     def step(self) -> float:
         """Do the next thing; what the disk or the cloud refuses is trouble, and tried again.
@@ -201,7 +178,7 @@ class Agent:
         if self._clock.monotonic_s() >= self._due_s:
             self._check_in(answer)
             return 0.0
-        if is_well and self._work(answer):
+        if is_well and self._go_on(answer):
             return 0.0
         return max(0.0, min(_LOOK_S if is_well else _AGAIN_S, self._due_s - self._clock.monotonic_s()))
 
@@ -279,111 +256,27 @@ class Agent:
             return replace(wanted, account=secrets.token_hex(8))  # evidence of another update begins anew
         return wanted
 
-    def _pending(self, slots: Slots, answer: Answer | None) -> Callable[[Slots], Slots | None] | None:
-        """The work of this stage; None where it waits for the loop or the cloud."""
-        given = self._assignment
-        if slots.staged is None:
-            return None
-        is_given = given is not None and given.release is not None and given.release.bundle == slots.staged.bundle
-        if slots.stage == Stage.STAGE_FETCHING:
-            return self._fetch if is_given else None
-        if slots.stage == Stage.STAGE_VERIFIED:
-            return self._build
-        if slots.stage == Stage.STAGE_BUILT:
-            return self._test
-        if slots.stage == Stage.STAGE_SELF_TESTED:
-            return self._shadow
+    def _todo(self, answer: Answer | None) -> Callable[[], None] | None:
         is_fresh = self._clock.monotonic_s() - self._assigned_s <= self._limits.arm_within_s
-        may_arm = is_given and is_fresh and given is not None and given.mode == Mode.MODE_ACTIVATE
-        if slots.stage == Stage.STAGE_SHADOWING and may_arm and rules.is_shadowed(slots, answer, self._limits):
-            return self._arm
-        return None
+        return self._work.at(self._ledger.now, answer, self._assignment, is_fresh=is_fresh)
 
-    def _work(self, answer: Answer | None) -> bool:
+    def _go_on(self, answer: Answer | None) -> bool:
         """Do the work of this stage, where it is time; whether there was any."""
-        slots = self._ledger.now
-        work = self._pending(slots, answer)
-        if work is None:
+        stage, todo = stage_name(self._ledger.now.stage), self._todo(answer)
+        if todo is None:
             self._troubles.end(_WORK)
             return False
         if self._clock.monotonic_s() < self._not_before_s:
             return False
         try:
-            self._do(work, slots)
+            todo()
             self._troubles.end(_WORK)
         except OSError as error:
             self._work_failures += 1
             again_s = float(getattr(error, "again_in_s", self._retry_s(self._work_failures)))
             self._not_before_s = self._clock.monotonic_s() + min(again_s, _MOST_RETRY_S)
-            self._troubles.begin(_WORK, f"{stage_name(slots.stage)}: {error}")
+            self._troubles.begin(_WORK, f"{stage}: {error}")
         return True
-
-    def _do(self, work: Callable[[Slots], Slots | None], slots: Slots) -> None:
-        """Without holding the slots: a stop may come in between, and counts.
-
-        Raises:
-            OSError: trying again may help.
-        """
-        try:
-            wanted = work(slots)
-        except UpdateError as error:
-            if slots.stage != Stage.STAGE_FETCHING:
-                self._change(slots, rules.refused(slots, str(error)))
-            elif slots.tries + 1 >= _FETCHES:
-                self._change(slots, rules.refused(slots, str(error), may_come_back=True))
-            else:  # bytes that were altered on the way are no fault of the release's
-                self._change(slots, replace(slots, tries=slots.tries + 1))
-                raise OSError(str(error)) from None
-        else:
-            if wanted is not None:
-                self._change(slots, wanted)
-
-    def _fetch(self, slots: Slots) -> Slots:
-        assert self._assignment is not None and self._assignment.release is not None
-        self._fetching = slots
-        bases = [held.bundle for held in (slots.active, slots.previous) if held is not None]
-        self._installer.install(self._assignment.release, bases)
-        return replace(slots, stage=Stage.STAGE_VERIFIED, tries=0)
-
-    def _build(self, slots: Slots) -> Slots | None:
-        assert slots.staged is not None
-        bundle = slots.staged.bundle
-        if slots.tries == 0 and not self._tester.is_whole(bundle):
-            raise UpdateError("expected a whole bundle on board, got a damaged one")
-        return self._tried(slots, lambda: self._tester.build(bundle), Stage.STAGE_BUILT)
-
-    def _test(self, slots: Slots) -> Slots | None:
-        assert slots.staged is not None
-        bundle = slots.staged.bundle
-        return self._tried(slots, lambda: self._tester.test(bundle, slots.active.bundle), Stage.STAGE_SELF_TESTED)
-
-    def _tried(self, slots: Slots, work: Callable[[], None], then: int) -> Slots | None:
-        """Counts before it tries, for what takes the whole machine with it never comes to counting afterwards."""
-        if slots.tries >= self._limits.tries:
-            raise UpdateError(f"did not survive {stage_name(slots.stage)}, {slots.tries} times")
-        counted = replace(slots, tries=slots.tries + 1)
-        if not self._ledger.change(slots, counted):
-            return None
-        seen = self._ledger.now
-        try:
-            work()
-        except OSError:
-            self._ledger.change(seen, replace(seen, tries=slots.tries))
-            raise
-        except UpdateError as error:
-            self._change(seen, rules.refused(seen, str(error)))
-            return None
-        self._change(seen, replace(seen, stage=then, tries=0))
-        return None
-
-    def _shadow(self, slots: Slots) -> Slots:
-        return replace(slots, stage=Stage.STAGE_SHADOWING)
-
-    def _arm(self, slots: Slots) -> Slots:
-        assert slots.staged is not None
-        if not self._tester.is_whole(slots.staged.bundle):  # it was, when it was tested: the disk lost it
-            return rules.refused(slots, "expected a whole bundle on board, got a damaged one", may_come_back=True)
-        return rules.armed(slots)
 
     def _tidy(self, answer: Answer | None) -> None:
         """Bundles in no slot go, but for what the loop still runs; parts go when nothing is fetched."""

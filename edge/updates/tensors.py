@@ -11,8 +11,6 @@ where they came from, so any writer's bytes come out again.
     by type    for each data type, in the order of its number: the frames of its differences
 
 Each frame stands behind its length (4 bytes).
-
-Ref: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (numbers of the fields).
 """
 
 from __future__ import annotations
@@ -26,6 +24,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from edge.onnx_fields import DATA_TYPE, NAME, RAW, fields, initializers, number
 from edge.updates import frames
 from edge.updates.differences import added, of_type, streams_of, subtracted
 
@@ -34,8 +33,6 @@ SAME: Final = 1
 DIFFERENT: Final = 2
 LEAST_BYTES: Final = 16  # smaller tensors lie among the nodes
 MOST_TENSORS: Final = 1 << 16
-_GRAPH, _INITIALIZER, _DATA_TYPE, _NAME, _RAW = 7, 5, 2, 8, 9
-_VARINT, _EIGHT, _LENGTH, _FOUR = 0, 1, 2, 5
 _ROW: Final = 4 + 4 + 4 + 1  # bytes of a tensor in the table
 _COUNT: Final = struct.Struct("<I")
 
@@ -59,7 +56,7 @@ def make(base: bytes, want: bytes) -> bytes | None:
     """The body of a delta; None where the files are no ONNX models with tensors in common."""
     try:
         ours, theirs = places(base), places(want)
-    except (ValueError, IndexError):
+    except ValueError:
         return None
     known = {place.name: at for at, place in enumerate(ours)}
     sources, told = [], []
@@ -113,16 +110,13 @@ def places(model: bytes) -> list[Place]:
     """Of the initializers' raw bytes, in the order of the file.
 
     Raises:
-        ValueError, IndexError: these are not the bytes of an ONNX model, or one with too many tensors.
+        ValueError: these are not the bytes of an ONNX model, or one with too many tensors.
     """
     found: dict[bytes, Place] = {}
-    for number, start, end in _fields(model, 0, len(model)):
-        if number == _GRAPH:
-            for inner, first, last in _fields(model, start, end):
-                if inner == _INITIALIZER:
-                    place = _place(model, first, last)
-                    if place is not None:
-                        found.setdefault(place.name, place)
+    for start, end in initializers(model):
+        place = _place(model, start, end)
+        if place is not None:
+            found.setdefault(place.name, place)
     if len(found) > MOST_TENSORS:
         raise ValueError(f"expected at most {MOST_TENSORS} tensors, got {len(found)}")
     return list(found.values())
@@ -130,48 +124,14 @@ def places(model: bytes) -> list[Place]:
 
 def _place(model: bytes, start: int, end: int) -> Place | None:
     name, data_type, raw = b"", 0, (0, 0)
-    for number, first, last in _fields(model, start, end):
-        if number == _NAME:
+    for field, first, last in fields(model, start, end):
+        if field == NAME:
             name = model[first:last]
-        elif number == _DATA_TYPE:
-            data_type = _varint(model, first, last)[0]
-        elif number == _RAW:
+        elif field == DATA_TYPE:
+            data_type = number(model, first, last)
+        elif field == RAW:
             raw = first, last
     return Place(name, data_type, *raw) if raw[1] - raw[0] >= LEAST_BYTES else None
-
-
-def _fields(model: bytes, start: int, end: int) -> list[tuple[int, int, int]]:
-    """Number, start and end of each field's content."""
-    found, at = [], start
-    while at < end:
-        key, at = _varint(model, at, end)
-        kind = key & 7
-        first = at
-        if kind == _VARINT:
-            _, at = _varint(model, at, end)
-        elif kind == _LENGTH:
-            size, first = _varint(model, at, end)
-            at = first + size
-        elif kind in (_EIGHT, _FOUR):
-            at += 8 if kind == _EIGHT else 4
-        else:
-            raise ValueError(f"expected a field of protobuf, got wire type {kind}")
-        if at > end:
-            raise ValueError("expected a whole field, got one that is cut short")
-        found.append((key >> 3, first, at))
-    return found
-
-
-def _varint(model: bytes, at: int, end: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < end and shift < 64:
-        byte = model[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise ValueError("expected a number, got one that does not end")
 
 
 def _between(model: bytes, found: Sequence[Place]) -> bytes:

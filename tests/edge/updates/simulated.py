@@ -298,11 +298,10 @@ class Vehicle:
     def __init__(self, disk: Disk, cloud: Any, limits: Limits = LIMITS) -> None:
         self.disk, self.cloud, self.clock = disk, cloud, Clock()
         self.loop = SimulatedLoop(disk)
-        self.trust = cloud.trust(disk)
+        self.trust, self.tester = cloud.trust(disk), ManifestTester(disk)
         self.agent = Agent(
-            disk, self.trust, cloud, cloud.fetcher(disk, self.clock), ManifestTester(disk), self.clock, self._request,
-            limits,
-        )  # fmt: skip
+            disk, self.trust, cloud, cloud.fetcher(disk, self.clock), self.tester, self.clock, self._request, limits
+        )
 
     def step(self) -> None:
         """One step of the agent, then some of the loop's life."""

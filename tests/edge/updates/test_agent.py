@@ -233,7 +233,7 @@ def test_a_self_test_that_takes_the_machine_with_it_is_not_tried_for_ever() -> N
         def die(bundle: str, active: str) -> None:
             raise KeyboardInterrupt
 
-        car.agent._tester.test = die  # type: ignore[method-assign]
+        car.tester.test = die  # type: ignore[method-assign]
         try:
             car.settle()
         except KeyboardInterrupt:
@@ -340,14 +340,14 @@ def test_a_pardoned_bundle_is_taken_again_though_its_release_is_the_same() -> No
     old, new = made(1), made(2)
     car, cloud = vehicle(old)
     cloud.assign(new)
-    test = car.agent._tester.test
+    test = car.tester.test
 
     def refuse(bundle: str, active: str) -> None:
         raise UpdateError("self-test: the machine was busy")
 
-    car.agent._tester.test = refuse  # type: ignore[method-assign]
+    car.tester.test = refuse  # type: ignore[method-assign]
     assert car.settle().refused[-1].bundle == new.id
-    car.agent._tester.test = test  # type: ignore[method-assign]
+    car.tester.test = test  # type: ignore[method-assign]
     assert car.settle().active.bundle == old.id
     operator.ask(car.disk, operator.PARDON, new.id)
     slots = car.settle()
