@@ -16,6 +16,7 @@ from cloud.rollouts import orders
 from cloud.rollouts.comparison import Comparison, Exposure, Spread, Taking
 from cloud.rollouts.orders import Order
 from cloud.rollouts.policy import Policy
+from roadfuse.v1.updates_pb2 import Mode
 
 # Commands.
 START: Final = "start"
@@ -34,6 +35,9 @@ STOPPED: Final = "stopped"
 ABORTED: Final = "aborted"
 DONE: Final = "done"
 ENDED: Final = (STOPPED, ABORTED, DONE)
+# Modes of an assignment.
+SHADOW: Final = int(Mode.MODE_SHADOW)
+ACTIVATE: Final = int(Mode.MODE_ACTIVATE)
 # Of an arm, within an interval: counts of one vehicle there.
 SHADOW_ARM: Final = "shadow"  # the release, deciding beside the active bundle
 BESIDE_ARM: Final = "beside"  # the active bundle, on the same vehicle and in the same interval

@@ -22,10 +22,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloud.rollouts import weighing
+from cloud.rollouts.closing import SILENT
 from cloud.rollouts.comparison import HOUR_S, Exposure
 from cloud.rollouts.editions import EDITIONS
 from cloud.rollouts.evidence import (
     ABORTED,
+    ACTIVATE,
     ACTIVE_ARM,
     CREATED,
     DONE,
@@ -33,13 +35,14 @@ from cloud.rollouts.evidence import (
     JUDGED,
     PAIRED,
     PAUSED,
+    SHADOW,
     SHADOW_ARM,
     STOPPED,
     Evidence,
     Vehicle,
     begin,
 )
-from cloud.rollouts.folding import ACTIVATE, SHADOW, SILENT, fold
+from cloud.rollouts.folding import fold
 from cloud.rollouts.lots import turn
 from cloud.rollouts.orders import AskApproval, Assign, Finish, GoOn, Hold, Order, Promote, Stop, Withdraw
 from cloud.rollouts.policy import Policy

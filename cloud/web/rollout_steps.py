@@ -8,8 +8,7 @@ from typing import Any
 
 from cloud.rollouts import weighing
 from cloud.rollouts.comparison import HOUR_S
-from cloud.rollouts.evidence import ACTIVE_ARM, SHADOW_ARM, Evidence, Vehicle
-from cloud.rollouts.folding import ACTIVATE, SHADOW
+from cloud.rollouts.evidence import ACTIVATE, ACTIVE_ARM, SHADOW, SHADOW_ARM, Evidence, Vehicle
 from cloud.rollouts.stages import candidates, stages
 from edge.updates.evidence import ALL
 

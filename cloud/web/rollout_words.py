@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
-from cloud.rollouts.evidence import Vehicle
-from cloud.rollouts.folding import ACTIVATE, SHADOW
+from cloud.rollouts.evidence import ACTIVATE, SHADOW, Vehicle
 from cloud.tables import RELEASES
 from roadfuse.v1.updates_pb2 import Stage
 
