@@ -102,10 +102,9 @@ def _certainty(
             if not each:
                 return None
             add = isinstance(predicate, And) != is_negated
-            total = each[0]
             for one in each[1:]:
-                total = total + one if add else np.maximum(total, one)
-            return total
+                (np.add if add else np.maximum)(each[0], one, out=each[0])
+            return each[0]
         case Then() if not is_negated:
             return _of_sequence(view, predicate, rows)
         case _:
