@@ -11,7 +11,8 @@ import pytest
 
 from cloud.errors import RolloutError
 from cloud.rollouts.filters import compiled
-from cloud.rollouts.policy import Policy, Schedule, Window
+from cloud.rollouts.policy import Policy
+from cloud.rollouts.schedule import Schedule, Window
 
 FACTS = {"vehicle": "car-7", "hardware": "x86", "software": "0.10.2", "label.site": "yard", "state": "parked"}
 
