@@ -9,6 +9,7 @@ import argparse
 import getpass
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,7 +21,7 @@ from sqlalchemy import Engine, func, select
 from cloud.database import opened
 from cloud.errors import RolloutError
 from cloud.objects import Objects
-from cloud.rollouts import book, evidence, explain, log, segments, stop_line
+from cloud.rollouts import book, evidence, explain, log, refusals, segments, stop_line
 from cloud.rollouts.book import Rollout
 from cloud.rollouts.evidence import Command
 from cloud.rollouts.policy import Policy
@@ -48,11 +49,20 @@ def _create(args: argparse.Namespace, engine: Engine) -> int:
     policy = Policy() if args.policy is None else Policy.load(args.policy)
     if args.without_gates is not None and not args.without_gates.strip():
         raise RolloutError("--without-gates: expected why, got nothing")
+    start = Command(evidence.START, args.by)
     with engine.begin() as connection:
         made = book.create(connection, args.release, policy, args.by, without_gates=args.without_gates or "")
         if args.start:
-            book.command(connection, made.id, Command(evidence.START, args.by))
-    _say(args, made)
+            book.command(connection, made.id, start)
+        refused = refusals.now(connection, policy, made.hardware, made.bundle)
+    if args.json:
+        print(_json(made, is_started=args.start, refused=refused.as_dict()))
+    else:
+        print(_line(made))
+        if args.start:
+            print(_commanded(made, start))
+    for line in refused.lines():
+        print(f"note: {line}", file=sys.stderr)
     return 0
 
 
@@ -76,10 +86,7 @@ def _retry(args: argparse.Namespace, engine: Engine) -> int:
 def _command(args: argparse.Namespace, engine: Engine, wanted: Command) -> int:
     with engine.begin() as connection:
         found = book.command(connection, args.rollout, wanted)
-    if args.json:
-        _say(args, found)
-    else:
-        print(f"{found.id}: {wanted.kind} by {wanted.by} is in the log (state {found.state})")
+    print(_json(found) if args.json else _commanded(found, wanted))
     return 0
 
 
@@ -98,11 +105,14 @@ def _explain(args: argparse.Namespace, engine: Engine) -> int:
     with engine.begin() as connection:
         known = book.evidence(connection, args.rollout)
         now_s = max(log.now_s(connection), known.at_s)
+        refused = refusals.now(connection, known.policy, known.hardware, known.bundle)
     if args.json:
-        print(json.dumps(explain.facts(known, now_s)))
+        print(json.dumps({**explain.facts(known, now_s), "refused": refused.as_dict()}))
         return 0
     for line in explain.lines(known, now_s):
         print(line)
+    for line in refused.lines() if _may_come(known.state) else ():
+        print(f"refused    {line}")
     return 0
 
 
@@ -147,6 +157,12 @@ def _watch(args: argparse.Namespace, engine: Engine) -> int:
     """Changes as they come, until the rollout is over."""
     with engine.begin() as connection:
         found = book.get(connection, args.rollout)
+        refused = refusals.now(connection, book.policy(connection, found.id), found.hardware, found.bundle)
+    if _may_come(found.state) and refused.reasons and args.json:
+        print(json.dumps({"refused": refused.as_dict(), "says": "; ".join(refused.lines())}), flush=True)
+    elif _may_come(found.state):
+        for line in refused.lines():
+            print(f"{'now':19}  {line}", flush=True)
     number = 0
     while True:
         with engine.begin() as connection:
@@ -168,24 +184,26 @@ def _words(entry: log.Entry) -> Iterator[dict[str, Any]]:
         what = f" wave {one['wave']}" if one.get("wave") else f" {one['vehicle']}" if one.get("vehicle") else ""
         why = f": {one['why']}" if one.get("why") else ""
         yield {"number": entry.number, "command": one, "says": f"{one['kind']}{what} by {one['by']}{why}"}
-    told: dict[str, list[str]] = {}
+    told: dict[tuple[int, int], list[str]] = {}
     for one in content.get("orders", ()):
         if one["order"] == "assign":
-            told.setdefault(f"wave {one['wave']}: mode {_MODES[one['mode']]}", []).append(one["vehicle"])
+            told.setdefault((one["wave"], one["mode"]), []).append(one["vehicle"])
             continue
         yield {"number": entry.number, "order": one, "says": _order(one)}
-    for what, vehicles in told.items():
+    for (wave, mode), vehicles in told.items():
         names = ", ".join(vehicles[:5]) + (", ..." if len(vehicles) > 5 else "")
-        yield {"number": entry.number, "assigned": vehicles, "says": f"{what}: {len(vehicles)} vehicles ({names})"}
+        who = "1 vehicle is" if len(vehicles) == 1 else f"{len(vehicles)} vehicles are"
+        says = f"{_step(wave)}: {who} told to {_MODES[mode]} it ({names})"
+        yield {"number": entry.number, "assigned": vehicles, "says": says}
 
 
-_MODES: Final = {1: "shadow", 2: "activate"}
+_MODES: Final = {1: "shadow", 2: "run"}
 
 
 def _order(one: dict[str, Any]) -> str:
     kind = one["order"]
     if kind == "promote":
-        return f"wave {one['wave']} begins"
+        return f"{_step(one['wave'])} begins"
     if kind == "ask_approval":
         return f"wave {one['wave']} waits for approval"
     if kind == "withdraw":
@@ -193,10 +211,15 @@ def _order(one: dict[str, Any]) -> str:
     return f"{kind.replace('_', ' ')}{': ' if one['why'] else ''}{one['why']}"
 
 
+def _step(wave: int) -> str:
+    return f"wave {wave}" if wave else "the shadow"
+
+
 def _stop(args: argparse.Namespace, engine: Engine) -> int:
     why = f"{args.why} (by {args.by})"
     with engine.begin() as connection:
-        number = stop_line.stop(connection, _bundle(connection, args.bundle), why)
+        bundle = _bundle(connection, args.bundle)
+        number = stop_line.stop(connection, bundle, why)
         connection.execute(select(func.pg_notify(book.CHANNEL, "")))
     if args.broker is not None:
         with engine.begin() as connection:
@@ -204,9 +227,10 @@ def _stop(args: argparse.Namespace, engine: Engine) -> int:
         assert said is not None
         stop_line.publish(args.broker, args.data, args.broker_plain, said)
     if args.json:
-        print(json.dumps({"bundle": args.bundle, "number": number, "why": why}))
+        print(json.dumps({"bundle": bundle, "number": number, "why": why}))
     else:
         print(f"{args.bundle}: stopped, notice {number}; vehicles go back to what they ran before")
+        print(f"nobody may run bundle {bundle[:16]}, of whatever release, before `roadfuse release lift {bundle[:16]}`")
     return 0
 
 
@@ -226,8 +250,17 @@ def _bundle(connection: Any, words: str) -> str:
     return str(found[0])
 
 
-def _say(args: argparse.Namespace, rollout: Rollout) -> None:
-    print(json.dumps(asdict(rollout), default=str) if args.json else _line(rollout))
+def _may_come(state: str) -> bool:
+    """Whether vehicles may yet be told to take the release; after a stop all that ran it say that they refused it."""
+    return state not in (evidence.STOPPED, evidence.ABORTED)
+
+
+def _json(rollout: Rollout, **more: Any) -> str:
+    return json.dumps(asdict(rollout) | more, default=str)
+
+
+def _commanded(rollout: Rollout, wanted: Command) -> str:
+    return f"{rollout.id}: {wanted.kind} by {wanted.by} is in the log, for the cloud to carry out (was {rollout.state})"
 
 
 def _line(one: Rollout) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from cloud.rollouts import filters
-from cloud.rollouts.evidence import Evidence, Vehicle
+from cloud.rollouts.evidence import Evidence, Vehicle, VehicleReport
 from cloud.rollouts.lots import is_held_back
 from cloud.rollouts.policy import Policy, Wave
 
@@ -23,7 +23,18 @@ def stages(policy: Policy) -> tuple[Wave, ...]:
 
 def concerned(policy: Policy, evidence: Evidence) -> list[Vehicle]:
     """Vehicles that the rollout is about."""
-    return [one for one in evidence.vehicles.values() if _concerns(policy, evidence, one)]
+    return [one for one in evidence.vehicles.values() if is_for(policy, evidence.hardware, one.report)]
+
+
+def is_for(policy: Policy, hardware: Collection[str], report: VehicleReport) -> bool:
+    """Whether a rollout is about a vehicle.
+
+    Args:
+        hardware: classes that the release is for; none: all.
+    """
+    if hardware and report.hardware not in hardware:
+        return False
+    return not policy.where or filters.compiled(policy.where)(report.facts())
 
 
 def candidates(
@@ -48,12 +59,6 @@ def candidates(
         seed = policy.seed or evidence.rollout
         chosen = [one for one in chosen if not is_held_back(seed, one.report.vehicle, policy.control.share)]
     return chosen, min(wanted, len(chosen))
-
-
-def _concerns(policy: Policy, evidence: Evidence, one: Vehicle) -> bool:
-    if evidence.hardware and one.report.hardware not in evidence.hardware:
-        return False
-    return not policy.where or filters.compiled(policy.where)(one.report.facts())
 
 
 def _wanted(policy: Policy, stage: Wave | None, of: int) -> int:

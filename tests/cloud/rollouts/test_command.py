@@ -13,7 +13,9 @@ from cloud.database import connect, migrate
 from cloud.errors import CloudError, RolloutError
 from cloud.rollouts.command import main
 from cloud.rollouts.engine import Control
+from cloud.tables import FLEET
 from edge.errors import RoadfuseError
+from roadfuse.v1.updates_pb2 import Stage
 
 from ..fleet import command
 from .fleets import INTERVAL_S, NEW, QUICK, Cars, clear, release
@@ -89,7 +91,8 @@ def test_a_rollout_from_its_begin_to_its_end_in_words(say: Say, engine: Engine, 
     carry_out(engine, cars, 60)
     assert say("list").split("  ")[2].startswith("done")
     watched = say("watch", id)
-    for words in ("start by ann", "wave 0 begins", "wave 1 begins", "mode activate: ", "finish: all waves are through"):
+    for words in ("start by ann", "  the shadow begins", "the shadow: 15 vehicles are told to shadow it (car-",
+                  "wave 1 begins", "told to run it (car-", "finish: all waves are through"):  # fmt: skip
         assert words in watched
     assert all("says" in json.loads(line) for line in say("watch", id, "--json").splitlines())
     assert "the rules gave the same" in say("replay", id)
@@ -107,6 +110,55 @@ def test_a_worse_release_is_stopped_and_explain_says_which_test_did_it(
     assert "stop: worse in the shadow" in say("watch", id)
     with pytest.raises(RolloutError, match="not over"):
         say("pause", id)
+
+
+def refusing(engine: Engine, refused: dict[str, str]) -> None:
+    """Vehicles say that they refused the new bundle, and why; `carry_out` keeps them so."""
+    with engine.begin() as connection:
+        for vehicle, why in refused.items():
+            row = FLEET.update().where(FLEET.c.vehicle == vehicle)
+            connection.execute(row.values(refused=NEW, why=why, stage=Stage.STAGE_REFUSED))
+
+
+def test_who_refused_the_bundle_before_is_told_of_when_it_is_sent_again(
+    say: Say, engine: Engine, cars: Cars, quick: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusing(engine, {
+        "car-00003": f"{NEW[:12]}: put back: late: 9.9 ms a frame, the previous bundle 4.1 ms",
+        "car-00004": "release 1 was refused here: put back: late: 8.7 ms a frame, the previous bundle 4.4 ms",
+        "car-00005": f"{NEW[:12]}: self-test: camera: expected 3 answers, got others",
+        "car-00006": "",
+    })  # fmt: skip
+    quick.write_text("where = 'vehicle != \"car-00006\"'\n" + quick.read_text())
+    made = json.loads(say("create", 2, "--policy", quick, "--json"))
+    assert made["refused"]["vehicles"] == 3 and made["refused"]["of"] == 29 and not made["is_started"]
+    assert made["refused"]["reasons"][0]["vehicles"] == ["car-00003", "car-00004"]
+    main(["create", "2", "--data", str(quick.parent), "--database", str(engine.url.render_as_string(False)), "--json"])
+    note = capsys.readouterr().err
+    assert "note: 4 of 30 vehicles have refused this bundle and will not take it again" in note
+    assert f"`roadfuse update pardon {NEW[:12]}` there" in note
+    lines = ("2 said put back: late: 9.9 ms a frame, the previous bundle 4.1 ms (car-00003, car-00004)",
+             "1 said self-test: camera: expected 3 answers, got others (car-00005)")  # fmt: skip
+    assert all(f"note: {line}\n" in note for line in lines)
+    id = made["id"]
+    explained, watched = say("explain", id), say("watch", id, "--once")
+    assert all(f"refused    {line}\n" in explained and f"now                  {line}\n" in watched for line in lines)
+    assert json.loads(say("explain", id, "--json"))["refused"] == made["refused"]
+    assert json.loads(say("watch", id, "--once", "--json").splitlines()[0])["refused"] == made["refused"]
+    say("start", id)
+    carry_out(engine, cars, 4)
+    assert not cars.assigned(1) & {"car-00003", "car-00004", "car-00005"}
+    say("abort", id)
+    carry_out(engine, cars, 1)
+    assert "refused    " not in say("explain", id) and "now  " not in say("watch", id)
+
+
+def test_a_release_that_nobody_refused_comes_without_a_note(
+    say: Say, cars: Cars, quick: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = say("create", 2, "--policy", quick, "--start", "--by", "ann")
+    assert said.splitlines()[1].endswith(": start by ann is in the log, for the cloud to carry out (was created)")
+    assert json.loads(say("list", "--json"))[0]["id"] in said and not capsys.readouterr().err
 
 
 def test_approval_is_by_default_of_the_wave_that_waits(say: Say, engine: Engine, cars: Cars, quick: Path) -> None:
@@ -128,7 +180,9 @@ def test_approval_is_by_default_of_the_wave_that_waits(say: Say, engine: Engine,
 
 def test_a_stop_is_by_id_by_its_begin_or_by_a_releases_counter(say: Say, cars: Cars) -> None:
     for words in (NEW, NEW[:8], "2"):
-        assert "stopped, notice" in say("stop", words, "--why", "smoke")
+        said = say("stop", words, "--why", "smoke")
+        assert "stopped, notice" in said and f"before `roadfuse release lift {NEW[:16]}`" in said
+    assert json.loads(say("stop", "2", "--why", "smoke", "--json"))["bundle"] == NEW
     assert "stopped, notice" in say("stop", "99" * 32, "--why", "of no release that is known here")
     for words in ("", "3", "zz"):
         with pytest.raises(RolloutError, match="expected the id of a bundle"):
