@@ -130,11 +130,6 @@ class Trust:
         director, image = self._roots()
         return director.version, image.version
 
-    @property
-    def stop_number(self) -> int:
-        """Of the last stop notice that the director signed; an older one is void."""
-        return self._remembered.stop_number
-
     def nonce(self) -> bytes:
         """For the next check-in; from now on only its answer is believed, and only once."""
         self._nonce = os.urandom(_NONCE_BYTES)
