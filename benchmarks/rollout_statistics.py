@@ -42,7 +42,7 @@ CHUNK = 1_000
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--worlds", type=int, default=10_000)
-    parser.add_argument("--rollouts", type=int, default=60, help="of most kinds; of some several times as many")
+    parser.add_argument("--rollouts", type=int, default=40, help="of most kinds; of some several times as many")
     parser.add_argument("--part", choices=("arms", "vehicles", "rollouts"))
     parser.add_argument("--release", help="rollouts of this kind alone, such as 5x")
     parser.add_argument("--seed", type=int, default=7)
@@ -63,7 +63,7 @@ def _arms(given: argparse.Namespace) -> None:
         ("equal", 1.0, {}, 1.0, 72.0, 5 / 60, given.worlds),
         ("equal, rare events", 1.0, {}, 0.001, 72.0, 5 / 60, given.worlds // 5),
         ("1.1x", 1.1, {}, 1.0, 72.0, 5 / 60, given.worlds // 10),
-        ("1.25x (the edge)", 1.25, {}, 1.0, 72.0, 5 / 60, given.worlds // 10),
+        ("1.25x (the edge)", 1.25, {}, 1.0, 72.0, 5 / 60, given.worlds),
         ("1.5x", 1.5, {}, 1.0, 24.0, 2 / 60, given.worlds // 10),
         ("2x", 2.0, {}, 1.0, 12.0, 2 / 60, given.worlds // 5),
         ("2x, 1,000 others alone", 2.0, {}, 1.0, 12.0, 2 / 60, given.worlds // 5),
@@ -211,7 +211,7 @@ def _vehicles_chunk(
         found = own_rates.expected({str(n): (past_n[world, n], past[world, n]) for n in drove})
         expected[world, drove] = list(found.values()) if found else 1.0
     n, h, hours_h = np.zeros(size), np.zeros(size), np.zeros(size)
-    logs = [np.zeros(worlds) for _ in sequential.WORSE]
+    logs = [np.zeros((2 if past_h else 1, worlds)) for _ in sequential.WORSE]  # by hours, and by what was expected
     ours, of_part, bare, oracle = (np.full(worlds, np.inf) for _ in range(4))
     alike = 0.0 if ratio == 1.0 else (1 / unlike**2 if unlike else 1e9)  # shape of the distribution of own rates
     exposed = np.zeros((worlds, treated))
@@ -222,20 +222,23 @@ def _vehicles_chunk(
         n += counts
         h += own_h
         hours_h += drives * step_h
-        (a, a_h), (b, b_h) = ((counts[:, arm].sum(1), own_h[:, arm].sum(1)) for arm in arms)
-        both = (a_h > 0) & (b_h > 0)
-        a, b, a_h, b_h = a * both, b * both, np.where(both, a_h, 1), np.where(both, b_h, 1)
-        logs = [one + sequential.two_arm(a, a_h, b, b_h, tests.effect, times, np.log)
-                for one, times in zip(logs, sequential.WORSE)]  # fmt: skip
-        sums = [((n[:, arm].sum(1), (n[:, arm] ** 2).sum(1), (n[:, arm] * h[:, arm]).sum(1)), _exposure(h[:, arm]))
-                for arm in arms]  # fmt: skip
-        squares = tuple((hours_h[:, arm] ** 2).sum(1) for arm in arms) if past_h else None
-        phi = comparison.phi_of_arms(*sums[0], *sums[1], np.maximum, squares)
-        value = sequential.mixed(logs, phi, np.exp, np.minimum, mixture)
+        a, b = (counts[:, arm].sum(1) for arm in arms)
+        phis = []
+        for place, (more, exposed_h) in enumerate([(drives * step_h, hours_h), (own_h, h)][: len(logs[0])]):
+            a_h, b_h = (more[:, arm].sum(1) for arm in arms)
+            both = (a_h > 0) & (b_h > 0)
+            of_both = a * both, np.where(both, a_h, 1), b * both, np.where(both, b_h, 1)
+            for one, times in zip(logs, sequential.WORSE):
+                one[place] += sequential.two_arm(*of_both, tests.effect, times, np.log)
+            sums = [((n[:, arm].sum(1), (n[:, arm] ** 2).sum(1), (n[:, arm] * exposed_h[:, arm]).sum(1)),
+                     _exposure(exposed_h[:, arm])) for arm in arms]  # fmt: skip
+            squares = tuple((hours_h[:, arm] ** 2).sum(1) for arm in arms) if place else None
+            phis.append(comparison.phi_of_arms(*sums[0], *sums[1], np.maximum, squares))
+        value = sequential.mixed(logs, np.array(phis), np.exp, np.minimum, mixture).mean(0)
         now, needed = at_h + step_h, 1 / tests.alpha_stop
         ours[(value >= needed) & np.isinf(ours)] = now
         of_part[(part * value + 1 - part >= needed) & np.isinf(of_part)] = now
-        bare[(sequential.mixed(logs, 1.0, np.exp, np.minimum, mixture) >= needed) & np.isinf(bare)] = now
+        bare[(sequential.mixed(logs, 1.0, np.exp, np.minimum, mixture).mean(0) >= needed) & np.isinf(bare)] = now
         if alike:
             day = 1 + 0.5 * math.sin(2 * math.pi * at_h / 24)
             exposed += drives[:, arms[0]] * step_h * day

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from cloud.rollouts.comparison import HOUR_S, Comparison, Exposure, Spread
 from cloud.rollouts.draft import Draft
-from cloud.rollouts.evidence import ACTIVE_ARM, BESIDE_ARM, OLD_ARM, PAIRED, SHADOW_ARM
+from cloud.rollouts.evidence import ACTIVE_ARM, BESIDE_ARM, OLD_ARM, OWN, PAIRED, SHADOW_ARM
 from cloud.rollouts.lots import lot
 from edge.updates.evidence import ALL, BETTER, DIFFERS, SAME, WORSE
 
@@ -89,18 +89,18 @@ class Arms:
         for key, sums in self._sums.items():
             draft.own("comparisons")[key] = replace(draft.comparisons.get(key, Comparison()), **sums)
         for metric in tests.metrics:
-            is_expected = metric.name in draft.expected
             for place in self._slices:
+                if metric.name in draft.expected:
+                    self._test_own(metric.name, place)
                 key = f"{ACTIVE_ARM}/{metric.name}/{place}"
                 known = one = draft.comparisons.get(key, Comparison())
                 treated = control = 0
                 treated_h = 0.0
                 for stratum in sorted(self._hours):
                     hours = self._hours[stratum].get(place, {})
-                    own = self._hours[stratum].get(f"{metric.name}/{place}", {}) if is_expected else hours
                     events = self._events.get(stratum, {}).get((metric.name, place), {})
-                    of_arms = (events.get(ACTIVE_ARM, 0), own.get(ACTIVE_ARM, 0.0))
-                    of_old = (events.get(OLD_ARM, 0), own.get(OLD_ARM, 0.0))
+                    of_arms = (events.get(ACTIVE_ARM, 0), hours.get(ACTIVE_ARM, 0.0))
+                    of_old = (events.get(OLD_ARM, 0), hours.get(OLD_ARM, 0.0))
                     one = one.compared(*of_arms, *of_old, tests)
                     treated, control = treated + of_arms[0], control + of_old[0]
                     treated_h += hours.get(ACTIVE_ARM, 0.0)
@@ -108,6 +108,17 @@ class Arms:
                     one = one.counted(treated, treated_h, control, tests)
                 if one is not known:
                     draft.own("comparisons")[key] = one
+
+    def _test_own(self, metric: str, place: str) -> None:
+        """The same with what was expected of each vehicle."""
+        draft, key = self._draft, f"{OWN}/{metric}/{place}"
+        one = draft.comparisons.get(key, Comparison())
+        for stratum in sorted(self._hours):
+            hours = self._hours[stratum].get(f"{metric}/{place}", {})
+            events = self._events.get(stratum, {}).get((metric, place), {})
+            counts = ((events.get(arm, 0), hours.get(arm, 0.0)) for arm in (ACTIVE_ARM, OLD_ARM))
+            one = one.compared(*next(counts), *next(counts), self._tests)
+        draft.own("comparisons")[key] = one
 
     def _capped(self, counted: Any, place: str, names: tuple[str, ...]) -> int:
         if place not in counted:

@@ -86,10 +86,13 @@ class Comparison:
         """E-value that the release is worse than it may be; weights are those of sequential.WORSE."""
         return float(sequential.mixed(self.stop, phi, weights=weights))
 
-    def for_it(self, phi: float, phi_treated: float) -> float:
-        """E-value that its rate is below margin x the old one + the tolerable one: refuting either part does it."""
-        fine, rare = sequential.mixed(self.fine, phi), sequential.mixed(self.rare, phi_treated)
-        return float((fine + rare) / 2.0)
+    def fine_for_it(self, phi: float) -> float:
+        """E-value that its rate is below margin x the old one."""
+        return float(sequential.mixed(self.fine, phi))
+
+    def rare_for_it(self, phi: float) -> float:
+        """E-value that its rate is below the tolerable one."""
+        return float(sequential.mixed(self.rare, phi))
 
 
 @dataclass(frozen=True, slots=True)

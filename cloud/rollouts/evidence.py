@@ -44,6 +44,7 @@ BESIDE_ARM: Final = "beside"  # the active bundle, on the same vehicle and in th
 ACTIVE_ARM: Final = "active"  # the release, acted on
 PAIRED: Final = "paired"  # one frame, decided by both, on which one of them is wrong by what the vehicle itself knows
 JUDGED: Final = "judged"  # pairs that differ, of release and active bundle
+OWN: Final = "own"  # as acted on, compared by what was expected of each vehicle
 OLD_ARM: Final = "old"  # any other bundle, acted on by vehicles that never acted on the release
 
 
@@ -236,7 +237,7 @@ class Evidence:
         vehicles: all that were heard of.
         pending: of the interval that is under way: vehicle -> arm -> slice -> [seconds, {metric: count}].
         pending_judged: vehicle -> slice -> [worse, better].
-        comparisons: "shadow|active|paired|judged/metric/slice" -> what the tests know.
+        comparisons: "shadow|active|own|paired|judged/metric/slice" -> what the tests know.
         taking, acting: how vehicles fared while they took the release: into the shadow, and to act on it.
         frames_same, frames_differ: decided by both in the shadow, alike or not.
         totals: vehicle -> "arm/metric/slice" -> counts, "arm//slice" -> seconds: for how unlike vehicles are.

@@ -10,7 +10,7 @@ from typing import Final
 from cloud.rollouts import sequential
 from cloud.rollouts.comparison import Comparison, Exposure, Spread, phi_of_arm, phi_of_arms, phi_of_pairs
 from cloud.rollouts.editions import EDITIONS
-from cloud.rollouts.evidence import ACTIVE_ARM, BESIDE_ARM, JUDGED, OLD_ARM, PAIRED, SHADOW_ARM, Evidence
+from cloud.rollouts.evidence import ACTIVE_ARM, BESIDE_ARM, JUDGED, OLD_ARM, OWN, PAIRED, SHADOW_ARM, Evidence
 from cloud.rollouts.policy import Tests
 from edge.updates.evidence import ALL, WORSE
 
@@ -98,22 +98,33 @@ _CONTROLS: Final = {ACTIVE_ARM: OLD_ARM, SHADOW_ARM: BESIDE_ARM, PAIRED: PAIRED,
 
 def _cell(evidence: Evidence, kind: str, metric: str, place: str, weight: float) -> Cell:
     one = evidence.comparisons.get(f"{kind}/{metric}/{place}", Comparison())
+    mixture = EDITIONS[evidence.policy.tests.edition].worse
     treated = evidence.exposed.get(f"{kind}/{place}", _NOTHING)
     control = evidence.exposed.get(f"{_CONTROLS[kind]}/{place}", _NOTHING)
     if kind == ACTIVE_ARM:
         of_treated = (one.treated, one.treated_squares, one.treated_crossed)
         of_control = (one.control, one.control_squares, one.control_crossed)
         phi = float(phi_of_arms(of_treated, treated, of_control, control))
-        if metric in evidence.expected:
-            own, other = (evidence.spreads.get(f"{arm}/{metric}/{place}", Spread()) for arm in (ACTIVE_ARM, OLD_ARM))
-            squares = own.hours_squares, other.hours_squares
-            phi = float(phi_of_arms(own.sums, own.exposure, other.sums, other.exposure, squares=squares))
         phi_alone = float(phi_of_arm(*of_treated, treated))
     else:
         sums = (one.treated_squares, one.treated_crossed, one.control_squares)
         phi = phi_of_pairs(one.treated, one.treated + one.control, *sums, treated.vehicles)
         phi_alone = phi
-    value = one.against(phi, EDITIONS[evidence.policy.tests.edition].worse)
+    value, fine = one.against(phi, mixture), one.fine_for_it(phi)
+    if kind == ACTIVE_ARM and metric in evidence.expected:
+        # A past that tells vehicles apart makes the one large, one that misleads leaves the other.
+        own, phi_own = _own(evidence, metric, place)
+        value, fine = (value + own.against(phi_own, mixture)) / 2.0, (fine + own.fine_for_it(phi_own)) / 2.0
     if treated.vehicles < evidence.policy.tests.least_vehicles:
         value = min(value, 1.0)
-    return Cell(kind, metric, place, weight, one, treated, control, phi, value, one.for_it(phi, phi_alone))
+    # Refuting either part of the hypothesis does it.
+    for_it = (fine + one.rare_for_it(phi_alone)) / 2.0
+    return Cell(kind, metric, place, weight, one, treated, control, phi, value, for_it)
+
+
+def _own(evidence: Evidence, metric: str, place: str) -> tuple[Comparison, float]:
+    """The comparison by what was expected of each vehicle, and its phi."""
+    one, other = (evidence.spreads.get(f"{arm}/{metric}/{place}", Spread()) for arm in (ACTIVE_ARM, OLD_ARM))
+    squares = one.hours_squares, other.hours_squares
+    phi = phi_of_arms(one.sums, one.exposure, other.sums, other.exposure, squares=squares)
+    return evidence.comparisons.get(f"{OWN}/{metric}/{place}", Comparison()), float(phi)

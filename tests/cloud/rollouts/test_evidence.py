@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 
 from cloud.errors import RolloutError
-from cloud.rollouts import orders
+from cloud.rollouts import orders, weighing
+from cloud.rollouts.comparison import Exposure, Spread, phi_of_arms
+from cloud.rollouts.editions import EDITIONS
 from cloud.rollouts.evidence import (
     APPROVE,
     PAUSE,
@@ -153,6 +155,10 @@ def _of_unlike_vehicles(tests: dict[str, object], acted: bool = False) -> Eviden
     return _closed(evidence, Observation(361.0, increments=tuple(told)), at_s=420.0)
 
 
+def _of(spread: Spread) -> tuple[tuple[float, float, float], Exposure]:
+    return spread.sums, spread.exposure
+
+
 def test_from_the_first_wave_on_vehicles_are_compared_by_what_each_counted_before() -> None:
     evidence = _of_unlike_vehicles({})
     own = evidence.expected["failure"]
@@ -162,6 +168,12 @@ def test_from_the_first_wave_on_vehicles_are_compared_by_what_each_counted_befor
     assert treated.exposure.hours == pytest.approx((own["a0"] + own["a1"]) / 60)
     assert (treated.n, control.n) == (2, 8) and control.exposure.vehicles == 8
     assert control.hours_squares == pytest.approx(8 / 60**2)
+    mixture = EDITIONS[evidence.policy.tests.edition].worse
+    by_hours, own_way = (evidence.comparisons[f"{kind}/failure/all"] for kind in ("active", "own"))
+    phi = phi_of_arms(*_of(treated), *_of(control), squares=(treated.hours_squares, control.hours_squares))
+    cell = weighing.cell(evidence, "active", "failure")
+    both = by_hours.against(cell.phi, mixture), own_way.against(phi, mixture)
+    assert both[0] != both[1] and cell.against == pytest.approx(sum(both) / 2)
     assert evidence.exposed["active/all"].hours == pytest.approx(2 / 60)  # hours are hours for all else
     assert Evidence.of_dict(json.loads(json.dumps(evidence.to_dict()))) == evidence
 

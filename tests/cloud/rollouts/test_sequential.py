@@ -108,7 +108,7 @@ def test_a_worse_release_is_told_from_an_equal_one() -> None:
         worse = worse.compared(20, 10.0, 10, 10.0, tests).counted(20, 10.0, 10, tests)
         equal = equal.compared(10, 10.0, 10, 10.0, tests).counted(10, 10.0, 10, tests)
     assert worse.against(1.0) > 1e3 > 1 > equal.against(1.0)
-    assert equal.for_it(1.0, 1.0) > 1e3 > 1 > worse.for_it(1.0, 1.0)
+    assert equal.fine_for_it(1.0) > 1e3 > 1 > worse.fine_for_it(1.0)
     assert worse.against(1e6) == pytest.approx(1.0, rel=1e-3)  # nothing is left where counts mean nothing
 
 
@@ -116,7 +116,7 @@ def test_no_events_at_all_speak_for_the_release_by_their_rate() -> None:
     tests, one = policy.Tests(), Comparison()
     for _ in range(100):
         one = one.compared(0, 1.0, 0, 10.0, tests).counted(0, 1.0, 0, tests)
-    assert one.for_it(1.0, 1.0) > 100 and one.against(1.0) == 1.0
+    assert one.rare_for_it(1.0) > 100 and one.against(1.0) == 1.0
 
 
 def test_vehicles_that_fail_to_take_it_count_once_each() -> None:
