@@ -138,7 +138,7 @@ train: $(VENV)/.torch
 # The edge tier's tests on every supported Python that is installed here.
 pythons:
 	@for version in 3.10 3.11 3.12 3.13; do \
-		command -v python$$version >/dev/null || { echo "python$$version: not installed here, skipped"; continue; }; \
+		[ -x .venv-$$version/bin/python ] || python$$version -c '' 2>/dev/null || { echo "python$$version: not installed here, skipped"; continue; }; \
 		$(MAKE) --no-print-directory test PYTHON=python$$version VENV=.venv-$$version PYTEST_ARGS="tests/edge"; \
 	done
 
