@@ -39,7 +39,7 @@ venv-package:
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[edge-cpu,align,import,world,updates,dev]'
 	@! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cloud]'
+		$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cloud,redis]'
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.installed
@@ -72,9 +72,9 @@ $(VENV)/.rtx: $(VENV)/.installed
 		echo "TensorRT-RTX does not install here: tests that build plans are skipped"
 	@touch $@
 
-# Tests run a real broker, a real browser and Prometheus's own checker; they skip, saying so, where these may not be
-# installed. The broker and Prometheus are not left running as services.
-PACKAGES := mosquitto chromium prometheus
+# Tests run a real broker, a real browser, a real Redis and Prometheus's own checker; they skip, saying so, where these
+# may not be installed. None of them is left running as a service.
+PACKAGES := mosquitto chromium prometheus redis-server
 .PHONY: packages
 packages:
 	@missing=; for name in $(PACKAGES); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
@@ -145,7 +145,7 @@ pythons:
 constraints: $(VENV)/.installed
 	$(BIN)/python -m pip install -q uv
 	$(BIN)/uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url --upgrade \
-		--extra edge-cpu --extra align --extra updates --extra cloud --extra import --extra world --extra viz --extra rtx --extra dev pyproject.toml -o constraints.txt
+		--extra edge-cpu --extra align --extra updates --extra cloud --extra redis --extra import --extra world --extra viz --extra rtx --extra dev pyproject.toml -o constraints.txt
 
 clean:
 	rm -rf $(OUT) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -31,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
 def _serve(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format=parts.LOG_FORMAT)
     names, encoders = _named(args.only)
-    check_begun(args.data, args.database)
+    if names != ["embed"]:  # encoders alone have no catalogue, and a cache in any folder
+        check_begun(args.data, args.database)
     settings = Settings(
         data=args.data,
         database=args.database,
@@ -46,6 +47,7 @@ def _serve(args: argparse.Namespace) -> int:
         metrics_port=args.metrics_port,
         embed_port=args.embed_port,
         encoders=encoders,
+        cache_redis=args.cache_redis,
         broker=args.broker,
         broker_plain=args.broker_plain,
         log_hours=_time("--log-hours", args.log_hours),
@@ -215,6 +217,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"some parts alone: {', '.join(parts.PARTS)}; or encoders: {', '.join(parts.ENCODERS)}",
     )
     run.add_argument("--objects", metavar="URL", help="folder or s3://bucket/prefix for clips; by default DIR/objects")
+    run.add_argument(
+        "--cache-redis",
+        metavar="URL",
+        default=os.environ.get("ROADFUSE_CACHE_REDIS"),
+        help="redis://HOST:PORT/N (or ROADFUSE_CACHE_REDIS): keeps embeddings for several servers (extra redis)",
+    )
     run.add_argument("--host", default="127.0.0.1", help="address of ingest and enrolment; 0.0.0.0 for all")
     run.add_argument("--port", type=int, default=7443, help="of ingest; 0 takes a free one")
     run.add_argument("--enrol-port", type=int, default=7444, help="of enrolment; 0 takes a free one")

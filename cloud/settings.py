@@ -27,6 +27,7 @@ class Settings:
         metrics_port: of this process's /metrics.
         embed_port: of encoders that run in a process of their own.
         encoders: which of them that process runs; none: all.
+        cache_redis: URL of a Redis that keeps embeddings for several servers; None: each has its own cache alone.
         broker: HOST:PORT of the MQTT broker; None: there is none, and vehicles are told nothing but when they call.
         broker_plain: it is on this machine and speaks plain text, without certificates.
         log_hours: what vehicles said to a rollout stays in the database for so long before it becomes an object: for a
@@ -48,6 +49,7 @@ class Settings:
     metrics_port: int = 7447
     embed_port: int = 7448
     encoders: tuple[str, ...] = ()
+    cache_redis: str | None = None
     broker: str | None = None
     broker_plain: bool = False
     log_hours: float = 6.0

@@ -1,7 +1,7 @@
 """Vectors that were made before, in memory and on disk: found by what they were made of and by what.
 
-An entry on disk is a file of its own, with a checksum over all that it holds; it appears whole or not at all, and one
-that is damaged is found, counted and dropped. Both levels are bounded in bytes and in age.
+An entry on disk (`cloud.embed.entry`) is a file of its own; it appears whole or not at all, and one that is damaged is
+found, counted and dropped. Both levels are bounded in bytes and in age.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import secrets
-import struct
 import threading
 import time
 from collections import OrderedDict
@@ -18,18 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
 from cloud.embed import metrics
+from cloud.embed.entry import MAX_BYTES, packed, parsed
 from cloud.embed.item import Item, Vector
-from cloud.embed.wire import vector_message, vector_of
-from cloud.errors import CloudError
-from roadfuse.v1 import embed_pb2
 
-_HEAD: Final = struct.Struct("<8sQ32s")  # magic, Unix ns when it was made, key; then the message and a SHA-256 of all
-_MAGIC: Final = b"RFEMBED1"
-_SUM_BYTES: Final = 32
-_MAX_ENTRY_BYTES: Final = 64 << 10
 _ENTRY_BYTES: Final = 512  # what an entry takes in memory beside its values
 _BLOCK_BYTES: Final = 4096
 DAY_S: Final = 86_400.0
@@ -118,38 +109,38 @@ class DiskCache:
         path = self._path(key)
         try:
             with path.open("rb") as file:
-                content = file.read(_MAX_ENTRY_BYTES + 1)
+                content = file.read(MAX_BYTES + 1)
         except OSError:
             return None
-        entry = _parsed(content, key)
+        entry = parsed(content, key)
         if entry is None:
-            metrics.CORRUPT.inc()
+            metrics.CORRUPT.labels("disk").inc()
             self._forget(path)
             return None
-        made_ns, vector = entry
-        if not 0 <= self._clock() - made_ns / 1e9 <= self._age_s:
+        made_s, vector = entry
+        if not 0 <= self._clock() - made_s <= self._age_s:
             self._forget(path)
             return None
         return vector
 
     def put(self, key: bytes, vector: Vector) -> None:
         """Keep a vector; a disk that refuses is counted."""
-        body = _HEAD.pack(_MAGIC, int(self._clock() * 1e9), key) + vector_message(vector).SerializeToString()
+        content = packed(key, vector, self._clock())
         path = self._path(key)
         part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         try:
             path.parent.mkdir(exist_ok=True)
-            part.write_bytes(body + hashlib.sha256(body).digest())
+            part.write_bytes(content)
             part.replace(path)
         except OSError:
-            metrics.UNWRITTEN.inc()
+            metrics.UNWRITTEN.labels("disk").inc()
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             return
         with self._lock:
             name = str(path.relative_to(self._folder))
-            self.bytes += _blocks(len(body) + _SUM_BYTES) - self._files.pop(name, 0)
-            self._files[name] = _blocks(len(body) + _SUM_BYTES)
+            self.bytes += _blocks(len(content)) - self._files.pop(name, 0)
+            self._files[name] = _blocks(len(content))
             gone = []
             while self.bytes > self._most_bytes and self._files:
                 oldest, size = self._files.popitem(last=False)
@@ -191,17 +182,3 @@ class DiskCache:
 
 def _blocks(size: int) -> int:
     return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
-
-
-def _parsed(content: bytes, key: bytes) -> tuple[int, Vector] | None:
-    """When an entry was made, and its vector; None where it is damaged."""
-    body, checksum = content[:-_SUM_BYTES], content[-_SUM_BYTES:]
-    if len(body) <= _HEAD.size or len(content) > _MAX_ENTRY_BYTES or hashlib.sha256(body).digest() != checksum:
-        return None
-    magic, made_ns, of_key = _HEAD.unpack_from(body)
-    if magic != _MAGIC or of_key != key:
-        return None
-    try:
-        return made_ns, vector_of(embed_pb2.EmbedVector.FromString(body[_HEAD.size :]))
-    except (DecodeError, CloudError):  # another version's
-        return None

@@ -1,7 +1,7 @@
 """Embed whatever comes: each modality to its encoder here or on another server, past what is known already.
 
-An item is looked for in memory, among those under way, on disk, and then encoded in a batch. Equal items under way are
-computed once. What goes wrong is the answer of that item alone, and is not kept.
+An item is looked for in memory, among those under way, in Redis, on disk, and then encoded in a batch. Equal items
+under way are computed once. What goes wrong is the answer of that item alone, and is not kept.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from cloud.embed.batching import Answer, Batcher, BatchLimits, encoded
 from cloud.embed.cache import DAY_S, DiskCache, MemoryCache, digest_of, key_of
 from cloud.embed.encoders import PREPROCESSING, Encoders
 from cloud.embed.item import Item, Modality, Vector
+from cloud.embed.redis_cache import RedisCache
 from cloud.embed.refusals import malformed, unsupported
 from cloud.embed.remote import Remote
 from cloud.errors import CloudError, Refused
 
-# A sentence is encoded faster than a file of its vector is read, let alone written.
-ON_DISK: Final[frozenset[Modality]] = frozenset({"image", "audio", "video", "motion", "lidar"})
-# Vectors on their way to the disk; with a disk that is slower than the encoders the rest is not kept.
+# Beyond memory: a sentence is encoded faster than a file of its vector is read, let alone written.
+KEPT: Final[frozenset[Modality]] = frozenset({"image", "audio", "video", "motion", "lidar"})
+# Vectors on their way to Redis and to the disk; where these are slower than the encoders the rest is not kept.
 MAX_WRITES: Final = 1024
 # A larger content is hashed in a thread: a clip of 32 MiB would hold up all other calls for 30 ms.
 HASHED_HERE_BYTES: Final = 256 << 10
@@ -44,6 +45,7 @@ class GatewaySettings:
         memory_bytes: 64 MiB hold the vectors of 50,000 sentences.
         disk: folder; None: no cache on disk.
         disk_bytes: of files.
+        redis: URL of a cache that several servers share; None: there is none.
         age_s: a vector older than this is made again.
         item_bytes: of one content; a clip of 30 s with everything recorded is larger, and is for the worker.
         text: its queue and batches.
@@ -53,6 +55,7 @@ class GatewaySettings:
     memory_bytes: int = 64 << 20
     disk: Path | None = None
     disk_bytes: int = 1 << 30
+    redis: str | None = None
     age_s: float = 30 * DAY_S
     item_bytes: int = 32 << 20
     text: BatchLimits = field(default_factory=BatchLimits)
@@ -66,6 +69,9 @@ class Gateway:
         encoders: those in this process; None: of the reference bundle.
         remotes: modality -> encoder on another server, which goes before the one here.
         settings: of caches and queues.
+
+    Raises:
+        CloudError: there can't be a cache as the settings say.
 
     Attributes:
         space: the bundle whose embeddings the vectors compare with.
@@ -93,12 +99,13 @@ class Gateway:
             if self._settings.disk is not None
             else None
         )
+        self._redis = RedisCache(self._settings.redis, self._settings.age_s) if self._settings.redis else None
         self._disk_threads = ThreadPoolExecutor(2, thread_name_prefix="embed-disk")
         self._hash_threads = ThreadPoolExecutor(1, thread_name_prefix="embed-hash")
         self._threads: dict[Modality, ThreadPoolExecutor] = {}
         self._batchers: dict[Modality, Batcher] = {}
         self._flights: dict[bytes, asyncio.Task[Answer]] = {}
-        self._writes: set[asyncio.Future[None]] = set()
+        self._writes: set[asyncio.Future[None]] = set()  # vectors on their way
 
     @classmethod
     def at(
@@ -177,6 +184,8 @@ class Gateway:
             await asyncio.wait(self._flights.values())
         if self._writes:
             await asyncio.wait(self._writes)
+        if self._redis is not None:
+            await self._redis.close()
         for remote in set(self._remotes.values()):
             await remote.close()
         for threads in (*self._threads.values(), self._disk_threads, self._hash_threads):
@@ -204,29 +213,52 @@ class Gateway:
 
     async def _fly(self, key: bytes, item: Item) -> Answer:
         try:
-            disk = self._disk if item.modality in ON_DISK else None
-            if disk is not None:
-                kept = await asyncio.get_running_loop().run_in_executor(self._disk_threads, disk.get, key)
+            if item.modality in KEPT:
+                kept = await self._find(key, item.modality)
                 if kept is not None:
-                    metrics.HITS.labels("disk", item.modality).inc()
                     self._memory.put(key, kept)
                     return kept
             metrics.MISSES.labels(item.modality).inc()
             answer = await self._batcher(item.modality).submit(item.content)
             if isinstance(answer, Vector):
                 self._memory.put(key, answer)
-                if disk is not None:
-                    self._write(disk, key, answer)
+                if item.modality in KEPT:
+                    self._keep_in_redis(key, answer)
+                    self._keep_on_disk(key, answer)
             return answer
         finally:
             del self._flights[key]
 
-    def _write(self, disk: DiskCache, key: bytes, vector: Vector) -> None:
-        """Nobody waits for the disk; what it can't follow is not kept."""
-        if len(self._writes) >= MAX_WRITES:
-            metrics.UNWRITTEN.inc()
-            return
-        writing = asyncio.get_running_loop().run_in_executor(self._disk_threads, disk.put, key, vector)
+    async def _find(self, key: bytes, modality: Modality) -> Vector | None:
+        """What Redis or the disk keep; what only the disk did, Redis then does too."""
+        kept = await self._redis.get(key) if self._redis is not None else None
+        if kept is not None:
+            metrics.HITS.labels("redis", modality).inc()
+            return kept
+        if self._disk is not None:
+            kept = await asyncio.get_running_loop().run_in_executor(self._disk_threads, self._disk.get, key)
+            if kept is not None:
+                metrics.HITS.labels("disk", modality).inc()
+                self._keep_in_redis(key, kept)
+        return kept
+
+    def _keep_in_redis(self, key: bytes, vector: Vector) -> None:
+        if self._redis is not None and self._has_room("redis"):
+            self._write(asyncio.create_task(self._redis.put(key, vector)))
+
+    def _keep_on_disk(self, key: bytes, vector: Vector) -> None:
+        if self._disk is not None and self._has_room("disk"):
+            loop = asyncio.get_running_loop()
+            self._write(loop.run_in_executor(self._disk_threads, self._disk.put, key, vector))
+
+    def _has_room(self, level: str) -> bool:
+        """Nobody waits for a cache; what it can't follow is not kept."""
+        if len(self._writes) < MAX_WRITES:
+            return True
+        metrics.UNWRITTEN.labels(level).inc()
+        return False
+
+    def _write(self, writing: asyncio.Future[None]) -> None:
         self._writes.add(writing)
         writing.add_done_callback(self._writes.discard)
 

@@ -9,8 +9,11 @@ from prometheus_client import Counter, Gauge, Histogram
 HITS: Final = Counter("roadfuse_embed_cache_hits", "Vectors found in a cache.", ["level", "modality"])
 MISSES: Final = Counter("roadfuse_embed_cache_misses", "Vectors found in no cache.", ["modality"])
 SHARED: Final = Counter("roadfuse_embed_shared", "Items that waited for an equal one under way.", ["modality"])
-CORRUPT: Final = Counter("roadfuse_embed_cache_corrupt", "Entries on disk that were found damaged, and dropped.")
-UNWRITTEN: Final = Counter("roadfuse_embed_cache_unwritten", "Entries that the disk refused, or was too slow for.")
+CORRUPT: Final = Counter("roadfuse_embed_cache_corrupt", "Entries that were found damaged, and dropped.", ["level"])
+UNWRITTEN: Final = Counter(
+    "roadfuse_embed_cache_unwritten", "Entries that a cache refused, or was too slow for.", ["level"]
+)
+UNANSWERED: Final = Counter("roadfuse_embed_cache_unanswered", "Calls of Redis that it refused, or was too slow for.")
 CACHE_BYTES: Final = Gauge("roadfuse_embed_cache_bytes", "Kept in a cache.", ["level"])
 BATCHES: Final = Counter("roadfuse_embed_batches", "Calls of an encoder.", ["modality"])
 BATCH_ITEMS: Final = Histogram(

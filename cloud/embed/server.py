@@ -83,15 +83,14 @@ def encoders_of(environment: Mapping[str, str] = os.environ, only: Collection[st
     return Encoders(towers.load(bundle=Path(bundle) if bundle else None), only)
 
 
-def gateway_of(data: Path, environment: Mapping[str, str] = os.environ) -> Gateway:
-    """The gateway of a server: its cache in the cloud's folder, some encoders elsewhere.
+def gateway_of(settings: Settings, environment: Mapping[str, str] = os.environ) -> Gateway:
+    """The gateway of a server: its cache as the settings say, some encoders elsewhere.
 
     Args:
-        data: the cloud's folder.
         environment: ROADFUSE_BUNDLE as in `encoders_of`; ROADFUSE_ENCODERS: MODALITY=HOST:PORT,...
 
     Raises:
-        ModelError: as `encoders_of`, or ROADFUSE_ENCODERS is malformed.
+        CloudError: as `encoders_of`, ROADFUSE_ENCODERS is malformed, or there can't be such a cache.
     """
     addresses: dict[Modality, str] = {}
     for word in filter(None, environment.get("ROADFUSE_ENCODERS", "").split(",")):
@@ -100,12 +99,7 @@ def gateway_of(data: Path, environment: Mapping[str, str] = os.environ) -> Gatew
         if not known or not address.rpartition(":")[2].isdecimal():
             raise ModelError(f"ROADFUSE_ENCODERS: expected {'|'.join(MODALITIES)}=HOST:PORT, got {word.strip()[:80]!r}")
         addresses[known[0]] = address
-    return Gateway.at(addresses, encoders_of(environment), settings_of(data))
-
-
-def settings_of(data: Path) -> GatewaySettings:
-    """Of a gateway whose cache lies in the cloud's folder."""
-    return GatewaySettings(disk=data / "vectors")
+    return Gateway.at(addresses, encoders_of(environment), _cached(settings))
 
 
 def serve(settings: Settings, tell: Callable[[str], None]) -> None:
@@ -127,11 +121,15 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
     asyncio.run(_serve(settings, encoders, tell))
 
 
+def _cached(settings: Settings) -> GatewaySettings:
+    return GatewaySettings(disk=settings.data / "vectors", redis=settings.cache_redis)
+
+
 async def _serve(settings: Settings, encoders: Encoders, tell: Callable[[str], None]) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    gateway = Gateway(encoders, settings=settings_of(settings.data))
+    gateway = Gateway(encoders, settings=_cached(settings))
     server = grpc.aio.server(
         interceptors=[Decoding()],
         maximum_concurrent_rpcs=CALLS,

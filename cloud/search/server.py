@@ -210,7 +210,7 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
 async def _serve(
     settings: Settings, key_pair: list[tuple[bytes, bytes]], engine: Engine, tell: Callable[[str], None]
 ) -> None:
-    gateway = Gateway(settings=embed_server.settings_of(settings.data))
+    gateway = embed_server.gateway_of(settings)
     await answer(settings, key_pair, engine, gateway, Searcher(engine, gateway), tell)
 
 

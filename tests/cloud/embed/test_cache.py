@@ -31,11 +31,11 @@ def key(name: bytes) -> bytes:
 
 
 def corrupt() -> float:
-    return REGISTRY.get_sample_value("roadfuse_embed_cache_corrupt_total") or 0.0
+    return REGISTRY.get_sample_value("roadfuse_embed_cache_corrupt_total", {"level": "disk"}) or 0.0
 
 
 def unwritten() -> float:
-    return REGISTRY.get_sample_value("roadfuse_embed_cache_unwritten_total") or 0.0
+    return REGISTRY.get_sample_value("roadfuse_embed_cache_unwritten_total", {"level": "disk"}) or 0.0
 
 
 def entries(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -37,10 +37,13 @@ Status = grpc.StatusCode
 class Server:
     """`roadfuse cloud serve --only NAMES` as a process."""
 
-    def __init__(self, data: Path, only: str, port: int = 0) -> None:
+    def __init__(self, data: Path, only: str, port: int = 0, words: Sequence[str] = ()) -> None:
         argv = ["cloud", "serve", "--data", str(data), "--only", only, "--embed-port", str(port), "--metrics-port", "0"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edge.command", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "edge.command", *argv, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None and self.process.stderr is not None
         line = self.process.stdout.readline()
@@ -58,8 +61,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def served(data: Path, only: str = "embed", port: int = 0) -> Iterator[Server]:
-    server = Server(data, only, port)
+def served(data: Path, only: str = "embed", port: int = 0, words: Sequence[str] = ()) -> Iterator[Server]:
+    server = Server(data, only, port, words)
     try:
         yield server
     finally:

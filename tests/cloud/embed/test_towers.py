@@ -14,6 +14,7 @@ from cloud.embed.encoders import Encoders
 from cloud.embed.gateway import Gateway
 from cloud.embed.server import encoders_of, gateway_of
 from cloud.errors import ModelError
+from cloud.settings import Settings
 from edge import bundle as bundles
 
 
@@ -89,7 +90,7 @@ def test_towers_in_the_bundles_own_folder_are_taken(folder: Path) -> None:
 
 def test_a_gateway_sends_away_what_the_environment_says(tmp_path: Path) -> None:
     async def opened() -> Gateway:  # a gateway belongs to the event loop that makes it
-        return gateway_of(tmp_path, {"ROADFUSE_ENCODERS": "audio=127.0.0.1:9, video=127.0.0.1:9"})
+        return gateway_of(Settings(tmp_path), {"ROADFUSE_ENCODERS": "audio=127.0.0.1:9, video=127.0.0.1:9"})
 
     made = asyncio.run(opened())
     assert set(made._remotes) == {"audio", "video"} and set(made.models) == set(towers.load().models)
@@ -99,7 +100,7 @@ def test_a_gateway_sends_away_what_the_environment_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("said", ["audio", "smell=host:1", "audio=host", "audio=host:x"])
 def test_a_place_of_encoders_that_is_none_is_refused(tmp_path: Path, said: str) -> None:
     with pytest.raises(ModelError, match="ROADFUSE_ENCODERS: expected"):
-        gateway_of(tmp_path, {"ROADFUSE_ENCODERS": said})
+        gateway_of(Settings(tmp_path), {"ROADFUSE_ENCODERS": said})
 
 
 def test_training_writes_the_list_that_is_read(tmp_path: Path) -> None:
