@@ -5,7 +5,7 @@ drawn from a gamma distribution of mean `rate` and variance `spread` x rate^2, a
 expected to have (1 + spread n) / (1 + spread rate h) times the fleet's rate (gamma-Poisson shrinkage). Hours times that
 are what two arms are compared by. Both arms' past is of the same time and drawn by the same lots, so a wrong spread
 costs power, not validity; what is left of vehicles being unlike is measured afterwards, as phi. A past may mislead: a
-burst that is over looks like a rate of its own. So the e-value is the average of this and of a comparison by mere hours.
+burst that is over looks like a rate of its own. So the e-value is the average of this and of one by mere hours.
 
 Ref: Robbins, An empirical Bayes approach to statistics, 1956; Deng et al., Improving the sensitivity of online
     controlled experiments by utilizing pre-experiment data (CUPED), WSDM 2013.
