@@ -21,9 +21,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from sqlalchemy import Connection, Engine, delete, func, select, text, update
-from sqlalchemy.exc import SQLAlchemyError
 
-from cloud.errors import CloudError
 from cloud.objects import Objects
 from cloud.rollouts import book, log, segments
 from cloud.rollouts.evidence import ABORTED, STOPPED
@@ -35,7 +33,7 @@ HOUR_S: Final = 3_600.0
 DAY_S: Final = 24 * HOUR_S
 LOOK_S: Final = 60.0
 # Who is asked to end is waited for so long; a block that is cut short is moved later.
-_END_S: Final = 5.0
+_END_S: Final = 1.0
 _FETCHED: Final = 50
 # The first block of each log that is not moved, where its last row is old and the engine kept what came to it. The last
 # word of a log stays: who writes the next row looks at its number and time.
@@ -77,8 +75,8 @@ class Moving(threading.Thread):
             try:
                 objects = objects or Objects(self._settings.objects_place)
                 self._look(objects)
-            except (SQLAlchemyError, CloudError, OSError) as error:
-                _LOG.warning("log_not_moved error=%s", str(error).partition("\n")[0])
+            except Exception as error:  # rows stay where they are; the next look tries again
+                _LOG.warning("log_not_moved error=%s: %s", type(error).__name__, str(error).partition("\n")[0])
             self._ending.wait(LOOK_S)
 
     def _look(self, objects: Objects) -> None:
@@ -155,13 +153,12 @@ def _let_go(engine: Engine, objects: Objects, rollout: str) -> None:
     """Objects first: whoever is killed on the way does it again."""
     with engine.connect() as connection:
         moved = segments.of(connection, rollout)
+        kept = connection.execute(select(ROLLOUTS.c.folded["number"]).where(ROLLOUTS.c.id == rollout)).scalar_one()
     for segment in moved:
         objects.delete(segment.key)
     with engine.begin() as connection:
         connection.execute(delete(ROLLOUT_SEGMENTS).where(ROLLOUT_SEGMENTS.c.rollout == rollout))
-        # What the engine did not keep is needed still.
-        kept = text("coalesce((SELECT (folded->>'number')::bigint FROM rollouts WHERE id = rollout), 0)")
-        row = ROLLOUT_LOG.c
-        is_kept = (row.rollout == rollout) & (row.kind == log.OBSERVED) & (row.number <= kept)
+        row = ROLLOUT_LOG.c  # what the engine did not keep is needed still
+        is_kept = (row.rollout == rollout) & (row.kind == log.OBSERVED) & (row.number <= int(kept or 0))
         connection.execute(delete(ROLLOUT_LOG).where(is_kept))
         connection.execute(update(ROLLOUTS).where(ROLLOUTS.c.id == rollout).values(let_go_at=func.now()))

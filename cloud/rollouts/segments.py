@@ -23,8 +23,9 @@ from cloud.rollouts import log
 from cloud.rollouts.log import Entry
 from cloud.tables import ROLLOUT_SEGMENTS
 
-# Numbers of a block: 1-1000, 1001-2000, ... A segment is written and read as a whole, and holds some MiB of a fleet.
-BLOCK: Final = 1_000
+# Numbers of a block: 1-250, 251-500, ... Four times as many take 5 % less as objects, but what makes no whole block
+# stays in the database: of 10,000 vehicles that drive some MB a log.
+BLOCK: Final = 250
 # Beyond it a segment takes twice the time and is hardly smaller.
 _LEVEL: Final = 9
 
