@@ -31,7 +31,7 @@ class Troubles:
 
     def begin(self, what: str, line: str) -> None:
         """It did not go through; `line` says what and why."""
-        line = " ".join(line.split())[:_MOST_LINE]
+        line = "".join(sign if sign.isprintable() else "?" for sign in " ".join(line.split())[:_MOST_LINE])
         with self._lock:
             was = self._lines.get(what)
             self._lines[what] = line

@@ -27,15 +27,15 @@ def test_each_trouble_is_told_to_the_journal_once_and_when_it_is_over(caplog: py
     caplog.set_level(logging.INFO)
     troubles = Troubles()
     for _ in range(3):
-        troubles.begin("disk", "disk: full\nof things")
+        troubles.begin("disk", "disk: full\nof \x1bthings\0")
         troubles.begin("check-in", "check-in: nobody there")
-    assert str(troubles) == "disk: full of things; check-in: nobody there"
+    assert str(troubles) == "disk: full of ?things?; check-in: nobody there"
     for _ in range(2):
         troubles.end("disk")
     assert str(troubles) == "check-in: nobody there"
     assert lines(caplog) == [
-        "update_trouble disk: full of things", "update_trouble check-in: nobody there",
-        "update_trouble_over disk: full of things",
+        "update_trouble disk: full of ?things?", "update_trouble check-in: nobody there",
+        "update_trouble_over disk: full of ?things?",
     ]  # fmt: skip
 
 
