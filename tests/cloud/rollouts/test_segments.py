@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cloud.errors import ObjectError, RolloutError
 from cloud.objects import Objects
 from cloud.rollouts import log, moving, segments
 from cloud.rollouts.command import main
+from cloud.rollouts.engine import KEEP_S
 from cloud.rollouts.evidence import PAUSE, RESUME, STOP
 from cloud.rollouts.log import Entry
 from cloud.rollouts.moving import Moving, let_go, move_all
@@ -298,6 +300,31 @@ def test_the_thread_moves_and_survives_a_store_that_is_away(
         thread.join(0.05)
     thread.end()
     assert not thread.is_alive()
+
+
+def test_the_part_that_leads_moves_what_is_older_than_it_is_told(
+    engine: Engine, one: Started, database: str, tmp_path: Path
+) -> None:
+    (tmp_path / "ca").mkdir()
+    for _ in range(125):  # the part has larger blocks
+        one.command(PAUSE)
+        one.command(RESUME)
+    one.cars.now_s += KEEP_S
+    one.cycle()
+    before = whole(engine, one.id, Objects(str(tmp_path / "objects")))
+    one.connection.close()
+    argv = [
+        sys.executable, "-m", "edge.command", "cloud", "serve", "--only", "control", "--data", str(tmp_path),
+        "--database", database, "--metrics-port", "0", "--log-hours", "0",
+    ]  # fmt: skip
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as part:
+        end = time.monotonic() + 60.0
+        while not moved(engine, one.id) and time.monotonic() < end:
+            time.sleep(0.1)
+        part.terminate()
+        assert part.wait(30) == 0
+    after = whole(engine, one.id, Objects(str(tmp_path / "objects")))
+    assert moved(engine, one.id) and after[: len(before)] == before and log.replayed(after).differs == ""
 
 
 def test_a_page_that_was_looked_at_before_rows_left_goes_on(engine: Engine, one: Started, objects: Objects) -> None:
