@@ -34,7 +34,7 @@ from sqlalchemy import insert
 from cloud import certificates, identity
 from cloud.database import opened
 from cloud.objects import Objects
-from cloud.releases import releases, rotation
+from cloud.releases import publisher, rotation
 from cloud.releases.director import Director, Order
 from cloud.releases.keys import DIRECTOR
 from cloud.releases.releases import Release
@@ -81,7 +81,7 @@ def prepared(data: Path, folder: Path, count: int) -> tuple[dict[str, tuple[byte
         with engine.begin() as connection:
             rotation.create(connection, keys, now())
             director = Director.by(root_of(connection, DIRECTOR), keys)
-        release = releases.add(engine, Objects(str(data / "objects")), keys, REFERENCE, now(), work=data)
+        release = publisher.add(engine, Objects(str(data / "objects")), keys, REFERENCE, now(), work=data)
         with engine.begin() as connection:
             for number in range(count):
                 name = f"car-{number}"

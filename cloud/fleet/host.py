@@ -30,7 +30,9 @@ from cloud.fleet import members
 from cloud.fleet.scenario import HARDWARE, Plant, Scenario
 from cloud.fleet.vehicle import Vehicle
 from cloud.objects import Objects
-from cloud.releases import releases, rotation
+from cloud.releases import publisher, rotation
+from cloud.releases.bundles import files_of
+from cloud.releases.releases import Release
 from cloud.releases.signing import Keys
 from cloud.settings import Settings
 from edge import bundle as bundles
@@ -76,7 +78,7 @@ class Host:
         """The cloud's database."""
         return self._engine
 
-    def release(self, folder: Path | None, version: str) -> releases.Release:
+    def release(self, folder: Path | None, version: str) -> Release:
         """Release a bundle.
 
         Args:
@@ -86,12 +88,12 @@ class Host:
             folder = self._folder / f"bundle-{version}"
             _reversioned(folder, version)
         settings = Settings(self.data)
-        return releases.add(
+        return publisher.add(
             self._engine, Objects(settings.objects_place), self._keys, folder, _now(), work=self.data,
             hardware=(HARDWARE,),
         )  # fmt: skip
 
-    def fleet(self, scenario: Scenario, active: releases.Release, plants: Mapping[str, Plant], processes: int) -> None:
+    def fleet(self, scenario: Scenario, active: Release, plants: Mapping[str, Plant], processes: int) -> None:
         """Enrol the vehicles and start the processes that run them."""
         authority = certificates.load(self.data / "ca")
         names = [Vehicle(scenario, number, "", {}, 0.0) for number in range(scenario.vehicles)]
@@ -202,7 +204,7 @@ def _reversioned(folder: Path, version: str) -> None:
     """The reference bundle under another version: the same engines, another id."""
     reference = bundles.load()
     folder.mkdir()
-    for path in releases.files_of(reference):
+    for path in files_of(reference):
         shutil.copyfile(path, folder / path.name)
     (folder / bundles.MANIFEST).write_text(canonical({**reference.manifest, "version": version}))
 

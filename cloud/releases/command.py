@@ -1,4 +1,4 @@
-"""`roadfuse release keys|add|list|show|revoke|lift|refresh`: what models exist, signed; docs/operate/keys.md."""
+"""`roadfuse release keys|add|...|sign|accept`: what models exist, signed; docs/operate/keys.md."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from sqlalchemy.exc import DBAPIError
 from cloud.database import first_line, opened
 from cloud.errors import DatabaseError, ReleaseError
 from cloud.objects import Objects
-from cloud.releases import deltas, releases, renewal, stops
+from cloud.releases import ceremony, deltas, publisher, releases, renewal, stops
+from cloud.releases.ceremony_command import add_sign, asked, merged, now, proposed, say
 from cloud.releases.keys import PASSPHRASE
-from cloud.releases.keys_command import SHORT, add_commands, asked, now, say, term_line
+from cloud.releases.keys_command import add_commands, term_line
 from cloud.releases.releases import HARDWARE, Release
+from cloud.releases.review import SHORT
 from cloud.releases.signing import Keys
 from cloud.settings import Settings
 from cloud.tables import FLEET, GATES
@@ -28,6 +30,9 @@ from cloud.tables import FLEET, GATES
 def main(argv: list[str] | None = None) -> int:
     """Run one of the sub-commands."""
     args = _parser().parse_args(argv)
+    if args.is_alone:
+        alone: int = args.run(args)
+        return alone
     keys = Keys.at(args.data, args.keys or [], asked)
     with opened(args.data, args.database, share=True) as engine:
         try:
@@ -39,6 +44,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _refresh(args: argparse.Namespace, engine: Engine, keys: Keys) -> int:
     at = now()
+    if args.propose:
+        with engine.begin() as connection:
+            drafts = renewal.due(connection, at, everything=args.all)
+            if not drafts:
+                raise ReleaseError("expected signatures that end soon, got none: --all proposes all")
+            request = ceremony.propose(connection, drafts, at)
+        return proposed(args, request)
     with engine.begin() as connection:
         published = renewal.refresh(connection, keys, at, everything=args.all)
     with engine.begin() as connection:
@@ -51,13 +63,33 @@ def _refresh(args: argparse.Namespace, engine: Engine, keys: Keys) -> int:
 
 
 def _add(args: argparse.Namespace, engine: Engine, keys: Keys) -> int:
-    objects = Objects(Settings(data=args.data, objects=args.objects).objects_place)
-    release = releases.add(
-        engine, objects, keys, args.bundle, now(), work=args.data,
-        hardware=args.hardware or HARDWARE, name=args.name, notes=args.notes, least_counter=args.counter,
+    draft = publisher.keep(
+        engine, _objects(args), args.bundle, work=args.data,
+        hardware=args.hardware or HARDWARE, name=args.name, notes=args.notes,
     )  # fmt: skip
+    with engine.begin() as connection:
+        request = publisher.propose_add(connection, draft, now(), args.counter)
+        if args.propose:
+            return proposed(args, request)
+        (release,) = publisher.finish(connection, request, keys, now()).added
     deltas.ask(engine, release.counter)
     say(args, _release(release), _line(release))
+    return 0
+
+
+def _accept(args: argparse.Namespace, engine: Engine, keys: Keys) -> int:
+    accepted = publisher.accept(engine, _objects(args), merged(args.requests), keys, now())
+    for release in accepted.added:
+        deltas.ask(engine, release.counter)
+    names = [str(name) for name in accepted.names]
+    values = {
+        "added": [_release(release) for release in accepted.added],
+        "revoked": [release.counter for release in accepted.revoked],
+        "published": names,
+    }
+    lines = [_line(release) for release in accepted.added]
+    lines += [_revoked(list(accepted.revoked))] if accepted.revoked else []
+    say(args, values, "\n".join([*lines, f"published {', '.join(names)}"]))
     return 0
 
 
@@ -107,14 +139,12 @@ def _show(args: argparse.Namespace, engine: Engine, keys: Keys) -> int:
 
 def _revoke(args: argparse.Namespace, engine: Engine, keys: Keys) -> int:
     with engine.begin() as connection:
-        revoked = releases.revoke(connection, keys, args.release, args.why, now())
-    counters = ", ".join(str(release.counter) for release in revoked)
-    bundle = revoked[0].bundle
-    say(
-        args,
-        {"revoked": [release.counter for release in revoked], "bundle": bundle},
-        f"revoked {counters}; bundle {bundle[:SHORT]} is stopped: vehicles leave it when they next hear of it",
-    )
+        request = publisher.propose_revoke(connection, args.release, args.why, now())
+        if args.propose:
+            return proposed(args, request)
+        revoked = list(publisher.finish(connection, request, keys, now()).revoked)
+    counters = [release.counter for release in revoked]
+    say(args, {"revoked": counters, "bundle": revoked[0].bundle}, _revoked(revoked))
     return 0
 
 
@@ -127,6 +157,16 @@ def _lift(args: argparse.Namespace, engine: Engine, keys: Keys) -> int:
         number = stops.lift(connection, found[0])
     say(args, {"bundle": found[0], "number": number}, f"bundle {found[0][:SHORT]} may run again, once it is released")
     return 0
+
+
+def _objects(args: argparse.Namespace) -> Objects:
+    return Objects(Settings(data=args.data, objects=args.objects).objects_place)
+
+
+def _revoked(revoked: list[Release]) -> str:
+    counters = ", ".join(str(release.counter) for release in revoked)
+    bundle = revoked[0].bundle[:SHORT]
+    return f"revoked {counters}; bundle {bundle} is stopped: vehicles leave it when they next hear of it"
 
 
 def _release(release: Release) -> dict[str, Any]:
@@ -150,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="roadfuse release",
         description="Say which models exist, signed by offline keys (docs/releases.md, docs/operate/keys.md).",
     )
-    commands = parser.add_subparsers(required=True, metavar="keys|add|list|show|revoke|lift|refresh")
+    commands = parser.add_subparsers(required=True, metavar="keys|add|list|show|revoke|lift|refresh|sign|accept")
     place = argparse.ArgumentParser(add_help=False)
     place.add_argument("--data", type=Path, required=True, metavar="DIR", help="the cloud's folder")
     place.add_argument(
@@ -158,20 +198,33 @@ def _parser() -> argparse.ArgumentParser:
         help="postgresql://user@host/name (or ROADFUSE_DATABASE); by default an embedded one in DIR/postgres",
     )  # fmt: skip
     place.add_argument("--json", action="store_true", help="print JSON")
+    place.set_defaults(is_alone=False)
+    kept = argparse.ArgumentParser(add_help=False)
+    kept.add_argument("--objects", metavar="URL", help="folder or s3://bucket/prefix; by default DIR/objects")
     signing = argparse.ArgumentParser(add_help=False, parents=[place])
     signing.add_argument(
         "--keys", type=Path, action="append", metavar="DIR",
         help=f"folder of offline keys, outside the cloud's; repeatable; {PASSPHRASE} opens encrypted ones",
     )  # fmt: skip
-    add_commands(commands, signing)
-    add = commands.add_parser("add", parents=[signing], help="release a bundle")
+    proposing = argparse.ArgumentParser(add_help=False)
+    proposing.add_argument(
+        "--propose", type=Path, metavar="FILE",
+        help="change nothing, but write what is to be signed, for key holders elsewhere (release sign, then accept)",
+    )  # fmt: skip
+    add_commands(commands, signing, proposing)
+    add_sign(commands)
+    accept = commands.add_parser(
+        "accept", parents=[place, kept], help="publish what was proposed and is signed by as many as it takes"
+    )
+    accept.add_argument("requests", type=Path, nargs="+", metavar="FILE", help="a request, or its copies")
+    accept.set_defaults(run=_accept, keys=None)
+    add = commands.add_parser("add", parents=[signing, proposing, kept], help="release a bundle")
     add.add_argument("bundle", type=Path, metavar="BUNDLE", help="its folder")
     add.add_argument(
         "--hardware", action="append", metavar="CLASS", help=f"that it is for; repeatable (default {HARDWARE[0]})"
     )
     add.add_argument("--name", metavar="NAME", help="of its target (default: the bundle's)")
     add.add_argument("--notes", default="", metavar="TEXT", help="for people")
-    add.add_argument("--objects", metavar="URL", help="folder or s3://bucket/prefix; by default DIR/objects")
     add.add_argument(
         "--counter", type=int, default=1, metavar="N", help="at least this one: after the catalogue was lost"
     )
@@ -180,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", parents=[place], help="one release: files, gates, who runs it")
     show.add_argument("release", type=int, metavar="COUNTER")
     show.set_defaults(run=_show, keys=None)
-    revoke = commands.add_parser("revoke", parents=[signing], help="take a bundle back, and stop it everywhere")
+    revoke = commands.add_parser("revoke", parents=[signing, proposing], help="take a bundle back and stop it")
     revoke.add_argument("release", type=int, metavar="COUNTER")
     revoke.add_argument("--why", required=True, metavar="TEXT", help="vehicles and people are told")
     revoke.set_defaults(run=_revoke)
@@ -188,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     lift.add_argument("bundle", metavar="BUNDLE", help="id, or how it begins")
     lift.set_defaults(run=_lift, keys=None)
     refresh = commands.add_parser(
-        "refresh", parents=[signing], help="sign anew what ends soon; without --keys the timestamp alone"
+        "refresh", parents=[signing, proposing], help="sign anew what ends soon; without --keys the timestamp alone"
     )
     refresh.add_argument("--all", action="store_true", help="sign everything anew, whatever its time")
     refresh.set_defaults(run=_refresh)

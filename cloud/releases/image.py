@@ -1,7 +1,10 @@
 """The image repository: which releases exist. Its keys are offline but for the timestamp's.
 
 Targets lie in 16 hash bins, so that a vehicle reads one small file however many releases there are. Whoever changes
-something publishes all of it in the caller's transaction: bins, then the snapshot, then the timestamp, or nothing.
+something gets drafts: new versions of bins and of the snapshot, to be signed by their keys and published together.
+
+The snapshot names versions, without digests: a digest covers a file's signatures, so that the snapshot could only be
+written once all others have signed, and its holder would have to come twice.
 
 Ref: TUF 1.0 (sections 4, 6), TAP 15.
 """
@@ -12,13 +15,13 @@ import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection
-from tuf.api.metadata import Delegations, Metadata, MetaFile, Snapshot, SuccinctRoles, TargetFile, Targets, Timestamp  # type: ignore[attr-defined]
+from tuf.api.metadata import Delegations, MetaFile, Snapshot, SuccinctRoles, TargetFile, Targets, Timestamp  # type: ignore[attr-defined]
 
 from cloud.errors import ReleaseError
 from cloud.releases import stored
 from cloud.releases.keys import IMAGE
-from cloud.releases.roles import BIN_BITS, BIN_PREFIX, BINS, SNAPSHOT, TARGETS, TIMESTAMP, rule_of
-from cloud.releases.signing import Keys, check, read, root_of, signed
+from cloud.releases.roles import BIN_BITS, BIN_PREFIX, BINS, SNAPSHOT, TARGETS, TIMESTAMP, Name, rule_of
+from cloud.releases.signing import Keys, read, root_of, signed
 
 _HASH: Final = "sha256"
 
@@ -27,19 +30,13 @@ class Image:
     """The image repository, to be changed within one transaction; other publishers wait until it ends.
 
     Args:
-        keys: those of the roles that change must be among them.
         now: UTC, from which on signatures count.
-
-    Raises:
-        ReleaseError: there is no repository.
     """
 
-    def __init__(self, connection: Connection, keys: Keys, now: datetime.datetime) -> None:
+    def __init__(self, connection: Connection, now: datetime.datetime) -> None:
         stored.lock(connection)
         self._connection = connection
-        self._keys = keys
         self._now = now
-        self._root = root_of(connection, IMAGE)
         self._open: dict[str, Targets] = {}
         self._dirty: set[str] = set()
         self._is_new_snapshot = False
@@ -56,7 +53,7 @@ class Image:
 
     def put(self, target: TargetFile) -> None:
         """Add a target."""
-        name = self.bin_of(target.path)
+        name = self._bins().get_role_for_target(target.path)
         self._targets(name).targets[target.path] = target
         self._dirty.add(name)
 
@@ -66,18 +63,10 @@ class Image:
         Raises:
             ReleaseError: there is no such target.
         """
-        name = self.bin_of(path)
+        name = self._bins().get_role_for_target(path)
         if self._targets(name).targets.pop(path, None) is None:
             raise ReleaseError(f"expected a target of the image repository, got {path}")
         self._dirty.add(name)
-
-    def find(self, path: str) -> TargetFile | None:
-        """A target."""
-        return self._targets(self.bin_of(path)).targets.get(path)
-
-    def bin_of(self, path: str) -> str:
-        """Which bin a target is in."""
-        return self._bins().get_role_for_target(path)
 
     def bins(self) -> list[str]:
         """Names of the bins."""
@@ -103,70 +92,30 @@ class Image:
         elif role != TIMESTAMP:  # that one is new in any case
             self._dirty.add(role)
 
-    def publish(self) -> list[str]:
-        """Sign what changed, then the snapshot, then the timestamp.
-
-        Returns:
-            Names of the roles that have a new version.
-
-        Raises:
-            ReleaseError: keys are missing.
-        """
+    def drafts(self) -> dict[Name, Any]:
+        """New versions of what changed, and of the snapshot that names them."""
+        made: dict[Name, Any] = {}
         meta: dict[str, MetaFile] = {}
-        for name in sorted(self._dirty, key=lambda name: (name != TARGETS, name)):
-            targets = self._targets(name)
-            targets.version = self._next_version(name)
-            targets.expires = rule_of(IMAGE, TARGETS if name == TARGETS else BINS).expires(self._now)
-            content = self._signed_targets(name, targets)
-            stored.put(self._connection, IMAGE, name, targets.version, content)
-            meta[f"{name}.json"] = MetaFile.from_data(targets.version, content, [_HASH])
-        done = sorted(self._dirty)
-        snapshot_meta = self._publish_snapshot(meta) if meta or self._is_new_snapshot else None
-        done += [SNAPSHOT] if snapshot_meta else []
-        self._publish_timestamp(snapshot_meta)
-        self._dirty.clear()
-        self._is_new_snapshot = False
-        return [*done, TIMESTAMP]
+        for role in sorted(self._dirty, key=lambda role: (role != TARGETS, role)):
+            name = Name(IMAGE, role)
+            targets = self._targets(role)
+            targets.version = self._next_version(role)
+            targets.expires = name.rule.expires(self._now)
+            made[name] = targets
+            meta[f"{role}.json"] = MetaFile(targets.version)
+        if meta or self._is_new_snapshot:
+            found = stored.latest(self._connection, IMAGE, SNAPSHOT)
+            snapshot = Snapshot(meta={}) if found is None else read(found.content, IMAGE, SNAPSHOT).signed
+            snapshot.meta.update(meta)
+            snapshot.version = self._next_version(SNAPSHOT)
+            snapshot.expires = rule_of(IMAGE, SNAPSHOT).expires(self._now)
+            made[Name(IMAGE, SNAPSHOT)] = snapshot
+        return made
 
     def expiries(self) -> dict[str, datetime.datetime]:
         """Until when each role's newest version counts; of the bins the earliest."""
         ends = {role: self._latest(role).expires for role in (TARGETS, SNAPSHOT, TIMESTAMP)}
         return ends | {BINS: min(self._latest(name).expires for name in self.bins())}
-
-    def _publish_snapshot(self, meta: dict[str, MetaFile]) -> MetaFile:
-        found = stored.latest(self._connection, IMAGE, SNAPSHOT)
-        snapshot = Snapshot(meta={}) if found is None else read(found.content, IMAGE, SNAPSHOT).signed
-        assert isinstance(snapshot, Snapshot)
-        snapshot.meta.update(meta)
-        snapshot.version = found.version + 1 if found else 1
-        snapshot.expires = rule_of(IMAGE, SNAPSHOT).expires(self._now)
-        content = self._signed(SNAPSHOT, snapshot)
-        stored.put(self._connection, IMAGE, SNAPSHOT, snapshot.version, content)
-        return MetaFile.from_data(snapshot.version, content, [_HASH])
-
-    def _publish_timestamp(self, snapshot_meta: MetaFile | None) -> None:
-        found = stored.latest(self._connection, IMAGE, TIMESTAMP)
-        timestamp = Timestamp() if found is None else read(found.content, IMAGE, TIMESTAMP).signed
-        assert isinstance(timestamp, Timestamp)
-        timestamp.snapshot_meta = snapshot_meta or timestamp.snapshot_meta
-        timestamp.version = found.version + 1 if found else 1
-        timestamp.expires = rule_of(IMAGE, TIMESTAMP).expires(self._now)
-        stored.put(self._connection, IMAGE, TIMESTAMP, timestamp.version, self._signed(TIMESTAMP, timestamp))
-
-    def _signed(self, role: str, content: Any) -> bytes:
-        of_role = self._root.roles[role]
-        made = signed(content, self._keys.needed(IMAGE, role, of_role.keyids, of_role.threshold))
-        check(self._root, IMAGE, role, made)
-        return made
-
-    def _signed_targets(self, name: str, targets: Targets) -> bytes:
-        if name == TARGETS:
-            return self._signed(TARGETS, targets)
-        bins = self._bins()
-        made = signed(targets, self._keys.needed(IMAGE, BINS, bins.keyids, bins.threshold))
-        metadata = Metadata[Targets].from_bytes(made)
-        self._targets(TARGETS).verify_delegate(name, metadata.signed_bytes, metadata.signatures)
-        return made
 
     def _bins(self) -> SuccinctRoles:
         delegations = self._targets(TARGETS).delegations
@@ -187,5 +136,27 @@ class Image:
     def _latest(self, role: str) -> Any:
         found = stored.latest(self._connection, IMAGE, role)
         if found is None:
+            root_of(self._connection, IMAGE)  # says what makes it, where there is no repository at all
             raise ReleaseError(f"expected {role} of the image repository, got none: its table is not whole")
         return read(found.content, IMAGE, role).signed
+
+
+def publish_timestamp(connection: Connection, keys: Keys, now: datetime.datetime) -> None:
+    """Sign a new timestamp of the newest snapshot, by the cloud's own key.
+
+    Raises:
+        ReleaseError: the key is not here.
+    """
+    role = root_of(connection, IMAGE).roles[TIMESTAMP]
+    signers = keys.online.signers(IMAGE, TIMESTAMP, role.keyids)
+    if len(signers) < role.threshold:
+        places = ", ".join(map(str, keys.online.folders))
+        raise ReleaseError(f"expected {role.threshold} of the keys of image timestamp in {places}, got {len(signers)}")
+    snapshot, found = (stored.latest(connection, IMAGE, one) for one in (SNAPSHOT, TIMESTAMP))
+    assert snapshot is not None  # published before, or with the root
+    timestamp = Timestamp(
+        version=found.version + 1 if found else 1,
+        expires=rule_of(IMAGE, TIMESTAMP).expires(now),
+        snapshot_meta=MetaFile.from_data(snapshot.version, snapshot.content, [_HASH]),
+    )
+    stored.put(connection, IMAGE, TIMESTAMP, timestamp.version, signed(timestamp, signers))

@@ -2,21 +2,23 @@
 
     KEYS/REPOSITORY-ROLE-KEYID.pem         offline: in folders outside the cloud's data, best on media of their own
     DATA/director/REPOSITORY-ROLE-KEYID.pem  online: what the cloud itself signs with, again and again
+    REPOSITORY-ROLE-KEYID.public.json  what the owner of a new offline key hands over
 
 A file's name holds the beginning of its key's id, so that only keys that are needed are opened (and asked for).
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from securesystemslib.signer import CryptoSigner, Key, SSlibKey  # type: ignore[attr-defined]
 
 from cloud.errors import ReleaseError
 from edge.durable import sync
@@ -94,20 +96,6 @@ class KeyFolders:
         found = ((keyid, self.find(repository, role, keyid)) for keyid in keyids)
         return [self._open(path, keyid) for keyid, path in found if path is not None]
 
-    def needed(self, repository: str, role: str, keyids: Sequence[str], threshold: int) -> list[CryptoSigner]:
-        """As many of the keys as are needed, at least; all that are here.
-
-        Raises:
-            ReleaseError: there are fewer, or a file can't be used.
-        """
-        signers = self.signers(repository, role, keyids)
-        if len(signers) < threshold:
-            places = ", ".join(map(str, self.folders)) or "no folder (--keys)"
-            raise ReleaseError(
-                f"expected {threshold} of the {len(keyids)} keys of {repository} {role} in {places}, got {len(signers)}"
-            )
-        return signers
-
     def _open(self, path: Path, keyid: str) -> CryptoSigner:
         if path not in self._opened:
             self._opened[path] = self._read(path)
@@ -150,6 +138,45 @@ def offline(data: Path, folders: Sequence[Path], passphrase: Passphrase = from_e
 def online(data: Path) -> KeyFolders:
     """The keys that the cloud signs with by itself; not encrypted, since nobody is there to ask."""
     return KeyFolders([data / ONLINE], lambda what: b"")
+
+
+def public_key(value: Mapping[str, str]) -> Key:
+    """An ed25519 key by its public value, under the id that python-tuf gives it.
+
+    Raises:
+        ReleaseError: it is none.
+    """
+    try:
+        return SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(value["public"])))
+    except (KeyError, TypeError, ValueError):
+        raise ReleaseError(f"expected the 32 bytes of an ed25519 key, got {str(value)[:80]}") from None
+
+
+def public_file(repository: str, role: str, key: Key) -> tuple[str, bytes]:
+    """The name and content of what the owner of a new key hands over."""
+    content = {"repository": repository, "role": role, "keyid": key.keyid, "public": key.keyval["public"]}
+    name = _name(repository, role, key.keyid).removesuffix(".pem")
+    return f"{name}.public.json", json.dumps(content, indent=1).encode() + b"\n"
+
+
+def from_public_file(path: Path, repository: str, role: str) -> Key:
+    """A key that its owner handed over.
+
+    Raises:
+        OSError: there is no such file.
+        ReleaseError: it is for another role, or no key.
+    """
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES)
+    try:
+        value = json.loads(content)
+        found = value["repository"], value["role"], value["keyid"]
+        key = public_key(value)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ReleaseError(f"{path}: expected a file of roadfuse release keys new, got another") from None
+    if found != (repository, role, key.keyid):
+        raise ReleaseError(f"{path}: expected a key of {repository} {role} under its own id, got another")
+    return key
 
 
 def _name(repository: str, role: str, keyid: str) -> str:

@@ -1,4 +1,4 @@
-"""`roadfuse release keys create|rotate|revoke|show|roots`: who may sign; docs/operate/keys.md."""
+"""`roadfuse release keys create|new|rotate|revoke|show|roots`: who may sign; docs/operate/keys.md."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Engine
 
 from cloud.errors import ReleaseError
 from cloud.releases import renewal, rotation, stored
-from cloud.releases.keys import DIRECTOR, IMAGE, PASSPHRASE
+from cloud.releases.ceremony_command import now, proposed, say
+from cloud.releases.keys import DIRECTOR, IMAGE, PASSPHRASE, KeyFolders, from_public_file, public_file
 from cloud.releases.renewal import Term
-from cloud.releases.roles import RULES
+from cloud.releases.review import SHORT
+from cloud.releases.roles import RULES, rule_of
 from cloud.releases.signing import Keys, root_of
 from edge.uplink.identity import DIRECTOR_ROOT, IMAGE_ROOT
 
-SHORT: Final = 16  # characters of an id that are shown
 
-
-def add_commands(commands: Any, signing: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any, signing: argparse.ArgumentParser, proposing: argparse.ArgumentParser) -> None:
     """Add `keys` to the sub-commands.
 
     Args:
         signing: with the options that all of them have.
+        proposing: with those of what can be signed elsewhere.
     """
     keys = commands.add_parser("keys", help="who may sign").add_subparsers(
-        required=True, metavar="create|rotate|revoke|show|roots"
+        required=True, metavar="create|new|rotate|revoke|show|roots"
     )
     making = argparse.ArgumentParser(add_help=False)
     making.add_argument("--encrypt", action="store_true", help="ask for a passphrase for new offline keys")
@@ -43,17 +44,27 @@ def add_commands(commands: Any, signing: argparse.ArgumentParser) -> None:
     create.set_defaults(run=_create)
     repositories = sorted({repository for repository, _ in RULES})
     roles = list(dict.fromkeys(role for _, role in RULES))
+    fresh = keys.add_parser(
+        "new", parents=[making], help="make an offline key on its owner's machine, to be proposed by its public part"
+    )
+    fresh.add_argument("repository", choices=repositories)
+    fresh.add_argument("role", choices=roles)
+    fresh.add_argument("--keys", type=Path, required=True, metavar="DIR", help="folder that takes it")
+    fresh.set_defaults(run=_new, is_alone=True)
     for name, what, is_stolen in (
         ("rotate", "put a new key in a key's place", False),
         ("revoke", "the same for a lost or stolen key, which signs nothing any more", True),
     ):
-        command = keys.add_parser(name, parents=[signing, making], help=what)
+        command = keys.add_parser(name, parents=[signing, proposing, making], help=what)
         command.add_argument("repository", choices=repositories)
         command.add_argument("role", choices=roles)
         command.add_argument(
             "--key", metavar="ID", required=is_stolen,
             help="which one, or how its id begins" + ("" if is_stolen else " (default: the oldest)"),
         )  # fmt: skip
+        command.add_argument(
+            "--with", type=Path, dest="public", metavar="PUBLIC.json", help="a new key that its owner made (keys new)"
+        )
         command.set_defaults(run=_rotate, is_stolen=is_stolen)
     roots = keys.add_parser("roots", parents=[signing], help="write the roots, to give them to vehicles by hand")
     roots.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder that takes them")
@@ -61,23 +72,6 @@ def add_commands(commands: Any, signing: argparse.ArgumentParser) -> None:
     keys.add_parser(
         "show", parents=[signing], help="all roles, keys and ends; 1 if any ends soon"
     ).set_defaults(run=_show_keys)  # fmt: skip
-
-
-def asked(what: str) -> bytes:
-    """A passphrase from the environment, or from the terminal."""
-    if os.environ.get(PASSPHRASE) or not sys.stdin.isatty():
-        return os.environ.get(PASSPHRASE, "").encode()
-    return getpass.getpass(f"passphrase of {what}: ").encode()
-
-
-def say(args: argparse.Namespace, values: Any, line: str) -> None:
-    """A result as JSON, or as a line."""
-    print(json.dumps(values) if args.json else line)
-
-
-def now() -> datetime.datetime:
-    """UTC."""
-    return datetime.datetime.now(datetime.timezone.utc)
 
 
 def term_line(term: Term, state: str, at: datetime.datetime) -> str:
@@ -105,14 +99,28 @@ def _create(args: argparse.Namespace, engine: Engine, keys: Keys) -> int:
     return 0
 
 
+def _new(args: argparse.Namespace) -> int:
+    rule = rule_of(args.repository, args.role)
+    if rule.is_online:
+        raise ReleaseError(f"expected a role with offline keys, got {rule.name}, whose keys the cloud makes")
+    key = KeyFolders([args.keys]).create(args.repository, args.role, _new_secret(args)).public_key
+    name, content = public_file(args.repository, args.role, key)
+    (args.keys / name).write_bytes(content)
+    print(f"{rule.name}: {key.keyid}; its public part, for roadfuse release keys rotate --with: {args.keys / name}")
+    return 0
+
+
 def _rotate(args: argparse.Namespace, engine: Engine, keys: Keys) -> int:
-    secret = _new_secret(args)
+    new = from_public_file(args.public, args.repository, args.role) if args.public else None
+    what = args.repository, args.role, args.key, keys, now()
+    how: dict[str, Any] = {"secret": b"" if new else _new_secret(args), "is_stolen": args.is_stolen, "new": new}
     with engine.begin() as connection:
-        change = rotation.replace(
-            connection, args.repository, args.role, args.key, keys, now(), secret, is_stolen=args.is_stolen
-        )
-    old, new = change.old[:SHORT], change.new[:SHORT]
-    done = f"{change.repository} {change.role}: {new} in place of {old}; published {', '.join(change.published)}"
+        if args.propose:
+            _, request = rotation.propose(connection, *what, **how)
+            return proposed(args, request)
+        change = rotation.replace(connection, *what, **how)
+    pair = f"{change.new[:SHORT]} in place of {change.old[:SHORT]}"
+    done = f"{change.repository} {change.role}: {pair}; published {', '.join(change.published)}"
     say(args, asdict(change), done)
     path = keys.find(change.repository, change.role, change.old)
     if path is not None:

@@ -1,34 +1,19 @@
-"""Releases: a bundle's files in the store, its target in the image repository, a counter that only grows.
-
-The files come first, under their digests; then one transaction gives the counter, writes the row and publishes the
-target. A release is there whole or not at all: a publisher that is killed leaves the old repository, and at most files
-that nobody names. The same bundle may be released again, with a higher counter: that is how a fleet goes back.
-"""
+"""Releases: what one is, as its row in the catalogue and as its target in the image repository."""
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import re
-import shutil
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import Connection, select
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from cloud.errors import ReleaseError
-from cloud.objects import Objects
-from cloud.releases import stops, stored
-from cloud.releases.image import Image
-from cloud.releases.signing import Keys
 from cloud.tables import RELEASES
-from edge.bundle import MANIFEST, Bundle, load
-from edge.durable import sync
+from edge.bundle import MANIFEST
 
 HARDWARE: Final = ("x86",)
 MOST_CLASSES: Final = 16
@@ -36,16 +21,13 @@ MOST_CLASSES: Final = 16
 MOST_FILES: Final = 64
 MOST_FILE_BYTES: Final = 1 << 30
 MOST_BUNDLE_BYTES: Final = 2 << 30
-_FILE: Final = re.compile(r"[^.\\/\x00-\x1f\x7f][^\\/\x00-\x1f\x7f]{0,199}")
+FILE: Final = re.compile(r"[^.\\/\x00-\x1f\x7f][^\\/\x00-\x1f\x7f]{0,199}")
 # Whole numbers that JSON readers keep exact.
 MOST_COUNTER: Final = 1 << 53
-MOST_WHY: Final = 300
-MOST_NOTES: Final = 2_000
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CLASS: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
-_BLOCK_BYTES: Final = 1 << 20
-_COPY: Final = "release-"
-LEFT_S: Final = 3_600.0
+_PATH: Final = re.compile(rf"([^/]+)/([1-9][0-9]{{0,15}})/{re.escape(MANIFEST)}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +55,7 @@ class Release:
     Attributes:
         path: of its target.
         bundle: id.
+        released_at: None: it waits for signatures.
         hardware: classes that it is for.
         files: the manifest first.
         revoked_at: None: it counts.
@@ -86,9 +69,49 @@ class Release:
     hardware: tuple[str, ...]
     files: tuple[File, ...]
     notes: str
-    released_at: datetime.datetime
-    revoked_at: datetime.datetime | None
-    revoked_why: str
+    released_at: datetime.datetime | None = None
+    revoked_at: datetime.datetime | None = None
+    revoked_why: str = ""
+
+    @staticmethod
+    def of_target(target: TargetFile, version: str, notes: str) -> Release:
+        """A release as its target in the image repository says it.
+
+        Args:
+            version: of the bundle, which a target does not say.
+
+        Raises:
+            ReleaseError: vehicles would not take it, or it contradicts itself.
+        """
+        path = target.path[:200]
+        found = _PATH.fullmatch(target.path)
+        if found is None:
+            raise ReleaseError(f"expected NAME/COUNTER/{MANIFEST}, got {path!r}")
+        try:
+            custom = target.unrecognized_fields["custom"]
+            files = tuple(File(one["name"], one["length"], one["sha256"]) for one in custom["files"])
+            hardware, bundle, counter = classes(custom["hardware"]), custom["bundle"], custom["counter"]
+            digest = target.hashes["sha256"]
+        except (KeyError, TypeError):
+            raise ReleaseError(f"{path}: expected bundle, counter, hardware and files, got others") from None
+        if counter != int(found[2]) or counter > MOST_COUNTER:
+            raise ReleaseError(f"{path}: expected the counter of its path, got {counter!r}"[:200])
+        if bundle != digest:
+            raise ReleaseError(f"{path}: expected the bundle {digest}, which is its digest, got {bundle!r}"[:400])
+        for file in files:
+            if not (isinstance(file.name, str) and FILE.fullmatch(file.name)):
+                raise ReleaseError(f"{path}: expected plain file names, got {file.name!r}"[:200])
+            if type(file.length) is not int or file.length < 0 or not _SHA256.fullmatch(str(file.sha256)):
+                raise ReleaseError(f"{path}: expected the length and SHA-256 of {file.name}, got others")
+        if not 1 <= len(files) <= MOST_FILES or len({file.name for file in files}) < len(files):
+            raise ReleaseError(f"{path}: expected 1 to {MOST_FILES} different files, got {len(files)}")
+        if files[0] != File(MANIFEST, target.length, digest):
+            raise ReleaseError(f"{path}: expected its manifest as the first file, got another")
+        check_size(path, files)
+        release = Release(counter, named(found[1]), version, target.path, bundle, hardware, files, notes)
+        if release.image_target().to_dict() != target.to_dict():
+            raise ReleaseError(f"{path}: expected a release's fields alone, got others")
+        return release
 
     @property
     def size_bytes(self) -> int:
@@ -111,97 +134,6 @@ class Release:
 def object_key(sha256: str) -> str:
     """Where a file or a delta with this digest lies among the objects."""
     return f"releases/{sha256}"
-
-
-def add(
-    engine: Engine,
-    objects: Objects,
-    keys: Keys,
-    folder: Path,
-    now: datetime.datetime,
-    *,
-    work: Path,
-    hardware: Sequence[str] = HARDWARE,
-    name: str | None = None,
-    notes: str = "",
-    least_counter: int = 1,
-) -> Release:
-    """Release a bundle.
-
-    Args:
-        folder: the bundle's; it is copied first, so that what is verified is what is released.
-        work: a folder on the objects' disk, for the copy.
-        name: of the release's target; by default the bundle's.
-        least_counter: after a catalogue was lost: above all counters that vehicles ever saw.
-
-    Raises:
-        BundleError: the bundle is not whole.
-        ReleaseError: it is stopped, a name or class can't be one, or keys are missing.
-    """
-    classes = _classes(hardware)
-    if not 1 <= least_counter <= MOST_COUNTER:
-        raise ReleaseError(f"expected a counter of 1 to {MOST_COUNTER}, got {least_counter}")
-    if len(notes) > MOST_NOTES:
-        raise ReleaseError(f"expected notes of at most {MOST_NOTES} characters, got {len(notes)}")
-    _clear(work)
-    with tempfile.TemporaryDirectory(prefix=_COPY, dir=work) as place:
-        bundle = _copied(load(folder), Path(place))
-        name = _named(name or bundle.name)
-        files = tuple(_file(path) for path in files_of(bundle))
-        check_size(name, files)
-        _check_stops(engine, bundle.id)
-        for file in files:
-            objects.put(file.key, Path(place) / file.name)
-    with engine.begin() as connection:
-        stored.lock(connection)
-        _check_stop(connection, bundle.id)
-        highest = connection.execute(select(func.coalesce(func.max(RELEASES.c.counter), 0))).scalar_one()
-        counter = max(int(highest) + 1, least_counter)
-        release = Release(
-            counter, name, bundle.version, f"{name}/{counter}/{MANIFEST}", bundle.id, classes, files, notes,
-            now, None, "",
-        )  # fmt: skip
-        connection.execute(
-            insert(RELEASES).values(
-                counter=counter, name=name, version=release.version, path=release.path, bundle_id=release.bundle,
-                hardware=list(classes), files=release.image_target().custom["files"], notes=notes, released_at=now,
-            )
-        )  # fmt: skip
-        image = Image(connection, keys, now)
-        image.put(release.image_target())
-        image.publish()
-    return release
-
-
-def revoke(connection: Connection, keys: Keys, counter: int, why: str, now: datetime.datetime) -> list[Release]:
-    """Take a bundle back: its releases leave the image repository, and nobody may run it any more.
-
-    Returns:
-        The releases: this one, and all others of the same bundle.
-
-    Raises:
-        ReleaseError: there is none, it is revoked already, or keys are missing.
-    """
-    why = " ".join(why.split())
-    if not 1 <= len(why) <= MOST_WHY:
-        raise ReleaseError(f"expected a reason of 1 to {MOST_WHY} characters, got {len(why)}")
-    stored.lock(connection)
-    release = get(connection, counter)
-    if release.revoked_at is not None:
-        raise ReleaseError(
-            f"expected a release that counts, got {counter}, revoked {release.revoked_at:%Y-%m-%d %H:%M}"
-        )
-    rows = RELEASES.c
-    same = [one for one in listed(connection) if one.bundle == release.bundle and one.revoked_at is None]
-    connection.execute(
-        update(RELEASES).where(rows.counter.in_([one.counter for one in same])).values(revoked_at=now, revoked_why=why)
-    )
-    stops.stop(connection, release.bundle, why)
-    image = Image(connection, keys, now)
-    for one in same:
-        image.remove(one.path)
-    image.publish()
-    return [get(connection, one.counter) for one in same]
 
 
 def get(connection: Connection, counter: int) -> Release:
@@ -233,19 +165,6 @@ def of_row(row: Any) -> Release:
     )  # fmt: skip
 
 
-def files_of(bundle: Bundle) -> list[Path]:
-    """All files of a bundle, its manifest first; others in its folder are none."""
-    paths = {spec.file.path for spec in bundle.engines.values()}
-    paths |= {lowering.path for spec in bundle.engines.values() for lowering in spec.lowerings.values()}
-    paths |= {bundle.golden.path} if bundle.golden else set()
-    if len(paths) >= MOST_FILES:
-        raise ReleaseError(f"{bundle.path}: expected at most {MOST_FILES} files, got {len(paths) + 1}")
-    for path in paths:
-        if not _FILE.fullmatch(path.name):
-            raise ReleaseError(f"{bundle.path}: expected plain file names up to 200, got {path.name[:80]!r}")
-    return [bundle.path / MANIFEST, *sorted(paths)]
-
-
 def check_size(name: str, files: Sequence[File]) -> None:
     """Whether vehicles take files of these sizes.
 
@@ -259,59 +178,31 @@ def check_size(name: str, files: Sequence[File]) -> None:
         raise ReleaseError(f"{name}: expected at most {MOST_BUNDLE_BYTES} bytes in all, got {total}")
 
 
-def _clear(work: Path) -> None:
-    """Let go of copies that killed publishers left; what is young is another's, at work."""
-    oldest = time.time() - LEFT_S
-    for path in work.glob(f"{_COPY}*"):
-        if path.stat().st_mtime < oldest:
-            shutil.rmtree(path, ignore_errors=True)
+def classes(hardware: Sequence[str]) -> tuple[str, ...]:
+    """Hardware classes, each once.
+
+    Raises:
+        ReleaseError: they can't be any.
+    """
+    found = tuple(dict.fromkeys(hardware))
+    if not 1 <= len(found) <= MOST_CLASSES:
+        raise ReleaseError(f"expected 1 to {MOST_CLASSES} hardware classes, got {len(found)}")
+    for one in found:
+        if not _CLASS.fullmatch(one):
+            raise ReleaseError(f"expected a hardware class of small letters, digits and ._- up to 32, got {one[:80]!r}")
+    return found
 
 
-def _copied(bundle: Bundle, place: Path) -> Bundle:
-    for path in files_of(bundle):
-        shutil.copyfile(path, place / path.name)
-        sync(place / path.name)
-    copy = load(place)
-    if copy.id != bundle.id:
-        raise ReleaseError(f"{bundle.path}: expected a bundle that nobody writes to, got one that changed")
-    return copy
+def named(name: str) -> str:
+    """A release's name.
 
-
-def _file(path: Path) -> File:
-    digest, length = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-            length += len(block)
-    return File(path.name, length, digest.hexdigest())
-
-
-def _check_stops(engine: Engine, bundle: str) -> None:
-    with engine.begin() as connection:
-        _check_stop(connection, bundle)
-
-
-def _check_stop(connection: Connection, bundle: str) -> None:
-    why = stops.reason(connection, bundle)
-    if why is not None:
-        raise ReleaseError(f"expected a bundle that is not stopped, got {bundle[:16]}, stopped for: {why}")
+    Raises:
+        ReleaseError: it can't be one.
+    """
+    if not _NAME.fullmatch(name):
+        raise ReleaseError(f"expected a name of letters, digits and ._- up to 64, got {name[:80]!r}: --name gives one")
+    return name
 
 
 def _target(path: str, manifest: File, custom: dict[str, Any]) -> TargetFile:
     return TargetFile(manifest.length, {"sha256": manifest.sha256}, path, {"custom": custom})
-
-
-def _classes(hardware: Sequence[str]) -> tuple[str, ...]:
-    classes = tuple(dict.fromkeys(hardware))
-    if not 1 <= len(classes) <= MOST_CLASSES:
-        raise ReleaseError(f"expected 1 to {MOST_CLASSES} hardware classes, got {len(classes)}")
-    for one in classes:
-        if not _CLASS.fullmatch(one):
-            raise ReleaseError(f"expected a hardware class of small letters, digits and ._- up to 32, got {one[:80]!r}")
-    return classes
-
-
-def _named(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ReleaseError(f"expected a name of letters, digits and ._- up to 64, got {name[:80]!r}: --name gives one")
-    return name

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 
 from cloud.errors import ReleaseError
-from cloud.releases import stored
-from cloud.releases.image import Image
+from cloud.releases import ceremony, stored
+from cloud.releases.image import Image, publish_timestamp
 from cloud.releases.keys import DIRECTOR, IMAGE
-from cloud.releases.roles import BINS, ROOT, RULES, SNAPSHOT, TARGETS, TIMESTAMP, Rule, rule_of
-from cloud.releases.signing import Keys, next_root, publish_root, read, root_of
+from cloud.releases.roles import BINS, ROOT, RULES, SNAPSHOT, TARGETS, TIMESTAMP, Name, Rule, rule_of
+from cloud.releases.signing import Keys, next_root, read, root_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def calendar(connection: Connection, keys: Keys, now: datetime.datetime) -> list
         ReleaseError: there are no repositories.
     """
     roots = {repository: root_of(connection, repository) for repository in (IMAGE, DIRECTOR)}
-    image = Image(connection, keys, now)
+    image = Image(connection, now)
     ends = image.expiries()
     terms = []
     for rule in RULES.values():
@@ -72,7 +73,7 @@ def calendar(connection: Connection, keys: Keys, now: datetime.datetime) -> list
 
 
 def refresh(connection: Connection, keys: Keys, now: datetime.datetime, *, everything: bool = False) -> list[str]:
-    """Sign anew whatever is past two thirds of its time, as far as the keys at hand allow.
+    """Sign anew whatever is past two thirds of its time, with all keys at hand.
 
     Without offline keys that is the timestamp alone, which is signed anew in any case.
 
@@ -86,21 +87,41 @@ def refresh(connection: Connection, keys: Keys, now: datetime.datetime, *, every
         ReleaseError: keys are missing.
     """
     stored.lock(connection)
-    has_offline = bool(keys.offline.folders)
-    if everything and not has_offline:
+    if everything and not keys.offline.folders:
         raise ReleaseError("expected the offline keys (--keys) to sign everything anew, got none")
-    done = []
+    drafts = due(connection, now, everything=everything) if keys.offline.folders else {}
+    published: list[Name] = []
+    if drafts:
+        request = ceremony.propose(connection, drafts, now)
+        ceremony.sign(request, keys.offline)
+        published = ceremony.publish(connection, request, keys, now)
+    timestamp = Name(IMAGE, TIMESTAMP)
+    if timestamp not in published:
+        publish_timestamp(connection, keys, now)
+        published.append(timestamp)
+    return [str(name) for name in published]
+
+
+def due(connection: Connection, now: datetime.datetime, *, everything: bool = False) -> dict[Name, Any]:
+    """Drafts of what is past two thirds of its time and needs offline keys.
+
+    Args:
+        everything: whatever its time.
+
+    Raises:
+        ReleaseError: there are no repositories.
+    """
+    drafts: dict[Name, Any] = {}
+    image = Image(connection, now)
     for repository in (IMAGE, DIRECTOR):
         root = root_of(connection, repository)
-        if has_offline and (everything or is_due(rule_of(repository, ROOT), root.expires, now)):
-            publish_root(connection, repository, next_root(root, repository, now), root, keys)
-            done.append(f"{repository} {ROOT}")
-    image = Image(connection, keys, now)
+        if everything or is_due(rule_of(repository, ROOT), root.expires, now):
+            drafts[Name(repository, ROOT)] = next_root(root, repository, now)
     ends = image.expiries()
     for role in (TARGETS, BINS, SNAPSHOT):
-        if has_offline and (everything or is_due(rule_of(IMAGE, role), ends[role], now)):
+        if everything or is_due(rule_of(IMAGE, role), ends[role], now):
             image.sign_anew(role)
-    return [*done, *(f"{IMAGE} {name}" for name in image.publish())]
+    return drafts | image.drafts()
 
 
 def is_due(rule: Rule, expires: datetime.datetime, now: datetime.datetime) -> bool:
@@ -122,5 +143,6 @@ def keep_fresh(connection: Connection, keys: Keys, now: datetime.datetime) -> bo
     root = root_of(connection, IMAGE).roles[TIMESTAMP]
     if len(keys.online.signers(IMAGE, TIMESTAMP, root.keyids)) < root.threshold:
         return False
-    Image(connection, keys, now).publish()
+    stored.lock(connection)
+    publish_timestamp(connection, keys, now)
     return True

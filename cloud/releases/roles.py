@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from cloud.errors import ReleaseError
 from cloud.releases.keys import DIRECTOR, IMAGE
@@ -49,12 +49,13 @@ class Rule:
         return (now + datetime.timedelta(days=self.days)).replace(microsecond=0)
 
 
-# Two of three root keys: one may be lost, and one may be stolen. Two of two for targets: nobody releases alone.
+# Two of three root keys: one may be lost, and one may be stolen. Two of two for bins: nobody releases alone; and for
+# targets, which say whose keys the bins' are.
 # The director's three online roles are signed anew for each vehicle and call.
 _RULES: Final = (
     Rule(IMAGE, ROOT, 3, 2, False, 730, 60),
     Rule(IMAGE, TARGETS, 2, 2, False, 365, 30),
-    Rule(IMAGE, BINS, 1, 1, False, 365, 30),
+    Rule(IMAGE, BINS, 2, 2, False, 365, 30),
     Rule(IMAGE, SNAPSHOT, 1, 1, False, 180, 30),
     Rule(IMAGE, TIMESTAMP, 1, 1, True, 14, 3),
     Rule(DIRECTOR, ROOT, 3, 2, False, 730, 60),
@@ -76,3 +77,23 @@ def rule_of(repository: str, role: str) -> Rule:
         known = ", ".join(one.name for one in _RULES)
         raise ReleaseError(f"expected one of {known}, got {repository} {role}")
     return rule
+
+
+class Name(NamedTuple):
+    """What a file of metadata is called."""
+
+    repository: str
+    role: str
+
+    def __str__(self) -> str:
+        return f"{self.repository} {self.role}"
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that it is signed by; one for all bins.
+
+        Raises:
+            ReleaseError: there is no such role.
+        """
+        is_bin = self.repository == IMAGE and self.role.startswith(f"{BIN_PREFIX}-")
+        return rule_of(self.repository, BINS if is_bin else self.role)

@@ -8,18 +8,22 @@ however high (TUF 5.3.11): so an attacker's version 10^9 does not lock the fleet
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from dataclasses import dataclass
 from typing import Any, Final
 
+from securesystemslib.signer import Key  # type: ignore[attr-defined]
 from sqlalchemy import Connection
+from tuf.api.metadata import Metadata
 
 from cloud.errors import ReleaseError
-from cloud.releases import stored
+from cloud.releases import ceremony, stored
 from cloud.releases.image import Image
 from cloud.releases.keys import DIRECTOR, IMAGE
-from cloud.releases.roles import BINS, ROOT, RULES, Rule, rule_of
-from cloud.releases.signing import Keys, first_root, next_root, publish_root, root_of
+from cloud.releases.request import Request
+from cloud.releases.roles import BINS, ROOT, RULES, Name, Rule, rule_of
+from cloud.releases.signing import Keys, first_root, next_root, root_of
 
 LEAST_CHARACTERS: Final = 6  # of an id that stands for a key
 
@@ -59,11 +63,13 @@ def create(connection: Connection, keys: Keys, now: datetime.datetime, secret: b
     for rule in RULES.values():
         made[rule.repository][rule.role] = [_made(keys, rule, secret, place) for place in range(rule.keys)]
     bins = made[IMAGE].pop(BINS)
-    for repository, of_roles in made.items():
-        publish_root(connection, repository, first_root(repository, of_roles, now), None, keys)
-    image = Image(connection, keys, now)
+    image = Image(connection, now)
     image.begin(bins)
-    image.publish()
+    roots = {Name(repository, ROOT): first_root(repository, of_roles, now) for repository, of_roles in made.items()}
+    drafts = {name: Metadata(draft) for name, draft in (roots | image.drafts()).items()}
+    request = Request(now, {}, {}, drafts)
+    ceremony.sign(request, keys.offline)
+    ceremony.publish(connection, request, keys, now)
     return [rule.name for rule in RULES.values()]
 
 
@@ -77,39 +83,71 @@ def replace(
     secret: bytes = b"",
     *,
     is_stolen: bool = False,
+    new: Key | None = None,
 ) -> Change:
-    """Put a new key in an old one's place.
+    """Put a new key in an old one's place, with all keys at hand.
 
     Args:
-        keyid: of the old one, or how it begins; None: the one that is longest in its role.
-        secret: encrypts the new one, if it is offline.
-        is_stolen: the old one signs nothing any more, not even the root that removes it.
+        secret: encrypts the new one, if it is offline and made here.
+        keyid, is_stolen, new: as of `propose`.
 
     Raises:
         ReleaseError: there is no such key, or keys that must sign are missing.
     """
-    stored.lock(connection)
+    change, request = propose(connection, repository, role, keyid, keys, now, secret, is_stolen=is_stolen, new=new)
+    ceremony.sign(request, keys.offline)
+    published = ceremony.publish(connection, request, keys, now)
+    return dataclasses.replace(change, published=tuple(one.role for one in published))
+
+
+def propose(
+    connection: Connection,
+    repository: str,
+    role: str,
+    keyid: str | None,
+    keys: Keys,
+    now: datetime.datetime,
+    secret: bytes = b"",
+    *,
+    is_stolen: bool = False,
+    new: Key | None = None,
+) -> tuple[Change, Request]:
+    """Draft what puts a new key in an old one's place.
+
+    Args:
+        keyid: of the old one, or how it begins; None: the one that is longest in its role.
+        secret: encrypts the new one, if it is offline and made here.
+        is_stolen: the old one signs nothing any more, not even the root that removes it.
+        new: of an owner who made it; None: it is made here.
+
+    Raises:
+        ReleaseError: there is no such key, or no folder for the new one.
+    """
     rule = rule_of(repository, role)
+    stored.lock(connection)
     root = root_of(connection, repository)
-    image = Image(connection, keys, now) if repository == IMAGE else None
-    used = image.keyids() if image and role == BINS else root.roles[role].keyids
+    image = Image(connection, now)
+    used = image.keyids() if role == BINS else root.roles[role].keyids
     old = _chosen(rule, used, keyid)
-    new = _made(keys, rule, secret, place=list(used).index(old))
-    published: list[str] = []
-    if role != BINS:
+    if new is None:
+        new = _made(keys, rule, secret, place=list(used).index(old))
+    elif rule.is_online:
+        raise ReleaseError(f"{rule.name}: expected a key that the cloud makes, for the role is online, got an owner's")
+    elif new.keyid in used:
+        raise ReleaseError(f"{rule.name}: expected a new key, got {new.keyid[:16]}, which it has")
+    drafts: dict[Name, Any] = {}
+    if role == BINS:
+        image.replace_bin_key(old, new)
+    else:
         follower = next_root(root, repository, now)
         follower.revoke_key(old, role)
         follower.add_key(new, role)
-        publish_root(connection, repository, follower, root, keys, without=[old] if is_stolen else [])
-        published.append(ROOT)
-    if image and role != ROOT:
-        image = Image(connection, keys, now)  # by the new root
-        if role == BINS:
-            image.replace_bin_key(old, new)
-        else:
+        drafts[Name(repository, ROOT)] = follower
+        if repository == IMAGE and role != ROOT:
             image.sign_anew(role)
-        published += image.publish()
-    return Change(repository, role, old, new.keyid, tuple(published))
+    drafts |= image.drafts()
+    request = ceremony.propose(connection, drafts, now, revoked=[old] if is_stolen else [])
+    return Change(repository, role, old, new.keyid, ()), request
 
 
 def _made(keys: Keys, rule: Rule, secret: bytes, place: int) -> Any:

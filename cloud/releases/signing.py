@@ -1,17 +1,16 @@
-"""Signing TUF metadata with as many keys as its role asks for, and roots that follow one another."""
+"""Keys that are at hand, metadata as it is read and written, and roots that follow one another."""
 
 from __future__ import annotations
 
 import copy
 import datetime
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from securesystemslib.signer import CryptoSigner, Key  # type: ignore[attr-defined]
 from sqlalchemy import Connection
-from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Role, Root, Signed  # type: ignore[attr-defined]
 from tuf.api.serialization import DeserializationError
 
@@ -41,18 +40,6 @@ class Keys:
         """The file of a key; None where it is nowhere."""
         return self.online.find(repository, role, keyid) or self.offline.find(repository, role, keyid)
 
-    def needed(
-        self, repository: str, role: str, keyids: Iterable[str], threshold: int, without: Collection[str] = ()
-    ) -> list[CryptoSigner]:
-        """As many keys of a role as are needed, at least; all that are here.
-
-        Raises:
-            ReleaseError: there are fewer, or a file can't be used.
-        """
-        usable = [keyid for keyid in keyids if keyid not in without]
-        here = self.online.signers(repository, role, usable)
-        return here if len(here) >= threshold else self.offline.needed(repository, role, usable, threshold)
-
 
 def read(content: bytes, repository: str, role: str) -> Metadata[Any]:
     """Metadata of our own.
@@ -63,7 +50,8 @@ def read(content: bytes, repository: str, role: str) -> Metadata[Any]:
     try:
         return Metadata[Any].from_bytes(content)
     except DeserializationError as error:
-        raise ReleaseError(f"{repository} {role}: expected metadata as it was published, got {error}") from None
+        cause = error.__cause__ or error
+        raise ReleaseError(f"{repository} {role}: expected metadata as it was published, got {cause}"[:300]) from None
 
 
 def signed(content: Signed, signers: Iterable[CryptoSigner]) -> bytes:
@@ -89,7 +77,7 @@ def root_of(connection: Connection, repository: str) -> Root:
 
 
 def first_root(repository: str, keys: dict[str, list[Key]], now: datetime.datetime) -> Root:
-    """Root number one, not signed yet.
+    """Root number one.
 
     Args:
         keys: role -> its public keys.
@@ -108,47 +96,3 @@ def next_root(root: Root, repository: str, now: datetime.datetime) -> Root:
     follower.version += 1
     follower.expires = rule_of(repository, ROOT).expires(now)
     return follower
-
-
-def publish_root(
-    connection: Connection,
-    repository: str,
-    root: Root,
-    previous: Root | None,
-    keys: Keys,
-    without: Collection[str] = (),
-) -> None:
-    """Sign a root as TUF asks, by its own keys and by those of the one before, and publish it.
-
-    Args:
-        previous: None: it is the first one.
-        without: ids of keys that must not sign any more.
-
-    Raises:
-        ReleaseError: keys are missing.
-    """
-    signers: dict[str, CryptoSigner] = {}
-    for one in (root, previous):
-        if one is not None:
-            role = one.roles[ROOT]
-            for signer in keys.needed(repository, ROOT, role.keyids, role.threshold, without):
-                signers[signer.public_key.keyid] = signer
-    content = signed(root, signers.values())
-    checked = read(content, repository, ROOT)
-    result = root.get_root_verification_result(previous, checked.signed_bytes, checked.signatures)
-    if not result.verified:
-        raise ReleaseError(f"{repository} root {root.version}: expected signatures that hold, got some that don't")
-    stored.put(connection, repository, ROOT, root.version, content)
-
-
-def check(root: Root, repository: str, role: str, content: bytes) -> None:
-    """Whether a top-level role's metadata is signed as the root says, before anybody sees it.
-
-    Raises:
-        ReleaseError: it is not.
-    """
-    metadata = read(content, repository, role)
-    try:
-        root.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-    except (RepositoryError, ValueError) as error:
-        raise ReleaseError(f"{repository} {role}: expected signatures that hold, got: {error}") from None

@@ -17,7 +17,7 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from cloud.database import connect, migrate
 from cloud.objects import Objects
-from cloud.releases import releases, rotation, stored
+from cloud.releases import publisher, releases, rotation, stored
 from cloud.releases.keys import IMAGE
 from cloud.releases.releases import Release
 from cloud.releases.signing import Keys
@@ -81,14 +81,14 @@ class Shelf:
     def add(self, folder: Path, **named: Any) -> Release:
         """Release a bundle."""
         at = named.pop("at", None) or now()
-        return releases.add(
+        return publisher.add(
             self.engine, self.objects, named.pop("keys", self.keys), folder, at, work=self.data, **named
         )
 
     def revoke(self, counter: int, why: str = "worse at night") -> list[Release]:
         """Take a release back."""
         with self.engine.begin() as connection:
-            return releases.revoke(connection, self.keys, counter, why, now())
+            return publisher.revoke(connection, self.keys, counter, why, now())
 
     def do(self, work: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """`work(connection, ...)` in a transaction of its own."""

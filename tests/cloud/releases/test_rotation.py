@@ -11,12 +11,13 @@ from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import Metadata, Root, TargetFile, Targets, Timestamp
 
 from cloud.errors import ReleaseError
-from cloud.releases import renewal, rotation, stored
+from cloud.releases import ceremony, renewal, rotation, stored
 from cloud.releases.director import Director
-from cloud.releases.image import Image
+from cloud.releases.image import Image, publish_timestamp
 from cloud.releases.keys import DIRECTOR, IMAGE, KeyFolders
-from cloud.releases.roles import RULES
-from cloud.releases.signing import Keys, publish_root, root_of, signed
+from cloud.releases.request import Request
+from cloud.releases.roles import RULES, Name
+from cloud.releases.signing import Keys, root_of, signed
 
 from .shelf import DAY, Client, Shelf, now
 
@@ -97,18 +98,19 @@ def test_targets_signed_with_a_revoked_key_are_refused(shelf: Shelf, bundles: li
     """Whoever stole both targets keys before one of them was replaced can't say what the targets are any more."""
     shelf.add(bundles[0])
     client = Client(shelf, tmp_path)
-    stolen = shelf.keys.needed(IMAGE, "targets", shelf.do(root_of, IMAGE).roles["targets"].keyids, 2)
+    roles = shelf.do(root_of, IMAGE).roles
+    stolen = shelf.keys.offline.signers(IMAGE, "targets", roles["targets"].keyids)
     replace(shelf, IMAGE, "targets", stolen[0].public_key.keyid, is_stolen=True)
     with shelf.engine.begin() as connection:
-        image = Image(connection, shelf.keys, now())
+        image = Image(connection, now())
         image._targets("targets").targets["evil/9/manifest.json"] = TargetFile(
             1, {"sha256": "0" * 64}, "evil/9/manifest.json"
         )
         image.sign_anew("targets")
-        image._signed = lambda role, content: (  # type: ignore[method-assign]
-            signed(content, stolen) if role == "targets" else Image._signed(image, role, content)
-        )
-        image.publish()
+        for name, draft in image.drafts().items():
+            own = shelf.keys.offline.signers(*name, roles[name.role].keyids)
+            stored.put(connection, *name, draft.version, signed(draft, stolen if name.role == "targets" else own))
+        publish_timestamp(connection, shelf.keys, now())
     with pytest.raises(UnsignedMetadataError):
         client.find("evil/9/manifest.json")
 
@@ -118,7 +120,7 @@ def test_a_fleet_recovers_from_a_fast_forward_by_a_stolen_timestamp_key(
 ) -> None:
     shelf.add(bundles[0])
     client = Client(shelf, tmp_path)
-    (stolen,) = shelf.keys.needed(IMAGE, "timestamp", shelf.do(root_of, IMAGE).roles["timestamp"].keyids, 1)
+    (stolen,) = shelf.keys.online.signers(IMAGE, "timestamp", shelf.do(root_of, IMAGE).roles["timestamp"].keyids)
     known = Metadata[Timestamp].from_bytes(shelf.do(stored.latest, IMAGE, "timestamp").content).signed
     known.version = 1_000_000
     shelf.do(stored.put, IMAGE, "timestamp", known.version, signed(known, [stolen]))
@@ -147,14 +149,16 @@ def test_a_new_online_key_of_the_director_needs_the_offline_root(shelf: Shelf) -
 
 def test_a_root_that_its_forerunner_did_not_sign_is_never_published(shelf: Shelf) -> None:
     other = KeyFolders([shelf.data.parent / "attacker"])
-    root = shelf.do(root_of, IMAGE)
     forged = Root(version=2, expires=now() + DAY, consistent_snapshot=True)
     keys = [other.create(IMAGE, "root").public_key for _ in range(2)]
     for role in forged.roles:
         for key in keys:
             forged.add_key(key, role)
     with pytest.raises(ReleaseError, match="expected 2 of the 3 keys"):
-        shelf.do(publish_root, IMAGE, forged, root, Keys(other, shelf.keys.online))
+        known = Metadata[Root].from_bytes(shelf.root(IMAGE))
+        request = Request(now(), {IMAGE: [known]}, {}, {Name(IMAGE, "root"): Metadata(forged)})
+        ceremony.sign(request, other)
+        shelf.do(ceremony.publish, request, shelf.online, now())
     assert shelf.do(root_of, IMAGE).version == 1
 
 
@@ -172,7 +176,7 @@ def test_repositories_are_made_once(shelf: Shelf) -> None:
 def test_keys_are_for_their_owner_alone_and_online_ones_apart(shelf: Shelf) -> None:
     offline = [*shelf.folders[0].iterdir()]
     online = [*(shelf.data / "director").iterdir()]
-    assert len(offline) == 3 + 2 + 1 + 1 + 3 and len(online) == 1 + 3
+    assert len(offline) == 3 + 2 + 2 + 1 + 3 and len(online) == 1 + 3
     assert {stat.S_IMODE(path.stat().st_mode) for path in (*offline, *online)} == {0o600}
     assert {stat.S_IMODE(path.stat().st_mode) for path in (shelf.folders[0], shelf.data / "director")} == {0o700}
     held = {path.name.rpartition("-")[0] for path in online}

@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy.dialects.postgresql import insert
 
 from cloud import identity
-from cloud.releases import renewal, rotation, stops
-from cloud.releases.keys import DIRECTOR, IMAGE
+from cloud.releases import ceremony, publisher, renewal, rotation, stops
+from cloud.releases.keys import DIRECTOR, IMAGE, KeyFolders
 from cloud.releases.repositories import TRUST_S
+from cloud.releases.request import Request
 from cloud.tables import ASSIGNMENTS
 from edge.errors import UpdateError
 from edge.updates import manifest
@@ -191,3 +192,41 @@ def test_vehicles_come_back_after_an_older_copy_of_the_catalogue_was_put_back(
     time.sleep(TRUST_S)
     told = car.check_in(floor=lost)
     assert told.release is not None and told.release.counter == lost + 1
+
+
+def test_a_vehicle_takes_what_holders_signed_apart(
+    road: tuple[Shelf, Callable[[str], Car]], bundles: list[Path], tmp_path: Path
+) -> None:
+    """A release, new keys that their owners made, and its end: each proposed, signed by two, accepted."""
+    shelf, enrolled = road
+    car = enrolled("car-6")
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for path in shelf.folders[0].glob("*.pem"):
+        role = path.name.rpartition("-")[0]
+        first = not list(folders[0].glob(f"{role}-*")) if folders[0].is_dir() else True
+        folder = folders[0] if first else folders[1]
+        folder.mkdir(exist_ok=True)
+        (folder / path.name).write_bytes(path.read_bytes())
+
+    def accepted(proposed: Request) -> publisher.Accepted:
+        copies = [Request.of(proposed.to_bytes()) for _ in folders]
+        for copy, folder in zip(copies, folders):
+            ceremony.sign(copy, KeyFolders([folder]))
+        merged = ceremony.merged([Request.of(copy.to_bytes()) for copy in copies])
+        return publisher.accept(shelf.engine, shelf.objects, merged, shelf.online, now())
+
+    draft = publisher.keep(shelf.engine, shelf.objects, bundle(tmp_path, "20"), work=shelf.data)
+    (release,) = accepted(shelf.do(publisher.propose_add, draft, now())).added
+    assign(shelf, car, release.counter)
+    told = car.check_in()
+    assert told.release is not None and told.release.bundle == release.bundle
+    for role in ("root", "targets", "bins", "snapshot"):
+        key = KeyFolders([folders[0]]).create(IMAGE, role).public_key
+        _, proposed = shelf.do(rotation.propose, IMAGE, role, None, shelf.online, now(), new=key)
+        accepted(proposed)
+    time.sleep(TRUST_S)
+    told = car.check_in()
+    assert told.release is not None and told.release.bundle == release.bundle
+    accepted(shelf.do(publisher.propose_revoke, release.counter, "worse", now()))
+    told = car.check_in()
+    assert told.release is None and release.bundle in told.stopped
