@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from starlette.responses import Response
@@ -37,19 +36,17 @@ def retry(visit: Visit) -> Response:
 
 
 def _listed(visit: Visit) -> dict[str, Any]:
-    state, before = visit.words.get("state", ""), visit.words.get("before", "")
+    state, before = visit.words.get("state", ""), visit.whole("before")
     if state and state not in STATES:
         raise QueryError(f"expected a state of {', '.join(STATES)}, got {state[:40]!r}")
-    if before and not re.fullmatch("[0-9]{1,18}", before):
-        raise QueryError(f"expected the number of a job, got {before[:40]!r}")
     queue = _queue(visit)
-    found = queue.list([state] if state else STATES, limit=PAGE + 1, before=int(before) if before else None)
+    found = queue.list([state] if state else STATES, limit=PAGE + 1, before=before)
     counts = queue.counts()
     totals = {name: sum(of_kind.get(name, 0) for of_kind in counts.values()) for name in STATES}
     return {
         "jobs": found[:PAGE],
         "older": found[PAGE - 1].id if len(found) > PAGE else None,
-        "before": before,
+        "before": before or "",
         "state": state,
         "totals": totals,
         "oldest_s": queue.oldest_s(),

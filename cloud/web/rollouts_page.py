@@ -63,7 +63,7 @@ class Released:
 
 def rollouts(visit: Visit) -> Response:
     """All of them, and all releases, newest first."""
-    before, page = _number(visit, "before"), _number(visit, "page") or 0
+    before, page = visit.whole("before"), visit.whole("page") or 0
     with visit.site.engine.connect() as connection:
         found = book.listed(connection)
         shown = found[page * _ROLLOUTS : (page + 1) * _ROLLOUTS]
@@ -101,7 +101,7 @@ def actions(visit: Visit) -> Response:
 
 def rows(visit: Visit) -> Response:
     """The log."""
-    before, is_all = _number(visit, "before"), bool(visit.words.get("all"))
+    before, is_all = visit.whole("before"), bool(visit.words.get("all"))
     with visit.site.engine.connect() as connection:
         one = _found(connection, visit)
         found, older = rollout_log.page(connection, one.id, before, without=() if is_all else (log.OBSERVED,))
@@ -129,7 +129,7 @@ def command(visit: Visit) -> Response:
     kind = visit.words.get("kind", "")
     if kind not in _SIMPLE:
         raise QueryError(f"expected a command of {', '.join(_SIMPLE)}, got {kind[:40]!r}")
-    wave = _number(visit, "wave") or 0 if kind == APPROVE else 0
+    wave = visit.whole("wave") or 0 if kind == APPROVE else 0
     vehicle = visit.words.get("vehicle", "") if kind == RETRY else ""
     if vehicle:
         with visit.site.engine.connect() as connection:
@@ -224,7 +224,7 @@ def _vehicles(visit: Visit, connection: Connection, evidence: Evidence) -> dict[
     find, part = visit.words.get("find", "").strip()[:_MOST_NAME], visit.words.get("part", "")
     if part and part not in rollout_words.PARTS:
         raise QueryError(f"expected a part of {', '.join(rollout_words.PARTS)}, got {part[:40]!r}")
-    page = _number(visit, "page") or 0
+    page = visit.whole("page") or 0
     found = rollout_view.found(evidence, find, part)
     shown = found[page * VEHICLES : (page + 1) * VEHICLES]
     names = rollout_words.bundles(connection, [known.report.active for known in shown])
@@ -289,15 +289,6 @@ def _releases(connection: Connection, before: int | None) -> tuple[list[Released
         for row in shown
     ]  # fmt: skip
     return released, shown[-1].counter if len(found) > _RELEASES else None
-
-
-def _number(visit: Visit, name: str) -> int | None:
-    value = visit.words.get(name, "")
-    if not value:
-        return None
-    if not re.fullmatch("[0-9]{1,15}", value):
-        raise QueryError(f"expected {name} as a number, got {value[:40]!r}")
-    return int(value)
 
 
 def _line(value: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -62,6 +63,19 @@ class Visit:
         if not (text.isascii() and text.isdecimal() and len(text) < 19):
             raise HTTPException(404)
         return int(text)
+
+    def whole(self, name: str) -> int | None:
+        """A whole number out of the form or query string; None where nothing is said.
+
+        Raises:
+            QueryError: it is none.
+        """
+        value = self.words.get(name, "")
+        if not value:
+            return None
+        if not re.fullmatch("[0-9]{1,15}", value):
+            raise QueryError(f"expected {name} as a number, got {value[:40]!r}")
+        return int(value)
 
     def page(self, template: str, status: int = 200, **content: Any) -> Response:
         """A page made of a template."""

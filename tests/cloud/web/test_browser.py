@@ -258,6 +258,25 @@ def test_without_scripts_everything_but_the_player_works(chromium: Any, stage: S
     context.close()
 
 
+def test_a_vehicle_is_found_in_a_large_fleet(window: Window, stage: Stage, rollouts: list[Drive]) -> None:
+    window.open("/fleet")
+    page, table = window.page, "table.fleet tbody th"
+    assert page.locator(table).count() == 25
+    page.get_by_role("link", name="Further").click()
+    page.wait_for_selector("text=from 26")
+    name = rollouts[0].names[-1]
+    page.get_by_label("Name holds").fill(name)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**find={name}*")
+    assert page.locator(table).count() == 1 and name in (page.locator(table).text_content() or "")
+    page.get_by_label("Status").select_option("revoked")
+    page.get_by_role("button", name="Find").click()
+    page.wait_for_selector("text=No vehicle is like that")
+    page.get_by_role("link", name="Clear").click()
+    page.wait_for_selector(table)
+    assert window.complaints == []
+
+
 def test_what_a_vehicle_calls_itself_runs_in_no_browser(desk: Window, stage: Stage) -> None:
     vehicle = stage.another("<img src=x onerror=document.title='ran'>")
     told = summary(1)

@@ -21,7 +21,7 @@ ODD = (
 )
 NAMES = (
     *("vehicle", "state", "label", "hardness", "since", "until", "cursor", "t", "at", "q", "tree", "file", "scene"),
-    *("liked", "disliked", "size", "language", "before", "to", "find", "part", "page", "all"),
+    *("liked", "disliked", "size", "language", "before", "to", "find", "part", "page", "all", "status"),
 )
 PATHS = (
     *("/", "/jobs", "/jobs/table", "/search", "/sign-in", "/fleet", "/{}", "/static/{}", "/campaigns/{}"),
@@ -50,7 +50,8 @@ def test_markup_in_a_vehicles_words_is_text(stage: Stage) -> None:
     told.scores.add(name=SCRIPT, value=1.0, weight=1.0)
     (scene,) = vehicle.tell(told)
     visitor = stage.visitor()
-    for path in ("/", f"/scenes/{scene}", "/fleet", f"/?vehicle={quote(vehicle.name)}", f"/?label={quote(SCRIPT)}"):
+    script = quote(SCRIPT)
+    for path in ("/", f"/scenes/{scene}", f"/fleet?find={script}", f"/?vehicle=car%20{script}", f"/?label={script}"):
         page = visitor.get(path)
         assert page.status_code == 200
         assert "<script>alert" not in page.text and "<img src=x" not in page.text and '" onmouseover' not in page.text

@@ -162,10 +162,10 @@ def test_a_missing_scene_stands_out_in_the_fleet(stage: Stage) -> None:
     vehicle = stage.another("car-with-a-gap")
     vehicle.tell(summary(1), summary(4))
     visitor = stage.visitor()
-    row = _row(visitor.get("/fleet").text, "car-with-a-gap")
+    row = _row(visitor.get("/fleet?find=with-a-gap").text, ">car-with-a-gap<")
     assert 'class="n missing bad">2' in row and "number 2, 3" in row
     vehicle.tell(summary(2), summary(3))
-    assert 'class="n missing good">0' in _row(visitor.get("/fleet").text, "car-with-a-gap")
+    assert 'class="n missing good">0' in _row(visitor.get("/fleet?find=with-a-gap").text, ">car-with-a-gap<")
 
 
 def test_a_certificate_that_ends_soon_stands_out_in_the_fleet(stage: Stage) -> None:
@@ -174,15 +174,15 @@ def test_a_certificate_that_ends_soon_stands_out_in_the_fleet(stage: Stage) -> N
     with stage.engine.begin() as connection:
         of = {"vehicle": "car-expiring", "pem": b"", "serial": "abc", "expires_at": now + datetime.timedelta(days=12.2)}
         connection.execute(insert(CERTIFICATES).values(**of))
-    page = stage.visitor().get("/fleet").text
-    assert 'class="bad"' in _row(page, "car-expiring") and "in 12 days" in _row(page, "car-expiring")
+    page = stage.visitor().get("/fleet?find=car-expiring").text
+    assert 'class="bad"' in _row(page, ">car-expiring<") and "in 12 days" in _row(page, ">car-expiring<")
     with stage.engine.begin() as connection:
         connection.execute(
             update(CERTIFICATES)
             .where(CERTIFICATES.c.serial == "abc")
             .values(expires_at=now + datetime.timedelta(days=90))
         )
-    assert 'class="bad"' not in _row(stage.visitor().get("/fleet").text, "car-expiring")
+    assert 'class="bad"' not in _row(stage.visitor().get("/fleet?find=car-expiring").text, ">car-expiring<")
 
 
 def test_jobs_are_shown_cancelled_and_tried_again(stage: Stage) -> None:
