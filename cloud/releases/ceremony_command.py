@@ -66,7 +66,12 @@ def now() -> datetime.datetime:
 
 
 def proposed(args: argparse.Namespace, request: Request) -> int:
-    """Write a request where --propose says, and tell what it is."""
+    """Write a request where --propose says, and tell what it is.
+
+    Raises:
+        ReleaseError: nobody would sign it: it is too long, or notes have signs that are not printable.
+    """
+    review.check(Request.of(request.to_bytes()), now())
     _write(args.propose, request)
     values = {"request": str(args.propose), "words": list(request.words)}
     lines = [*request.words, f"nothing is changed yet: {args.propose} is to be signed (release sign), then accepted"]

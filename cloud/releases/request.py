@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from edge.updates.metadata import MOST_BYTES as MOST_METADATA_BYTES
 KIND: Final = "roadfuse 1"
 MOST_BYTES: Final = 16 << 20  # sixteen bins of some hundred releases each, before and after
 MOST_TEXT: Final = 2_000
+MOST_LEVELS: Final = 32
 _FIELDS: Final = ("request", "made", "words", "said", "revoked", "roots", "before", "drafts")
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -97,8 +98,11 @@ class Request:
             raise ReleaseError(f"expected a request of at most {MOST_BYTES} bytes, got {len(content)}")
         try:
             value = json.loads(content, object_pairs_hook=_object, parse_constant=_refused, parse_float=_refused)
+            is_plain = all(text.replace("\n", " ").isprintable() for text in _texts_in(value))
         except (ValueError, RecursionError) as error:
             raise ReleaseError(f"expected a request as --propose writes it, got: {error}") from None
+        if not is_plain:
+            raise ReleaseError("expected printable text, got signs that a terminal may take for more")
         if not isinstance(value, dict) or set(value) != set(_FIELDS) or value["request"] != KIND:
             raise ReleaseError(f"expected a request with {', '.join(_FIELDS)} of {KIND}, got another form")
         said = _texts(value["said"], "said")
@@ -139,6 +143,21 @@ def _metadata(name: Name, value: object) -> Metadata[Any]:
     if size > MOST_METADATA_BYTES[kind]:
         raise ReleaseError(f"{name}: expected at most {MOST_METADATA_BYTES[kind]} bytes, as vehicles do, got {size}")
     return metadata
+
+
+def _texts_in(value: object, level: int = 0) -> Iterator[str]:
+    """All strings of a JSON value, names of fields too."""
+    if level > MOST_LEVELS:
+        raise ValueError(f"more than {MOST_LEVELS} levels")
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from value
+        for one in value.values():
+            yield from _texts_in(one, level + 1)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts_in(one, level + 1)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
