@@ -187,6 +187,19 @@ class Queue:
         with self._single.connect() as connection:
             return max(float(connection.execute(query).scalar_one()), 0.0)
 
+    def pulse(self) -> tuple[Any, ...]:
+        """Another one whenever something of a job that has not ended changes, or one of them ends; cheap."""
+        running = (
+            select(JOBS.c.id, JOBS.c.attempts, JOBS.c.stage, JOBS.c.progress, JOBS.c.error)
+            .where(_IS_OPEN, JOBS.c.state == "running")
+            .order_by(JOBS.c.id)
+        )
+        queued = select(func.count(), func.max(JOBS.c.id), func.max(JOBS.c.run_after)).where(
+            _IS_OPEN, JOBS.c.state == "queued"
+        )
+        with self._single.connect() as connection:
+            return tuple(map(tuple, (*connection.execute(running).all(), connection.execute(queued).one())))
+
     def watch(self, id: int | None = None, every_s: float = 0.5) -> Iterator[Job]:
         """A job each time that a word of it comes in, until it has ended; without `id` all that run, for ever.
 

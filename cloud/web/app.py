@@ -20,6 +20,7 @@ from cloud.web import (
     scene_page,
     search_page,
     sign_in_page,
+    stream_page,
 )
 from cloud.web.site import STATIC, Headers, Site
 from cloud.web.visit import Page, endpoint, turned_down
@@ -41,6 +42,7 @@ _PAGES: dict[str, Page] = {
     "/fleet": fleet_page.fleet,
     "/jobs": jobs_page.jobs,
     "/jobs/table": jobs_page.table,
+    "/jobs/events": stream_page.jobs,
     "/campaigns": campaigns_page.campaigns,
     "/campaigns/{campaign}": campaigns_page.campaign,
     "/rollouts": rollouts_page.rollouts,

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cloud.catalogue import Catalogue
 from cloud.database import opened
 from cloud.errors import CloudError
+from cloud.jobs import Queue
 from cloud.objects import Objects
 from cloud.settings import Settings
 from cloud.web.access import Access, Tries, secret_at
@@ -29,6 +30,7 @@ from cloud.web.cache import Cache
 from cloud.web.clips import Clips
 from cloud.web.searching import Searching, dial
 from cloud.web.site import Site, templates
+from cloud.web.stream import Feed
 
 _LOG: Final = logging.getLogger(__name__)
 DRAIN_S: Final = 5
@@ -70,6 +72,7 @@ def site_of(settings: Settings, engine: Engine, objects: Objects, searching: Sea
         searching=searching,
         uploads=Cache(settings.data / "web-cache" / "uploads", UPLOADS_BYTES),
         templates=templates(),
+        feed=Feed(Queue(engine).pulse),
     )
 
 
@@ -110,8 +113,13 @@ async def _serve(site: Site, listener: socket.socket, tell: Callable[[str], None
         lambda: tell(f"web {address}"),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, server.stop)
+        asyncio.get_running_loop().add_signal_handler(number, _end, server, site)
     await server.serve([listener])
+
+
+def _end(server: _Server, site: Site) -> None:
+    site.feed.end()  # else calls that last would be waited for
+    server.stop()
 
 
 class _Server(uvicorn.Server):

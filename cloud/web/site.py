@@ -19,6 +19,7 @@ from cloud.web.cache import Cache
 from cloud.web.clips import Clips
 from cloud.web.rollout_watch import Watch
 from cloud.web.searching import Searching
+from cloud.web.stream import Feed
 
 _HERE: Final = Path(__file__).parent
 STATIC: Final = _HERE / "static"
@@ -66,6 +67,7 @@ class Site:
     searching: Searching
     uploads: Cache
     templates: Environment
+    feed: Feed
     watch: Watch = field(default_factory=Watch)
 
     def page(self, request: Request, template: str, status: int = 200, **content: Any) -> Response:

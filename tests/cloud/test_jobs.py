@@ -199,6 +199,36 @@ def test_a_number_that_is_no_job_is_an_error(queue: Queue) -> None:
             ask(999999)
 
 
+def test_the_pulse_beats_whenever_a_job_moves_and_else_not(queue: Queue) -> None:
+    pulses = [queue.pulse()]
+
+    def beats() -> None:
+        found = queue.pulse()
+        assert found != pulses[-1] and found == queue.pulse()
+        pulses.append(found)
+
+    first = queue.put("analyse", "1")
+    beats()
+    queue.put("analyse", "2")
+    beats()
+    lease = taken(queue)
+    beats()
+    lease.progress("looking", 0.4)
+    beats()
+    lease.progress("looking", 0.5)
+    beats()
+    lease.done()
+    beats()
+    taken(queue).fail("not today")
+    beats()
+    queue.cancel(first + 1)
+    beats()
+    queue.retry(first + 1)
+    beats()
+    taken(queue).fail("never", retry=False)
+    beats()
+
+
 def test_watching_a_job_tells_each_step_until_its_end(queue: Queue) -> None:
     id = queue.put("analyse", "1")
     watched = queue.watch(id, every_s=0.01)
