@@ -31,7 +31,7 @@ class Settings:
         broker: HOST:PORT of the MQTT broker; None: there is none, and vehicles are told nothing but when they call.
         broker_plain: it is on this machine and speaks plain text, without certificates.
         log_hours: what vehicles said to a rollout stays in the database for so long before it becomes an object: for a
-            look by SQL at what just happened; of 10,000 vehicles that all drive it is 40 MB an hour.
+            look by SQL at what just happened; of 10,000 vehicles that all drive it is some 10 MB an hour.
         log_days: after a rollout's end, until what vehicles said to it is let go of; None: never, for without it nobody
             can replay the rollout.
     """
