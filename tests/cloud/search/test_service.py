@@ -24,12 +24,14 @@ from sqlalchemy.exc import OperationalError
 from cloud import certificates, keys
 from cloud.database import connect, migrate
 from cloud.embed.gateway import Gateway
-from cloud.errors import CloudError, QueryError
+from cloud.embed.item import Vector
+from cloud.embed.wire import answer_of, item_message
+from cloud.errors import CloudError, QueryError, Refused
 from cloud.postgres import Postgres
 from cloud.search.client import Client
 from cloud.search.predicate import Has, Not
 from cloud.settings import Settings
-from roadfuse.v1 import search_pb2, search_pb2_grpc
+from roadfuse.v1 import embed_pb2, embed_pb2_grpc, search_pb2, search_pb2_grpc
 
 from ..fleet import Status, fresh_database, refused
 from .scenes import Vehicle, search_by
@@ -395,3 +397,22 @@ def test_more_calls_than_can_be_answered_are_refused_clearly(service: Service) -
     codes = {call.code() for call in calls}
     assert codes <= {Status.OK, Status.RESOURCE_EXHAUSTED}
     assert Status.OK in codes
+
+
+def test_encoders_are_asked_where_the_environment_says(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROADFUSE_ENCODERS", "audio=127.0.0.1:9")  # nobody listens there
+    with fresh_database(postgres) as url:
+        made = Service(tmp_path, url)
+        made.start()
+        try:
+            items = [item_message("text", b"night"), item_message("audio", b"no sound"), item_message("image", b"none")]
+            call = embed_pb2_grpc.EmbedStub(made.channel).Embed
+            metadata = (("authorization", f"Bearer {made.key}"),)
+            found, *others = call(embed_pb2.EmbedRequest(items=items), timeout=30, metadata=metadata).answers
+        finally:
+            assert made.stop() == 0
+    assert isinstance(answer_of(found), Vector)
+    statuses = [error.status for error in map(answer_of, others) if isinstance(error, Refused)]
+    assert statuses == [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INVALID_ARGUMENT]
