@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from edge.alignment.watch import Watch
 from edge.bundle import Bundle
@@ -23,11 +23,9 @@ from edge.decision import (
     Digests,
     Mask,
     ModalityState,
-    PutBack,
     Score,
     Tag,
 )
-from edge.errors import EngineError
 from edge.frameset import FrameSet
 from edge.judge import Judge, JudgeWeights
 from edge.overload import OverloadLadder
@@ -36,8 +34,8 @@ from edge.samples import BundleInUse, Event
 from edge.scenes import Scene, SceneConfig, SceneCutter
 from edge.streams import DEADLINE_NS, SECOND, STREAMS, Stream
 from edge.sync import Sync
-from edge.updates.health import ENGINE_ERROR, RIVAL, Health
-from edge.updates.swap import OpenBundles
+from edge.updates.health import RIVAL
+from edge.updates.in_charge import InCharge, Seen
 from edge.uplink.summary import quantised
 
 _DEFAULT_PERIOD_NS: Final = SECOND // 20
@@ -60,24 +58,6 @@ class LoopConfig:
     scenes: SceneConfig = field(default_factory=SceneConfig)
 
 
-class _Seen(NamedTuple):
-    """What perception made of a frame.
-
-    Attributes:
-        present: by encoder, whether fusion may use it.
-        shed: encoders that did not run though they could.
-        failed: encoders that could not run.
-        trouble: why the bundle can't be trusted with this frame; "" where it can.
-    """
-
-    present: list[bool]
-    shed: frozenset[int]
-    failed: frozenset[int]
-    encoded_ns: int
-    fused_ns: int
-    trouble: str = ""
-
-
 class Loop:
     """One vehicle's loop.
 
@@ -89,10 +69,7 @@ class Loop:
         perception: of the bundle, where it is open already.
 
     Attributes:
-        bundle: that decides.
-        bundles: that are open: a BundleInUse names one of them.
-        failing: index of a decision -> why an engine failed at it, of a run that is repeated: not every failure
-            of an engine comes back with its input.
+        charge: the bundle that decides, and those that could.
         due_ns: when `step` wants to be called even if nothing arrives.
         scenes: hard scenes that ended in the last step.
     """
@@ -105,15 +82,10 @@ class Loop:
         clock: Callable[[], int] | None = None,
         perception: Perception | None = None,
     ) -> None:
-        self.bundle = bundle
         self.config = config or LoopConfig()
-        self.perception = perception or Perception(bundle, self.config.streams, provider)
-        self.bundles = OpenBundles(self.perception)
-        self.failing: dict[int, str] = {}
-        self._previous: Perception | None = None
-        self._health = Health()
-        self._lost = ""  # why the bundle is not to decide the next frame
         self._clock = clock or _no_clock
+        opened = perception or Perception(bundle, self.config.streams, provider)
+        self.charge = InCharge(opened, self._clock)
         self.ladder = OverloadLadder()
         self._watch = Watch(self.config.streams)
         self._judge = Judge(self.config.weights)
@@ -121,7 +93,6 @@ class Loop:
         self.scenes: list[Scene] = []
         self._names = [stream.name for stream in self.config.streams]
         self._required = [stream.required for stream in self.config.streams]
-        self._camera = _index("camera", self.perception.names)  # among the encoders
         self._vehicle = _index("vehicle", self._names[1:])  # among the picks
         self._gnss = _index("gnss", self._names[1:])
         self._look_for(ProbeSet())
@@ -132,6 +103,16 @@ class Loop:
         self._bytes = 0  # that arrived since the last frame
         self._last_stamp_ns = 0
         self._take_sync(Sync(self.config.streams, self.config.deadline_ns))
+
+    @property
+    def perception(self) -> Perception:
+        """Of the bundle that decides."""
+        return self.charge.perception
+
+    @property
+    def bundle(self) -> Bundle:
+        """That decides."""
+        return self.charge.perception.bundle
 
     @property
     def due_ns(self) -> int:
@@ -160,7 +141,8 @@ class Loop:
             if isinstance(event.sample, ProbeSet):
                 self._look_for(event.sample)
             elif isinstance(event.sample, BundleInUse):
-                self._use(event.sample)
+                if self.charge.use(event.sample, self._index):
+                    self._forget()
             elif event.sample is not None:
                 self._watch.learn(event.sample)
             return decisions
@@ -178,9 +160,8 @@ class Loop:
         """
         period_ns = self.sync.metronome.period_ns or _DEFAULT_PERIOD_NS
         late_ns = max(decision.emitted_ns - decision.stamp_ns - self.config.deadline_ns, 0)
-        if self._previous is not None and not self._lost:
-            timings_ns = decision.timings_ns if timings_ns is None else timings_ns
-            self._lost = self._health.observe(timings_ns, self.ladder.level, period_ns)
+        timings_ns = decision.timings_ns if timings_ns is None else timings_ns
+        self.charge.observe(timings_ns, self.ladder.level, period_ns)
         self.ladder.observe(done_ns - decision.emitted_ns, late_ns, period_ns)
 
     def keep_step(self, index: int, level: int) -> None:
@@ -193,20 +174,15 @@ class Loop:
 
     def freeze(self) -> bytes:
         """The whole state; `thaw` it into a loop of the same bundle and configuration."""
-        previous = self._previous
         state = {
             "sync": self.sync,
-            "perception": self.perception.freeze(),
+            "charge": self.charge.freeze(),
             "ladder": self.ladder,
             "watch": self._watch.freeze(),
             "judge": self._judge.freeze(),
             "cutter": self.cutter.freeze(),
             "loop": (self._seen, self._objects, self._masks, self._index, self._bytes, self._last_stamp_ns),
             "campaigns": self._probes,
-            "bundle": self.bundle.id,
-            "previous": "" if previous is None else previous.bundle.id,
-            "rival": None if previous is None else previous.freeze(),  # it is put to tests now and then
-            "health": (self._health, self._lost),
         }
         return pickle.dumps(state, protocol=5)
 
@@ -217,17 +193,7 @@ class Loop:
             ValueError: it belongs to a bundle that is not open here.
         """
         state = pickle.loads(frozen)
-        perception, previous = self.bundles.get(state["bundle"]), self.bundles.get(state["previous"])
-        if perception is None:
-            raise ValueError(f"state of bundle {state['bundle'][:12]}, expected {self.bundle.id[:12]}")
-        if previous is None and state["previous"]:
-            raise ValueError(f"state with bundle {state['previous'][:12]} to be put back, which is not open")
-        self._take(perception)
-        self._previous = previous
-        if previous is not None:
-            previous.thaw(state["rival"])
-        self._health, self._lost = state["health"]
-        self.perception.thaw(state["perception"])
+        self.charge.thaw(state["charge"])
         self.ladder = state["ladder"]
         self._watch.thaw(state["watch"])
         self._judge.thaw(state["judge"])
@@ -247,27 +213,22 @@ class Loop:
 
     def _decide(self, frames: FrameSet) -> Decision:
         """One tick: a synchronised FrameSet in, a decision out."""
-        put_back = self._put_back(self._lost) if self._lost else None
-        started_ns = self._clock()
         modalities, degraded_share = self._modalities(frames)
-        seen = self._perceive(frames)
-        if seen.trouble:
-            put_back = self._put_back(seen.trouble)
-            started_ns = self._clock()
-            seen = self._perceive(frames)
-        perception = self.perception
-        present, shed, failed, encoded_ns, fused_ns, _ = seen
-        if failed:
-            degraded_share = max(degraded_share, len(failed) / len(present))
-        fresh = [there and i not in shed for i, there in enumerate(present)]
-        rival_ns = self._try_previous(frames, fresh) if self._previous is not None else 0
+        seen, put_back = self.charge.perceive(frames, self._index, self.ladder)
+        if put_back is not None:
+            self._forget()
+        perception, fresh = self.perception, seen.fresh
+        if seen.failed:
+            degraded_share = max(degraded_share, len(seen.failed) / len(seen.present))
+        previous_ns = self.charge.time_previous(frames, fresh)
         watched_ns = self._clock()
         alignment = self._watch.see(frames, perception.embeddings(fresh)) if self.config.align else IN_ORDER
         aligned_ns = self._clock()
         scene_tags, sound_events = perception.tags("scene_tags"), perception.tags("sound_events")
-        if self._camera in failed:
+        camera = _index("camera", perception.names)
+        if camera in seen.failed:
             self._objects, self._masks = (), ()
-        elif self._camera is not None and self._camera not in shed:
+        elif camera is not None and camera not in seen.shed:
             self._objects = perception.objects(frames)
             self._masks = perception.masks(frames)
         vehicle = () if self._vehicle is None else frames.picks[self._vehicle].samples
@@ -298,7 +259,7 @@ class Loop:
             index=self._index,
             emitted_ns=frames.emitted_ns,
             reason=frames.reason,
-            modalities=self._mark_shed(modalities, shed, failed, present),
+            modalities=self._mark_shed(modalities, seen),
             overload_level=self.ladder.level,
             hardness=hardness,
             scores=scores,
@@ -317,68 +278,29 @@ class Loop:
             digests=Digests(
                 [
                     ("sync", "frameset", frames.key()),
-                    *perception.encoded(present),
+                    *perception.encoded(seen.present),
                     *([("fuse", "embedding", embedding)] if embedding else []),
                 ]
             ),
             bundle_id=self.bundle.id,
             degraded=degraded_share > 0,
             timings_ns={
-                "encode": encoded_ns - started_ns,
+                "encode": seen.encoded_ns - seen.started_ns,
                 "align": aligned_ns - watched_ns,
-                "fuse": fused_ns - encoded_ns,
+                "fuse": seen.fused_ns - seen.encoded_ns,
                 "judge": judged_ns - aligned_ns,
-                **({RIVAL: rival_ns} if rival_ns else {}),
+                **({RIVAL: previous_ns} if previous_ns else {}),
             },
         )
         self._index += 1
         return decision
 
-    def _use(self, in_use: BundleInUse) -> None:
-        """Let an open bundle decide from the next frame on; one that decides already goes on as it is."""
-        perception = self.bundles.get(in_use.bundle_id)
-        if perception is None:
-            return  # who feeds the loop opens bundles before it names them
-        previous = self.bundles.get(in_use.previous_id)
-        self._previous = previous if previous is not perception else None
-        if perception is not self.perception or not self._index:
-            self._begin(perception)
-        elif self._previous is None:
-            self._lost = ""
-
-    def _begin(self, perception: Perception) -> None:
-        """Let a bundle take over as if it had seen nothing; what rests on the last one's values is forgotten."""
-        perception.begin_anew()
-        self._take(perception)
+    def _forget(self) -> None:
+        """Another bundle begins: what rests on the last one's values goes."""
         self._objects, self._masks = (), ()
         self._judge.forget_tags()
         self._watch.forget_space()
         self.cutter.forget_embeddings()
-        self._health, self._lost = Health(), ""
-
-    def _take(self, perception: Perception) -> None:
-        self.perception, self.bundle = perception, perception.bundle
-        self._camera = _index("camera", perception.names)
-
-    def _put_back(self, why: str) -> PutBack:
-        """The previous bundle decides from this frame on; there is none to put back after it."""
-        assert self._previous is not None
-        failed, previous = self.bundle.id, self._previous
-        self._previous = None
-        self._begin(previous)
-        return PutBack(failed, why)
-
-    def _try_previous(self, frames: FrameSet, fresh: Sequence[bool]) -> int:
-        """How long the other bundle takes for what this one did, ns; 0 where nobody asks."""
-        if not any(fresh) or not self._health.wants_trial():
-            return 0
-        assert self._previous is not None
-        started_ns = self._clock()
-        try:
-            self._previous.decide(frames, [name for name, ran in zip(self.perception.names, fresh) if ran])
-        except EngineError:
-            return 0
-        return self._clock() - started_ns
 
     def _look_for(self, probes: ProbeSet) -> None:
         self._probes = probes
@@ -424,57 +346,11 @@ class Loop:
                 missing += 1
         return states, missing / expected if expected else 0.0
 
-    def _perceive(self, frames: FrameSet) -> _Seen:
-        """Encode and fuse. An engine that fails is trouble where another bundle could decide, else it says nothing."""
-        perception, previous = self.perception, self._previous
-        present, shed = self._shedding(frames)
-        failed: set[int] = set()
-        trouble = self.failing.get(self._index, "") if previous is not None else ""
-        for i, name in enumerate(perception.names):
-            if not present[i] or trouble:
-                continue
-            if i in shed:
-                perception.ages[i] += 1
-                continue
-            try:
-                perception.encode(name, frames)
-                perception.ages[i] = 0
-                perception.unheard.discard(i)
-            except EngineError as error:
-                if previous is not None:
-                    trouble = f"{ENGINE_ERROR}: {error}"
-                failed.add(i)
-                present[i] = False
-        encoded_ns = self._clock()
-        if not trouble:
-            try:
-                perception.fuse(present)
-            except EngineError as error:
-                perception.mute(present)
-                if previous is not None:
-                    trouble = f"{ENGINE_ERROR}: {error}"
-        fused_ns = self._clock()
-        if previous is not None and not trouble:
-            ran = [i for i, there in enumerate(present) if there and i not in shed]
-            trouble = self._health.look(perception, ran, present, frames, previous)
-        return _Seen(present, shed, frozenset(failed), encoded_ns, fused_ns, trouble)
-
-    def _shedding(self, frames: FrameSet) -> tuple[list[bool], frozenset[int]]:
-        """Which modalities the frame has, and which of them are not encoded anew."""
-        perception = self.perception
-        present = [perception.present(name, frames) for name in perception.names]
-        if not self.ladder.level:
-            return present, frozenset()
-        shed = self.ladder.shed(perception.ages, self._index)
-        return present, shed - perception.unheard if perception.unheard else shed
-
-    def _mark_shed(
-        self, states: list[ModalityState], shed: frozenset[int], failed: frozenset[int], present: list[bool]
-    ) -> tuple[ModalityState, ...]:
-        for i in shed | failed:
-            if present[i] or i in failed:
+    def _mark_shed(self, states: list[ModalityState], seen: Seen) -> tuple[ModalityState, ...]:
+        for i in seen.shed | seen.failed:
+            if seen.present[i] or i in seen.failed:
                 row = self._names.index(_STREAM_OF[self.perception.names[i]])
-                states[row] = states[row]._replace(absence="failed" if i in failed else "shed")
+                states[row] = states[row]._replace(absence="failed" if i in seen.failed else "shed")
         return tuple(states)
 
 

@@ -107,9 +107,9 @@ class Replay:
             self._happened = None if mode != "happened" or swaps is None else Happened(self.drive, swaps.bundles)
             self.loop = Loop(self.bundle, config, provider, clock)
             for other in () if swaps is None else swaps.others():
-                self.loop.bundles.hold(Perception(other, self.loop.config.streams, provider))
+                self.loop.charge.bundles.hold(Perception(other, self.loop.config.streams, provider))
             if self._happened is not None:
-                self.loop.failing = self._happened.failing
+                self.loop.charge.failing = self._happened.failing
             fused = {stream.topic for stream in self.loop.config.streams}
             if not fused & self.drive.topics:
                 raise DriveFormatError(

@@ -268,7 +268,7 @@ class Host:
 
     def _is_open(self, name: str, *, is_needed: bool = True) -> bool:
         """Whether the bundle is open, now that it was tried; says why not, to the agent where it is needed."""
-        if name in self._ids and self._loop.bundles.get(self._ids[name]) is not None:
+        if name in self._ids and self._loop.charge.bundles.get(self._ids[name]) is not None:
             return True
         try:
             perception = self._opened(name)
@@ -279,7 +279,7 @@ class Host:
                 self._answer_now(trouble=f"does not open: {error}"[:_MOST_WHY])
             return False
         self._witness.know(name, perception.bundle)
-        self._loop.bundles.hold(perception)
+        self._loop.charge.bundles.hold(perception)
         return True
 
     def _opened(self, name: str) -> Perception:
@@ -312,9 +312,9 @@ class Host:
         is_settled = self._running == self._said[0] and self._monotonic() - self._said_s > _KEPT_S
         if is_settled:
             named = {self._ids[name] for name in self._said if name is not None}
-            for bundle_id in self._loop.bundles.ids():
+            for bundle_id in self._loop.charge.bundles.ids():
                 if bundle_id not in named:
-                    self._loop.bundles.drop(bundle_id)
+                    self._loop.charge.bundles.drop(bundle_id)
 
     def _go_shadow(self, name: str | None) -> None:
         shadow = self.shadow

@@ -172,7 +172,7 @@ def timed(
     clock, reference = Slow(), bundles.load()
     loop = Loop(reference, None, "cpu", clock)
     clock.slowed(loop.perception, costs_ns[0])
-    loop.bundles.hold(clock.slowed(Perception(bundle, loop.config.streams), costs_ns[1]))
+    loop.charge.bundles.hold(clock.slowed(Perception(bundle, loop.config.streams), costs_ns[1]))
     start = BundleInUse(reference.id, "", "start")
     swaps = {0: start, AT: BundleInUse(bundle.id, reference.id, "armed")}
     batch = []
@@ -251,7 +251,7 @@ def test_an_engine_that_failed_once_fails_in_the_replay_too(
 ) -> None:
     bundle, reference, recorded = make(fuse=scaled("scene_tags", 0.9)), bundles.load(), tmp_path / "failed.mcap"
     loop = loop_of(reference, bundle)
-    engine = loop.bundles.get(bundle.id).encoders["audio"]  # type: ignore[union-attr]
+    engine = loop.charge.bundles.get(bundle.id).encoders["audio"]  # type: ignore[union-attr]
     ran, usual = count(), engine._call  # type: ignore[attr-defined]
 
     def call() -> None:

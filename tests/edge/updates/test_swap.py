@@ -56,7 +56,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def loop_of(*several: Bundle) -> Loop:
     loop = Loop(several[0])
     for one in several[1:]:
-        loop.bundles.hold(Perception(one, loop.config.streams))
+        loop.charge.bundles.hold(Perception(one, loop.config.streams))
     return loop
 
 
@@ -124,7 +124,7 @@ def test_the_incoming_bundle_decides_as_if_the_drive_began_with_it(fed: list[Fed
     alone = Loop(reference)
     run(alone, fed[:at])
     perception = Perception(other, alone.config.streams)
-    alone.bundles.hold(perception)
+    alone.charge.bundles.hold(perception)
     alone.step(swap_event(swapped_to(other), fed[at].event.now_ns).event, fed[at].event.now_ns)
     assert not any(values.any() for engine in perception.engines.values() for values in engine.outputs.values())
     after = run(alone, fed[at:])

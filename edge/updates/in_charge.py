@@ -1,0 +1,213 @@
+"""The bundle that decides, and the previous one, which is put back where this one can't be trusted with a frame.
+
+What is wrong with a frame's values (an engine that fails, NaN, an embedding that froze) shows while the frame is
+perceived, and the previous bundle perceives that very frame anew. That a bundle is slow shows once a decision is done,
+and the previous one takes the next frame. After it there is none to put back: then an engine that fails says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from edge.bundle import Bundle
+from edge.decision import PutBack
+from edge.errors import EngineError
+from edge.frameset import FrameSet
+from edge.overload import OverloadLadder
+from edge.perception import Perception
+from edge.samples import BundleInUse
+from edge.updates.health import ENGINE_ERROR, Health
+from edge.updates.swap import OpenBundles
+
+
+class Seen(NamedTuple):
+    """What perception made of a frame.
+
+    Attributes:
+        present: by encoder, whether fusion may use it.
+        shed: encoders that did not run though they could.
+        failed: encoders that could not run.
+        started_ns, encoded_ns, fused_ns: by the clock for timings.
+        trouble: why the bundle can't be trusted with this frame; "" where it can.
+    """
+
+    present: list[bool]
+    shed: frozenset[int]
+    failed: frozenset[int]
+    started_ns: int
+    encoded_ns: int
+    fused_ns: int
+    trouble: str = ""
+
+    @property
+    def fresh(self) -> list[bool]:
+        """By encoder, whether it ran on this frame."""
+        return [there and i not in self.shed for i, there in enumerate(self.present)]
+
+
+class InCharge:
+    """Of one loop.
+
+    Args:
+        perception: of the bundle that decides first, open.
+        clock: for timings alone.
+
+    Attributes:
+        perception: of the bundle that decides.
+        bundles: that are open: a BundleInUse names one of them.
+        failing: index of a decision -> why an engine failed at it, of a run that is repeated: not every failure
+            of an engine comes back with its input.
+    """
+
+    def __init__(self, perception: Perception, clock: Callable[[], int]) -> None:
+        self.perception = perception
+        self.bundles = OpenBundles(perception)
+        self.failing: dict[int, str] = {}
+        self._previous: Perception | None = None
+        self._health = Health()
+        self._lost = ""  # why the bundle is not to decide the next frame
+        self._clock = clock
+
+    @property
+    def bundle(self) -> Bundle:
+        """That decides."""
+        return self.perception.bundle
+
+    def use(self, in_use: BundleInUse, index: int) -> bool:
+        """Let an open bundle decide from the next frame on; one that decides already goes on as it is.
+
+        Args:
+            index: of the next decision.
+
+        Returns:
+            Whether a bundle begins.
+        """
+        perception = self.bundles.get(in_use.bundle_id)
+        if perception is None:
+            return False  # who feeds the loop opens bundles before it names them
+        previous = self.bundles.get(in_use.previous_id)
+        self._previous = previous if previous is not perception else None
+        if perception is not self.perception or not index:
+            self._begin(perception)
+            return True
+        if self._previous is None:
+            self._lost = ""
+        return False
+
+    def perceive(self, frames: FrameSet, index: int, ladder: OverloadLadder) -> tuple[Seen, PutBack | None]:
+        """Encode and fuse a frame, by the previous bundle where this one proves unfit; what was put back, if it was.
+
+        Args:
+            index: of the frame's decision.
+            ladder: what is shed.
+        """
+        put_back = self._put_back(self._lost) if self._lost else None
+        seen = self._perceive(frames, index, ladder)
+        if seen.trouble:
+            put_back = self._put_back(seen.trouble)
+            seen = self._perceive(frames, index, ladder)
+        return seen, put_back
+
+    def time_previous(self, frames: FrameSet, fresh: Sequence[bool]) -> int:
+        """How long the previous bundle takes for what this one did, ns; 0 where nobody asks."""
+        if self._previous is None or not any(fresh) or not self._health.wants_trial():
+            return 0
+        started_ns = self._clock()
+        try:
+            self._previous.decide(frames, [name for name, ran in zip(self.perception.names, fresh) if ran])
+        except EngineError:
+            return 0
+        return self._clock() - started_ns
+
+    def observe(self, timings_ns: Mapping[str, int], level: int, period_ns: int) -> None:
+        """Take a decision's timings, as recorded, and the level of service that it was made with."""
+        if self._previous is not None and not self._lost:
+            self._lost = self._health.observe(timings_ns, level, period_ns)
+
+    def freeze(self) -> dict[str, Any]:
+        """All that one frame leaves for the next."""
+        previous = self._previous
+        return {
+            "perception": self.perception.freeze(),
+            "bundle": self.bundle.id,
+            "previous": "" if previous is None else previous.bundle.id,
+            "rival": None if previous is None else previous.freeze(),  # it is put to tests now and then
+            "health": (self._health, self._lost),
+        }
+
+    def thaw(self, frozen: Mapping[str, Any]) -> None:
+        """Take a frozen state.
+
+        Raises:
+            ValueError: it belongs to a bundle that is not open here.
+        """
+        perception, previous = self.bundles.get(frozen["bundle"]), self.bundles.get(frozen["previous"])
+        if perception is None:
+            raise ValueError(f"state of bundle {frozen['bundle'][:12]}, expected {self.bundle.id[:12]}")
+        if previous is None and frozen["previous"]:
+            raise ValueError(f"state with bundle {frozen['previous'][:12]} to be put back, which is not open")
+        self.perception, self._previous = perception, previous
+        if previous is not None:
+            previous.thaw(frozen["rival"])
+        self._health, self._lost = frozen["health"]
+        perception.thaw(frozen["perception"])
+
+    def _begin(self, perception: Perception) -> None:
+        """Let a bundle take over as if it had seen nothing."""
+        perception.begin_anew()
+        self.perception = perception
+        self._health, self._lost = Health(), ""
+
+    def _put_back(self, why: str) -> PutBack:
+        """The previous bundle decides from this frame on; there is none to put back after it."""
+        assert self._previous is not None
+        failed, previous = self.bundle.id, self._previous
+        self._previous = None
+        self._begin(previous)
+        return PutBack(failed, why)
+
+    def _perceive(self, frames: FrameSet, index: int, ladder: OverloadLadder) -> Seen:
+        """An engine that fails is trouble where another bundle could decide, else it says nothing."""
+        started_ns = self._clock()
+        perception, previous = self.perception, self._previous
+        present, shed = self._shedding(frames, index, ladder)
+        failed: set[int] = set()
+        trouble = self.failing.get(index, "") if previous is not None else ""
+        for i, name in enumerate(perception.names):
+            if not present[i] or trouble:
+                continue
+            if i in shed:
+                perception.ages[i] += 1
+                continue
+            try:
+                perception.encode(name, frames)
+                perception.ages[i] = 0
+                perception.unheard.discard(i)
+            except EngineError as error:
+                if previous is not None:
+                    trouble = f"{ENGINE_ERROR}: {error}"
+                failed.add(i)
+                present[i] = False
+        encoded_ns = self._clock()
+        if not trouble:
+            try:
+                perception.fuse(present)
+            except EngineError as error:
+                perception.mute(present)
+                if previous is not None:
+                    trouble = f"{ENGINE_ERROR}: {error}"
+        fused_ns = self._clock()
+        if previous is not None and not trouble:
+            ran = [i for i, there in enumerate(present) if there and i not in shed]
+            trouble = self._health.look(perception, ran, present, frames, previous)
+        return Seen(present, shed, frozenset(failed), started_ns, encoded_ns, fused_ns, trouble)
+
+    def _shedding(self, frames: FrameSet, index: int, ladder: OverloadLadder) -> tuple[list[bool], frozenset[int]]:
+        """Which modalities the frame has, and which of them are not encoded anew."""
+        perception = self.perception
+        present = [perception.present(name, frames) for name in perception.names]
+        if not ladder.level:
+            return present, frozenset()
+        shed = ladder.shed(perception.ages, index)
+        return present, shed - perception.unheard if perception.unheard else shed
