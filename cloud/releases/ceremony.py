@@ -55,23 +55,17 @@ def propose(
     return replace(request, words=review.change(request).words)
 
 
-def sign(request: Request, folders: KeyFolders) -> list[tuple[Name, str]]:
+def sign(request: Request, folders: KeyFolders) -> None:
     """Sign all drafts with all keys that are here and wanted, and have not signed yet.
-
-    Returns:
-        The drafts, and the ids of keys that signed them.
 
     Raises:
         ReleaseError: a file of a key can't be used.
     """
-    done = []
     for one in review.needed(request):
         draft = request.drafts[one.name]
         for signer in folders.signers(one.name.repository, one.name.rule.role, one.keyids):
             if signer.public_key.keyid not in draft.signatures:
                 draft.sign(signer, append=True)
-                done.append((one.name, signer.public_key.keyid))
-    return done
 
 
 def merged(requests: Sequence[Request]) -> Request:

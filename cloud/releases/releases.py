@@ -94,7 +94,7 @@ class Release:
             digest = target.hashes["sha256"]
         except (KeyError, TypeError):
             raise ReleaseError(f"{path}: expected bundle, counter, hardware and files, got others") from None
-        if counter != int(found[2]) or counter > MOST_COUNTER:
+        if type(counter) is not int or counter != int(found[2]) or counter > MOST_COUNTER:
             raise ReleaseError(f"{path}: expected the counter of its path, got {counter!r}"[:200])
         if bundle != digest:
             raise ReleaseError(f"{path}: expected the bundle {digest}, which is its digest, got {bundle!r}"[:400])

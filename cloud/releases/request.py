@@ -193,6 +193,9 @@ def _texts(value: object, what: str) -> dict[Any, str]:
 
 def _instant(value: object) -> datetime.datetime:
     try:
-        return datetime.datetime.strptime(str(value), _TIME).replace(tzinfo=datetime.timezone.utc)
+        instant = datetime.datetime.strptime(str(value), _TIME).replace(tzinfo=datetime.timezone.utc)
     except ValueError:
-        raise ReleaseError(f"made: expected a time such as 2026-11-22T00:40:00Z, got {str(value)[:80]!r}") from None
+        instant = None
+    if instant is None or instant.strftime(_TIME) != value:
+        raise ReleaseError(f"made: expected a time such as 2026-11-22T00:40:00Z, got {str(value)[:80]!r}")
+    return instant

@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cloud.errors import ReleaseError
-from cloud.releases import review, rotation, stops, stored
+from cloud.releases import ceremony, review, rotation, stops, stored
+from cloud.releases.image import Image
 from cloud.releases.keys import IMAGE, PASSPHRASE, KeyFolders
 from cloud.releases.request import Request
 from cloud.releases.signing import first_root, root_of, signed
@@ -232,6 +234,16 @@ def test_a_request_is_stale_once_a_root_followed(cloud: Cloud, bare: Shelf, bund
     assert "expected image root version 1, which the request follows, got version 2" in cloud.run(
         "accept", path, code=2
     )
+
+
+def test_a_counter_that_goes_back_is_not_proposed(cloud: Cloud, bare: Shelf, bundles: list[Path]) -> None:
+    release = bare.add(bundles[0], least_counter=100)
+    with bare.engine.begin() as connection:
+        image = Image(connection, now())
+        for counter in range(1, 100):  # one of them lies in the bin where 100 does
+            image.put(replace(release, counter=counter, path=f"reference/{counter}/manifest.json").image_target())
+        with pytest.raises(ReleaseError, match="expected a counter above 100, got"):
+            ceremony.propose(connection, image.drafts(), now())
 
 
 def test_a_request_is_accepted_once(cloud: Cloud, bundles: list[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import stat
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,19 @@ def test_a_root_that_its_forerunner_did_not_sign_is_never_published(shelf: Shelf
 def test_a_key_that_is_none_of_the_roles_is_refused(shelf: Shelf, keyid: str) -> None:
     with pytest.raises(ReleaseError, match="expected --key with one of"):
         replace(shelf, IMAGE, "targets", keyid)
+
+
+def test_repositories_that_have_one_bins_key_go_on(
+    bare: Shelf, bundles: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as old:
+        old.setitem(RULES, (IMAGE, "bins"), dataclasses.replace(RULES[IMAGE, "bins"], keys=1, threshold=1))
+        bare.create()
+    bare.add(bundles[0])
+    replace(bare, IMAGE, "bins")
+    bare.add(bundles[1])
+    client = Client(bare, tmp_path)
+    assert all(client.find(f"reference/{counter}/manifest.json") is not None for counter in (1, 2))
 
 
 def test_repositories_are_made_once(shelf: Shelf) -> None:
