@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,7 @@ from sqlalchemy import Engine, func, select
 from cloud.database import opened
 from cloud.errors import RolloutError
 from cloud.objects import Objects
-from cloud.rollouts import book, evidence, explain, log, refusals, segments, stop_line
+from cloud.rollouts import book, evidence, explain, log, refusals, segments, stop_line, words
 from cloud.rollouts.book import Rollout
 from cloud.rollouts.evidence import Command
 from cloud.rollouts.policy import Policy
@@ -30,10 +30,10 @@ from cloud.tables import RELEASES
 
 _LOOK_S: Final = 0.5
 _SIMPLE: Final = {
-    "start": (evidence.START, "begin: the shadow first"),
-    "pause": (evidence.PAUSE, "nothing more begins; what runs, runs on"),
+    "start": (evidence.START, "begin: the shadow first, where nobody acts on the release"),
+    "pause": (evidence.PAUSE, "nothing more begins; who runs the release runs on; evidence can still stop it"),
     "resume": (evidence.RESUME, "go on after a pause"),
-    "abort": (evidence.ABORT, "end it: nobody begins any more; who runs the release keeps it"),
+    "abort": (evidence.ABORT, "end it for good: nobody begins any more; who runs the release keeps it (see stop)"),
 }
 
 
@@ -170,49 +170,11 @@ def _watch(args: argparse.Namespace, engine: Engine) -> int:
             entries = list(log.streamed(connection, found.id, number, without=(log.OBSERVED,)))
         for entry in entries:
             number = entry.number
-            for said in _words(entry):
+            for said in words.happened(entry):
                 print(json.dumps(said) if args.json else f"{entry.at[:19]}  {said['says']}", flush=True)
         if over or args.once:
             return 0
         time.sleep(_LOOK_S)
-
-
-def _words(entry: log.Entry) -> Iterator[dict[str, Any]]:
-    """What an entry says to people; seldom is a vehicle's report of interest."""
-    content = entry.content
-    for one in content.get("commands", ()):
-        what = f" wave {one['wave']}" if one.get("wave") else f" {one['vehicle']}" if one.get("vehicle") else ""
-        why = f": {one['why']}" if one.get("why") else ""
-        yield {"number": entry.number, "command": one, "says": f"{one['kind']}{what} by {one['by']}{why}"}
-    told: dict[tuple[int, int], list[str]] = {}
-    for one in content.get("orders", ()):
-        if one["order"] == "assign":
-            told.setdefault((one["wave"], one["mode"]), []).append(one["vehicle"])
-            continue
-        yield {"number": entry.number, "order": one, "says": _order(one)}
-    for (wave, mode), vehicles in told.items():
-        names = ", ".join(vehicles[:5]) + (", ..." if len(vehicles) > 5 else "")
-        who = "1 vehicle is" if len(vehicles) == 1 else f"{len(vehicles)} vehicles are"
-        says = f"{_step(wave)}: {who} told to {_MODES[mode]} it ({names})"
-        yield {"number": entry.number, "assigned": vehicles, "says": says}
-
-
-_MODES: Final = {1: "shadow", 2: "run"}
-
-
-def _order(one: dict[str, Any]) -> str:
-    kind = one["order"]
-    if kind == "promote":
-        return f"{_step(one['wave'])} begins"
-    if kind == "ask_approval":
-        return f"wave {one['wave']} waits for approval"
-    if kind == "withdraw":
-        return f"{one['vehicle']} is taken out: {one['why']}"
-    return f"{kind.replace('_', ' ')}{': ' if one['why'] else ''}{one['why']}"
-
-
-def _step(wave: int) -> str:
-    return f"wave {wave}" if wave else "the shadow"
 
 
 def _stop(args: argparse.Namespace, engine: Engine) -> int:
@@ -269,7 +231,12 @@ def _line(one: Rollout) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="roadfuse rollout", description="Bring a release to the fleet, by evidence.")
+    parser = argparse.ArgumentParser(
+        prog="roadfuse rollout",
+        description="Bring a release to the fleet, by evidence: create, start, watch; explain says what it waits for. "
+        "What you say goes into the rollout's log, and a running cloud carries it out (roadfuse cloud serve).",
+        epilog="docs/operate/rollout.md leads through a first one.",
+    )
     names = ("create", *_SIMPLE, "approve", "retry", "watch", "list", "explain", "log", "replay", "stop")
     commands = parser.add_subparsers(required=True, metavar="|".join(names))
     place = argparse.ArgumentParser(add_help=False)
@@ -280,57 +247,83 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("ROADFUSE_DATABASE"),
         help="postgresql://user@host/name (or ROADFUSE_DATABASE); by default an embedded one in DIR/postgres",
     )
-    place.add_argument("--json", action="store_true")
+    place.add_argument("--json", action="store_true", help="for programs")
     who = argparse.ArgumentParser(add_help=False)
     who.add_argument("--by", metavar="NAME", default=_user(), help="who says so; by default the user of this machine")
     one = argparse.ArgumentParser(add_help=False)
     one.add_argument("rollout", metavar="ROLLOUT", help="its id, or how that begins")
 
-    create = commands.add_parser("create", parents=[place, who], help="make a rollout of a release")
-    create.add_argument("release", type=int, metavar="COUNTER", help="of the release")
-    create.add_argument("--policy", type=Path, metavar="FILE.toml", help="waves, tests, schedule; by default the usual")
+    create = _added(
+        commands, "create", [place, who], _create, "make a rollout of a release",
+        "Make a rollout of a release, whose gates must have passed. Nothing moves before `start`. Vehicles that "
+        "refused its bundle before are not told to take it: a note on standard error says how many they are, and why.",
+    )  # fmt: skip
+    create.add_argument("release", type=int, metavar="COUNTER", help="of the release (roadfuse release list)")
+    create.add_argument(
+        "--policy", type=Path, metavar="FILE.toml",
+        help="waves, tests, schedule: docs/rollout-rules.md; by default the shadow, then 1 %%, 10 %%, 50 %%, all",
+    )  # fmt: skip
     create.add_argument(
         "--without-gates", metavar="WHY", help="though gates did not pass; the reason goes into the log"
     )
     create.add_argument("--start", action="store_true", help="and start it")
-    create.set_defaults(run=_create)
 
     for name, (kind, what) in _SIMPLE.items():
-        command = commands.add_parser(name, parents=[place, who, one], help=what)
+        command = _added(commands, name, [place, who, one], _simple, what)
         command.add_argument("--why", default="", help="goes into the log")
-        command.set_defaults(run=_simple, kind=kind)
-    approve = commands.add_parser("approve", parents=[place, who, one], help="let a wave begin")
+        command.set_defaults(kind=kind)
+    approve = _added(commands, "approve", [place, who, one], _approve, "let a wave begin that waits for a person")
     approve.add_argument("--wave", type=int, metavar="N", help="1 is the first; by default the one that waits")
     approve.add_argument("--why", default="", help="goes into the log")
-    approve.set_defaults(run=_approve)
-    retry = commands.add_parser("retry", parents=[place, who, one], help="vehicles on which it failed may try again")
-    retry.add_argument("--vehicle", metavar="VEHICLE", help="this one alone")
+    retry = _added(
+        commands, "retry", [place, who, one], _retry, "vehicles on which it failed may try again",
+        "Vehicles on which the release failed before they acted on it may try again. One that refused its bundle does "
+        "so again, until `roadfuse update pardon` on the vehicle.",
+    )  # fmt: skip
+    retry.add_argument("--vehicle", metavar="VEHICLE", help="this one alone; by default all that failed")
     retry.add_argument("--why", default="", help="goes into the log")
-    retry.set_defaults(run=_retry)
 
-    watch = commands.add_parser("watch", parents=[place, one], help="print what happens, until it is over")
+    watch = _added(commands, "watch", [place, one], _watch, "print what happens, until it is over")
     watch.add_argument("--once", action="store_true", help="what happened so far, and end")
-    watch.set_defaults(run=_watch)
-    commands.add_parser("list", parents=[place], help="all rollouts").set_defaults(run=_list)
+    _added(commands, "list", [place], _list, "all rollouts, the latest first")
+    _added(
+        commands, "explain", [place, one], _explain, "why it is where it is",
+        "What it waits for, the e-values against their boundaries, the tests that weigh most, device-hours, vehicles, "
+        "gates, and what people said.",
+    )  # fmt: skip
     for name, run, what in (
-        ("explain", _explain, "why it is where it is"),
         ("log", _log, "all that went into the rules and came out of them"),
-        ("replay", _replay, "ask the rules again; 1 if the log says something else"),
+        ("replay", _replay, "ask the rules again, row by row; 1 if the log says something else"),
     ):
-        command = commands.add_parser(name, parents=[place, one], help=what)
-        if run is not _explain:
-            command.add_argument(
-                "--objects", metavar="URL", help="folder or s3://bucket/prefix; by default DIR/objects"
-            )
-        command.set_defaults(run=run)
+        command = _added(commands, name, [place, one], run, what)
+        command.add_argument("--objects", metavar="URL", help="folder or s3://bucket/prefix; by default DIR/objects")
 
-    stop = commands.add_parser("stop", parents=[place, who], help="nobody may run a bundle, from now on")
+    stop = _added(
+        commands, "stop", [place, who], _stop, "nobody may run a bundle, from now on",
+        "Nobody may run a bundle from now on: vehicles that do go back to what they ran before, at once. It is the "
+        "bundle that is stopped: all its releases, those made later too, until `roadfuse release lift`. Its rollout "
+        "ends. (abort ends a rollout and takes the release from nobody.)",
+    )  # fmt: skip
     stop.add_argument("bundle", metavar="BUNDLE", help="its id, how that begins, or a release's counter")
     stop.add_argument("--why", required=True, help="vehicles and the log are told")
     stop.add_argument("--broker", metavar="HOST:PORT", help="tell vehicles from here, should no cloud run")
     stop.add_argument("--broker-plain", action="store_true", help="the broker is on this machine and speaks plain text")
-    stop.set_defaults(run=_stop)
     return parser
+
+
+def _added(
+    commands: Any,
+    name: str,
+    parents: list[argparse.ArgumentParser],
+    run: Callable[[argparse.Namespace, Engine], int],
+    what: str,
+    more: str = "",
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, parents=parents, help=what, description=more or f"{what[0].upper()}{what[1:]}."
+    )
+    command.set_defaults(run=run)
+    return command
 
 
 def _user() -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
-from cloud.rollouts import log
+from cloud.rollouts import log, words
 from cloud.web.rollout_words import at, count
 
 PAGE: Final = 40
@@ -80,14 +80,14 @@ def page(
 
 def _said(row: Any) -> list[str]:
     said = [_recorded(row)] if row.kind == "recorded" else []
-    said += [_commanded(one) for one in row.commands or ()]
+    said += [words.commanded(one) for one in row.commands or ()]
     if row.gates:
         refused = sum(one.get("verdict") == "refused" for one in row.gates)
         said.append(f"{len(row.gates)} gates said their verdict" + (f", {refused} refused" if refused else ""))
     if row.observed:
         parts = [f"{count(row.observed[name])} {words}" for name, words in _COUNTED.items() if row.observed.get(name)]
         said.append("observed: " + (", ".join(parts) or "time went by"))
-    said += [_ordered(one) for one in row.orders or ()]
+    said += [words.ordered(one) for one in row.orders or ()]
     said += [_told(*one) for one in row.told or ()]
     return said
 
@@ -98,19 +98,6 @@ def _recorded(row: Any) -> str:
     if row.what == "promote":
         return f"record of the begin of {f'wave {row.wave}' if row.wave != '0' else 'the shadow'}"
     return f"record of the stop: {row.why}" if row.what == "stop" else str(row.what)
-
-
-def _commanded(one: dict[str, Any]) -> str:
-    what = f" wave {one['wave']:.0f}" if one.get("wave") else f" {one['vehicle']}" if one.get("vehicle") else ""
-    return f"{one['kind']}{what} by {one['by']}" + (f": {one['why']}" if one.get("why") else "")
-
-
-def _ordered(one: dict[str, Any]) -> str:
-    if one["order"] == "promote":
-        return f"wave {one['wave']:.0f} begins" if one["wave"] else "the shadow begins"
-    if one["order"] == "ask_approval":
-        return f"wave {one['wave']:.0f} waits for approval"
-    return str(one["order"]).replace("_", " ") + (f": {one['why']}" if one.get("why") else "")
 
 
 def _told(order: str, mode: float | None, wave: float | None, times: float, vehicle: str, why: str | None) -> str:
