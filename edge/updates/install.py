@@ -95,8 +95,10 @@ class Installer:
         Raises:
             OSError: the disk refused.
         """
-        disk, stays = self._disk, set(kept)
-        for name in disk.list(BUNDLES):
+        disk, stays, names = self._disk, set(kept), self._disk.list(BUNDLES)
+        if any(name.startswith(".") for name in names):
+            disk.sync_folder(BUNDLES)  # a process that died may have taken a name away that a power cut brings back
+        for name in names:
             if name.startswith("."):
                 if name.removeprefix(".").partition(".")[0] not in stays or name.endswith(".gone"):
                     disk.remove(f"{BUNDLES}/{name}")

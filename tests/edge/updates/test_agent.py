@@ -11,11 +11,12 @@ import pytest
 from edge.errors import UpdateError
 from edge.updates import operator
 from edge.updates.assignment import Assignment, TargetFile
+from edge.updates.install import Installer
 from edge.updates.slots import Held, Slots
 from roadfuse.v1.updates_pb2 import Mode, Stage
 
 from .crash_disk import CrashDisk
-from .simulated import Made, SimulatedCloud, Vehicle, made
+from .simulated import Made, SimulatedCloud, Vehicle, is_whole, made
 
 
 def vehicle(*stories: Made) -> tuple[Vehicle, SimulatedCloud]:
@@ -248,6 +249,23 @@ def test_only_bundles_in_a_slot_stay_on_the_disk() -> None:
     held = [car.agent.slots.active.bundle, car.agent.slots.previous.bundle]  # type: ignore[union-attr]
     assert car.disk.list("bundles") == sorted(held)
     assert car.disk.list("parts") == []
+
+
+def test_files_of_a_bundle_go_only_once_its_name_is_durably_gone_though_a_process_dies_in_between() -> None:
+    car, _ = vehicle(made(1))
+    name = car.agent.slots.active.bundle
+    car.disk.rename(f"bundles/{name}", f"bundles/.{name}.gone")  # and there the process died
+    broken: list[bool] = []
+
+    def look(disk: CrashDisk) -> None:
+        for tree in disk.states(64, Random(1)):
+            left = tree["bundles"].get(name)
+            broken.append(left is not None and not is_whole(CrashDisk({"bundles": {name: left}}), name))
+
+    car.disk.on_change = look  # type: ignore[attr-defined]
+    Installer(car.disk, car.agent._installer._fetcher).tidy((), keeps_parts=False)
+    assert broken and not any(broken)
+    assert car.disk.list("bundles") == []
 
 
 def test_slots_that_are_lost_come_back_from_where_they_are_kept_once_more() -> None:
