@@ -71,25 +71,34 @@ def _parser() -> argparse.ArgumentParser:
         help="a fleet in a box",
         description="Start a cloud and a broker on this machine, enrol simulated vehicles that drive, park and lose "
         "their network, and send a release with planted faults through a policy. The vehicles speak the real "
-        "protocols; the policy's times pass as much faster as the fleet's. "
-        "What a scenario may say: docs/operate/rehearsal.md.",
+        "protocols; the policy's times pass as much faster as the fleet's. Nothing outside this machine hears of it. "
+        "Exit code 0: the release is done; 1: it was stopped, or did not come through in --hours. "
+        "What a scenario may say, and an example: docs/operate/rehearsal.md.",
     )
     simulate.add_argument("--vehicles", type=int, metavar="N", help="how many (default 1000)")
     simulate.add_argument("--speed", type=float, metavar="X", help="times as fast as real time (default 60)")
-    simulate.add_argument("--seed", type=int, metavar="N")
-    simulate.add_argument("--scenario", type=Path, metavar="FILE", help="JSON: the fleet's habits")
+    simulate.add_argument("--seed", type=int, metavar="N", help="of the vehicles' habits and failures (default 1)")
+    simulate.add_argument("--scenario", type=Path, metavar="FILE", help="JSON: how the fleet drives, parks and fails")
     simulate.add_argument(
         "--policy", type=Path, metavar="FILE", help="TOML: the policy to rehearse (default: the usual)"
     )
     simulate.add_argument(
         "--plant", default="", metavar="WORDS",
         help="what is wrong with the release, as failures=2,wrong=5,slices=night+rain,silent=0.1,refused=0.1: "
-        "times as often as the active bundle, in these slices alone; shares of vehicles (default: nothing)",
+        "it fails, and is wrong, so many times as often as the active bundle, in these slices alone; silent and "
+        "refused are shares of the vehicles (default: nothing is wrong with it)",
     )  # fmt: skip
     simulate.add_argument("--bundle", type=Path, metavar="BUNDLE", help="to release (default: the reference bundle)")
     simulate.add_argument("--hours", type=float, default=24.0, help="of the fleet's time, at most (default 24)")
-    simulate.add_argument("--stop-at", type=float, metavar="HOURS", help="when somebody stops the release")
-    simulate.add_argument("--processes", type=int, choices=range(1, 65), default=2, metavar="N", help="of vehicles")
+    simulate.add_argument("--stop-at", type=float, metavar="HOURS", help="somebody stops the release then, by hand")
+    simulate.add_argument(
+        "--processes",
+        type=int,
+        choices=range(1, 65),
+        default=2,
+        metavar="N",
+        help="that run the vehicles (default 2)",
+    )
     simulate.add_argument("--data", type=Path, metavar="DIR", help="keep the cloud there (default: removed)")
-    simulate.add_argument("--json", action="store_true", help="print one JSON object")
+    simulate.add_argument("--json", action="store_true", help="print one JSON object; progress goes to standard error")
     return parser

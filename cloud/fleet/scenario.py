@@ -112,9 +112,13 @@ class Scenario:
         values: dict[str, Any] = {}
         for name, value in said.items():
             if name == "regions":
+                if not isinstance(value, list) or not value:
+                    raise RolloutError(f"{path}: regions: expected a list of names, got {str(value)[:40]!r}")
                 values[name] = tuple(map(str, value))
             elif name == "slices":
-                values[name] = {str(key): _number(f"{path}: {key}", share, 1.0) for key, share in dict(value).items()}
+                if not isinstance(value, dict):
+                    raise RolloutError(f"{path}: slices: expected shares by name, got {str(value)[:40]!r}")
+                values[name] = {str(key): _number(f"{path}: {key}", share, 1.0) for key, share in value.items()}
             else:
                 values[name] = _number(f"{path}: {name}", value, 1e9)
                 if known[name] == "int":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,6 +109,16 @@ def test_planted_words_are_taken_or_refused_in_one_line(words: str) -> None:
 def test_a_scenario_that_makes_no_sense_is_refused(values: dict[str, float]) -> None:
     with pytest.raises(RolloutError, match="expected"):
         Scenario(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "said", ['{"regions": 3}', '{"regions": []}', '{"slices": [1, 2]}', '{"seed": "x"}', "[]", "{"]
+)
+def test_a_scenario_file_that_makes_no_sense_is_refused_in_one_line(said: str, tmp_path: Path) -> None:
+    (tmp_path / "scenario.json").write_text(said)
+    with pytest.raises(RolloutError, match="expected") as error:
+        Scenario.read(tmp_path / "scenario.json")
+    assert "\n" not in str(error.value)
 
 
 def test_a_rehearsal_waits_for_nobodys_approval_and_says_so() -> None:
