@@ -316,6 +316,7 @@ FLEET: Final = Table(
     Column("rollout", Text, nullable=False, server_default=text("''")),
     Column("why", Text, nullable=False, server_default=text("''")),
     Column("refused", Text, nullable=False, server_default=text("''")),  # the bundle that `why` is about
+    Column("refused_until", BigInteger, nullable=False, server_default=text("0")),  # its releases up to this; 0: all
     Column("software", Text, nullable=False, server_default=text("''")),
     Column("seen_at", DateTime(timezone=True)),
     Column("manifest", LargeBinary),  # as it was signed last

@@ -110,7 +110,7 @@ class Vehicle:
 
     def reported(self) -> dict[str, Any]:
         """Its word, as the real agent's (without evidence)."""
-        slots = self.slots
+        slots, refusal = self.slots, self.slots.refusal
         return {
             "stage": slots.stage,
             "active": slots.active.bundle,
@@ -119,7 +119,8 @@ class Vehicle:
             "counter": slots.active.counter,
             "rollout": (slots.staged or slots.active).rollout,
             "why": slots.why,
-            "refused": slots.refused[-1].bundle if slots.refused and slots.stage == Stage.STAGE_REFUSED else "",
+            "refused": "" if refusal is None else refusal.bundle,
+            "refused_until": 0 if refusal is None else refusal.until,
             "state": self.state,
         }
 

@@ -27,7 +27,8 @@ NONCE_BYTES: Final = 16
 MOST_SIGNATURE_BYTES: Final = 256
 MOST_COUNTER: Final = (1 << 63) - 1
 _COLUMNS: Final = (
-    "hardware", "stage", "active", "previous", "staged", "counter", "rollout", "why", "refused", "software", "manifest",
+    "hardware", "stage", "active", "previous", "staged", "counter", "rollout", "why", "refused", "refused_until",
+    "software", "manifest",
 )  # fmt: skip
 # Versions grow with each call; from the clock on, so that they still do after an older copy of the catalogue was put
 # back.
@@ -136,6 +137,7 @@ def _upsert(connection: Connection, told: CheckIn) -> tuple[int, datetime.dateti
         "rollout": manifest.rollout,
         "why": manifest.why,
         "refused": manifest.refused.bundle_id,
+        "refused_until": manifest.refused_until,
         "software": manifest.software,
         "manifest": told.signed,
     }
@@ -178,6 +180,8 @@ def _check(manifest: updates_pb2.VehicleManifest) -> None:
             raise _refused(f"{name} with a bundle id of 64 hexadecimal digits", slot.bundle_id)
         if slot.counter > MOST_COUNTER:
             raise _refused(f"{name} with a counter up to {MOST_COUNTER}", slot.counter)
+    if manifest.refused_until > MOST_COUNTER:
+        raise _refused(f"refused_until up to {MOST_COUNTER}", manifest.refused_until)
 
 
 def _refused(expected: str, got: Any) -> Refused:

@@ -21,8 +21,8 @@ OVERLAP_S: Final = 40.0
 SHORT_OVERLAP_S: Final = 3.0
 ALL_S: Final = 15.0
 _FLEET: Final = """
-SELECT vehicle, hardware, labels::text, software, state, stage, active, staged, counter, refused, why,
-    coalesce(extract(epoch FROM seen_at), 0)::float8
+SELECT vehicle, hardware, labels::text, software, state, stage, active, staged, counter, refused,
+    refused_until, why, coalesce(extract(epoch FROM seen_at), 0)::float8
 FROM fleet"""
 _RECENT: Final = " WHERE seen_at > to_timestamp(:since)"
 _TALLIES: Final = """
@@ -175,10 +175,10 @@ def _sum(accounts: Any) -> Count:
 
 
 def _report(row: Any) -> VehicleReport:
-    vehicle, hardware, labels, software, state, stage, active, staged, counter, refused, why, seen_s = row
+    vehicle, hardware, labels, software, state, stage, active, staged, counter, refused, until, why, seen_s = row
     return VehicleReport(
         vehicle, hardware, {name: str(value) for name, value in json.loads(labels).items()}, software, state, stage,
-        active, staged, counter, refused, why, seen_s,
+        active, staged, counter, refused, why, seen_s, until,
     )  # fmt: skip
 
 

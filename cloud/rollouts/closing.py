@@ -98,7 +98,7 @@ def _settle(draft: Draft, at_s: float) -> None:
 
 def _failure(draft: Draft, one: Vehicle, at_s: float) -> str:
     said, waited_s = one.report, at_s - one.ordered_s
-    if said.refused == draft.bundle and said.active != draft.bundle and said.seen_s >= one.ordered_s:
+    if said.refuses(draft.bundle, draft.counter) and said.active != draft.bundle and said.seen_s >= one.ordered_s:
         is_old = one.attempts > 1 and waited_s < _RETRY_GRACE_S
         return "" if is_old else said.why or "refused"
     if one.mode == ACTIVATE and one.settled < ACTIVATE and one.is_silent and said.seen_s >= one.ordered_s:

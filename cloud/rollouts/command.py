@@ -54,7 +54,7 @@ def _create(args: argparse.Namespace, engine: Engine) -> int:
         made = book.create(connection, args.release, policy, args.by, without_gates=args.without_gates or "")
         if args.start:
             book.command(connection, made.id, start)
-        refused = refusals.now(connection, policy, made.hardware, made.bundle)
+        refused = refusals.now(connection, policy, made.hardware, made.bundle, made.release)
     if args.json:
         print(_json(made, is_started=args.start, refused=refused.as_dict()))
     else:
@@ -105,7 +105,7 @@ def _explain(args: argparse.Namespace, engine: Engine) -> int:
     with engine.begin() as connection:
         known = book.evidence(connection, args.rollout)
         now_s = max(log.now_s(connection), known.at_s)
-        refused = refusals.now(connection, known.policy, known.hardware, known.bundle)
+        refused = refusals.now(connection, known.policy, known.hardware, known.bundle, known.counter)
     if args.json:
         print(json.dumps({**explain.facts(known, now_s), "refused": refused.as_dict()}))
         return 0
@@ -157,7 +157,9 @@ def _watch(args: argparse.Namespace, engine: Engine) -> int:
     """Changes as they come, until the rollout is over."""
     with engine.begin() as connection:
         found = book.get(connection, args.rollout)
-        refused = refusals.now(connection, book.policy(connection, found.id), found.hardware, found.bundle)
+        refused = refusals.now(
+            connection, book.policy(connection, found.id), found.hardware, found.bundle, found.release
+        )
     if _may_come(found.state) and refused.reasons and args.json:
         print(json.dumps({"refused": refused.as_dict(), "says": "; ".join(refused.lines())}), flush=True)
     elif _may_come(found.state):

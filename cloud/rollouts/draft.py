@@ -15,7 +15,7 @@ class Draft:
     def __init__(self, evidence: Evidence) -> None:
         self._was = evidence
         self._own: set[Any] = set()
-        self.policy, self.bundle = evidence.policy, evidence.bundle
+        self.policy, self.bundle, self.counter = evidence.policy, evidence.bundle, evidence.counter
         for one in fields(evidence):
             setattr(self, one.name, getattr(evidence, one.name))
 

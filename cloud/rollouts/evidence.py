@@ -59,6 +59,7 @@ class VehicleReport:
         active, staged: bundle ids.
         refused: the bundle that `why` is about.
         seen_s: UTC when it was heard last.
+        refused_until: releases of `refused` with a counter up to this are refused; 0: all of them.
     """
 
     vehicle: str
@@ -73,6 +74,11 @@ class VehicleReport:
     refused: str = ""
     why: str = ""
     seen_s: float = 0.0
+    refused_until: int = 0
+
+    def refuses(self, bundle: str, counter: int) -> bool:
+        """Whether it says that it won't take a release."""
+        return self.refused == bundle and (not self.refused_until or counter <= self.refused_until)
 
     def facts(self) -> dict[str, str]:
         """As filters see it."""

@@ -181,4 +181,6 @@ def _end(draft: Draft, state: str, why: str) -> None:
 
 def _age(report: VehicleReport) -> tuple[float, str]:
     """What reports of a vehicle are ordered by; the same for any order in which they come."""
-    return report.seen_s, repr((report.stage, report.state, report.active, report.staged, report.refused, report.why))
+    return report.seen_s, repr(
+        (report.stage, report.state, report.active, report.staged, report.refused, report.why, report.refused_until)
+    )

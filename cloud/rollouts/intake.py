@@ -33,13 +33,13 @@ INSERT INTO fleet (vehicle, state)
 SELECT said.vehicle, said.state FROM unnest(%s::text[], %s::text[]) AS said (vehicle, state)
 JOIN vehicles ON vehicles.name = said.vehicle
 ON CONFLICT (vehicle) DO UPDATE SET state = excluded.state"""
-_COLUMNS: Final = ("stage", "active", "previous", "staged", "counter", "rollout", "why", "refused")
+_COLUMNS: Final = ("stage", "active", "previous", "staged", "counter", "rollout", "why", "refused", "refused_until")
 _FULL: Final = f"""
 INSERT INTO fleet (vehicle, state, seen_at, {", ".join(_COLUMNS)})
 SELECT said.vehicle, said.state, CASE WHEN said.is_fresh THEN now() END, {", ".join(f"said.{n}" for n in _COLUMNS)}
 FROM unnest(
     %s::text[], %s::text[], %s::boolean[], %s::smallint[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::text[],
-    %s::text[], %s::text[]
+    %s::text[], %s::text[], %s::bigint[]
 ) AS said (vehicle, state, is_fresh, {", ".join(_COLUMNS)})
 JOIN vehicles ON vehicles.name = said.vehicle
 ON CONFLICT (vehicle) DO UPDATE SET

@@ -1,6 +1,7 @@
 """Who refused a rollout's bundle, and why: such a vehicle does not take it again, so the rules do not tell it to.
 
-It takes it after `roadfuse update pardon` on the vehicle, or another bundle. Of several bundles that a vehicle refused
+It takes it after `roadfuse update pardon` on the vehicle; where a stop or a person refused it, a
+release with a higher counter is taken too. Of several bundles that a vehicle refused
 it names the last one, so this is of those that are settled on that; who refused it earlier says so when it is told to
 take it.
 """
@@ -72,23 +73,24 @@ class Refusals:
             yield f"{sum(len(reason.vehicles) for reason in rest)} said something else"
 
 
-def now(connection: Connection, policy: Policy, hardware: Sequence[str], bundle: str) -> Refusals:
+def now(connection: Connection, policy: Policy, hardware: Sequence[str], bundle: str, counter: int) -> Refusals:
     """By what the vehicles say now.
 
     Args:
         hardware: classes that the release is for.
+        counter: of the release.
     """
     fleet = Fleet()
     fleet.look(connection, log.now_s(connection))
-    return among((one for one in fleet.reports.values() if is_for(policy, hardware, one)), bundle)
+    return among((one for one in fleet.reports.values() if is_for(policy, hardware, one)), bundle, counter)
 
 
-def among(reports: Iterable[VehicleReport], bundle: str) -> Refusals:
+def among(reports: Iterable[VehicleReport], bundle: str, counter: int) -> Refusals:
     """Of some vehicles."""
     count, groups = 0, dict[str, list[VehicleReport]]()
     for one in sorted(reports, key=lambda one: one.vehicle):
         count += 1
-        if one.refused == bundle:
+        if one.refuses(bundle, counter):
             groups.setdefault(_FIGURES.sub("", _reason(one)), []).append(one)
     reasons = [Reason(_reason(group[0]), tuple(one.vehicle for one in group)) for group in groups.values()]
     return Refusals(bundle, count, tuple(sorted(reasons, key=lambda reason: -len(reason.vehicles))))

@@ -53,6 +53,7 @@ class Report:
     rollout: str
     why: str
     refused: str
+    refused_until: int
     state: str
     evidence: tuple[str, ...]
 
@@ -85,13 +86,9 @@ def report(payload: bytes) -> Report:
         stage = _STAGES.get(stage)
     if not isinstance(stage, int) or isinstance(stage, bool) or stage not in updates_pb2.Stage.values():
         raise ValueError("stage: expected one of roadfuse.v1.Stage")
-    counter = said.get("counter", 0)
-    if not isinstance(counter, int) or isinstance(counter, bool) or not 0 <= counter < _MOST_COUNT:
-        raise ValueError("counter: expected the counter of a release")
     state = said.get("state", "")
     if state not in ("", *STATES):
         raise ValueError(f"state: expected one of {', '.join(STATES)}")
-    bundles = {name: _bundle(said, name) for name in ("active", "previous", "staged", "refused")}
     rollout = said.get("rollout", "")
     if not isinstance(rollout, str) or not _ROLLOUT.fullmatch(rollout):
         raise ValueError("rollout: expected an id")
@@ -100,8 +97,9 @@ def report(payload: bytes) -> Report:
         raise ValueError("why: expected a text")
     why = why[:_MOST_WHY].replace("\0", "?").encode(errors="replace").decode()
     return Report(
-        stage=stage, counter=counter, rollout=rollout, state=state, why=why, evidence=tuple(evidence), **bundles
-    )
+        stage, _bundle(said, "active"), _bundle(said, "previous"), _bundle(said, "staged"), _counter(said, "counter"),
+        rollout, why, _bundle(said, "refused"), _counter(said, "refused_until"), state, tuple(evidence),
+    )  # fmt: skip
 
 
 def status(payload: bytes) -> str:
@@ -151,6 +149,13 @@ def _object(payload: bytes) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise ValueError("expected an object")
     return said
+
+
+def _counter(said: dict[str, Any], name: str) -> int:
+    counter = said.get(name, 0)
+    if not isinstance(counter, int) or isinstance(counter, bool) or not 0 <= counter < _MOST_COUNT:
+        raise ValueError(f"{name}: expected the counter of a release")
+    return counter
 
 
 def _bundle(said: dict[str, Any], name: str) -> str:

@@ -238,7 +238,7 @@ def _wave_lacks(policy: Policy, evidence: Evidence, fleet: _Fleet, now_s: float)
 
 def _is_through(evidence: Evidence, one: Vehicle) -> bool:
     """It proved to take the release, or will not take it."""
-    return one.settled >= ACTIVATE or one.failed_s is not None or (one.report.refused == evidence.bundle)
+    return one.settled >= ACTIVATE or one.failed_s is not None or one.report.refuses(evidence.bundle, evidence.counter)
 
 
 def _is_ready(policy: Policy, evidence: Evidence, one: Vehicle) -> bool:
@@ -272,7 +272,7 @@ def _assigned(policy: Policy, evidence: Evidence, fleet: _Fleet, now_s: float) -
         if one.failed_s is not None:
             if _may_retry(policy, one, now_s) and (one.mode != ACTIVATE or room > 0):
                 told.append(Assign(name, one.mode, wave))
-        elif one.mode == 0 and (one.tried or one.report.refused != evidence.bundle):
+        elif one.mode == 0 and (one.tried or not one.report.refuses(evidence.bundle, evidence.counter)):
             told.append(Assign(name, SHADOW, wave))
         elif wave and one.mode == SHADOW and room > 0 and _is_ready(policy, evidence, one):
             told.append(Assign(name, ACTIVATE, wave))

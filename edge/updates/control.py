@@ -26,7 +26,7 @@ from edge.errors import UpdateError
 from edge.updates.slots import Answer, Slots, running
 from edge.updates.troubles import told_why
 from edge.uplink.broker import identify
-from roadfuse.v1.updates_pb2 import Stage, StopNotice
+from roadfuse.v1.updates_pb2 import StopNotice
 
 ROOT: Final = "roadfuse"
 STOP: Final = "roadfuse-fleet/stop"
@@ -63,6 +63,7 @@ def reported(slots: Slots, answer: Answer | None, at_ns: int, trouble: str = "")
         at_ns: UTC by the vehicle's clock, which the loop's answers carry too.
         trouble: of the agent.
     """
+    refusal = slots.refusal
     is_driving = answer is not None and abs(at_ns - answer.at_ns) < _DRIVING_S * 1e9
     return {
         "stage": slots.stage,
@@ -72,7 +73,8 @@ def reported(slots: Slots, answer: Answer | None, at_ns: int, trouble: str = "")
         "counter": slots.active.counter,
         "rollout": (slots.staged or slots.active).rollout,
         "why": told_why(slots, answer, trouble),
-        "refused": slots.refused[-1].bundle if slots.refused and slots.stage == Stage.STAGE_REFUSED else "",
+        "refused": "" if refusal is None else refusal.bundle,
+        "refused_until": 0 if refusal is None else refusal.until,
         "state": "driving" if is_driving else "parked",
         "evidence": [] if answer is None else [
             base64.b64encode(bytes.fromhex(one)).decode() for one in answer.evidence[-_MOST_EVIDENCE:]

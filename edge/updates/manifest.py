@@ -14,7 +14,7 @@ from edge.errors import UpdateError
 from edge.updates.slots import Answer, Slots, running
 from edge.updates.troubles import told_why
 from edge.uplink.identity import KEY
-from roadfuse.v1.updates_pb2 import SignedManifest, SlotContent, Stage, VehicleManifest
+from roadfuse.v1.updates_pb2 import SignedManifest, SlotContent, VehicleManifest
 
 _CONTEXT: Final = b"roadfuse manifest 1\0"
 MOST_BYTES: Final = 16 << 10
@@ -53,9 +53,9 @@ def manifest_of(
     for name, held in (("previous", slots.previous), ("staged", slots.staged)):
         if held is not None:
             getattr(manifest, name).CopyFrom(SlotContent(bundle_id=held.bundle, counter=held.counter))
-    if slots.stage == Stage.STAGE_REFUSED and slots.refused:
-        last = slots.refused[-1]
+    if (last := slots.refusal) is not None:
         manifest.refused.CopyFrom(SlotContent(bundle_id=last.bundle, counter=last.counter))
+        manifest.refused_until = last.until
     return manifest
 
 

@@ -60,6 +60,11 @@ class Refusal:
     why: str
     may_come_back: bool = False
 
+    @property
+    def until(self) -> int:
+        """Releases of the bundle with a counter up to this are refused; 0: all of them."""
+        return self.counter if self.may_come_back else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Slots:
@@ -99,6 +104,11 @@ class Slots:
     def account_bytes(self) -> bytes:
         """The account as evidence names it."""
         return bytes.fromhex(self.account)
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """That `why` speaks of; None where it speaks of none."""
+        return self.refused[-1] if self.refused and self.stage == Stage.STAGE_REFUSED else None
 
     def refusing(self, refusal: Refusal) -> Slots:
         """With one more refused bundle."""

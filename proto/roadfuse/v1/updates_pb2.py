@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19roadfuse/v1/updates.proto\x12\x0broadfuse.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x01\n\x05Tally\x12\r\n\x05slice\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\x12\x0e\n\x06\x66rames\x18\x03 \x01(\x04\x12.\n\x06\x63ounts\x18\x04 \x03(\x0b\x32\x1e.roadfuse.v1.Tally.CountsEntry\x1a-\n\x0b\x43ountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"f\n\x08\x45vidence\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x11\n\tis_shadow\x18\x02 \x01(\x08\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\x0c\x12#\n\x07tallies\x18\x04 \x03(\x0b\x32\x12.roadfuse.v1.Tally\"1\n\x0bSlotContent\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ounter\x18\x02 \x01(\x04\"\xe0\x02\n\x0fVehicleManifest\x12\x0f\n\x07vehicle\x18\x01 \x01(\t\x12\x16\n\x0ehardware_class\x18\x02 \x01(\t\x12(\n\x06\x61\x63tive\x18\x03 \x01(\x0b\x32\x18.roadfuse.v1.SlotContent\x12*\n\x08previous\x18\x04 \x01(\x0b\x32\x18.roadfuse.v1.SlotContent\x12(\n\x06staged\x18\x05 \x01(\x0b\x32\x18.roadfuse.v1.SlotContent\x12!\n\x05stage\x18\x06 \x01(\x0e\x32\x12.roadfuse.v1.Stage\x12\x0b\n\x03why\x18\x07 \x01(\t\x12\x17\n\x0fhighest_counter\x18\x08 \x01(\x04\x12\r\n\x05nonce\x18\t \x01(\x0c\x12\x0f\n\x07rollout\x18\n \x01(\t\x12\x10\n\x08software\x18\x0b \x01(\t\x12)\n\x07refused\x18\x0c \x01(\x0b\x32\x18.roadfuse.v1.SlotContent\"5\n\x0eSignedManifest\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"I\n\x0b\x42undleInUse\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x1a\n\x12previous_bundle_id\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\"\xb2\x01\n\x0e\x43heckInRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12-\n\x08manifest\x18\x02 \x01(\x0b\x32\x1b.roadfuse.v1.SignedManifest\x12\'\n\x08\x65vidence\x18\x03 \x03(\x0b\x32\x15.roadfuse.v1.Evidence\x12\x1d\n\x15\x64irector_root_version\x18\x04 \x01(\x04\x12\x1a\n\x12image_root_version\x18\x05 \x01(\x04\"\xc0\x01\n\x0f\x43heckInResponse\x12\x16\n\x0e\x64irector_roots\x18\x01 \x03(\x0c\x12\x1a\n\x12\x64irector_timestamp\x18\x02 \x01(\x0c\x12\x19\n\x11\x64irector_snapshot\x18\x03 \x01(\x0c\x12\x18\n\x10\x64irector_targets\x18\x04 \x01(\x0c\x12\x13\n\x0bimage_roots\x18\x05 \x03(\x0c\x12\x17\n\x0fimage_timestamp\x18\x06 \x01(\x0c\x12\x16\n\x0enext_contact_s\x18\x07 \x01(\x01\"5\n\x14ImageMetadataRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\"(\n\x15ImageMetadataResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\".\n\x0c\x46\x65tchRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"<\n\nFetchChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\r\n\x05\x63rc32\x18\x03 \x01(\x07\"8\n\x0c\x44\x65ltaRequest\x12\x13\n\x0bhave_sha256\x18\x01 \x03(\x0c\x12\x13\n\x0bwant_sha256\x18\x02 \x01(\x0c\"O\n\rDeltaResponse\x12\x13\n\x0b\x62\x61se_sha256\x18\x01 \x01(\x0c\x12\x14\n\x0c\x64\x65lta_sha256\x18\x02 \x01(\x0c\x12\x13\n\x0b\x64\x65lta_bytes\x18\x03 \x01(\x04\"X\n\nStopNotice\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x12\n\nbundle_ids\x18\x02 \x03(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xe1\x01\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTAGE_IDLE\x10\x01\x12\x12\n\x0eSTAGE_FETCHING\x10\x02\x12\x12\n\x0eSTAGE_VERIFIED\x10\x03\x12\x0f\n\x0bSTAGE_BUILT\x10\x04\x12\x15\n\x11STAGE_SELF_TESTED\x10\x05\x12\x13\n\x0fSTAGE_SHADOWING\x10\x06\x12\x0f\n\x0bSTAGE_ARMED\x10\x07\x12\x13\n\x0fSTAGE_PROBATION\x10\x08\x12\x13\n\x0fSTAGE_CONFIRMED\x10\t\x12\x11\n\rSTAGE_REFUSED\x10\n*@\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bMODE_SHADOW\x10\x01\x12\x11\n\rMODE_ACTIVATE\x10\x02\x32\xa6\x02\n\x07Updates\x12\x44\n\x07\x43heckIn\x12\x1b.roadfuse.v1.CheckInRequest\x1a\x1c.roadfuse.v1.CheckInResponse\x12V\n\rImageMetadata\x12!.roadfuse.v1.ImageMetadataRequest\x1a\".roadfuse.v1.ImageMetadataResponse\x12>\n\x05\x44\x65lta\x12\x19.roadfuse.v1.DeltaRequest\x1a\x1a.roadfuse.v1.DeltaResponse\x12=\n\x05\x46\x65tch\x12\x19.roadfuse.v1.FetchRequest\x1a\x17.roadfuse.v1.FetchChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19roadfuse/v1/updates.proto\x12\x0broadfuse.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x01\n\x05Tally\x12\r\n\x05slice\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\x12\x0e\n\x06\x66rames\x18\x03 \x01(\x04\x12.\n\x06\x63ounts\x18\x04 \x03(\x0b\x32\x1e.roadfuse.v1.Tally.CountsEntry\x1a-\n\x0b\x43ountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"f\n\x08\x45vidence\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x11\n\tis_shadow\x18\x02 \x01(\x08\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\x0c\x12#\n\x07tallies\x18\x04 \x03(\x0b\x32\x12.roadfuse.v1.Tally\"1\n\x0bSlotContent\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ounter\x18\x02 \x01(\x04\"\xf7\x02\n\x0fVehicleManifest\x12\x0f\n\x07vehicle\x18\x01 \x01(\t\x12\x16\n\x0ehardware_class\x18\x02 \x01(\t\x12(\n\x06\x61\x63tive\x18\x03 \x01(\x0b\x32\x18.roadfuse.v1.SlotContent\x12*\n\x08previous\x18\x04 \x01(\x0b\x32\x18.roadfuse.v1.SlotContent\x12(\n\x06staged\x18\x05 \x01(\x0b\x32\x18.roadfuse.v1.SlotContent\x12!\n\x05stage\x18\x06 \x01(\x0e\x32\x12.roadfuse.v1.Stage\x12\x0b\n\x03why\x18\x07 \x01(\t\x12\x17\n\x0fhighest_counter\x18\x08 \x01(\x04\x12\r\n\x05nonce\x18\t \x01(\x0c\x12\x0f\n\x07rollout\x18\n \x01(\t\x12\x10\n\x08software\x18\x0b \x01(\t\x12)\n\x07refused\x18\x0c \x01(\x0b\x32\x18.roadfuse.v1.SlotContent\x12\x15\n\rrefused_until\x18\r \x01(\x04\"5\n\x0eSignedManifest\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"I\n\x0b\x42undleInUse\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x1a\n\x12previous_bundle_id\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\"\xb2\x01\n\x0e\x43heckInRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12-\n\x08manifest\x18\x02 \x01(\x0b\x32\x1b.roadfuse.v1.SignedManifest\x12\'\n\x08\x65vidence\x18\x03 \x03(\x0b\x32\x15.roadfuse.v1.Evidence\x12\x1d\n\x15\x64irector_root_version\x18\x04 \x01(\x04\x12\x1a\n\x12image_root_version\x18\x05 \x01(\x04\"\xc0\x01\n\x0f\x43heckInResponse\x12\x16\n\x0e\x64irector_roots\x18\x01 \x03(\x0c\x12\x1a\n\x12\x64irector_timestamp\x18\x02 \x01(\x0c\x12\x19\n\x11\x64irector_snapshot\x18\x03 \x01(\x0c\x12\x18\n\x10\x64irector_targets\x18\x04 \x01(\x0c\x12\x13\n\x0bimage_roots\x18\x05 \x03(\x0c\x12\x17\n\x0fimage_timestamp\x18\x06 \x01(\x0c\x12\x16\n\x0enext_contact_s\x18\x07 \x01(\x01\"5\n\x14ImageMetadataRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\"(\n\x15ImageMetadataResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\".\n\x0c\x46\x65tchRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"<\n\nFetchChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\r\n\x05\x63rc32\x18\x03 \x01(\x07\"8\n\x0c\x44\x65ltaRequest\x12\x13\n\x0bhave_sha256\x18\x01 \x03(\x0c\x12\x13\n\x0bwant_sha256\x18\x02 \x01(\x0c\"O\n\rDeltaResponse\x12\x13\n\x0b\x62\x61se_sha256\x18\x01 \x01(\x0c\x12\x14\n\x0c\x64\x65lta_sha256\x18\x02 \x01(\x0c\x12\x13\n\x0b\x64\x65lta_bytes\x18\x03 \x01(\x04\"X\n\nStopNotice\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x12\n\nbundle_ids\x18\x02 \x03(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xe1\x01\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTAGE_IDLE\x10\x01\x12\x12\n\x0eSTAGE_FETCHING\x10\x02\x12\x12\n\x0eSTAGE_VERIFIED\x10\x03\x12\x0f\n\x0bSTAGE_BUILT\x10\x04\x12\x15\n\x11STAGE_SELF_TESTED\x10\x05\x12\x13\n\x0fSTAGE_SHADOWING\x10\x06\x12\x0f\n\x0bSTAGE_ARMED\x10\x07\x12\x13\n\x0fSTAGE_PROBATION\x10\x08\x12\x13\n\x0fSTAGE_CONFIRMED\x10\t\x12\x11\n\rSTAGE_REFUSED\x10\n*@\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bMODE_SHADOW\x10\x01\x12\x11\n\rMODE_ACTIVATE\x10\x02\x32\xa6\x02\n\x07Updates\x12\x44\n\x07\x43heckIn\x12\x1b.roadfuse.v1.CheckInRequest\x1a\x1c.roadfuse.v1.CheckInResponse\x12V\n\rImageMetadata\x12!.roadfuse.v1.ImageMetadataRequest\x1a\".roadfuse.v1.ImageMetadataResponse\x12>\n\x05\x44\x65lta\x12\x19.roadfuse.v1.DeltaRequest\x1a\x1a.roadfuse.v1.DeltaResponse\x12=\n\x05\x46\x65tch\x12\x19.roadfuse.v1.FetchRequest\x1a\x17.roadfuse.v1.FetchChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TALLY_COUNTSENTRY']._loaded_options = None
   _globals['_TALLY_COUNTSENTRY']._serialized_options = b'8\001'
-  _globals['_STAGE']._serialized_start=1681
-  _globals['_STAGE']._serialized_end=1906
-  _globals['_MODE']._serialized_start=1908
-  _globals['_MODE']._serialized_end=1972
+  _globals['_STAGE']._serialized_start=1704
+  _globals['_STAGE']._serialized_end=1929
+  _globals['_MODE']._serialized_start=1931
+  _globals['_MODE']._serialized_end=1995
   _globals['_TALLY']._serialized_start=76
   _globals['_TALLY']._serialized_end=226
   _globals['_TALLY_COUNTSENTRY']._serialized_start=181
@@ -47,29 +47,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SLOTCONTENT']._serialized_start=332
   _globals['_SLOTCONTENT']._serialized_end=381
   _globals['_VEHICLEMANIFEST']._serialized_start=384
-  _globals['_VEHICLEMANIFEST']._serialized_end=736
-  _globals['_SIGNEDMANIFEST']._serialized_start=738
-  _globals['_SIGNEDMANIFEST']._serialized_end=791
-  _globals['_BUNDLEINUSE']._serialized_start=793
-  _globals['_BUNDLEINUSE']._serialized_end=866
-  _globals['_CHECKINREQUEST']._serialized_start=869
-  _globals['_CHECKINREQUEST']._serialized_end=1047
-  _globals['_CHECKINRESPONSE']._serialized_start=1050
-  _globals['_CHECKINRESPONSE']._serialized_end=1242
-  _globals['_IMAGEMETADATAREQUEST']._serialized_start=1244
-  _globals['_IMAGEMETADATAREQUEST']._serialized_end=1297
-  _globals['_IMAGEMETADATARESPONSE']._serialized_start=1299
-  _globals['_IMAGEMETADATARESPONSE']._serialized_end=1339
-  _globals['_FETCHREQUEST']._serialized_start=1341
-  _globals['_FETCHREQUEST']._serialized_end=1387
-  _globals['_FETCHCHUNK']._serialized_start=1389
-  _globals['_FETCHCHUNK']._serialized_end=1449
-  _globals['_DELTAREQUEST']._serialized_start=1451
-  _globals['_DELTAREQUEST']._serialized_end=1507
-  _globals['_DELTARESPONSE']._serialized_start=1509
-  _globals['_DELTARESPONSE']._serialized_end=1588
-  _globals['_STOPNOTICE']._serialized_start=1590
-  _globals['_STOPNOTICE']._serialized_end=1678
-  _globals['_UPDATES']._serialized_start=1975
-  _globals['_UPDATES']._serialized_end=2269
+  _globals['_VEHICLEMANIFEST']._serialized_end=759
+  _globals['_SIGNEDMANIFEST']._serialized_start=761
+  _globals['_SIGNEDMANIFEST']._serialized_end=814
+  _globals['_BUNDLEINUSE']._serialized_start=816
+  _globals['_BUNDLEINUSE']._serialized_end=889
+  _globals['_CHECKINREQUEST']._serialized_start=892
+  _globals['_CHECKINREQUEST']._serialized_end=1070
+  _globals['_CHECKINRESPONSE']._serialized_start=1073
+  _globals['_CHECKINRESPONSE']._serialized_end=1265
+  _globals['_IMAGEMETADATAREQUEST']._serialized_start=1267
+  _globals['_IMAGEMETADATAREQUEST']._serialized_end=1320
+  _globals['_IMAGEMETADATARESPONSE']._serialized_start=1322
+  _globals['_IMAGEMETADATARESPONSE']._serialized_end=1362
+  _globals['_FETCHREQUEST']._serialized_start=1364
+  _globals['_FETCHREQUEST']._serialized_end=1410
+  _globals['_FETCHCHUNK']._serialized_start=1412
+  _globals['_FETCHCHUNK']._serialized_end=1472
+  _globals['_DELTAREQUEST']._serialized_start=1474
+  _globals['_DELTAREQUEST']._serialized_end=1530
+  _globals['_DELTARESPONSE']._serialized_start=1532
+  _globals['_DELTARESPONSE']._serialized_end=1611
+  _globals['_STOPNOTICE']._serialized_start=1613
+  _globals['_STOPNOTICE']._serialized_end=1701
+  _globals['_UPDATES']._serialized_start=1998
+  _globals['_UPDATES']._serialized_end=2292
 # @@protoc_insertion_point(module_scope)

@@ -84,7 +84,7 @@ class SlotContent(_message.Message):
     def __init__(self, bundle_id: _Optional[str] = ..., counter: _Optional[int] = ...) -> None: ...
 
 class VehicleManifest(_message.Message):
-    __slots__ = ("vehicle", "hardware_class", "active", "previous", "staged", "stage", "why", "highest_counter", "nonce", "rollout", "software", "refused")
+    __slots__ = ("vehicle", "hardware_class", "active", "previous", "staged", "stage", "why", "highest_counter", "nonce", "rollout", "software", "refused", "refused_until")
     VEHICLE_FIELD_NUMBER: _ClassVar[int]
     HARDWARE_CLASS_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +97,7 @@ class VehicleManifest(_message.Message):
     ROLLOUT_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_UNTIL_FIELD_NUMBER: _ClassVar[int]
     vehicle: str
     hardware_class: str
     active: SlotContent
@@ -109,7 +110,8 @@ class VehicleManifest(_message.Message):
     rollout: str
     software: str
     refused: SlotContent
-    def __init__(self, vehicle: _Optional[str] = ..., hardware_class: _Optional[str] = ..., active: _Optional[_Union[SlotContent, _Mapping]] = ..., previous: _Optional[_Union[SlotContent, _Mapping]] = ..., staged: _Optional[_Union[SlotContent, _Mapping]] = ..., stage: _Optional[_Union[Stage, str]] = ..., why: _Optional[str] = ..., highest_counter: _Optional[int] = ..., nonce: _Optional[bytes] = ..., rollout: _Optional[str] = ..., software: _Optional[str] = ..., refused: _Optional[_Union[SlotContent, _Mapping]] = ...) -> None: ...
+    refused_until: int
+    def __init__(self, vehicle: _Optional[str] = ..., hardware_class: _Optional[str] = ..., active: _Optional[_Union[SlotContent, _Mapping]] = ..., previous: _Optional[_Union[SlotContent, _Mapping]] = ..., staged: _Optional[_Union[SlotContent, _Mapping]] = ..., stage: _Optional[_Union[Stage, str]] = ..., why: _Optional[str] = ..., highest_counter: _Optional[int] = ..., nonce: _Optional[bytes] = ..., rollout: _Optional[str] = ..., software: _Optional[str] = ..., refused: _Optional[_Union[SlotContent, _Mapping]] = ..., refused_until: _Optional[int] = ...) -> None: ...
 
 class SignedManifest(_message.Message):
     __slots__ = ("manifest", "signature")

@@ -268,6 +268,14 @@ def test_a_refusal_counts_once_and_a_success_only_when_it_runs() -> None:
     assert (evidence.acting.tried, evidence.acting.failed) == (2, 1)
 
 
+@pytest.mark.parametrize(("until", "failed"), [(2, 0), (3, 1), (0, 1)])
+def test_a_refusal_of_an_earlier_release_of_the_bundle_is_none_of_this_one(until: int, failed: int) -> None:
+    evidence = _ordered(fold(_begun(), Observation(1.0, (_driving("a", 1.0),))), "a", 2.0)
+    said = _driving("a", 70.0, stage=int(Stage.STAGE_REFUSED), refused=NEW, refused_until=until, why="stopped")
+    evidence = _closed(evidence, Observation(70.0, (said,)), at_s=120.0)
+    assert evidence.acting.failed == failed
+
+
 def test_a_clock_that_goes_back_closes_nothing_twice() -> None:
     evidence = fold(_begun(), Observation(600.0))
     assert fold(evidence, Observation(30.0)).at_s == 600.0

@@ -81,9 +81,10 @@ def say(intake: Intake, vehicle: str, payload: bytes, what: str = "reported", *,
 
 
 def test_a_report_is_what_the_fleet_says_and_its_counts_are_kept(engine: Engine, intake: Intake) -> None:
-    say(intake, "car-1", report(stage="SHADOWING", staged=NEW, rollout="r1", why="late", refused=NEW))
+    say(intake, "car-1", report(stage="SHADOWING", staged=NEW, rollout="r1", why="late", refused=NEW, refused_until=2))
     assert intake.flush() == 1
     row = fleet(engine)["car-1"]
+    assert row.refused_until == 2
     assert (row.stage, row.active, row.staged, row.counter, row.rollout, row.why, row.refused, row.state) == (
         updates_pb2.STAGE_SHADOWING, OLD, NEW, 3, "r1", "late", NEW, "driving",
     )  # fmt: skip

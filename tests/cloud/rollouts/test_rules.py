@@ -60,7 +60,7 @@ class Drive:
     counts: Any = None
 
     def __post_init__(self) -> None:
-        self.evidence: Evidence = begin(self.policy, "r", NEW, 1, ())
+        self.evidence: Evidence = begin(self.policy, "r", NEW, 2, ())
         self.given: list[Order] = []
         self.states: dict[str, VehicleReport] = {
             f"v{n}": VehicleReport(f"v{n}", "x86", state="driving", active=OLD, stage=int(Stage.STAGE_IDLE))
@@ -381,6 +381,19 @@ def test_who_refused_this_bundle_before_is_not_told_to_take_it() -> None:
     drive.obey()
     drive.through(2)
     assert "v2" not in _assigned(drive.given, SHADOW)
+
+
+@pytest.mark.parametrize(("until", "is_told"), [(1, True), (2, False)])
+def test_who_was_stopped_with_an_earlier_release_of_this_bundle_is_told_to_take_this_one(
+    until: int, is_told: bool
+) -> None:
+    drive = _drive(shadow={"share": 1.0, "least_hours": 1e5})
+    stopped = {"refused": NEW, "refused_until": until, "stage": int(Stage.STAGE_REFUSED), "seen_s": 1.0}
+    drive.states["v2"] = replace(drive.states["v2"], **stopped)
+    drive.fold(Observation(1.0, (drive.states["v2"],)))
+    drive.obey()
+    drive.through(2)
+    assert ("v2" in _assigned(drive.given, SHADOW)) == is_told
 
 
 def test_lots_are_the_same_each_time_and_even() -> None:

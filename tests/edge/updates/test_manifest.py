@@ -55,6 +55,9 @@ def test_last_exit_is_told_with_its_bundle() -> None:
     manifest = manifest_of(slots, None, NONCE, "car-7", "x86", "0.1")
     assert (manifest.why, manifest.refused.bundle_id, manifest.refused.counter) == ("too slow", "dd" * 32, 3)
     assert not manifest.HasField("previous") and not manifest.HasField("staged")
+    assert manifest.refused_until == 0, "it failed by itself: no release of it is taken"
+    stopped = replace(slots, refused=(*refused, Refusal("ff" * 32, 5, "stopped by the cloud", True)))
+    assert manifest_of(stopped, None, NONCE, "car-7", "x86", "0.1").refused_until == 5
     slots = replace(slots, stage=Stage.STAGE_IDLE, why="healthy for 1800 s")
     assert not manifest_of(slots, None, NONCE, "car-7", "x86", "0.1").HasField("refused")
 
