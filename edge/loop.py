@@ -35,12 +35,11 @@ from edge.scenes import Scene, SceneConfig, SceneCutter
 from edge.streams import DEADLINE_NS, SECOND, STREAMS, Stream
 from edge.sync import Sync
 from edge.updates.health import RIVAL
-from edge.updates.in_charge import InCharge, Seen
+from edge.updates.in_charge import STREAM_OF, InCharge, Seen
 from edge.uplink.summary import quantised
 
 _DEFAULT_PERIOD_NS: Final = SECOND // 20
 _FLOAT_BYTES: Final = 4
-_STREAM_OF: Final = {"camera": "camera", "audio": "audio", "motion": "imu", "lidar": "lidar"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +163,14 @@ class Loop:
         self.charge.observe(timings_ns, self.ladder.level, period_ns)
         self.ladder.observe(done_ns - decision.emitted_ns, late_ns, period_ns)
 
-    def keep_step(self, index: int, level: int) -> None:
-        """Decide the next frame as another loop does: with its count and its service, so that both shed the same."""
+    def keep_step(self, index: int, level: int, shed: Mapping[int, frozenset[str]]) -> None:
+        """Decide the next frames as another loop does: with its count and service, and without the streams it shed.
+
+        Args:
+            shed: by the stamp of a frame.
+        """
         self._index, self.ladder.level = index, level
+        self.charge.keep_shed(shed)
 
     def accounts(self) -> dict[str, dict[str, int]]:
         """By stream: used, buffered, and dropped by reason."""
@@ -349,7 +353,7 @@ class Loop:
     def _mark_shed(self, states: list[ModalityState], seen: Seen) -> tuple[ModalityState, ...]:
         for i in seen.shed | seen.failed:
             if seen.present[i] or i in seen.failed:
-                row = self._names.index(_STREAM_OF[self.perception.names[i]])
+                row = self._names.index(STREAM_OF[self.perception.names[i]])
                 states[row] = states[row]._replace(absence="failed" if i in seen.failed else "shed")
         return tuple(states)
 

@@ -8,7 +8,7 @@ and the previous one takes the next frame. After it there is none to put back: t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from edge.bundle import Bundle
 from edge.decision import PutBack
@@ -19,6 +19,11 @@ from edge.perception import Perception
 from edge.samples import BundleInUse
 from edge.updates.health import ENGINE_ERROR, Health
 from edge.updates.swap import OpenBundles
+
+# Encoder -> the stream that it hears.
+STREAM_OF: Final = {"camera": "camera", "audio": "audio", "motion": "imu", "lidar": "lidar"}
+# Frames of another loop whose decisions may be known before they are decided here.
+_MOST_KEPT: Final = 64
 
 
 class Seen(NamedTuple):
@@ -64,6 +69,7 @@ class InCharge:
         self.perception = perception
         self.bundles = OpenBundles(perception)
         self.failing: dict[int, str] = {}
+        self._shed: dict[int, frozenset[str]] = {}  # stamp of a frame -> streams that another loop shed of it
         self._previous: Perception | None = None
         self._health = Health()
         self._lost = ""  # why the bundle is not to decide the next frame
@@ -124,6 +130,10 @@ class InCharge:
         """Take a decision's timings, as recorded, and the level of service that it was made with."""
         if self._previous is not None and not self._lost:
             self._lost = self._health.observe(timings_ns, level, period_ns)
+
+    def keep_shed(self, shed: Mapping[int, frozenset[str]]) -> None:
+        """Shed of frames, by their stamps, the streams that another loop shed; of others what the ladder says."""
+        self._shed = dict([*self._shed.items(), *shed.items()][-_MOST_KEPT:])
 
     def freeze(self) -> dict[str, Any]:
         """All that one frame leaves for the next."""
@@ -209,5 +219,9 @@ class InCharge:
         present = [perception.present(name, frames) for name in perception.names]
         if not ladder.level:
             return present, frozenset()
-        shed = ladder.shed(perception.ages, index)
-        return present, shed - perception.unheard if perception.unheard else shed
+        kept = self._shed.get(frames.stamp_ns)
+        if kept is None:
+            shed = ladder.shed(perception.ages, index)
+        else:
+            shed = frozenset(i for i, name in enumerate(perception.names) if STREAM_OF[name] in kept)
+        return present, frozenset(i for i in shed - perception.unheard if present[i])

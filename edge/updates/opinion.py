@@ -32,6 +32,7 @@ class Opinion(NamedTuple):
         is_late: whether it took longer than there is time.
         is_whole: no engine failed.
         level: of the overload ladder.
+        shed: streams whose encoders it skipped for that.
         number: of the decision in its run.
         slices: of the world, by the active bundle's tags.
         scene: number of the hard scene that it is in; 0 where it is in none.
@@ -44,6 +45,7 @@ class Opinion(NamedTuple):
     is_late: bool
     is_whole: bool
     level: int
+    shed: frozenset[str]
     number: int
     slices: tuple[str, ...]
     scene: int
@@ -52,10 +54,11 @@ class Opinion(NamedTuple):
 def opinion_of(decision: Decision, bundle: Bundle, *, is_late: bool) -> Opinion:
     """The opinion in a decision of the bundle."""
     labels = labels_of(decision, bundle)
+    shed = frozenset(state.stream for state in decision.modalities if state.absence == "shed")
     is_whole = not any(state.absence == "failed" for state in decision.modalities)
     return Opinion(
         decision.stamp_ns, decision.emitted_ns, labels, is_finite(decision), is_late, is_whole,
-        decision.overload_level, decision.index, slices_of(labels), decision.scene,
+        decision.overload_level, shed, decision.index, slices_of(labels), decision.scene,
     )  # fmt: skip
 
 

@@ -33,7 +33,8 @@ from edge.updates.opinion import Opinion, is_over, opinion_of
 from edge.updates.pairs import Pairs
 
 HEAD: Final = struct.Struct("<I")  # length of the pickle that follows
-# After a gap, and at the beginning: the windows of sensors and the recurrent state fill.
+# After a gap, and at the beginning: the windows of sensors and the recurrent state fill. It remembers longer that it
+# began anew: the reference bundle differs from itself on a fifth of the frames then, a tenth after 8 s, none after 20.
 WARM_NS: Final = 3 * SECOND
 _NICE: Final = 10
 _MOST_WAITING: Final = 64
@@ -153,8 +154,9 @@ class Shadowing:
             first_ns = batch.messages[0].arrival_ns if batch.messages else 0
             self._warm_from_ns = first_ns + WARM_NS if first_ns else 0
         self._active += batch.opinions
-        if batch.opinions:  # shed what the active bundle shed
-            self.loop.keep_step(batch.opinions[0].number, batch.opinions[0].level)
+        if batch.opinions:
+            first = batch.opinions[0]
+            self.loop.keep_step(first.number, first.level, {one.stamp_ns: one.shed for one in batch.opinions})
         decisions: list[Decision] = []
         now_ns = 0
         for message in batch.messages:

@@ -31,7 +31,7 @@ def decision(
 
 
 def opinion(stamp_ns: int, *labels: tuple[str, str], finite: bool = True, late: bool = False) -> Opinion:
-    return Opinion(stamp_ns, stamp_ns, frozenset(labels), finite, late, True, 0, 0, (ALL, "night"), 0)
+    return Opinion(stamp_ns, stamp_ns, frozenset(labels), finite, late, True, 0, frozenset(), 0, (ALL, "night"), 0)
 
 
 def counts(evidence: Evidence, name: str = ALL) -> dict[str, int]:

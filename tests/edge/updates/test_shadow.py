@@ -16,8 +16,11 @@ from edge.decision import Decision
 from edge.drive.reader import DriveMessage, DriveReader
 from edge.feed import events
 from edge.loop import Loop, LoopConfig
+from edge.streams import SECOND
+from edge.updates import shadow_process
 from edge.updates.evidence import ALL, Evidence
 from edge.updates.opinion import Opinion, opinion_of
+from edge.updates.pairs import Pairs
 from edge.updates.shadow import QUEUE, Shadow
 from edge.updates.shadow_process import Batch, Shadowing, Task
 from tests.edge.updates.variants import not_finite, raising, scaled, variant
@@ -29,10 +32,17 @@ PATIENCE_S = 120.0
 @pytest.fixture(scope="module")
 def passed(drive: Path) -> Passed:
     """What a loop took and said, frame by frame."""
+    return _passed(drive)
+
+
+def _passed(drive: Path, over: Callable[[int], bool] = lambda _: False) -> Passed:
+    """Where some frames take too long."""
     bundle = bundles.load()
     loop, found, messages = Loop(bundle), [], []
 
     def say(decisions: list[Decision]) -> None:
+        for decision in decisions:
+            loop.finished(decision, decision.emitted_ns + 60_000_000 * over(decision.index), {})
         if decisions:
             opinions = [opinion_of(decision, bundle, is_late=False)._replace(scene=1) for decision in decisions]
             found.append((messages.copy(), opinions))
@@ -77,6 +87,17 @@ def test_the_same_models_say_the_same_of_every_frame(passed: Passed, make: Calla
     assert frames - 66 <= whole.frames < frames  # but for the first three seconds
     assert len(said) == whole.frames
     assert abs(whole.seconds - 0.05 * (whole.frames - 1)) < 0.01
+
+
+def test_a_shadow_that_came_later_sheds_what_the_active_bundle_sheds(
+    drive: Path, make: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadow_process, "WARM_NS", SECOND)  # by then each encoder ran once
+    busy, shed = _passed(drive, over=lambda index: index < 3), []
+    monkeypatch.setattr(Pairs, "add", lambda _, active, staged: shed.append((active.shed, staged.shed)))
+    shadowed(busy, make("busy"), lost=tuple(range(31)))
+    assert len({active for active, _ in shed}) > 2, "what is shed changes from frame to frame"
+    assert [pair for pair in shed if pair[0] != pair[1]] == []
 
 
 def test_another_model_differs_and_a_broken_one_fails(passed: Passed, make: Callable[..., Bundle]) -> None:
