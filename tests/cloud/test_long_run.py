@@ -444,7 +444,12 @@ def _recovery(probe: Probe, since: float) -> float | None:
 def _objects(cloud: Cloud, vehicle: str) -> dict[int, bytes]:
     folder = cloud.data / "objects" / "clips" / vehicle
     files = [path for path in folder.rglob("*") if path.is_file()]
-    found = {int(path.stem): hashlib.sha256(path.read_bytes()).digest() for path in files}
+    found = {}
+    for path in files:
+        sequence, _, named = path.stem.partition("-")
+        digest = hashlib.sha256(path.read_bytes()).digest()
+        assert digest.hex() == named, "a clip lies under its digest"
+        found[int(sequence)] = digest
     assert len(found) == len(files), "no clip is there twice"
     return found
 
