@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -252,5 +253,6 @@ def _clear(work: Path) -> None:
     """Let go of copies that killed publishers left; what is young is another's, at work."""
     oldest = time.time() - LEFT_S
     for path in work.glob(f"{_COPY}*"):
-        if path.stat().st_mtime < oldest:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another's, who is done
+            if path.stat().st_mtime < oldest:
+                shutil.rmtree(path, ignore_errors=True)
