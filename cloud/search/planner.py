@@ -111,9 +111,9 @@ def _alone(view: View, index: Index | None, one: Sought) -> Found:
         of_scenes[slots] = True
         hidden = of_scenes[view.row_scene]
     rows = matching.matching(view, one.predicate, hidden, with_vector=one.vector is not None)
-    has_labels = certainty(view, one.predicate, _EMPTY) is not None
-    if one.vector is not None and not one.must_be_exact and not has_labels and len(rows) > EXACT_ROWS and index:
-        found = _proposed(view, index, one, rows)
+    if one.vector is not None and not one.must_be_exact and len(rows) > EXACT_ROWS and index:
+        has_labels = certainty(view, one.predicate, _EMPTY) is not None
+        found = None if has_labels else _proposed(view, index, one, rows)
         if found is not None:
             return found
     return _ranked(view, one, rows, "exact" if one.predicate == ANY else "filtered", len(rows))
