@@ -171,7 +171,7 @@ def lidar_into(
         seen = (turn >= left[0]) & (turn < left[-1]) & (slope >= top[0]) & (slope < top[-1]) & (range_m < np.inf)
     column = np.searchsorted(left, turn[seen], side="right") - 1
     row = np.searchsorted(top, slope[seen], side="right") - 1
-    cell, range_m, z = row * columns + column, range_m[seen], z[seen]
+    cell, range_m, z = row * columns + column, range_m[seen], z[seen] + 0.0  # of 0 and -0 the first would stay
     nearest_m = np.full(rows * columns, np.inf, np.float32)
     np.minimum.at(nearest_m, cell, range_m)
     first = range_m == nearest_m[cell]

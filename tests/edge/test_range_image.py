@@ -112,6 +112,12 @@ def test_the_order_of_the_points_is_of_no_consequence(points: list[Any], order: 
     assert image(*points).tobytes() == image(*shuffled).tobytes()
 
 
+def test_neither_is_the_order_of_zeros() -> None:
+    level = [(5.0, 0.0, 0.0, 0.5)] * 20
+    below = [(5.0, 0.0, -0.0, 0.5)]
+    assert image(*level, *below).tobytes() == image(*below, *level).tobytes()
+
+
 @settings(deadline=None)
 @given(points=clouds())
 def test_each_cell_is_what_a_plain_loop_finds(points: list[Any]) -> None:
