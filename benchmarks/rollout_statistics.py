@@ -8,7 +8,7 @@ Three parts, all through the product's own functions:
   vehicles  one metric, vehicle by vehicle: rates of their own (gamma), bursts, day patterns; with what the product
             expects of each by its past, and phi as it estimates it. For false stops the whole alpha lies on this one
             comparison.
-  rollouts  whole rollouts through fold and decide (cloud.rollouts.rehearsal), shadow first.
+  rollouts  whole rollouts through fold and decide (tests.cloud.rollouts.worlds), shadow first.
 Peers: `5 checks`: stopped once the canary's rate was above 1.25 x the others' in five 5-minute checks; `20 %`: stopped
 once a fifth of the canary's vehicles had an event. `oracle`: the likelihood ratio's test, with the whole alpha, of who
 knows by how much the release is worse, and where: no test at alpha grows faster on average.
@@ -31,7 +31,7 @@ from cloud.rollouts import comparison, own_rates, sequential, weighing
 from cloud.rollouts.editions import EDITIONS
 from cloud.rollouts.evidence import ACTIVE_ARM
 from cloud.rollouts.policy import Policy, Tests
-from cloud.rollouts.rehearsal import World, rehearse
+from tests.cloud.rollouts.worlds import World, rehearse
 
 CANARY, FLEET, DRIVING = 1_000, 10_000, 0.2
 # Parts of the world that make up all of it; `all` is their sum.

@@ -10,7 +10,7 @@ from cloud.errors import RolloutError
 from cloud.rollouts import sequential
 from cloud.rollouts.editions import EDITIONS
 from cloud.rollouts.policy import LAST_EDITION, Policy
-from cloud.rollouts.rehearsal import World, rehearse
+from tests.cloud.rollouts.worlds import World, rehearse
 
 # As rollouts kept it before there were editions.
 KEPT: dict[str, Any] = Policy.of_dict({

@@ -26,9 +26,9 @@ from cloud.rollouts.evidence import (
     begin,
 )
 from cloud.rollouts.policy import Policy
-from cloud.rollouts.rehearsal import World, rehearse
 from cloud.rollouts.rules import fold
 from roadfuse.v1.updates_pb2 import Mode, Stage
+from tests.cloud.rollouts.worlds import World, rehearse
 
 POLICY = Policy.of_dict({"tests": {"interval_s": 60, "cap": 2}, "silence": {"after_s": 300}})
 NEW, OLD = "new", "old"

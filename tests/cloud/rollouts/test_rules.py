@@ -33,10 +33,10 @@ from cloud.rollouts.evidence import (
 from cloud.rollouts.filters import compiled
 from cloud.rollouts.orders import AskApproval, Assign, Finish, GoOn, Hold, Order, Promote, Stop, Withdraw
 from cloud.rollouts.policy import Policy
-from cloud.rollouts.rehearsal import World, rehearse
 from cloud.rollouts.rules import decide, fold, waits_for
 from cloud.rollouts.stages import stages
 from roadfuse.v1.updates_pb2 import Mode, Stage
+from tests.cloud.rollouts.worlds import World, rehearse
 
 NEW, OLD = "new", "old"
 SHADOW, ACTIVATE = int(Mode.MODE_SHADOW), int(Mode.MODE_ACTIVATE)

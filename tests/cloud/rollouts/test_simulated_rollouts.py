@@ -11,7 +11,7 @@ import pytest
 from cloud.rollouts.evidence import ACTIVE_ARM, SHADOW_ARM
 from cloud.rollouts.orders import Promote, Stop
 from cloud.rollouts.policy import Policy
-from cloud.rollouts.rehearsal import Rehearsed, World, rehearse
+from tests.cloud.rollouts.worlds import Rehearsed, World, rehearse
 
 TIMES = 20 if os.environ.get("ROADFUSE_LONG") else 1
 # Vehicles drive all day, so that a rehearsal is short.
