@@ -33,12 +33,12 @@ from numpy.typing import NDArray
 from planted_faults import FAULTS, Planted
 
 from edge import bundle as bundles
-from edge.alignment.agreement import ENCODERS, Agreement, Reading
+from edge.alignment.agreement import Agreement, Reading
 from edge.drive import codec
 from edge.frameset import FrameSet
 from edge.perception import Perception
 from edge.samples import AudioChunk, Frame, GnssFix, ImuSample, Sweep, VehicleState
-from edge.streams import MS, SECOND, STREAMS
+from edge.streams import ENCODERS, MS, SECOND, STREAMS
 from edge.sync import Sync
 from export.world.simulate import START_NS, WorldConfig, simulate
 

@@ -32,10 +32,10 @@ from edge.overload import OverloadLadder
 from edge.perception import Perception
 from edge.samples import BundleInUse, Event
 from edge.scenes import Scene, SceneConfig, SceneCutter
-from edge.streams import DEADLINE_NS, SECOND, STREAMS, Stream
+from edge.streams import DEADLINE_NS, ENCODERS, SECOND, STREAMS, Stream
 from edge.sync import Sync
 from edge.updates.health import RIVAL
-from edge.updates.in_charge import STREAM_OF, InCharge, Seen
+from edge.updates.in_charge import InCharge, Seen
 from edge.uplink.summary import quantised
 
 _DEFAULT_PERIOD_NS: Final = SECOND // 20
@@ -353,7 +353,7 @@ class Loop:
     def _mark_shed(self, states: list[ModalityState], seen: Seen) -> tuple[ModalityState, ...]:
         for i in seen.shed | seen.failed:
             if seen.present[i] or i in seen.failed:
-                row = self._names.index(STREAM_OF[self.perception.names[i]])
+                row = self._names.index(ENCODERS[self.perception.names[i]])
                 states[row] = states[row]._replace(absence="failed" if i in seen.failed else "shed")
         return tuple(states)
 

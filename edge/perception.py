@@ -6,7 +6,7 @@ An embedding lies in the buffer that its encoder writes and fusion reads; nothin
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,8 @@ from edge.heads import VECTORS, check_values, mask_cells
 from edge.image_input import ImageInput
 from edge.preprocess import lidar_into, motion_into, pcm_into
 from edge.samples import AudioChunk
-from edge.streams import Stream
+from edge.streams import ENCODERS, Stream
 from edge.windows import SoundWindows
-
-# Costliest first: the overload ladder sheds in this order where freshness is equal.
-ENCODER_ORDER: Final = ("camera", "audio", "lidar", "motion")
 
 
 class Perception:
@@ -46,7 +43,7 @@ class Perception:
 
     def __init__(self, bundle: Bundle, streams: tuple[Stream, ...], provider: str = "cpu") -> None:
         self.bundle = bundle
-        self.names = tuple(name for name in ENCODER_ORDER if name in bundle.encoders)
+        self.names = tuple(name for name in ENCODERS if name in bundle.encoders)
         self.ages = [0] * len(self.names)
         self.unheard: set[int] = set()
         self._row = {stream.name: row - 1 for row, stream in enumerate(streams)}  # into picks

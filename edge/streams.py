@@ -78,6 +78,10 @@ STREAMS: Final = (
 )
 
 
+# Encoder -> the stream that it hears. Costliest first: the overload ladder sheds in this order where all are as fresh.
+ENCODERS: Final = {"camera": "camera", "audio": "audio", "lidar": "lidar", "motion": "imu"}
+
+
 def ring_needed(stream: Stream, deadline_ns: int) -> int:
     """Samples that can be on board at once: those a frame may choose from, and those that come while it waits."""
     reach_ns = max(stream.window_ns, stream.tolerance_ns) + stream.lateness_ns + deadline_ns

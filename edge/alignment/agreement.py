@@ -26,9 +26,8 @@ from edge.alignment.shared_space import SharedSpace
 from edge.alignment.sound_signs import SoundSigns
 from edge.decision import Suspect
 from edge.frameset import FrameSet
-from edge.streams import SECOND, Stream
+from edge.streams import ENCODERS, SECOND, Stream
 
-ENCODERS: Final = {"camera": "camera", "audio": "audio", "lidar": "lidar", "motion": "imu"}  # and the stream each hears
 _LONGEST_S: Final = 0.25  # between frames: what a pause or a step of the clock adds at most
 _FULL: Final = 1.3  # evidence beyond 1 delays its fading
 _KEPT: Final = 0.5  # a named sign is named until its evidence falls below

@@ -17,11 +17,10 @@ from edge.frameset import FrameSet
 from edge.overload import OverloadLadder
 from edge.perception import Perception
 from edge.samples import BundleInUse
+from edge.streams import ENCODERS
 from edge.updates.health import ENGINE_ERROR, Health
 from edge.updates.swap import OpenBundles
 
-# Encoder -> the stream that it hears.
-STREAM_OF: Final = {"camera": "camera", "audio": "audio", "motion": "imu", "lidar": "lidar"}
 # Frames of another loop whose decisions may be known before they are decided here.
 _MOST_KEPT: Final = 64
 
@@ -223,5 +222,5 @@ class InCharge:
         if kept is None:
             shed = ladder.shed(perception.ages, index)
         else:
-            shed = frozenset(i for i, name in enumerate(perception.names) if STREAM_OF[name] in kept)
+            shed = frozenset(i for i, name in enumerate(perception.names) if ENCODERS[name] in kept)
         return present, frozenset(i for i in shed - perception.unheard if present[i])
