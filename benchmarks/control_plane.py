@@ -20,8 +20,6 @@ import multiprocessing
 import os
 import platform
 import resource
-import shutil
-import socket
 import ssl
 import statistics
 import subprocess
@@ -44,8 +42,8 @@ from cloud.postgres import Postgres
 from cloud.rollouts import stop_line
 from cloud.tables import VEHICLES
 from roadfuse.v1.updates_pb2 import Evidence, StopNotice
+from tests.cloud.rollouts.broker import Broker
 
-DEPLOYED = Path(__file__).parents[1] / "deploy" / "mosquitto"
 DEVICE_S = 60.0
 ACTIVE = "ab" * 32
 TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
@@ -192,31 +190,6 @@ def _issue(data: Path, names: list[str]) -> Path:
     return folder
 
 
-def _broker(data: Path) -> tuple[subprocess.Popen[bytes], int]:
-    certificates.create(data / "ca")
-    certificates.issue_broker(data / "ca", ["localhost"])
-    folder = data / "broker"
-    folder.mkdir()
-    for name in ("ca.pem", "broker.pem", "broker.key"):
-        shutil.copy(data / "ca" / name, folder)
-    shutil.copy(DEPLOYED / "acl", folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    words = (DEPLOYED / "mosquitto.conf").read_text()
-    words = words.replace("/etc/mosquitto/roadfuse", str(folder)).replace("/var/lib/mosquitto", str(folder))
-    words = words.replace("listener 8883", f"listener {port} 127.0.0.1")
-    (folder / "mosquitto.conf").write_text(words + ("user root\n" if os.getuid() == 0 else ""))
-    path = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-    process = subprocess.Popen([path, "-c", str(folder / "mosquitto.conf")], stderr=subprocess.DEVNULL)
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return process, port
-        time.sleep(0.05)
-    raise SystemExit("mosquitto does not listen")
-
-
 def _cpu_s(pid: int, *, with_ended: bool = False) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11 : 15 if with_ended else 13])) * TICK_S
@@ -251,7 +224,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="roadfuse-bench-") as place:
         data = Path(place)
         data.chmod(0o755)
-        broker, port = _broker(data)
+        broker = Broker(data)
         vehicles = control = None
         try:
             with Postgres(data / "postgres") as server:
@@ -261,13 +234,13 @@ def main() -> None:
                     connection.execute(insert(VEHICLES), [{"name": name} for name in names])
                 postmaster = int((data / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
                 argv = ["cloud", "serve", "--only", "control", "--data", str(data), "--database", server.url]
-                argv += ["--broker", f"localhost:{port}", "--metrics-port", "0"]
+                argv += ["--broker", f"localhost:{broker.port}", "--metrics-port", "0"]
                 control = subprocess.Popen([sys.executable, "-m", "edge.command", *argv], stdout=subprocess.PIPE)
                 assert control.stdout is not None and control.stdout.readline()
                 folder = _issue(data, names)
                 pipe, there = multiprocessing.Pipe()
                 spawn = multiprocessing.get_context("spawn")
-                vehicles = spawn.Process(target=_run_vehicles, args=(there, port, folder, names), daemon=True)
+                vehicles = spawn.Process(target=_run_vehicles, args=(there, broker.port, folder, names), daemon=True)
                 vehicles.start()
                 start = time.monotonic()
                 assert pipe.recv() == ("connected", len(names))
@@ -276,7 +249,7 @@ def main() -> None:
                     "vehicles": len(names), "connect_s": round(time.monotonic() - start, 1),
                     "heartbeat_bytes": len(heartbeat(names[0], 9, True)),
                 }  # fmt: skip
-                pids = {"broker": broker.pid, "control": control.pid}
+                pids = {"broker": broker.process.pid, "control": control.pid}
                 for name, is_driving in (("warm-up", True), ("driving", True), ("parked", False), ("nothing", None)):
                     seconds = 2.0 * len(names) / args.per_s if name == "warm-up" else args.seconds
                     before = {part: _cpu_s(pid) for part, pid in pids.items()}
@@ -304,7 +277,7 @@ def main() -> None:
                 control.wait(30)
                 engine.dispose()
         finally:
-            for process in (broker, control):
+            for process in (broker.process, control):
                 if process is not None:
                     process.kill()
                     process.wait()

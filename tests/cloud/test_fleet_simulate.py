@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
+from tests.edge.broker import MOSQUITTO
 
 VEHICLES = 40
 SPEED = 3_000
@@ -42,9 +43,7 @@ share = 0.0
 alpha_promote = 0.2
 """
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")), reason="mosquitto is not installed"
-)
+pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
 
 @dataclass(frozen=True)

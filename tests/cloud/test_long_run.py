@@ -13,7 +13,6 @@ import random
 import resource
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from sqlalchemy import text
 from cloud.database import opened
 from edge.uplink.outbox import Outbox, Quota
 from roadfuse.v1 import ingest_pb2
+from tests.edge.broker import MOSQUITTO, Broker
 
 from .fleet import Cloud as Enroller
 from .fleet import Vehicle, clip, summary
@@ -179,14 +179,14 @@ class Car:
     """A recorder, an uplink and the network between; both processes come back until all scenes were given."""
 
     def __init__(
-        self, cloud: Cloud, folder: Path, number: int, environment: dict[str, str], broker: int | None
+        self, cloud: Cloud, folder: Path, number: int, environment: dict[str, str], broker: Broker | None
     ) -> None:
         self.name, self.scenes = f"car-{number}", SCENES // VEHICLES
         self.spool = folder / f"spool-{number}"
         self.identity = enrolled(cloud, folder, self.name)  # type: ignore[arg-type]
         self.network = Network(cloud.port)
         self._environment = environment
-        self._words = [] if broker is None else ["--broker", f"localhost:{broker}", "--broker-plain"]
+        self._words = [] if broker is None else ["--broker", f"localhost:{broker.port}", "--broker-plain"]
         self._log = (folder / f"{self.name}.log").open("a")
         with Outbox(self.spool, Quota(QUOTA_BYTES, 0)):
             pass
@@ -281,33 +281,6 @@ class Probe:
         return next((end - since for start, end in self.answered_at[-4_000:] if start >= since), None)
 
 
-class Broker:
-    """A mosquitto at one port, or none where it is not installed."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port: int | None = None
-        if shutil.which("mosquitto"):
-            with socket.create_server(("127.0.0.1", 0)) as probe:
-                self.port = int(probe.getsockname()[1])
-            self._config = folder / "mosquitto.conf"
-            self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
-            self.start()
-
-    def start(self) -> None:
-        words = ["mosquitto", "-c", str(self._config)]
-        self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def kill_and_start(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.start()
-
-    def end(self) -> None:
-        if self.port is not None:
-            self.process.kill()
-            self.process.wait()
-
-
 @pytest.fixture
 def folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="roadfuse-long-", dir="/tmp"))  # PostgreSQL must reach it as nobody
@@ -337,7 +310,7 @@ def fill(spool: Path, seconds: float) -> None:
 
 
 def faults(
-    cloud: Cloud, cars: list[Car], broker: Broker, clock: Path, rng: random.Random, small: bool
+    cloud: Cloud, cars: list[Car], broker: Broker | None, clock: Path, rng: random.Random, small: bool
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
         "recorder": lambda: rng.choice(cars).recorder.kill(),
@@ -351,8 +324,8 @@ def faults(
         "clock": lambda: clock.write_text(str(rng.choice([-1, 1]) * rng.choice([1, 3_600, 10**7]))),
         "server's disk full": lambda: cloud.fill_disk(0.5),
     }
-    if broker.port is not None:
-        found["broker"] = broker.kill_and_start
+    if broker is not None:
+        found["broker"] = lambda: [broker.kill(), broker.start()]
     if small:
         found["vehicle's disk full"] = lambda: fill(cars[0].spool, 0.3)
     return found
@@ -364,9 +337,11 @@ def test_a_fleets_scenes_come_up_once_each_whatever_is_killed(folder: Path) -> N
     (folder / "site" / "sitecustomize.py").write_text(JUMPING)
     environment = os.environ | {"PYTHONPATH": str(folder / "site"), "ROADFUSE_TEST_CLOCK": str(clock)}
     small = with_small_disk(folder)
-    cloud, broker = Cloud(folder, environment), Broker(folder)
+    cloud = Cloud(folder, environment)
+    (folder / "broker").mkdir()
+    broker = Broker(folder / "broker") if MOSQUITTO else None
     began = time.monotonic()
-    cars = [Car(cloud, folder, number, environment, broker.port) for number in range(VEHICLES)]
+    cars = [Car(cloud, folder, number, environment, broker) for number in range(VEHICLES)]
     probe = Probe(_probe_vehicle(cloud))
     probing = threading.Thread(target=probe.run)
     probing.start()
@@ -396,7 +371,8 @@ def test_a_fleets_scenes_come_up_once_each_whatever_is_killed(folder: Path) -> N
         probing.join()
         for car in cars:
             car.end()
-        broker.end()
+        if broker is not None:
+            broker.kill()
     took_s = time.monotonic() - began
     try:
         with opened(cloud.data, None, share=True) as engine, engine.connect() as connection:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import shutil
-import socket
 import ssl
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +16,8 @@ from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from cloud import certificates
+from tests.edge.broker import Mosquitto
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 DEPLOYED = Path(__file__).parents[3] / "deploy" / "mosquitto"
 
 
@@ -38,7 +34,7 @@ def identity(authority: certificates.Authority, folder: Path, name: str) -> Path
     return folder
 
 
-class Broker:
+class Broker(Mosquitto):
     """The deployed configuration on a free port, in a folder; may be killed and started again.
 
     Args:
@@ -52,9 +48,6 @@ class Broker:
             certificates.create(self.ca)
         if not (self.ca / "broker.pem").exists():
             certificates.issue_broker(self.ca, ["localhost", "127.0.0.1"])
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
         folder = data / "broker"
         folder.mkdir()
         for name in ("ca.pem", "broker.pem", "broker.key"):
@@ -62,13 +55,11 @@ class Broker:
         shutil.copy(DEPLOYED / "acl", folder)
         text = (DEPLOYED / "mosquitto.conf").read_text()
         text = text.replace("/etc/mosquitto/roadfuse", str(folder)).replace("/var/lib/mosquitto", str(folder))
-        text = text.replace("listener 8883", f"listener {self.port} 127.0.0.1")
+        text = text.replace("listener 8883", "listener {address}")
         if revoked is not None:
             (folder / "revoked.pem").write_bytes(revoked)
             text = text.replace("#crlfile", "crlfile")
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(text + ("user root\n" if os.getuid() == 0 else ""))
-        self.start()
+        super().__init__(folder, text)
 
     def __enter__(self) -> Broker:
         return self
@@ -80,24 +71,6 @@ class Broker:
     def address(self) -> str:
         """HOST:PORT."""
         return f"localhost:{self.port}"
-
-    def start(self) -> None:
-        """Start, and wait until it listens."""
-        log = (self.data / "broker" / "log").open("ab")
-        self.process = subprocess.Popen([str(MOSQUITTO), "-c", str(self._config)], stdout=log, stderr=log)
-        log.close()
-        for _ in range(400):
-            assert self.process.poll() is None, (self.data / "broker" / "log").read_text()[-2000:]
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        raise AssertionError("mosquitto does not listen")
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.process.kill()
-        self.process.wait()
 
     def client(self, name: str, **more: Any) -> Client:
         """A vehicle's client, or the cloud's by its own name."""

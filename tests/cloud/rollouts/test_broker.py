@@ -15,9 +15,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cloud import certificates
 from cloud.command import main
 from cloud.errors import IdentityError
+from tests.edge.broker import MOSQUITTO
 
 from ..fleet import request_for
-from .broker import MOSQUITTO, Broker, Client, identity
+from .broker import Broker, Client, identity
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="no mosquitto on this machine: apt-get install mosquitto")
 OWN = ("status", "telemetry", "answer", "reported")

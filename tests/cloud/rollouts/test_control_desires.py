@@ -15,8 +15,9 @@ from cloud.database import connect, migrate
 from cloud.rollouts import desires
 from cloud.rollouts.desires import Desires, Wanted
 from cloud.rollouts.mqtt import Address
+from tests.edge.broker import MOSQUITTO
 
-from .broker import MOSQUITTO, Broker, Client
+from .broker import Broker, Client
 from .fleets import Cars, clear, release
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="no mosquitto on this machine: apt-get install mosquitto")

@@ -22,8 +22,9 @@ from cloud.rollouts import book, log
 from cloud.rollouts.command import main
 from cloud.rollouts.evidence import START, Command
 from roadfuse.v1.updates_pb2 import StopNotice
+from tests.edge.broker import MOSQUITTO
 
-from .broker import MOSQUITTO, Broker
+from .broker import Broker
 from .fleets import NEW, Cars, clear, policy, release
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="no mosquitto on this machine: apt-get install mosquitto")

@@ -18,8 +18,9 @@ from cloud.rollouts.intake import FULL_S, Intake
 from cloud.rollouts.mqtt import HEARD, Address, Line
 from cloud.tables import FLEET, TALLIES
 from roadfuse.v1 import updates_pb2
+from tests.edge.broker import MOSQUITTO
 
-from .broker import MOSQUITTO, Broker
+from .broker import Broker
 
 NEW, OLD = "ab" * 32, "cd" * 32
 
