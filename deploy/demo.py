@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -19,11 +22,11 @@ class Failed(Exception):
 
 
 class Demo:
-    """A cloud's folder and the program that works on it."""
+    """A cloud's folder and the program that works on it; what `stack` holds ends with the demo."""
 
     def __init__(self, folder: Path, program: str, stack: ExitStack) -> None:
         self.folder, self.data = folder, folder / "data"
-        self.program, self._stack = program, stack
+        self.program, self.stack = program, stack
         self.addresses: dict[str, str] = {}
 
     def run(
@@ -57,7 +60,7 @@ class Demo:
         """A process that ends with the demo; what it prints can be read."""
         with (self.folder / log).open("w") as errors:
             process = subprocess.Popen(list(map(str, argv)), stdout=subprocess.PIPE, stderr=errors, text=True)
-        self._stack.callback(_end, process)
+        self.stack.callback(_end, process)
         return process
 
     def serve(self, *options: object, waits_for: tuple[str, ...] = ("ingest", "enrolment", "search", "web")) -> None:
@@ -106,6 +109,30 @@ class Demo:
         if counts["parked"]:
             raise Failed(f"a scene could not be analysed: roadfuse scenes jobs --data {self.data} says why")
         return counts["done"] > 0 and not counts["queued"] and not counts["running"]
+
+
+def main(parser: argparse.ArgumentParser, tell: Callable[[Demo, argparse.Namespace], None]) -> int:
+    """Tell a story in a folder that is made anew; gives the exit code.
+
+    Args:
+        parser: of what the story needs beside --cloud and --roadfuse.
+    """
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--cloud", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--roadfuse", default="roadfuse", metavar="PROGRAM")
+    words = parser.parse_args()
+    try:
+        with ExitStack() as stack:
+            if words.cloud.exists():
+                shutil.rmtree(words.cloud)
+            words.cloud.mkdir(mode=0o755)
+            tell(Demo(words.cloud, words.roadfuse, stack), words)
+    except Failed as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print()
+    return 0
 
 
 def local(address: str) -> str:

@@ -11,17 +11,15 @@ commands that a user has; each is shown as it runs. At a terminal the cloud stay
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 import sys
 import time
 import urllib.request
 import wave
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from demo import Demo, Failed, local
+from demo import Demo, Failed, local, main
 
 from edge.drive import codec, topics
 from edge.drive.reader import DriveReader
@@ -30,33 +28,11 @@ from edge.samples import AudioChunk
 CUT_S = 4.0
 
 
-def main() -> int:
-    """Run it all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cloud", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--roadfuse", default="roadfuse", metavar="PROGRAM")
-    parser.add_argument("spools", nargs=3, type=Path, metavar="SPOOL")
-    words = parser.parse_args()
-    try:
-        with ExitStack() as stack:
-            _tell(words.cloud, words.roadfuse, words.spools, stack)
-    except Failed as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print()
-    return 0
-
-
-def _tell(folder: Path, program: str, spools: list[Path], stack: ExitStack) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(mode=0o755)
-    demo = Demo(folder, program, stack)
-    demo.run("cloud", "ca", "init", "--data", demo.data, shown=False)
+def _tell(demo: Demo, asked: argparse.Namespace) -> None:
+    spools, data = asked.spools, ("--data", demo.data)
+    demo.run("cloud", "ca", "init", *data, shown=False)
     print("Starting a cloud: PostgreSQL, ingest, search, analysis, web pages.", flush=True)
     demo.serve()
-    data = ("--data", demo.data)
     ingest = local(demo.addresses["ingest"])
 
     link = demo.start(sys.executable, Path(__file__).with_name("link.py"), ingest, log="link.log")
@@ -129,4 +105,6 @@ def _heard(demo: Demo, answer: dict[str, Any]) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("spools", nargs=3, type=Path, metavar="SPOOL")
+    sys.exit(main(parser, _tell))

@@ -19,11 +19,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from demo import Demo, Failed, local
+from demo import Demo, Failed, local, main
 
 from edge import bundle as bundles
 from edge import golden
@@ -62,37 +61,15 @@ metrics = [{name = "failure", counts = ["put_back", "engine_error", "not_finite"
 """
 
 
-def main() -> int:
-    """Run it all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cloud", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--roadfuse", default="roadfuse", metavar="PROGRAM")
-    parser.add_argument("--drive", type=Path, required=True, metavar="DRIVE")
-    words = parser.parse_args()
-    try:
-        with ExitStack() as stack:
-            _tell(words.cloud, words.roadfuse, words.drive, stack)
-    except Failed as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print()
-    return 0
-
-
-def _tell(folder: Path, program: str, drive: Path, stack: ExitStack) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(mode=0o755)
-    demo = Demo(folder, program, stack)
-    data = ("--data", demo.data)
+def _tell(demo: Demo, asked: argparse.Namespace) -> None:
+    folder, drive, data = demo.folder, asked.drive, ("--data", demo.data)
     demo.run("cloud", "ca", "init", *data, shown=False)
     broker = _broker(demo)
     print("Starting a cloud: PostgreSQL, ingest, the engine of rollouts; keys for releases; a broker.", flush=True)
     demo.serve("--only", "ingest,control", *(("--broker", broker) if broker else ()), waits_for=("ingest", "enrolment"))
     demo.run("release", "keys", "create", *data, "--keys", folder / "keys", shown=False)
     stop = threading.Event()
-    stack.callback(stop.set)
+    demo.stack.callback(stop.set)
     for vehicle in VEHICLES:
         _vehicle(demo, vehicle, drive, broker, stop)
     print(f"{' and '.join(VEHICLES)} drive; each runs the bundle that it came with.", flush=True)
@@ -233,4 +210,6 @@ def _state(demo: Demo, rollout: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--drive", type=Path, required=True, metavar="DRIVE")
+    sys.exit(main(parser, _tell))
