@@ -31,7 +31,10 @@ _ROOTS = {IMAGE: IMAGE_ROOT, DIRECTOR: DIRECTOR_ROOT}
 def add_sign(commands: Any) -> None:
     """Add `sign` to the sub-commands."""
     sign = commands.add_parser(
-        "sign", help="sign what was proposed, on a machine without the cloud's data, its database or a network"
+        "sign",
+        help="sign what was proposed, on a machine without the cloud's data, its database or a network",
+        description="Read what a request changes, in words made from its metadata alone, and sign it with the keys at "
+        "hand. Roots that the keys' folders remember say whether it is of the repository that you know.",
     )
     sign.add_argument("request", type=Path, metavar="FILE", help="that --propose wrote; it takes the signatures too")
     sign.add_argument(

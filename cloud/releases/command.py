@@ -214,11 +214,21 @@ def _parser() -> argparse.ArgumentParser:
     add_commands(commands, signing, proposing)
     add_sign(commands)
     accept = commands.add_parser(
-        "accept", parents=[place, kept], help="publish what was proposed and is signed by as many as it takes"
+        "accept",
+        parents=[place, kept],
+        help="publish what was proposed and is signed by as many as it takes",
+        description="Publish a request once enough key holders signed it; copies signed apart are joined. What it says "
+        "and what stands are checked anew: a request that others overtook is refused.",
     )
     accept.add_argument("requests", type=Path, nargs="+", metavar="FILE", help="a request, or its copies")
     accept.set_defaults(run=_accept, keys=None)
-    add = commands.add_parser("add", parents=[signing, proposing, kept], help="release a bundle")
+    add = commands.add_parser(
+        "add",
+        parents=[signing, proposing, kept],
+        help="release a bundle",
+        description="Say in the image repository that a bundle exists, under offline keys. No vehicle is given it "
+        "before a rollout that its gates let through.",
+    )
     add.add_argument("bundle", type=Path, metavar="BUNDLE", help="its folder")
     add.add_argument(
         "--hardware", action="append", metavar="CLASS", help=f"that it is for; repeatable (default {HARDWARE[0]})"
@@ -233,7 +243,12 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", parents=[place], help="one release: files, gates, who runs it")
     show.add_argument("release", type=int, metavar="COUNTER")
     show.set_defaults(run=_show, keys=None)
-    revoke = commands.add_parser("revoke", parents=[signing, proposing], help="take a bundle back and stop it")
+    revoke = commands.add_parser(
+        "revoke",
+        parents=[signing, proposing],
+        help="take a bundle back and stop it",
+        description="Take a bundle out of the image repository, and order every vehicle that runs it back, now.",
+    )
     revoke.add_argument("release", type=int, metavar="COUNTER")
     revoke.add_argument("--why", required=True, metavar="TEXT", help="vehicles and people are told")
     revoke.set_defaults(run=_revoke)
@@ -241,7 +256,10 @@ def _parser() -> argparse.ArgumentParser:
     lift.add_argument("bundle", metavar="BUNDLE", help="id, or how it begins")
     lift.set_defaults(run=_lift, keys=None)
     refresh = commands.add_parser(
-        "refresh", parents=[signing, proposing], help="sign anew what ends soon; without --keys the timestamp alone"
+        "refresh",
+        parents=[signing, proposing],
+        help="sign anew what ends soon; without --keys the timestamp alone",
+        description="Metadata ends; vehicles refuse what has ended. The cloud renews its online roles by itself.",
     )
     refresh.add_argument("--all", action="store_true", help="sign everything anew, whatever its time")
     refresh.set_defaults(run=_refresh)

@@ -309,12 +309,26 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--once", action="store_true", help="check in, do what can be done now, and end; 1 on trouble")
     status = tasks.add_parser("status", help="what runs, what is on board, how far an update is, and why")
     status.add_argument("--json", action="store_true", help="print one JSON object")
-    back = tasks.add_parser("back", help="the previous bundle back, now; the one that is left is not taken again")
-    pardon = tasks.add_parser("pardon", help="a bundle that was refused here may be taken again, unless a stop stands")
+    back = tasks.add_parser(
+        "back",
+        help="the previous bundle back, now; the one that is left is not taken again",
+        description="Put the previous bundle back between two frames, without the cloud. The one that is left counts "
+        "as refused here until `roadfuse update pardon`.",
+    )
+    pardon = tasks.add_parser(
+        "pardon",
+        help="a bundle that was refused here may be taken again, unless a stop stands",
+        description="Forget that this vehicle refused a bundle (by self-test, shadow, probation or `back`), so that "
+        "the cloud may give it again. A stop by the cloud stays, until it is lifted there.",
+    )
     pardon.add_argument("bundle", type=_prefix, metavar="BUNDLE", help="at least 6 characters of its id")
     for part in (run, status, back, pardon):
         part.add_argument("--updates", required=True, type=Path, metavar="DIR", help="folder of the updates")
-    trust = tasks.add_parser("trust", help="keep the TUF roots that this vehicle begins to trust at")
+    trust = tasks.add_parser(
+        "trust",
+        help="keep the TUF roots that this vehicle begins to trust at",
+        description="Done once, where the vehicle is made: every later root is trusted only by what these sign.",
+    )
     trust.add_argument("--identity", required=True, type=Path, help="folder that `roadfuse uplink enrol` wrote")
     trust.add_argument("--director-root", required=True, type=Path, metavar="FILE")
     trust.add_argument("--image-root", required=True, type=Path, metavar="FILE")
