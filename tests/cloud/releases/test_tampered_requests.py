@@ -326,14 +326,7 @@ def _signature_of_another_draft(value: Value) -> None:
 def test_a_tampered_request_is_neither_signed_nor_accepted(
     cloud: Cloud, release: bytes, tamper: Callable[[Value], None], said: str
 ) -> None:
-    value = json.loads(release)
-    tamper(value)
-    path = cloud.folder / "request.json"
-    path.write_text(json.dumps(value))
-    tampered, before = path.read_bytes(), rows(cloud.shelf)
-    assert said in cloud.sign(path, 1, code=2)
-    assert said in cloud.run("accept", path, code=2)
-    assert path.read_bytes() == tampered and rows(cloud.shelf) == before
+    _refused(cloud, release, tamper, said, holder=1)
 
 
 @pytest.mark.parametrize("tamper", [_other_counter_and_path, _other_bundle, _other_hardware, _another_release])
@@ -401,12 +394,18 @@ def _no_consistent_snapshot(value: Value) -> None:
 def test_a_rotation_that_does_more_is_refused(
     cloud: Cloud, rotated: bytes, tamper: Callable[[Value], None], said: str
 ) -> None:
-    value = json.loads(rotated)
+    _refused(cloud, rotated, tamper, said, holder=0)
+
+
+def _refused(cloud: Cloud, content: bytes, tamper: Callable[[Value], None], said: str, *, holder: int) -> None:
+    value = json.loads(content)
     tamper(value)
     path = cloud.folder / "request.json"
     path.write_text(json.dumps(value))
-    assert said in cloud.sign(path, 0, code=2)
+    tampered, before = path.read_bytes(), rows(cloud.shelf)
+    assert said in cloud.sign(path, holder, code=2)
     assert said in cloud.run("accept", path, code=2)
+    assert path.read_bytes() == tampered and rows(cloud.shelf) == before
 
 
 @pytest.mark.parametrize("content", [b"", b"null", b"[]", b"{}", b"[" * 100_000, b'{"a": 1, "a": 2}', b"\xff", b"NaN"])
