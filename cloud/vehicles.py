@@ -15,7 +15,7 @@ from cloud.tables import FLEET, RELEASES, VEHICLES
 from roadfuse.v1.updates_pb2 import Stage
 
 MOST_LABELS: Final = 32
-_SAID: Final = ("active", "state", "rollout", "why", "seen_at")
+_SAID: Final = ("active", "state", "rollout", "refused", "why", "seen_at")
 # What a filter (cloud/rollouts/filters.py) can say after `label.` and between quotes.
 _NAME: Final = re.compile(r"[A-Za-z_][\w.\-]{0,63}", re.ASCII)
 _VALUE: Final = re.compile(r'[^"\x00-\x1f\x7f]{0,128}')

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import grpc
 import pytest
+from sqlalchemy import func, update
 
+from cloud.database import opened
+from cloud.tables import FLEET
 from edge.command import main
 from roadfuse.v1 import ingest_pb2, ingest_pb2_grpc
 
@@ -45,6 +48,11 @@ def test_a_vehicle_goes_from_its_token_to_the_gap_report(whole: Cloud) -> None:
     assert command(*words).stdout == "car-7: rig=2 site=the yard\n"
     assert command(*words[:6], "rig=").stdout == "car-7: site=the yard\n"
     assert command("cloud", "vehicles", "--data", whole.data).stdout.endswith(", site=the yard\n")
+    with opened(whole.data, None, share=True) as engine, engine.begin() as connection:
+        said = {"seen_at": func.now(), "refused": "4e" * 32, "why": "self-test:\x1b[2J too\nslow"}
+        connection.execute(update(FLEET).where(FLEET.c.vehicle == "car-7").values(said))
+    listed = command("cloud", "vehicles", "--data", whole.data).stdout
+    assert listed.endswith(", refused 4e4e4e4e4e4e: self-test: [2J too slow, site=the yard\n")
     assert "revoked" in command("cloud", "vehicles", "--data", whole.data, "--revoke", "car-7").stdout
     (listed,) = json.loads(command("cloud", "vehicles", "--data", whole.data, "--json").stdout)
     assert listed["certificates"] == 0 and listed["revoked_at"]
