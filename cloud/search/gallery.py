@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.labels import LABELS
-from cloud.search.bitmaps import Bitmaps
+from cloud.search.bitmaps import Bitmaps, Words, packed
 from cloud.search.predicate import NUMBERS, TEXTS
 
 FIRST_ROWS: Final = 1 << 10
@@ -26,6 +26,7 @@ MAX_LABELS: Final = 512
 DEAD_SHARE: Final = 0.25
 DEAD_ROWS: Final = 4_096
 TOLD, ANALYSED = 0, 1
+_FIRSTS: Final = "\0first"  # among bitmaps; no label of the database has such a name
 
 
 def byte_of(probability: float) -> int:
@@ -79,6 +80,9 @@ class View:
     instants_ns: NDArray[np.int64]
     alive: NDArray[np.bool_]
     is_comparable: NDArray[np.bool_]  # rows that have a vector
+    living: Words  # alive, a bit each
+    comparable: Words  # alive and with a vector
+    firsts: Words  # first of their scene
     labels: Mapping[str, NDArray[np.uint8]]
     ids: NDArray[np.int64]
     numbers: NDArray[np.float64]
@@ -94,10 +98,11 @@ class View:
     bitmaps: Bitmaps
     moved: NDArray[np.int64] | None  # of each row of the generation before, its number in this one; -1: it is dead
 
-    def probability(self, label: str, row: int) -> float:
-        """Of a label at a moment."""
+    def probabilities(self, label: str, rows: NDArray[np.int64]) -> list[float]:
+        """Of a label at some moments."""
         column = self.labels.get(label)
-        return 0.0 if column is None else float(column[row]) / 255.0
+        probabilities: list[float] = [0.0] * len(rows) if column is None else (column[rows] / 255.0).tolist()
+        return probabilities
 
     def rows_of(self, scene_id: int) -> NDArray[np.intp]:
         """A scene's rows, in order of time."""
@@ -127,6 +132,7 @@ class Gallery:
         self._instants = np.zeros(FIRST_ROWS, np.int64)
         self._alive = np.zeros(FIRST_ROWS, np.bool_)
         self._is_comparable = np.zeros(FIRST_ROWS, np.bool_)
+        self._is_first = np.zeros(FIRST_ROWS, np.uint8)
         self._labels: dict[str, NDArray[np.uint8]] = {label: np.zeros(FIRST_ROWS, np.uint8) for label in LABELS}
         self._ids = np.zeros(FIRST_ROWS, np.int64)
         self._numbers = np.zeros((len(NUMBERS), FIRST_ROWS), np.float64)
@@ -153,6 +159,7 @@ class Gallery:
             if self._view is not None:
                 return self._view
             rows, scenes = self._rows, self._scenes
+            alive = self._alive[:rows].copy()  # scenes that change later stay in this view as they were
             self._view = View(
                 self._generation,
                 rows,
@@ -161,8 +168,11 @@ class Gallery:
                 self._scales[:rows],
                 self._row_scene[:rows],
                 self._instants[:rows],
-                self._alive[:rows],
+                alive,
                 self._is_comparable[:rows],
+                packed(alive),
+                packed(alive & self._is_comparable[:rows]),
+                self._bitmaps.of(_FIRSTS, 1, self._is_first[:rows]),
                 {label: column[:rows] for label, column in self._labels.items()},
                 self._ids[:scenes],
                 self._numbers[:, :scenes],
@@ -227,6 +237,7 @@ class Gallery:
             self._longest = max(self._longest, float(lengths.max()))
         self._row_scene[rows], self._instants[rows] = slots[batch.row_scenes], batch.instants_ns
         self._alive[rows], self._is_comparable[rows] = True, batch.scales > 0
+        self._is_first[rows] = np.diff(batch.row_scenes, prepend=-1) != 0
         for row, labels in enumerate(batch.labels, start):
             for label, probability in labels.items():
                 column = self._labels.get(label)
@@ -249,7 +260,7 @@ class Gallery:
         if rows > len(self._scales):
             more = _doubled(len(self._scales), rows)
             with self._lock:
-                for name in ("_vectors", "_scales", "_row_scene", "_instants", "_alive", "_is_comparable"):
+                for name in ("_vectors", "_scales", "_row_scene", "_instants", "_alive", "_is_comparable", "_is_first"):
                     setattr(self, name, _grown(getattr(self, name), more, 0))
                 self._labels = {label: _grown(column, more, 0) for label, column in self._labels.items()}
         if scenes > len(self._ids):
@@ -270,7 +281,7 @@ class Gallery:
             moved[: len(kept)] = column[kept]
             return moved
 
-        names = ("_vectors", "_scales", "_row_scene", "_instants", "_is_comparable")
+        names = ("_vectors", "_scales", "_row_scene", "_instants", "_is_comparable", "_is_first")
         columns = {name: fresh(getattr(self, name)) for name in names}
         columns["_alive"] = np.zeros(room, np.bool_)
         columns["_alive"][: len(kept)] = True

@@ -17,6 +17,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.search import sketch
+from cloud.search.bitmaps import Words
 from cloud.search.gallery import View
 
 _LOG: Final = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class Index:
         probes: lists that are searched for one query without a filter.
         recall: measured at the build with so many.
         seconds: that the build took.
+        sketch: of its rows; None: there can be none.
         moved: where its rows are now that the dead ones were left behind; None: where they were.
     """
 
@@ -55,6 +58,7 @@ class Index:
     probes: int
     recall: float
     seconds: float
+    sketch: sketch.Sketch | None
     moved: NDArray[np.int64] | None = None
 
     def seen(self, view: View) -> Index | None:
@@ -64,26 +68,28 @@ class Index:
         if self.generation + 1 != view.generation or view.moved is None:
             return None
         moved = view.moved[: self.rows]
-        return replace(self, generation=view.generation, rows=int(np.count_nonzero(moved >= 0)), moved=moved)
+        return replace(
+            self, generation=view.generation, rows=int(np.count_nonzero(moved >= 0)), sketch=None, moved=moved
+        )
 
     def is_stale(self, view: View) -> bool:
         """Whether it is time for another."""
         tail = view.rows - self.rows
         return self.generation != view.generation or tail > max(TAIL_ROWS, TAIL_SHARE * self.rows)
 
-    def nearest(
-        self, queries: NDArray[np.float32], count: int, probes: int, mask: NDArray[np.bool_] | None
-    ) -> NDArray[np.int64]:
+    def nearest(self, queries: NDArray[np.float32], count: int, probes: int, left: Words | None) -> NDArray[np.int64]:
         """(q, count) rows, the nearest first as far as the index knows; -1 where there are no more.
 
         Args:
-            mask: (rows,) which rows may be proposed.
+            left: the rows that may be proposed; None: all.
         """
         faiss.omp_set_num_threads(THREADS)
         parameters = {"nprobe": min(probes, self.lists.nlist)}
-        if mask is not None:
-            known = mask[: self.rows] if self.moved is None else mask[self.moved] & (self.moved >= 0)
-            bits = np.packbits(known, bitorder="little")
+        if left is not None:
+            bits = left.view(np.uint8)
+            if self.moved is not None:
+                is_left = np.unpackbits(bits, bitorder="little").view(np.bool_)
+                bits = np.packbits(is_left[self.moved] & (self.moved >= 0), bitorder="little")
             parameters["sel"] = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]
         _, found = self.lists.search(queries, count, params=faiss.SearchParametersIVF(**parameters))
         rows: NDArray[np.int64] = found
@@ -111,7 +117,7 @@ def build(view: View, asked: NDArray[np.float32], seed: int = 0) -> Index:
     for first in range(0, len(rows), _BLOCK):
         block = rows[first : first + _BLOCK]
         lists.add_with_ids(_floats(view, block), block)
-    index = Index(lists, view.generation, view.rows, PROBES[-1], 0.0, 0.0)
+    index = Index(lists, view.generation, view.rows, PROBES[-1], 0.0, 0.0, sketch.made(view, rows, random))
     probes, recall = _tuned(index, view, rows, asked, random)
     seconds = time.perf_counter() - start
     _LOG.info(

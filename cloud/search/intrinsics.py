@@ -1,6 +1,6 @@
 """What a processor does in one instruction and Numba has no name for; only compiled functions may call these.
 
-Ref: LLVM Language Reference, llvm.cttz and llvm.prefetch.
+Ref: LLVM Language Reference, llvm.cttz, llvm.ctpop and llvm.prefetch.
 """
 
 from __future__ import annotations
@@ -24,6 +24,15 @@ def _lowest_bit(_: Any, __: Any) -> Any:
     return types.uint64(types.uint64), code
 
 
+def _set_bits(_: Any, __: Any) -> Any:
+    """word -> how many of its bits are set."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.uint64(types.uint64), code
+
+
 def _prefetch(_: Any, array: Any, __: Any) -> Any:
     """array, place -> have that element's cache line fetched; elements lie together, and any place may be named."""
 
@@ -40,4 +49,5 @@ def _prefetch(_: Any, array: Any, __: Any) -> Any:
 
 
 lowest_bit: Any = intrinsic(_lowest_bit)
+set_bits: Any = intrinsic(_set_bits)
 prefetch: Any = intrinsic(_prefetch)

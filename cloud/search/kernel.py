@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cloud.search.intrinsics import lowest_bit, prefetch
+from cloud.search.intrinsics import lowest_bit, prefetch, set_bits
 
 # Rows ahead whose bytes are called for: scattered ones take longer to come than to be multiplied.
 _AHEAD = 12
@@ -41,6 +41,22 @@ def dots(
 
 
 @njit(cache=True, nogil=True, fastmath=True)
+def code_dots(
+    codes: NDArray[np.int8], rows: NDArray[np.int64], query: NDArray[np.float32], out: NDArray[np.float32]
+) -> None:
+    """out[i] = codes[rows[i]] . query, a code being no longer than a cache line."""
+    dimensions = codes.shape[1]
+    for i in range(rows.shape[0]):
+        if i + _AHEAD < rows.shape[0]:
+            prefetch(codes, rows[i + _AHEAD] * dimensions)
+        row = rows[i]
+        total = np.float32(0)
+        for k in range(dimensions):
+            total += np.float32(codes[row, k]) * query[k]
+        out[i] = total
+
+
+@njit(cache=True, nogil=True, fastmath=True)
 def all_dots(
     vectors: NDArray[np.int8], scales: NDArray[np.float32], query: NDArray[np.float32], out: NDArray[np.float32]
 ) -> None:
@@ -52,7 +68,7 @@ def all_dots(
         out[row] = total * scales[row]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def best_scenes(
     scores: NDArray[np.float32],
     rows: NDArray[np.int64],
@@ -70,13 +86,12 @@ def best_scenes(
         after_score, after_id: answers up to here were shown; inf and -1: none was.
 
     Returns:
-        Rows (int64) and scores (float32), in order; and how many scenes there are.
+        Rows (int64) and scores (float32), in order.
     """
     best_rows = np.empty(limit, np.int64)
     best_scores = np.empty(limit, np.float32)
     best_ids = np.empty(limit, np.int64)
     found = 0
-    scenes = 0
     i = 0
     while i < rows.shape[0]:
         if i + _AHEAD < rows.shape[0]:
@@ -88,7 +103,6 @@ def best_scenes(
             if scores[i] > score:
                 row, score = rows[i], scores[i]
             i += 1
-        scenes += 1
         if score > after_score or (found == limit and score < best_scores[limit - 1]):
             continue
         scene_id = ids[scene]  # looked up late: most scenes get no further
@@ -105,52 +119,74 @@ def best_scenes(
         best_rows[at], best_scores[at], best_ids[at] = row, score, scene_id
         if found < limit:
             found += 1
-    return best_rows[:found], best_scores[:found], scenes
+    return best_rows[:found], best_scores[:found]
 
 
-@njit(cache=True, nogil=True)
-def rows_of(
-    words: NDArray[np.uint64],
-    alive: NDArray[np.bool_],
-    is_comparable: NDArray[np.bool_],
-    with_vector: bool,
-) -> NDArray[np.int64]:
-    """The rows, ascending, whose bits are set and that are alive; with a vector, if it is asked for."""
-    rows = np.empty(_set(words), np.int64)
+@njit(cache=True)
+def rows_of(words: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The rows, ascending, whose bits are set."""
+    rows = np.empty(count_of(words), np.int64)
     kept = 0
     for at in range(words.shape[0]):
         word = words[at]
         while word != np.uint64(0):
-            row = 64 * at + np.int64(lowest_bit(word))
+            rows[kept] = 64 * at + np.int64(lowest_bit(word))
             word &= word - np.uint64(1)
-            if row >= alive.shape[0]:
-                break
-            rows[kept] = row
-            kept += alive[row] & (is_comparable[row] | (not with_vector))
-    return rows[:kept]
+            kept += 1
+    return rows
 
 
-@njit(cache=True, nogil=True)
-def _set(words: NDArray[np.uint64]) -> Any:
-    """How many bits are."""
-    count = 0
+@njit(cache=True)
+def bits_of(rows: NDArray[np.int64], words: NDArray[np.uint64]) -> None:
+    """Set the bits of some rows."""
+    for row in rows:
+        words[row >> 6] |= np.uint64(1) << np.uint64(row & 63)
+
+
+@njit(cache=True)
+def count_of(words: NDArray[np.uint64]) -> Any:
+    """How many bits are set."""
+    count = np.int64(0)
     for word in words:
-        word -= word >> np.uint64(1) & np.uint64(0x5555555555555555)
-        word = (word & np.uint64(0x3333333333333333)) + (word >> np.uint64(2) & np.uint64(0x3333333333333333))
-        word = word + (word >> np.uint64(4)) & np.uint64(0x0F0F0F0F0F0F0F0F)
-        count += word * np.uint64(0x0101010101010101) >> np.uint64(56)
+        count += np.int64(set_bits(word))
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
+def scenes_of(words: NDArray[np.uint64], firsts: NDArray[np.uint64]) -> Any:
+    """How many scenes the rows are of whose bits are set, 64 rows at a time.
+
+    A row that goes on with the scene of the row before is a set bit of `goes_on`, so a scene is a run of those, and its
+    first row. Adding a row's follower to its run carries up to the run's end: the sum tells apart what comes after the
+    first row of a scene that is set, and that does not count.
+
+    Args:
+        firsts: the bits of rows that are the first of their scene.
+    """
+    count = np.int64(0)
+    carried = np.uint64(0)  # whether the scene that the word before ended in was counted
+    for at in range(words.shape[0]):
+        word, goes_on = words[at], ~firsts[at]
+        begins = ((word << np.uint64(1)) | carried) & goes_on
+        after = (goes_on & ~(goes_on + begins)) | begins
+        count += np.int64(set_bits(word & ~after))
+        carried = (word | after) >> np.uint64(63)
+    return count
+
+
+@njit(cache=True)
 def looked_up(
-    table: NDArray[np.float32], column: NDArray[np.uint8], rows: NDArray[np.int64], out: NDArray[np.float32]
+    table: NDArray[np.float32],
+    column: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    is_added: bool,
 ) -> None:
-    """out[i] = table[column[rows[i]]]."""
+    """out[i] = table[column[rows[i]]], added to what is there or in its place."""
     for i in range(rows.shape[0]):
         if i + _AHEAD < rows.shape[0]:
             prefetch(column, rows[i + _AHEAD])
-        out[i] = table[column[rows[i]]]
+        out[i] = table[column[rows[i]]] + (out[i] if is_added else np.float32(0))
 
 
 @njit(cache=True, nogil=True)
@@ -170,41 +206,7 @@ def within(
     return kept[:found]
 
 
-@njit(cache=True, nogil=True)
-def scenes_of(rows: NDArray[np.int64], row_scene: NDArray[np.int32]) -> int:
-    """How many scenes some rows, ascending, are of."""
-    scenes = 0
-    last = -1
-    for i in range(rows.shape[0]):
-        if i + _AHEAD < rows.shape[0]:
-            prefetch(row_scene, rows[i + _AHEAD])
-        scene = row_scene[rows[i]]
-        scenes += scene != last
-        last = scene
-    return scenes
-
-
-@njit(cache=True, nogil=True)
-def bound_of(values: NDArray[np.float32], count: int) -> Any:
-    """A value that at least `count` of them, and hardly more, are not below; by a histogram of 256 bins."""
-    low, high = values[0], values[0]
-    for value in values:
-        low, high = min(low, value), max(high, value)
-    if high <= low:
-        return low
-    by = np.float32(255.0) / (high - low)
-    bins = np.zeros(256, np.int64)
-    for value in values:
-        bins[int((value - low) * by)] += 1
-    above = 0
-    for place in range(255, -1, -1):
-        above += bins[place]
-        if above >= count:
-            return np.float32(low + np.float32(place) / by - np.float32(1e-4) * (high - low))
-    return low
-
-
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, fastmath=True)
 def variance(covariance: NDArray[np.float32], unit: NDArray[np.float32]) -> Any:
     """unit . covariance unit; BLAS would wake threads for it."""
     total = np.float32(0)
@@ -214,3 +216,21 @@ def variance(covariance: NDArray[np.float32], unit: NDArray[np.float32]) -> Any:
             part += covariance[i, k] * unit[k]
         total += part * unit[i]
     return total
+
+
+def warm() -> None:
+    """Have all of this compiled, or read from where Numba keeps it, before somebody waits for it."""
+    rows, scenes, ids = np.zeros(1, np.int64), np.zeros(1, np.int32), np.zeros(1, np.int64)
+    bits, codes, floats = np.ones(1, np.uint64), np.zeros((1, 1), np.int8), np.zeros(1, np.float32)
+    column, numbers = np.zeros(1, np.uint8), np.zeros(1, np.float64)
+    dots(codes, floats, rows, floats, np.zeros(1, np.float32))
+    code_dots(codes, rows, floats, np.zeros(1, np.float32))
+    all_dots(codes, floats, floats, np.zeros(1, np.float32))
+    best_scenes(floats, rows, scenes, ids, 1, 0.0, -1)
+    count_of(bits)
+    rows_of(bits)
+    bits_of(rows, bits)
+    scenes_of(bits, bits)
+    looked_up(floats, column, rows, np.zeros(1, np.float32), True)
+    within(numbers, scenes, rows, 0.0, 1.0)
+    variance(np.zeros((1, 1), np.float32), floats)

@@ -1,4 +1,4 @@
-"""Which moments of a view a predicate leaves."""
+"""Which moments of a view a predicate leaves, a bit each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.search import kernel
+from cloud.search import kernel, rank
+from cloud.search.bitmaps import Words, packed
 from cloud.search.gallery import View, byte_of
 from cloud.search.predicate import NUMBERS, And, Between, Has, In, Near, Not, Or, Predicate, Then
 
@@ -30,10 +31,8 @@ class _Of:
     is_rows: bool
 
 
-def matching(
-    view: View, predicate: Predicate, hidden: Mask | None = None, *, with_vector: bool = False
-) -> NDArray[np.int64]:
-    """The living rows that match, ascending.
+def matching(view: View, predicate: Predicate, hidden: Mask | None = None, *, with_vector: bool = False) -> Words:
+    """The living rows that match.
 
     Labels come first, as bits of all rows; what else must hold is looked up for the rows that they leave.
 
@@ -44,17 +43,28 @@ def matching(
     parts = predicate.parts if isinstance(predicate, And) else (predicate,)
     labels = tuple(part for part in parts if _is_of_labels(part))
     rest = tuple(part for part in parts if not _is_of_labels(part))
-    if not labels:
-        base = view.alive & view.is_comparable if with_vector else view.alive
-        rows = np.flatnonzero(_rows(view, _evaluate(view, predicate)) & base if rest else base)
-    else:
-        rows = kernel.rows_of(_bits(view, And(labels)), view.alive, view.is_comparable, with_vector)
-        if rest and len(rows) > FEW * view.rows:
-            rows = rows[_rows(view, _evaluate(view, And(rest)))[rows]]
+    words = view.comparable if with_vector else view.living
+    if labels:
+        words = words & _bits(view, And(labels))
+    if rest:
+        words = _left(view, rest, words)
+    return words if hidden is None else words & ~packed(hidden)
+
+
+def _left(view: View, parts: tuple[Predicate, ...], words: Words) -> Words:
+    """Those of some rows that all parts leave."""
+    if kernel.count_of(words) > FEW * view.rows:
+        return words & packed(_rows(view, _evaluate(view, And(parts))))
+    rows = kernel.rows_of(words)
+    for part in parts:
+        if isinstance(part, Between):
+            numbers = view.numbers[NUMBERS.index(part.field)]
+            rows = kernel.within(numbers, view.row_scene, rows, part.low, part.high)
         else:
-            for part in rest:
-                rows = _left(view, part, rows)
-    return rows if hidden is None else rows[~hidden[rows]]
+            rows = rows[_at(view, part, rows)]
+    left = np.zeros_like(words)
+    kernel.bits_of(rows, left)
+    return left
 
 
 def _is_of_labels(predicate: Predicate) -> bool:
@@ -69,7 +79,7 @@ def _is_of_labels(predicate: Predicate) -> bool:
             return False
 
 
-def _bits(view: View, predicate: Predicate) -> NDArray[np.uint64]:
+def _bits(view: View, predicate: Predicate) -> Words:
     """Conditions on labels alone, a bit a row; bits beyond the last row mean nothing. Not to be written to."""
     match predicate:
         case Has(label, least):
@@ -88,12 +98,27 @@ def _bits(view: View, predicate: Predicate) -> NDArray[np.uint64]:
             raise AssertionError(predicate)
 
 
-def _left(view: View, predicate: Predicate, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of some rows that match."""
-    if isinstance(predicate, Between):
-        numbers = view.numbers[NUMBERS.index(predicate.field)]
-        return kernel.within(numbers, view.row_scene, rows, predicate.low, predicate.high)
-    return rows[_at(view, predicate, rows)]
+def surest(view: View, predicate: Predicate, least: float, *, is_negated: bool = False) -> Words:
+    """Rows among which all are whose labels are as asked for (rank.certainty) with at least a probability.
+
+    That is at most as high as each label's that must hold, and as the highest of alternatives.
+    """
+    match predicate:
+        case Has(label):
+            column = view.labels.get(label)
+            if column is None:
+                return np.full(-(-view.rows // 64), 2**64 - 1 if is_negated else 0, np.uint64)
+            if is_negated:
+                return ~view.bitmaps.of(label, byte_of(1.0 - least) + 1, column)
+            return view.bitmaps.of(label, byte_of(least), column)
+        case Not(part):
+            return surest(view, part, least, is_negated=not is_negated)
+        case And(parts) | Or(parts):
+            each = [surest(view, part, least, is_negated=is_negated) for part in parts if rank.asked(part)]
+            if each:
+                must_all = isinstance(predicate, And) != is_negated
+                return reduce(np.bitwise_and if must_all else np.bitwise_or, each)
+    return np.full(-(-view.rows // 64), 2**64 - 1, np.uint64)
 
 
 def _at(view: View, predicate: Predicate, rows: NDArray[np.int64]) -> Mask:

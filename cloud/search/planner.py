@@ -13,6 +13,7 @@ ranked exactly, without the scenes that it showed, so that nothing is shown twic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,10 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.search import kernel, matching
+from cloud.search.bitmaps import Words
 from cloud.search.gallery import View
 from cloud.search.index import PROPOSED, Index
 from cloud.search.predicate import ANY, NUMBERS, Predicate
 from cloud.search.rank import HARDNESS_WEIGHT, LABEL_WEIGHT, certainty
+from cloud.search.sketch import Sketch
 
 # Scattered rows that are ranked in about a millisecond.
 EXACT_ROWS: Final = 50_000
@@ -36,9 +39,14 @@ OVERSAMPLED: Final = 8
 FILTERED_PROBES: Final = 3.0
 MAX_PROPOSED: Final = 16_384
 MAX_PROBES: Final = 1_024
-# Rows that are ranked to see what others must reach, and how many times as many there must be for that to pay.
+# From so many rows on it pays to rule out most of them: by a sketch, and by how sure their labels are.
+SKETCHED_ROWS: Final = 2_048
+SURE_ROWS: Final = 4_096
+# Surest rows to see by what others must reach.
 SAMPLE: Final = 512
-MANY_SAMPLES: Final = 4
+# Least probabilities of labels by which surer rows are told from others; a bitmap of each stays in memory.
+SUREST: Final = (0.98, 0.9, 0.8, 0.7, 0.6)
+ROUNDING: Final = 1e-4  # of scores
 FIRST: Final = (float("inf"), -1)
 _EMPTY: Final = np.empty(0, np.int64)
 
@@ -110,27 +118,34 @@ def _alone(view: View, index: Index | None, one: Sought) -> Found:
         of_scenes = np.zeros(view.scenes, np.bool_)
         of_scenes[slots] = True
         hidden = of_scenes[view.row_scene]
-    rows = matching.matching(view, one.predicate, hidden, with_vector=one.vector is not None)
-    if one.vector is not None and not one.must_be_exact and len(rows) > EXACT_ROWS and index:
-        has_labels = certainty(view, one.predicate, _EMPTY) is not None
-        found = None if has_labels else _proposed(view, index, one, rows)
+    left = matching.matching(view, one.predicate, hidden, with_vector=one.vector is not None)
+    count = int(kernel.count_of(left))
+    has_labels = certainty(view, one.predicate, _EMPTY) is not None
+    if one.vector is not None and not one.must_be_exact and count > EXACT_ROWS and index and not has_labels:
+        found = _proposed(view, index, one, left, count)
         if found is not None:
             return found
-    return _ranked(view, one, rows, "exact" if one.predicate == ANY else "filtered", len(rows))
+    sketch = None if index is None else index.sketch
+    is_sure_first = has_labels and count > SURE_ROWS
+    is_narrowed = is_sure_first or (sketch is not None and count > SKETCHED_ROWS)
+    if one.vector is not None and one.after == FIRST and is_narrowed:
+        rows = _hopeful(view, sketch, one, left, is_sure_first=is_sure_first)
+    else:
+        rows = kernel.rows_of(left)
+    scenes = int(kernel.scenes_of(left, view.firsts))
+    return _ranked(view, one, rows, "exact" if one.predicate == ANY else "filtered", scenes, count)
 
 
-def _proposed(view: View, index: Index, one: Sought, left: NDArray[np.int64]) -> Found | None:
+def _proposed(view: View, index: Index, one: Sought, left: Words, left_rows: int) -> Found | None:
     """What the index finds among some rows; None: too little."""
     assert one.vector is not None
-    mask = np.zeros(view.rows, np.bool_)
-    mask[left] = True
     count = _proposals(one.limit)
-    share = len(left) / max(view.rows, 1)
+    share = left_rows / max(view.rows, 1)
     probes = min(int(index.probes * max(FILTERED_PROBES, share**-0.75)), MAX_PROBES)
     queries = one.vector[None, :]
     while count <= MAX_PROPOSED:
-        rows = index.nearest(queries, count, probes, mask)[0]
-        found = _ranked(view, one, _with_tail(view, index, rows, mask), "approximate", None)
+        rows = index.nearest(queries, count, probes, left)[0]
+        found = _ranked(view, one, _with_tail(view, index, rows, left), "approximate", None)
         if len(found.rows) >= one.limit:
             return found
         if np.count_nonzero(rows >= 0) < count:  # there are no more in these lists
@@ -139,64 +154,99 @@ def _proposed(view: View, index: Index, one: Sought, left: NDArray[np.int64]) ->
     return None
 
 
-def _with_tail(view: View, index: Index, rows: NDArray[np.int64], mask: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+def _with_tail(view: View, index: Index, rows: NDArray[np.int64], left: Words | None) -> NDArray[np.int64]:
     """Rows that are proposed and alive, and all that are younger than the index."""
     proposed = np.sort(rows[rows >= 0])
     proposed = proposed[view.alive[proposed]]
     if view.rows == index.rows:
         return proposed
-    tail = slice(index.rows, view.rows)
-    is_left = (view.alive[tail] & view.is_comparable[tail]) if mask is None else mask[tail]
-    return np.concatenate([proposed, index.rows + np.flatnonzero(is_left)])
+    first = index.rows // 64
+    younger = 64 * first + kernel.rows_of((view.comparable if left is None else left)[first:])
+    return np.concatenate([proposed, younger[younger >= index.rows]])
 
 
-def _ranked(view: View, one: Sought, rows: NDArray[np.int64], path: str, left: int | None) -> Found:
-    matching_rows, scenes = len(rows), -1
+def _ranked(
+    view: View, one: Sought, rows: NDArray[np.int64], path: str, scenes: int | None, count: int | None = None
+) -> Found:
+    """The best of some rows, ascending.
+
+    Args:
+        scenes, count: that match; by default nobody counted, and these rows.
+    """
     sure = certainty(view, one.predicate, rows)
-    is_scattered = MANY_SAMPLES * _sample(one) < len(rows) < 2 * DENSE_SHARE * view.rows
-    if sure is not None and one.vector is not None and one.after == FIRST and is_scattered:
-        scenes = kernel.scenes_of(rows, view.row_scene)
-        kept = _hopeful(view, one, rows, sure)
-        rows, sure = rows[kept], sure[kept]
     scores = np.empty(len(rows), np.float32)
     if one.vector is not None:
-        if len(rows) > DENSE_SHARE * view.rows:
-            every = np.empty(view.rows, np.float32)
-            kernel.all_dots(view.vectors, view.scales, one.vector, every)
-            scores = every[rows]
-        else:
-            kernel.dots(view.vectors, view.scales, rows, one.vector, scores)
+        _products(view, one.vector, rows, scores)
     else:
         hardness = view.numbers[NUMBERS.index("hardness")]
         scores[:] = HARDNESS_WEIGHT * np.nan_to_num(hardness)[view.row_scene[rows]]
     if sure is not None:
         scores += np.float32(LABEL_WEIGHT) * sure
-    best, best_scores, ranked = kernel.best_scenes(
-        scores, rows, view.row_scene, view.ids, one.limit, one.after[0], one.after[1]
-    )
-    scenes = int(ranked) if scenes < 0 else int(scenes)
-    return Found(best, best_scores, path, None if left is None else scenes, matching_rows, one.vector)
+    best, best_scores = kernel.best_scenes(scores, rows, view.row_scene, view.ids, one.limit, *one.after)
+    return Found(best, best_scores, path, scenes, len(rows) if count is None else count, one.vector)
+
+
+def _products(view: View, query: NDArray[np.float32], rows: NDArray[np.int64], out: NDArray[np.float32]) -> None:
+    if len(rows) > DENSE_SHARE * view.rows:
+        every = np.empty(view.rows, np.float32)
+        kernel.all_dots(view.vectors, view.scales, query, every)
+        out[:] = every[rows]
+    else:
+        kernel.dots(view.vectors, view.scales, rows, query, out)
 
 
 def _sample(one: Sought) -> int:
     return max(SAMPLE, 16 * one.limit)
 
 
-def _hopeful(view: View, one: Sought, rows: NDArray[np.int64], sure: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which rows may be among the best: the surest ones are ranked, and what can't reach them is left out.
+def _hopeful(view: View, sketch: Sketch | None, one: Sought, left: Words, *, is_sure_first: bool) -> NDArray[np.int64]:
+    """Those of many rows, ascending, that may be among the best; no other is lost.
 
-    No row is nearer than the query is long times the longest row, so nothing is lost.
+    Args:
+        is_sure_first: the rows whose labels are surest come first, and others must reach what the best of them reach.
+            How unsure labels may be for that is known by then: no product is larger than query and longest row allow.
     """
     assert one.vector is not None
-    surest = np.flatnonzero(sure >= kernel.bound_of(sure, _sample(one)))[: 2 * _sample(one)]
-    some = rows[surest]
-    scores = np.empty(len(some), np.float32)
-    kernel.dots(view.vectors, view.scales, some, one.vector, scores)
-    scores += np.float32(LABEL_WEIGHT) * sure[surest]
-    _, best, _ = kernel.best_scenes(scores, some, view.row_scene, view.ids, one.limit, *one.after)
+    first = left
+    for least in SUREST if is_sure_first else ():
+        some = left & matching.surest(view, one.predicate, least)
+        if kernel.count_of(some) >= _sample(one):
+            first = some
+            break
+    error = 0.0 if sketch is None else sketch.error(one.vector)
+    rows, scores = _about(view, sketch, one, kernel.rows_of(first))
+    _, best = kernel.best_scenes(scores, rows, view.row_scene, view.ids, one.limit, *one.after)
     if len(best) < one.limit:
-        return np.ones(len(rows), np.bool_)
+        return kernel.rows_of(left)
     reach = float(np.linalg.norm(one.vector)) * view.longest
-    least = (float(best[-1]) - reach) / LABEL_WEIGHT
-    hopeful: NDArray[np.bool_] = sure >= np.float32(least - 1e-4 * (1.0 + abs(least) + reach))
-    return hopeful
+    bound = float(best[-1]) - error - ROUNDING * (1.0 + abs(float(best[-1])) + reach)
+    hopeful = rows[scores >= bound - error]
+    if first is left:
+        return hopeful
+    least_sure = (bound - reach) / LABEL_WEIGHT
+    rest = left & ~first
+    for least in SUREST:
+        if math.log(least) <= least_sure:
+            rest &= matching.surest(view, one.predicate, least)
+            break
+    rows, scores = _about(view, sketch, one, kernel.rows_of(rest), least_sure)
+    return np.sort(np.concatenate([hopeful, rows[scores >= bound - error]]))
+
+
+def _about(
+    view: View, sketch: Sketch | None, one: Sought, rows: NDArray[np.int64], least_sure: float = -math.inf
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Of those of some rows that are sure enough: scores, as far as the sketch tells."""
+    assert one.vector is not None
+    sure = certainty(view, one.predicate, rows)
+    if sure is not None and least_sure > -math.inf:
+        is_sure = sure >= np.float32(least_sure)
+        rows, sure = rows[is_sure], sure[is_sure]
+    if sketch is None:
+        scores = np.empty(len(rows), np.float32)
+        _products(view, one.vector, rows, scores)
+    else:
+        scores = sketch.products(view, rows, one.vector)
+    if sure is not None:
+        scores += np.float32(LABEL_WEIGHT) * sure
+    return rows, scores

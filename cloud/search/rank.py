@@ -85,30 +85,42 @@ def _certainty(
     view: View, predicate: Predicate, rows: NDArray[np.int64], *, is_negated: bool
 ) -> NDArray[np.float32] | None:
     match predicate:
-        case Has(label):
-            column = view.labels.get(label)
-            table = _LOG_NOT if is_negated else _LOG
-            if column is None:
-                return np.full(len(rows), table[0], np.float32)
+        case Has():
             sure = np.empty(len(rows), np.float32)
-            kernel.looked_up(table, column, rows, sure)
+            _look_up(view, predicate, rows, sure, is_negated=is_negated, is_added=False)
             return sure
         case Not(part):
             return _certainty(view, part, rows, is_negated=not is_negated)
         case And(parts) | Or(parts):
-            each = [
-                of for of in (_certainty(view, part, rows, is_negated=is_negated) for part in parts) if of is not None
-            ]
-            if not each:
-                return None
-            add = isinstance(predicate, And) != is_negated
-            for one in each[1:]:
-                (np.add if add else np.maximum)(each[0], one, out=each[0])
-            return each[0]
+            adds = isinstance(predicate, And) != is_negated
+            joint: NDArray[np.float32] | None = None
+            for part in parts:
+                if joint is not None and adds and isinstance(part, Has):
+                    _look_up(view, part, rows, joint, is_negated=is_negated, is_added=True)
+                    continue
+                one = _certainty(view, part, rows, is_negated=is_negated)
+                if joint is None or one is None:
+                    joint = one if joint is None else joint
+                else:
+                    (np.add if adds else np.maximum)(joint, one, out=joint)
+            return joint
         case Then() if not is_negated:
             return _of_sequence(view, predicate, rows)
         case _:
             return None
+
+
+def _look_up(
+    view: View, has: Has, rows: NDArray[np.int64], sure: NDArray[np.float32], *, is_negated: bool, is_added: bool
+) -> None:
+    table = _LOG_NOT if is_negated else _LOG
+    column = view.labels.get(has.label)
+    if column is not None:
+        kernel.looked_up(table, column, rows, sure, is_added)
+    elif is_added:
+        sure += table[0]
+    else:
+        sure[:] = table[0]
 
 
 def _of_sequence(view: View, then: Then, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:

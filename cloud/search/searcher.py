@@ -25,12 +25,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cloud.embed.item import Item, Vector
 from cloud.errors import CloudError, QueryError
-from cloud.search import confidence, cursor, explain, index, metrics, planner, rank
+from cloud.search import confidence, cursor, explain, index, kernel, metrics, planner, rank
 from cloud.search.audit import Auditor
 from cloud.search.batcher import Batcher
-from cloud.search.gallery import Gallery, View
+from cloud.search.gallery import View
 from cloud.search.mirror import Mirror, Searched
-from cloud.search.predicate import ANY, And, Has, Predicate
+from cloud.search.predicate import ANY
 from cloud.search.query import Answers, Like, Query
 from cloud.search.reader import Draft, Embeds, Read, Reader, finished
 from cloud.search.reader import relaxed as relaxed_to
@@ -74,7 +74,7 @@ class _Ask:
 
     query: Query
     sought: planner.Sought
-    relaxed: tuple[Predicate, ...]
+    may_relax: bool
     note: str
 
 
@@ -169,9 +169,7 @@ class Searcher:
 
     def warm(self) -> None:
         """Have everything compiled before the first query comes."""
-        view = Gallery(8).view()
-        asked = np.ones(8, np.float32)
-        planner.find(view, None, [planner.Sought(And((Has("light:night"),)), asked, 1)])
+        kernel.warm()
         understand("warm", 0.0)
 
     def understand(self, text: str) -> Understood:
@@ -312,19 +310,20 @@ class Searcher:
             return error
         if vector is not None and not after:
             self._asked.append(vector)
-        leasts = RELAXED if read.may_relax else ()
-        relaxed = (relaxed_to(query.predicate, least) for least in leasts)
         # One more than is shown: whether there is another page.
         sought = planner.Sought(query.predicate, vector, asked.limit + 1, place.after, place.shown, after)
-        return _Ask(query, sought, tuple(each for each in relaxed if each != query.predicate), read.note)
+        return _Ask(query, sought, read.may_relax, read.note)
 
     def _told(self, asks: Sequence[_Ask], searched: Searched, view: View) -> list[Told]:
         index = self.index
         told: list[Told] = []
         for ask, found in zip(asks, planner.find(view, index, [ask.sought for ask in asks]), strict=True):
             predicate, note, sure = ask.query.predicate, ask.note, found.matching
-            for relaxed in ask.relaxed:
+            for least in RELAXED if ask.may_relax else ():
                 if found.matching is None or found.matching >= ENOUGH:
+                    break
+                relaxed = relaxed_to(ask.query.predicate, least)
+                if relaxed == ask.query.predicate:
                     break
                 (wider,) = planner.find(view, index, [replace(ask.sought, predicate=relaxed)])
                 if wider.matching is not None and wider.matching > found.matching:

@@ -67,10 +67,11 @@ class Teller:
         is_sure = certainties is None and cosines is None  # filters alone: they hold
         sure = np.ones(len(rows)) if is_sure else self._weights.confidence(features)
         labels = rank.asked(predicate)
+        chances = [view.probabilities(label, rows) for label in labels]
         vehicles, outboxes = view.values["vehicle"], view.outboxes
         slots = view.row_scene[rows]
         columns = zip(
-            rows.tolist(),
+            zip(*chances) if chances else [()] * len(rows),
             slots.tolist(),
             view.ids[slots].tolist(),
             view.texts["vehicle"][slots].tolist(),
@@ -89,9 +90,9 @@ class Teller:
                 instant_ns,
                 score,
                 chance,
-                {label: view.probability(label, row) for label in labels},
+                dict(zip(labels, of_labels)),
             )
-            for row, slot, scene, vehicle, sequence, instant_ns, score, chance in columns
+            for of_labels, slot, scene, vehicle, sequence, instant_ns, score, chance in columns
         )
         return Told(answers, found.path, found.matching, tuple(scores), note, found.exact_rows)
 

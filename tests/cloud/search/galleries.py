@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,20 @@ def gallery(seed: int, scenes: int, dimensions: int = 16) -> Gallery:
     made = Gallery(dimensions)
     made.put(batch(random, list(range(1, scenes + 1)), dimensions))
     made.put(batch(random, sorted(random.choice(np.arange(1, scenes + 1), scenes // 3, replace=False).tolist())))
+    return made
+
+
+def filled(seed: int, axes: int, noise: float, scenes: int = 1_000) -> Gallery:
+    """A gallery of vectors of 32 dimensions and about unit length that lie near some axes."""
+    random = np.random.default_rng(seed)
+    rows = batch(random, list(range(1, scenes + 1)), 32, most_rows=2)
+    vectors = random.standard_normal((len(rows.scales), axes)) @ random.standard_normal((axes, 32))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors += noise * random.standard_normal(vectors.shape)
+    scales = np.where(rows.scales > 0, np.abs(vectors).max(1) / 127, 0)
+    coded = np.rint(vectors / np.maximum(scales, 1e-9)[:, None]).clip(-127, 127)
+    made = Gallery(32)
+    made.put(replace(rows, vectors=coded.astype(np.int8), scales=scales.astype(np.float32)))
     return made
 
 

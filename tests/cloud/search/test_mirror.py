@@ -60,7 +60,7 @@ def test_what_was_told_is_searched_until_a_model_analysed_it(engine: Engine) -> 
     assert view.sources[view.slots[first]] == TOLD
     assert view.instants_ns[row] == 10**9
     for label, probability in (("light:night", 0.9), ("tag:odd", 0.6), ("sound:siren", 0.7), ("weather:rain", 0.0)):
-        assert view.probability(label, row) == pytest.approx(probability, abs=0.003)
+        assert view.probabilities(label, np.array([row])) == pytest.approx([probability], abs=0.003)
 
     with engine.begin() as connection:
         analyse(connection, first, [11, 12, 13], [{"light:night": 0.2}, {}, {"weather:rain": 0.8}])
@@ -70,8 +70,8 @@ def test_what_was_told_is_searched_until_a_model_analysed_it(engine: Engine) -> 
     assert view.sources[view.slots[first]] == ANALYSED and view.sources[view.slots[second]] == TOLD
     assert view.instants_ns[rows].tolist() == [0, 250_000_000, 500_000_000]
     assert np.allclose(floats(view, rows[1]), unit(12), atol=0.005)
-    assert view.probability("tag:odd", rows[0]) == 0.0
-    assert view.probability("weather:rain", rows[2]) == pytest.approx(0.8, abs=0.003)
+    assert view.probabilities("tag:odd", rows[:1]) == [0.0]
+    assert view.probabilities("weather:rain", rows[2:3]) == pytest.approx([0.8], abs=0.003)
 
     with engine.begin() as connection:  # and again, by the same model
         analyse(connection, first, [15], [{}])

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud.search import index, kernel, matching, planner
+from cloud.search import index, kernel, matching, planner, sketch
 from cloud.search.gallery import DEAD_ROWS, Gallery
 from cloud.search.planner import Sought, find
 from cloud.search.predicate import ANY, And, Between, Has, In, Near, Not, Or, Predicate, Then
 from cloud.search.rank import LABEL_WEIGHT, certainty
 
-from .galleries import LABELS, batch, brute, gallery
+from .galleries import LABELS, batch, brute, filled, gallery
 
 LEAVES = st.one_of(
     st.builds(Has, st.sampled_from((*LABELS, "light:unknown")), st.sampled_from((0.0, 0.3, 0.5, 0.9, 1.0))),
@@ -229,15 +229,78 @@ def test_what_cant_be_among_the_best_is_left_out_and_nothing_else(seed: int, mon
     monkeypatch.setattr(kernel, "dots", lambda *args: (dotted.append(len(args[2])), dots(*args)))
     monkeypatch.setattr(planner, "DENSE_SHARE", 2.0)
     monkeypatch.setattr(planner, "SAMPLE", 64)
+    monkeypatch.setattr(planner, "SURE_ROWS", 256)
     some = find(view, None, sought)
     few, dotted[:] = sum(dotted), []
-    monkeypatch.setattr(planner, "SAMPLE", 10**9)
+    monkeypatch.setattr(planner, "SURE_ROWS", 10**9)
     every = find(view, None, sought)
     assert few < 0.8 * sum(dotted), "something was left out"
     for one, whole in zip(some, every, strict=True):
         assert one.rows.tolist() == whole.rows.tolist()
         assert one.scores.tolist() == pytest.approx(whole.scores.tolist())
         assert (one.matching, one.exact_rows) == (whole.matching, whole.exact_rows)
+
+
+@settings(max_examples=200, deadline=None)
+@given(tree=TREES, seed=st.integers(0, 3), least=st.sampled_from(planner.SUREST), is_negated=st.booleans())
+def test_the_surest_rows_are_all_among_those_of_their_bits(
+    tree: Predicate, seed: int, least: float, is_negated: bool
+) -> None:
+    view = gallery(seed, 60).view()
+    sure = certainty(view, Not(tree) if is_negated else tree, np.arange(view.rows))
+    found = set(kernel.rows_of(matching.surest(view, tree, least, is_negated=is_negated)).tolist())
+    if sure is not None:
+        assert set(np.flatnonzero(sure >= np.log(least)).tolist()) <= found
+
+
+@pytest.mark.parametrize("sure_rows", [256, 10**9])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sketch_changes_no_answer(seed: int, sure_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sketch, "AXES", 8)
+    monkeypatch.setattr(sketch, "LEAST_KEPT", 0.0)
+    monkeypatch.setattr(planner, "SAMPLE", 64)
+    monkeypatch.setattr(planner, "SURE_ROWS", sure_rows)
+    made = filled(seed, 6, 0.02, scenes=6_000)
+    built = index.build(made.view(), np.empty((0, 32), np.float32))
+    assert built.sketch is not None
+    made.put(batch(np.random.default_rng(seed), [*range(1, 200), *range(7_000, 7_100)], 32))  # changed, and new
+    view, random = made.view(), np.random.default_rng(seed)
+    trees = (
+        Has("light:night"),
+        And((Has("light:night"), Not(Has("sound:siren")))),
+        And((Or((Has("light:night", 0.2), Has("sound:siren", 0.3))), Between("hardness", 0.1))),
+        And((Has("intent:waits", 0.9), Then(Has("light:night"), Has("sound:siren"), 3.0))),
+        Between("hardness", 0.0, 0.6),
+    )
+    monkeypatch.setattr(planner, "EXACT_ROWS", 10**9)
+    for tree in trees:
+        for weight in (0.01, 0.3, 1.0):
+            query = weight * random.standard_normal(32).astype(np.float32)
+            for limit in (1, 11):
+                (found,) = find(view, built, [Sought(tree, query, limit)])
+                with monkeypatch.context() as patch:
+                    patch.setattr(planner, "SURE_ROWS", 10**9)
+                    (whole,) = find(view, None, [Sought(tree, query, limit)])
+                assert found.rows.tolist() == whole.rows.tolist()
+                assert found.scores.tolist() == pytest.approx(whole.scores.tolist(), abs=1e-5)
+                assert (found.matching, found.exact_rows) == (whole.matching, whole.exact_rows)
+
+
+def test_no_query_waits_for_a_compiler_after_the_start() -> None:
+    kernel.warm()
+    loops = [one for one in vars(kernel).values() if hasattr(one, "signatures")]
+    assert loops and all(len(one.signatures) == 1 for one in loops)
+    made = filled(0, 6, 0.02, scenes=6_000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sketch, "AXES", 8)
+        built = index.build(made.view(), np.empty((0, 32), np.float32))
+    view, query = made.view(), np.ones(32, np.float32)
+    few = And((Has("light:night", 0.95), Has("sound:siren", 0.95), Between("hardness", 0.1)))
+    for tree in (ANY, few, Not(Has("light:night")), Between("hardness", 0.0, 0.6)):
+        for vector in (None, query):
+            for known in (None, built):
+                find(view, known, [Sought(tree, vector, 5)])
+    assert [one.py_func.__name__ for one in loops if len(one.signatures) != 1] == []
 
 
 def test_labels_of_scenes_that_came_later_are_found_too() -> None:
