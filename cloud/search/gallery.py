@@ -104,6 +104,10 @@ class View:
         probabilities: list[float] = [0.0] * len(rows) if column is None else (column[rows] / 255.0).tolist()
         return probabilities
 
+    def floats(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """(n, d) vectors of some rows."""
+        return self.vectors[rows].astype(np.float32) * self.scales[rows, None]
+
     def rows_of(self, scene_id: int) -> NDArray[np.intp]:
         """A scene's rows, in order of time."""
         slot = self.slots.get(scene_id)

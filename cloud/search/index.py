@@ -113,10 +113,10 @@ def build(view: View, asked: NDArray[np.float32], seed: int = 0) -> Index:
     lists.cp.niter, lists.cp.seed, lists.cp.max_points_per_centroid = 8, seed + 1, POINTS_A_LIST
     lists.cp.spherical = True
     some = np.sort(random.choice(rows, min(len(rows), POINTS_A_LIST * count), replace=False))
-    lists.train(_floats(view, some))
+    lists.train(view.floats(some))
     for first in range(0, len(rows), _BLOCK):
         block = rows[first : first + _BLOCK]
-        lists.add_with_ids(_floats(view, block), block)
+        lists.add_with_ids(view.floats(block), block)
     index = Index(lists, view.generation, view.rows, PROBES[-1], 0.0, 0.0, sketch.made(view, rows, random))
     probes, recall = _tuned(index, view, rows, asked, random)
     seconds = time.perf_counter() - start
@@ -140,7 +140,7 @@ def _tuned(
 ) -> tuple[int, float]:
     """The fewest lists with which the nearest are found, and how many of them are."""
     if len(asked) < TUNED_BY // 4:
-        asked = _floats(view, random.choice(rows, TUNED_BY))
+        asked = view.floats(random.choice(rows, TUNED_BY))
         asked = asked + random.normal(0.0, 0.5 / np.sqrt(asked.shape[1]), asked.shape).astype(np.float32)
     asked = np.ascontiguousarray(asked[-TUNED_BY:])
     exact = _exact(view, rows, asked)
@@ -158,12 +158,8 @@ def _exact(view: View, rows: NDArray[np.intp], asked: NDArray[np.float32]) -> ND
     best = faiss.ResultHeap(len(asked), TUNED_AT, keep_max=True)
     for first in range(0, len(rows), _BLOCK):
         block = rows[first : first + _BLOCK]
-        scores, found = faiss.knn(asked, _floats(view, block), TUNED_AT, metric=faiss.METRIC_INNER_PRODUCT)
+        scores, found = faiss.knn(asked, view.floats(block), TUNED_AT, metric=faiss.METRIC_INNER_PRODUCT)
         best.add_result(scores, block[found])
     best.finalize()
     nearest: NDArray[np.int64] = best.I
     return nearest
-
-
-def _floats(view: View, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-    return view.vectors[rows].astype(np.float32) * view.scales[rows, None]

@@ -27,7 +27,7 @@ from cloud.search.gallery import View
 from cloud.search.index import PROPOSED, Index
 from cloud.search.predicate import ANY, NUMBERS, Predicate
 from cloud.search.rank import HARDNESS_WEIGHT, LABEL_WEIGHT, certainty
-from cloud.search.sketch import Sketch
+from cloud.search.sketch import Asked, Sketch
 
 # Scattered rows that are ranked in about a millisecond.
 EXACT_ROWS: Final = 50_000
@@ -213,8 +213,9 @@ def _hopeful(view: View, sketch: Sketch | None, one: Sought, left: Words, *, is_
         if kernel.count_of(some) >= _sample(one):
             first = some
             break
-    error = 0.0 if sketch is None else sketch.error(one.vector)
-    rows, scores = _about(view, sketch, one, kernel.rows_of(first))
+    asked = None if sketch is None else sketch.asked(one.vector)
+    error = 0.0 if asked is None else asked.error
+    rows, scores = _about(view, asked, one, kernel.rows_of(first))
     _, best = kernel.best_scenes(scores, rows, view.row_scene, view.ids, one.limit, *one.after)
     if len(best) < one.limit:
         return kernel.rows_of(left)
@@ -229,12 +230,12 @@ def _hopeful(view: View, sketch: Sketch | None, one: Sought, left: Words, *, is_
         if math.log(least) <= least_sure:
             rest &= matching.surest(view, one.predicate, least)
             break
-    rows, scores = _about(view, sketch, one, kernel.rows_of(rest), least_sure)
+    rows, scores = _about(view, asked, one, kernel.rows_of(rest), least_sure)
     return np.sort(np.concatenate([hopeful, rows[scores >= bound - error]]))
 
 
 def _about(
-    view: View, sketch: Sketch | None, one: Sought, rows: NDArray[np.int64], least_sure: float = -math.inf
+    view: View, asked: Asked | None, one: Sought, rows: NDArray[np.int64], least_sure: float = -math.inf
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Of those of some rows that are sure enough: scores, as far as the sketch tells."""
     assert one.vector is not None
@@ -242,11 +243,11 @@ def _about(
     if sure is not None and least_sure > -math.inf:
         is_sure = sure >= np.float32(least_sure)
         rows, sure = rows[is_sure], sure[is_sure]
-    if sketch is None:
+    if asked is None:
         scores = np.empty(len(rows), np.float32)
         _products(view, one.vector, rows, scores)
     else:
-        scores = sketch.products(view, rows, one.vector)
+        scores = asked.products(view, rows)
     if sure is not None:
         scores += np.float32(LABEL_WEIGHT) * sure
     return rows, scores

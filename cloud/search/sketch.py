@@ -45,43 +45,56 @@ class Sketch:
     within: float
     beyond: float
 
-    def products(self, view: View, rows: NDArray[np.int64], query: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n,) about a query's products with rows, ascending; those that came later are exact."""
-        out = np.empty(len(rows), np.float32)
-        known = int(np.searchsorted(rows, len(self.codes)))
-        along = np.einsum("dk,d->k", self.axes, query) * self.steps  # not by BLAS, which would wake threads
-        kernel.code_dots(self.codes, rows[:known], along, out[:known])
-        kernel.dots(view.vectors, view.scales, rows[known:], query, out[known:])
-        return out
-
-    def error(self, query: NDArray[np.float32]) -> float:
-        """How far a product is off at most."""
-        along = np.einsum("dk,d->k", self.axes, query)
+    def asked(self, query: NDArray[np.float32]) -> Asked:
+        """A query, projected once."""
+        along = np.einsum("dk,d->k", self.axes, query)  # not by BLAS, which would wake threads
         length, whole = float(np.sum(along * along)), float(np.sum(query * query))
         across = max(whole - length, 0.0)
-        return float(length**0.5 * self.within + across**0.5 * self.beyond + _ROUNDING * whole**0.5)
+        error = float(length**0.5 * self.within + across**0.5 * self.beyond + _ROUNDING * whole**0.5)
+        return Asked(self.codes, query, along * self.steps, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A query as a sketch is asked it.
+
+    Attributes:
+        codes: of the sketch.
+        query: (d,) float32.
+        along: (k,) float32, what codes are multiplied by.
+        error: how far a product is off at most.
+    """
+
+    codes: NDArray[np.int8]
+    query: NDArray[np.float32]
+    along: NDArray[np.float32]
+    error: float
+
+    def products(self, view: View, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n,) about the query's products with rows, ascending; those that came after the sketch are exact."""
+        out = np.empty(len(rows), np.float32)
+        known = int(np.searchsorted(rows, len(self.codes)))
+        kernel.code_dots(self.codes, rows[:known], self.along, out[:known])
+        kernel.dots(view.vectors, view.scales, rows[known:], self.query, out[known:])
+        return out
 
 
 def made(view: View, rows: NDArray[np.intp], random: np.random.Generator) -> Sketch | None:
     """Of some rows of a view, the others being 0; None: their vectors lie near no few axes."""
-    some = _floats(view, np.sort(random.choice(rows, min(len(rows), _SAMPLE), replace=False)))
+    some = view.floats(np.sort(random.choice(rows, min(len(rows), _SAMPLE), replace=False)))
     energies, axes = np.linalg.eigh(some.T @ some)
     if energies[-AXES:].sum() < LEAST_KEPT * energies.sum():
         return None
     axes = np.ascontiguousarray(axes[:, -AXES:])
     blocks = [rows[first : first + _BLOCK] for first in range(0, len(rows), _BLOCK)]
-    largest = np.max([np.abs(_floats(view, block) @ axes).max(0) for block in blocks], axis=0)
+    largest = np.max([np.abs(view.floats(block) @ axes).max(0) for block in blocks], axis=0)
     steps = np.maximum(largest / 127.0, 1e-12).astype(np.float32)
     codes = np.zeros((view.rows, axes.shape[1]), np.int8)
     within = beyond = 0.0
     for block in blocks:
-        floats = _floats(view, block)
+        floats = view.floats(block)
         along = floats @ axes
         codes[block] = coded = np.rint(along / steps)
         within = max(within, float(np.linalg.norm(along - coded * steps, axis=1).max()))
         beyond = max(beyond, float(np.linalg.norm(floats - along @ axes.T, axis=1).max()))
     return Sketch(axes, steps, codes, within, beyond)
-
-
-def _floats(view: View, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-    return view.vectors[rows].astype(np.float32) * view.scales[rows, None]

@@ -102,8 +102,8 @@ class Teller:
         if self._background is None or self._background[0] != (view.generation, size):
             rows = np.flatnonzero(view.alive & (view.scales > 0))
             some = np.random.default_rng(0).choice(rows, min(_BACKGROUND_ROWS, len(rows)), replace=False)
-            floats = view.vectors[some].astype(np.float32) * view.scales[some, None]
+            floats = view.floats(some)
             mean = floats.mean(axis=0) if len(floats) else np.zeros(floats.shape[1], np.float32)
-            covariance = np.ascontiguousarray((floats - mean).T @ (floats - mean) / np.float32(max(len(floats), 1)))
+            covariance = np.ascontiguousarray((floats - mean).T @ (floats - mean) / max(len(floats), 1), np.float32)
             self._background = ((view.generation, size), len(floats), mean, covariance)
         return self._background[1:]

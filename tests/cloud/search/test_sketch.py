@@ -28,12 +28,13 @@ def test_products_are_within_the_bound_of_the_true_ones(
     for length in (0.1, 1.0, 10.0):
         query = (length * random.standard_normal(32)).astype(np.float32)
         true = view.vectors.astype(np.float64) @ query * view.scales
-        off = np.abs(made.products(view, every, query) - true)
-        assert off.max() <= made.error(query)
+        asked = made.asked(query)
+        off = np.abs(asked.products(view, every) - true)
+        assert off.max() <= asked.error
         assert off[len(made.codes) :].max() < 1e-3 * length
         some = np.sort(random.choice(view.rows, 50, replace=False))
-        assert made.products(view, some, query) == pytest.approx(made.products(view, every, query)[some])
-    assert made.error(query) < (0.05 + 8 * noise) * np.linalg.norm(query), "the bound says something"
+        assert asked.products(view, some) == pytest.approx(asked.products(view, every)[some])
+    assert asked.error < (0.05 + 8 * noise) * np.linalg.norm(query), "the bound says something"
 
 
 def test_vectors_near_no_few_axes_have_no_sketch(monkeypatch: pytest.MonkeyPatch) -> None:
