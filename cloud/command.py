@@ -148,15 +148,10 @@ def _vehicle_line(row: dict[str, Any]) -> str:
         runs = f"runs {row['active'][:12]}{release}" if row["active"] else "runs the reference bundle"
         parts += [runs, row["stage"].replace("_", " "), f"{row['state'] or 'unknown'} {row['seen_at']:%Y-%m-%d %H:%M}"]
     if row["refused"]:
-        parts.append(f"refused {row['refused'][:12]}: {_printable(row['why']) or 'it does not say why'}")
+        parts.append(f"refused {row['refused'][:12]}: {vehicles.one_line(row['why']) or 'it does not say why'}")
     if row["labels"]:
         parts.append(_labels(row["labels"]))
     return f"{row['name']}: {', '.join(parts)}"
-
-
-def _printable(said: str) -> str:
-    """What a vehicle says, without what a terminal would obey."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in said).split())
 
 
 def _labels(labels: dict[str, str]) -> str:

@@ -47,6 +47,11 @@ def listed(connection: Connection) -> list[dict[str, Any]]:
     return rows
 
 
+def one_line(said: str) -> str:
+    """What a vehicle or a person wrote, as one line that a terminal shows and a database takes."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in said).split())
+
+
 def label(connection: Connection, vehicle: str, labels: Mapping[str, str]) -> dict[str, str]:
     """Give a vehicle labels; "" takes one away. Rollouts ask for them anew at each decision.
 

@@ -22,6 +22,7 @@ from cloud.rollouts.book import Rollout
 from cloud.rollouts.evidence import ABORT, APPROVE, CREATED, PAUSE, RESUME, RETRY, START, Command, Evidence
 from cloud.rollouts.stages import concerned
 from cloud.tables import GATES, RELEASES, ROLLOUT_LOG, ROLLOUTS, STOPS
+from cloud.vehicles import one_line
 from cloud.web import rollout_drawing, rollout_log, rollout_view, rollout_words
 from cloud.web.visit import Visit
 
@@ -292,5 +293,4 @@ def _releases(connection: Connection, before: int | None) -> tuple[list[Released
 
 
 def _line(value: str) -> str:
-    """What somebody wrote, as one line that a database takes."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in value).split())[: book.MOST_WHY]
+    return one_line(value)[: book.MOST_WHY]
