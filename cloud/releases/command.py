@@ -227,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
         parents=[signing, proposing, kept],
         help="release a bundle",
         description="Say in the image repository that a bundle exists, under offline keys. No vehicle is given it "
-        "before a rollout that its gates let through.",
+        "before a rollout.",
     )
     add.add_argument("bundle", type=Path, metavar="BUNDLE", help="its folder")
     add.add_argument(
