@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -128,8 +129,8 @@ class Encoders:
             return error
 
     def _vector(self, modality: Modality, values: NDArray[np.float32], instant_ns: int) -> Vector:
-        length = float(np.linalg.norm(values))
-        if not np.isfinite(length) or length < 1e-6:
+        length = math.sqrt(float(np.sum(values * values)))
+        if not 1e-6 <= length < math.inf:
             raise ModelError(f"{modality}: expected a direction in the shared space, got none")
         unit = np.asarray(values / length, "<f4")
         return Vector(unit.tobytes(), self.space, self.models[modality], modality, instant_ns)

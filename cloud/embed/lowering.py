@@ -1,7 +1,7 @@
-"""Graphs of one sentence or clip as graphs of many: the towers' ONNX files fix batch and length, search wants neither.
+"""The towers' ONNX files as search runs them: they fix batch and length and are in floats, search wants neither.
 
-Only shapes change: ports get free dimensions, a reshape takes its batch and length from what it reshapes, and the table
-of places becomes an input of which the caller gives as much as the sentence is long. The weights stay where they are.
+Ports get free dimensions, a reshape takes its batch and length from what it reshapes, and the table of places becomes
+an input of which the caller gives as much as the sentence is long. The text tower multiplies matrices in integers.
 The few messages of ONNX that this touches are declared here, all else goes through unread; `onnx` is not needed.
 
 Ref: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (numbers of the fields).
@@ -22,17 +22,20 @@ from cloud.errors import ModelError
 from edge.engine import reason
 
 PLACES: Final = "/Add.B"  # the text tower's table of places, (96, width)
-_FLOAT, _INT64, _HALF = 1, 7, 10
+_FLOAT, _INT8, _INT64, _HALF = 1, 3, 7, 10
+# Weights are -63..63: a CPU without VNNI adds two products of bytes in 16 bits, which those of all 8 bits overflow.
+_MOST: Final = 63
 _FIELD: Final = descriptor_pb2.FieldDescriptorProto
 # Message -> field -> number, whether repeated, and its type (another message, or a scalar).
 _MESSAGES: Final[dict[str, dict[str, tuple[int, bool, str | int]]]] = {
-    "Model": {"graph": (7, False, "Graph")},
+    "Model": {"graph": (7, False, "Graph"), "opset_import": (8, True, "Opset")},
+    "Opset": {"domain": (1, False, _FIELD.TYPE_STRING), "version": (2, False, _FIELD.TYPE_INT64)},
     "Graph": {
         "node": (1, True, "Node"), "initializer": (5, True, "Tensor"), "input": (11, True, "Value"),
         "output": (12, True, "Value"),
     },
     "Node": {"input": (1, True, _FIELD.TYPE_STRING), "output": (2, True, _FIELD.TYPE_STRING),
-             "op_type": (4, False, _FIELD.TYPE_STRING)},
+             "op_type": (4, False, _FIELD.TYPE_STRING), "domain": (7, False, _FIELD.TYPE_STRING)},
     "Tensor": {"dims": (1, True, _FIELD.TYPE_INT64), "data_type": (2, False, _FIELD.TYPE_INT32),
                "name": (8, False, _FIELD.TYPE_STRING), "raw_data": (9, False, _FIELD.TYPE_BYTES)},
     "Value": {"name": (1, False, _FIELD.TYPE_STRING), "type": (2, False, "Type")},
@@ -44,7 +47,10 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, bool, str | int]]]] = {
 
 
 def text_graph(model: bytes) -> tuple[bytes, NDArray[np.float32]]:
-    """The text tower for any batch and length: inputs `tokens` (batch, length) and PLACES (length, width).
+    """The text tower for any length, in integers: inputs `tokens` (1, length) and PLACES (length, width).
+
+    What goes into a product of matrices is scaled by its own range, so sentences are not to be run together: each would
+    get another vector in other company.
 
     Returns:
         the graph, and the table of all places.
@@ -66,6 +72,7 @@ def text_graph(model: bytes) -> tuple[bytes, NDArray[np.float32]]:
     port.type.tensor_type.elem_type = _FLOAT
     port.type.tensor_type.shape.dim.add(dim_param="length")
     port.type.tensor_type.shape.dim.add(dim_value=table.shape[1])
+    _quantise(whole)
     return whole.SerializeToString(), table
 
 
@@ -110,6 +117,31 @@ def _free(graph: Any, *, batch_and_length: bool) -> None:
             shape = np.frombuffer(weight.raw_data, "<i8").copy()
             shape[: len(names)] = 0
             weight.raw_data = shape.tobytes()
+
+
+def _quantise(whole: Any) -> None:
+    """Products with a matrix of weights, and what is added to them, as one product of integers each."""
+    graph = whole.graph
+    halves = {weight.name: weight for weight in graph.initializer if weight.data_type == _HALF}
+    casts = {node.output[0]: halves[node.input[0]] for node in graph.node if node.input and node.input[0] in halves}
+    sums = {name: node for node in graph.node if node.op_type == "Add" for name in node.input}
+    for node in [node for node in graph.node if node.op_type == "MatMul" and node.input[1] in casts]:
+        (product,), (inward, name) = node.output, node.input
+        if product not in sums:
+            continue
+        total = sums[product]
+        (bias,) = [other for other in total.input if other != product]
+        weight = casts[name]
+        floats = np.frombuffer(weight.raw_data, "<f2").astype(np.float32).reshape(weight.dims)
+        steps = np.maximum(np.abs(floats).max(0) / _MOST, np.finfo(np.float32).tiny)
+        integers = np.rint(floats / steps).astype(np.int8)
+        graph.initializer.add(name=f"{name}.i8", data_type=_INT8, dims=floats.shape, raw_data=integers.tobytes())
+        graph.initializer.add(name=f"{name}.step", data_type=_FLOAT, dims=steps.shape, raw_data=steps.tobytes())
+        node.op_type, node.domain = "DynamicQuantizeMatMul", "com.microsoft"
+        node.input[:] = [inward, f"{name}.i8", f"{name}.step", "", bias]
+        node.output[0] = total.output[0]
+        graph.node.remove(total)
+    whole.opset_import.add(domain="com.microsoft", version=1)
 
 
 def _parsed(model: bytes) -> Any:

@@ -39,10 +39,14 @@ class Vocabulary:
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """(96,) int64: pieces of the text, then 0."""
-        pieces = [piece for word in words(text) for piece in self._word(word)][:TOKENS]
+        pieces = self.pieces(text)
         row = np.zeros(TOKENS, np.int64)
         row[: len(pieces)] = pieces
         return row
+
+    def pieces(self, text: str) -> list[int]:
+        """Pieces of the text, at most 96."""
+        return [piece for word in words(text) for piece in self._word(word)][:TOKENS]
 
     def decode(self, pieces: Iterable[int]) -> str:
         """The text of pieces; bytes that are no UTF-8 become the replacement sign."""
