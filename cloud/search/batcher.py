@@ -1,12 +1,15 @@
-"""Queries that wait are answered together, by one thread: while it works others gather, and none waits for company."""
+"""Queries that came together are answered together, by the event loop itself: none is handed to a thread and back.
+
+Another thread would have to share the interpreter with the calls: at 700 queries a second two threads that take it from
+each other cost a quarter of a core, and three times the latency (docs/decisions/0018). What more cores are for is more
+processes. Who comes while some are answered waits for his turn, which is at most TOGETHER queries away.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
@@ -23,7 +26,7 @@ WAITING: Final = 4_096
 
 
 class Batcher(Generic[Asked, Answered]):
-    """A thread that answers.
+    """Answers in turns of an event loop, to which it belongs while somebody waits.
 
     Args:
         answer: several at once; an error is the answer of its question alone.
@@ -31,10 +34,9 @@ class Batcher(Generic[Asked, Answered]):
 
     def __init__(self, answer: Callable[[Sequence[Asked]], Sequence[Answered | Exception]]) -> None:
         self._answer = answer
-        self._waiting: queue.SimpleQueue[tuple[Asked, asyncio.Future[Answered]] | None] = queue.SimpleQueue()
+        self._waiting: deque[tuple[Asked, asyncio.Future[Answered]]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
-        self._thread = threading.Thread(target=self._work, name="search", daemon=True)
-        self._thread.start()
 
     async def ask(self, asked: Asked) -> Answered:
         """The answer. Who goes away before it is his turn costs nothing.
@@ -42,9 +44,7 @@ class Batcher(Generic[Asked, Answered]):
         Raises:
             CloudError: too many wait already.
         """
-        self._check(1)
-        future: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
-        self._waiting.put((asked, future))
+        (future,) = self._queued([asked])
         return await future  # which is cancelled with the caller
 
     async def ask_all(self, asked: Sequence[Asked]) -> list[Answered | Exception]:
@@ -53,11 +53,7 @@ class Batcher(Generic[Asked, Answered]):
         Raises:
             CloudError: too many wait already.
         """
-        self._check(len(asked))
-        loop = asyncio.get_running_loop()
-        futures: list[asyncio.Future[Answered]] = [loop.create_future() for _ in asked]
-        for pair in zip(asked, futures, strict=True):
-            self._waiting.put(pair)
+        futures = self._queued(asked)
         try:
             return list(await asyncio.gather(*futures, return_exceptions=True))  # type: ignore[arg-type]
         finally:
@@ -65,50 +61,40 @@ class Batcher(Generic[Asked, Answered]):
                 future.cancel()
 
     def close(self) -> None:
-        """End the thread; whoever waits is let go."""
+        """Refuse whoever comes; who waits is answered still."""
         self._is_closed = True
-        self._waiting.put(None)
-        self._thread.join()
 
-    def _check(self, more: int) -> None:
-        if self._is_closed or self._waiting.qsize() + more > WAITING:
+    def _queued(self, asked: Sequence[Asked]) -> list[asyncio.Future[Answered]]:
+        if self._is_closed or len(self._waiting) + len(asked) > WAITING:
             raise CloudError("search has more to do than it can; ask again in a while")
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # nobody waits in one that ended
+            self._loop = loop
+            self._waiting.clear()
+        futures: list[asyncio.Future[Answered]] = [loop.create_future() for _ in asked]
+        if not self._waiting:  # after all that is ready now, so that others of this moment join
+            loop.call_soon(self._turn, loop)
+        self._waiting.extend(zip(asked, futures, strict=True))
+        return futures
 
-    def _work(self) -> None:
-        while not self._is_closed:
-            some = [self._waiting.get()]
-            with contextlib.suppress(queue.Empty):
-                while len(some) < TOGETHER:
-                    some.append(self._waiting.get_nowait())
-            wanted = [one for one in some if one is not None and not one[1].cancelled()]
-            if self._is_closed or not wanted:
-                continue
-            metrics.TOGETHER.observe(len(wanted))
-            try:
-                answers: Sequence[Answered | Exception] = self._answer([asked for asked, _ in wanted])
-            except Exception as error:
-                _LOG.exception("search_failed queries=%d", len(wanted))
-                answers = [error] * len(wanted)
-            _deliver([future for _, future in wanted], answers)
-
-
-def _deliver(futures: Sequence[asyncio.Future[Answered]], answers: Sequence[Answered | Exception]) -> None:
-    """Each event loop is woken once."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Answered], Answered | Exception]]] = {}
-    for future, answer in zip(futures, answers, strict=True):
-        by_loop.setdefault(future.get_loop(), []).append((future, answer))
-    for loop, pairs in by_loop.items():
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        some: list[tuple[Asked, asyncio.Future[Answered]]] = []
+        while self._waiting and len(some) < TOGETHER:
+            pair = self._waiting.popleft()
+            if not pair[1].cancelled():
+                some.append(pair)
+        if self._waiting:  # calls that came meanwhile are read in between
+            loop.call_soon(self._turn, loop)
+        if not some:
+            return
+        metrics.TOGETHER.observe(len(some))
         try:
-            loop.call_soon_threadsafe(_set, pairs)
-        except RuntimeError:  # closed meanwhile: nobody waits there
-            continue
-
-
-def _set(pairs: Sequence[tuple[asyncio.Future[Answered], Answered | Exception]]) -> None:
-    for future, answer in pairs:
-        if future.done():
-            continue
-        if isinstance(answer, Exception):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)
+            answers: Sequence[Answered | Exception] = self._answer([asked for asked, _ in some])
+        except Exception as error:
+            _LOG.exception("search_failed queries=%d", len(some))
+            answers = [error] * len(some)
+        for (_, future), answer in zip(some, answers, strict=True):
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)

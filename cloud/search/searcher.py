@@ -53,10 +53,10 @@ INDEX_LOOK_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A query for the thread that searches.
+    """A query that waits for its turn.
 
     Attributes:
-        vectors: of what it wanted; None: that thread embeds it.
+        vectors: of what it wanted; None: it is embedded then.
         started: when it came, by time.perf_counter.
     """
 
@@ -88,7 +88,7 @@ class _Answered:
 
 
 class Searcher:
-    """Searches what a mirror of the database holds.
+    """Searches what a mirror of the database holds; asked by one event loop at a time, which answers too.
 
     Args:
         engine: of the database.
@@ -277,7 +277,7 @@ class Searcher:
         return Like(vector.values, vector.space, vector.modality, weight, said)
 
     def _answer_all(self, asked: Sequence[_Asked]) -> list[_Answered | Exception]:
-        """In the thread that searches: texts become vectors, vectors rows, rows pages, each step for all at once."""
+        """Texts become vectors, vectors rows, rows pages, each step for all at once."""
         current: tuple[Searched, View] | None = self.mirror.current
         wanted = [each.text for one in asked if one.vectors is None for each in one.draft.wanted]
         found = iter(self._reader.vectors(wanted) if wanted else [])
@@ -353,7 +353,7 @@ class Searcher:
             pages[place] = replace(
                 page,
                 answers=tuple(
-                    replace(answer, modalities=found.get((answer.scene_id, answer.instant_ns), {}))
+                    answer._replace(modalities=found.get((answer.scene_id, answer.instant_ns), {}))
                     for answer in page.answers
                 ),
             )

@@ -30,7 +30,7 @@ class Told:
 
 
 class Teller:
-    """Tells answers; belongs to the thread that searches.
+    """Tells answers; for one thread at a time.
 
     Args:
         weights: of confidence.

@@ -282,6 +282,8 @@ def _kind(meaning: Predicate) -> str:
 
 def _longest(tokens: list[str], at: int) -> tuple[int, Predicate | None]:
     """How many words from here a known phrase takes, and what it means; articles may be passed over."""
+    if tokens[at] not in words.trie().next and tokens[at] not in words.ARTICLES:
+        return 0, None
     best: tuple[int, Predicate | None] = (0, None)
     nodes = [(words.trie(), at)]
     while nodes:
