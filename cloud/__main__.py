@@ -33,7 +33,7 @@ def main(name: str) -> int:
 def _read(content: bytes) -> Settings:
     values = json.loads(content)
     values |= {"data": Path(values["data"]), "limits": Limits(**values["limits"])}
-    return Settings(**values | {"encoders": tuple(values["encoders"])})
+    return Settings(**values | {name: tuple(values[name]) for name in ("search_ports", "encoders")})
 
 
 if __name__ == "__main__":

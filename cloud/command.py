@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
 def _serve(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format=parts.LOG_FORMAT)
     names, encoders = _named(args.only)
+    search_ports = _ports(args.search_port)
     if names != ["embed"]:  # encoders alone have no catalogue, and a cache in any folder
         check_begun(args.data, args.database)
     settings = Settings(
@@ -42,7 +43,7 @@ def _serve(args: argparse.Namespace) -> int:
         enrol_port=args.enrol_port,
         limits=Limits(clip_bytes=args.max_clip_mb << 20, staging_bytes=args.max_staging_mb << 20),
         inner_host=args.inner_host,
-        search_port=args.search_port,
+        search_ports=search_ports,
         web_port=args.web_port,
         metrics_port=args.metrics_port,
         embed_port=args.embed_port,
@@ -53,7 +54,7 @@ def _serve(args: argparse.Namespace) -> int:
         log_hours=_time("--log-hours", args.log_hours),
         log_days=None if args.log_days is None else _time("--log-days", args.log_days),
     )
-    if len(names) == 1:
+    if len(names) == 1 and (names != ["search"] or len(settings.search_ports) == 1):
         parts.run(names[0], settings, _tell)
     else:
         parts.supervise(names, settings, _tell)
@@ -68,6 +69,14 @@ def _time(option: str, value: float) -> float:
     if not 0 <= value <= 36_500:
         raise CloudError(f"expected {option} from 0 to 36500, got {value:g}")
     return value
+
+
+def _ports(words: str) -> tuple[int, ...]:
+    ports = tuple(int(word) if word.isdecimal() else -1 for word in words.split(","))
+    taken = [port for port in ports if port]
+    if not all(0 <= port < 65_536 for port in ports) or len(set(taken)) < len(taken):
+        raise CloudError(f"expected --search-port with ports, each of them once, got {words[:60]!r}")
+    return ports
 
 
 def _named(only: str | None) -> tuple[list[str], tuple[str, ...]]:
@@ -231,7 +240,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--inner-host", default="127.0.0.1", help="address of search, web pages and metrics, mostly in plain text"
     )
-    run.add_argument("--search-port", type=int, default=7445, help="of search; 0 takes a free one")
+    run.add_argument(
+        "--search-port",
+        default="7445",
+        metavar="PORT[,PORT]",
+        help="of search, one process each, all of which answer the same; 0 takes a free one",
+    )
     run.add_argument("--web-port", type=int, default=7446, help="of the web pages; 0 takes a free one")
     run.add_argument("--metrics-port", type=int, default=7447, help="of /metrics; 0 takes a free one")
     run.add_argument("--embed-port", type=int, default=7448, help="of encoders run alone; 0 takes a free one")

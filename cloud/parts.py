@@ -46,7 +46,6 @@ ENCODERS: Final = ("text", "image", "audio", "video", "motion", "lidar")
 TOLD: Final = {
     "ingest": "port",
     "enrolment": "enrol_port",
-    "search": "search_port",
     "embed": "embed_port",
     "web": "web_port",
 }
@@ -73,12 +72,15 @@ class NotInstalled(CloudError):
 def run(name: str, settings: Settings, tell: Callable[[str], None]) -> None:
     """Run one part in this process until SIGTERM.
 
+    Args:
+        name: of PARTS; search-2, search-3, ... are further processes of search.
+
     Raises:
         NotInstalled: it can't be imported.
         CloudError: it can't start; one line says why.
     """
     try:
-        module: Any = importlib.import_module(PARTS[name])
+        module: Any = importlib.import_module(PARTS[_part(name)[0]])
     except ImportError as error:
         raise NotInstalled(f"{name} is not installed here: {error}") from error
     with metrics.exposed(settings, name):
@@ -105,10 +107,14 @@ def supervise(names: Sequence[str], settings: Settings, tell: Callable[[str], No
             database = stack.enter_context(Postgres(settings.data / "postgres"))
             settings = dataclasses.replace(settings, database=database.url)
         stack.enter_context(metrics.exposed(settings, "parts"))
-        for field in ("search_port", "web_port"):  # others are told them before they listen
-            if getattr(settings, field) == 0:
-                settings = _with_port(settings, field, _free_port(settings.inner_host))
-        asyncio.run(_Parent(settings, tell, database).run([name for name in PARTS if name in names]))
+        # Others are told these ports before they are listened at.
+        settings = dataclasses.replace(
+            settings,
+            search_ports=tuple(port or _free_port(settings.inner_host) for port in settings.search_ports),
+            web_port=settings.web_port or _free_port(settings.inner_host),
+        )
+        processes = [one for name in PARTS if name in names for one in _processes(name, settings)]
+        asyncio.run(_Parent(settings, tell, database).run(processes))
 
 
 class _Parent:
@@ -202,7 +208,7 @@ class _Parent:
         )
         assert child.stdin is not None
         with suppress(BrokenPipeError, ConnectionResetError):
-            child.stdin.write(_to_json(dataclasses.replace(self._settings, metrics_port=0)))
+            child.stdin.write(_to_json(_own(name, self._settings)))
             child.stdin.close()
         return child
 
@@ -252,6 +258,25 @@ def _reason(code: int) -> str:
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return f"exit code {code}"
+
+
+def _processes(part: str, settings: Settings) -> list[str]:
+    """Names of a part's processes."""
+    further = range(1, len(settings.search_ports)) if part == "search" else ()
+    return [part, *(f"{part}-{at + 1}" for at in further)]
+
+
+def _part(name: str) -> tuple[str, int]:
+    """The part of a process, and which of that part's it is, from 0."""
+    part, _, number = name.partition("-")
+    return part, int(number or 1) - 1
+
+
+def _own(name: str, settings: Settings) -> Settings:
+    """What a process of its own is told; one of several of search has one of its ports."""
+    part, at = _part(name)
+    ports = settings.search_ports[at : at + 1] if part == "search" else settings.search_ports
+    return dataclasses.replace(settings, metrics_port=0, search_ports=ports)
 
 
 def _with_port(settings: Settings, field: str, port: int) -> Settings:

@@ -22,7 +22,7 @@ class Settings:
         limits: what one vehicle may ask.
         inner_host: address that search, encoders, web pages and metrics listen at: within the cloud, for all but search
             speak plain text.
-        search_port: of Search and Embed.
+        search_ports: of Search and Embed, a process each, which all answer the same.
         web_port: of the pages.
         metrics_port: of this process's /metrics.
         embed_port: of encoders that run in a process of their own.
@@ -44,7 +44,7 @@ class Settings:
     enrol_port: int = 7444
     limits: Limits = field(default_factory=Limits)
     inner_host: str = "127.0.0.1"
-    search_port: int = 7445
+    search_ports: tuple[int, ...] = (7445,)
     web_port: int = 7446
     metrics_port: int = 7447
     embed_port: int = 7448

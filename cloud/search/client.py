@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -27,10 +28,10 @@ class SearchAway(CloudError):
 
 
 class Client:
-    """Asks a Search service; may be used by many threads.
+    """Asks a Search service, its processes in turn and past one that is away; may be used by many threads.
 
     Args:
-        address: HOST:PORT.
+        address: HOST:PORT[,HOST:PORT...].
         ca: what the server's certificate is signed by, PEM.
         key: an API key.
         name: by which the certificate knows the server, where that is not HOST.
@@ -42,8 +43,9 @@ class Client:
         options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", MESSAGE_BYTES)]
         if name:
             options.append(("grpc.ssl_target_name_override", name))
-        self._channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(ca), options)
-        self._stub = search_pb2_grpc.SearchStub(self._channel)
+        credentials = grpc.ssl_channel_credentials(ca)
+        self._channels = [grpc.secure_channel(one, credentials, options) for one in address.split(",")]
+        self._stubs = itertools.cycle([search_pb2_grpc.SearchStub(channel) for channel in self._channels])
 
     @classmethod
     def inner(cls, settings: Settings) -> Client:
@@ -57,11 +59,13 @@ class Client:
         names = [str(each.value) for each in said.value]
         host = f"[{settings.inner_host}]" if ":" in settings.inner_host else settings.inner_host
         ca = certificates.load(settings.data / "ca").pem
-        return cls(f"{host}:{settings.search_port}", ca, inner_key(private), names[0])
+        address = ",".join(f"{host}:{port}" for port in settings.search_ports)
+        return cls(address, ca, inner_key(private), names[0])
 
     def close(self) -> None:
-        """Let the connection go."""
-        self._channel.close()
+        """Let the connections go."""
+        for channel in self._channels:
+            channel.close()
 
     def search(
         self,
@@ -89,11 +93,20 @@ class Client:
         if predicate is not None:
             query.condition.CopyFrom(condition_message(predicate))
         request = search_pb2.SearchRequest(query=query, limit=limit, cursor=cursor, explain=explain)
-        try:
-            page = self._stub.Search(request, timeout=CALL_S, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise self._error(error) from None
-        return answers_of(page, text)
+        return answers_of(self._page(request), text)
+
+    def _page(self, request: search_pb2.SearchRequest) -> search_pb2.SearchResponse:
+        left = len(self._channels)
+        while True:
+            left -= 1
+            try:
+                page: search_pb2.SearchResponse = next(self._stubs).Search(
+                    request, timeout=CALL_S, metadata=self._metadata
+                )
+                return page
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or not left:
+                    raise self._error(error) from None
 
     def _error(self, error: Any) -> CloudError:
         if error.code() in _MISTAKES:

@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cursor", default="", help="of the page before")
     parser.add_argument("--explain", action="store_true", help="how near each modality is")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--cloud", metavar="HOST:PORT", help=f"of the Search service; the key is in {KEY}")
+    parser.add_argument("--cloud", metavar="HOST:PORT[,...]", help=f"of the Search service; the key is in {KEY}")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="what the server's certificate is signed by")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the cloud's folder, on this machine")
     parser.add_argument("--database", metavar="URL", help="of the cloud, where it is not in DIR")

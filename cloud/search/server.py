@@ -253,11 +253,12 @@ async def answer(
     names = [SEARCH, embed_server.EMBED, "grpc.health.v1.Health", reflection.SERVICE_NAME]
     reflection.enable_server_reflection(names, server)
     host = f"[{settings.inner_host}]" if ":" in settings.inner_host else settings.inner_host
+    (wanted,) = settings.search_ports
     try:
-        port = server.add_secure_port(f"{host}:{settings.search_port}", grpc.ssl_server_credentials(key_pair))
+        port = server.add_secure_port(f"{host}:{wanted}", grpc.ssl_server_credentials(key_pair))
     except RuntimeError:
         raise CloudError(
-            f"expected a free port, got {host}:{settings.search_port}, where nobody may listen or somebody does"
+            f"expected a free port, got {host}:{wanted}, where nobody may listen or somebody does"
         ) from None
     await asyncio.to_thread(searcher.warm)
     searcher.start()

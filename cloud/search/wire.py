@@ -217,7 +217,7 @@ def page_json(page: Answers) -> dict[str, Any]:
                 "score": answer.score,
                 "confidence": answer.confidence,
                 "labels": answer.labels,
-                "modalities": answer.modalities,
+                "modalities": dict(answer.modalities),
             }
             for answer in page.answers
         ],

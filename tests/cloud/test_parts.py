@@ -16,7 +16,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cloud import certificates
+from cloud import certificates, keys
+from cloud.database import connect
+from cloud.search.client import Client, SearchAway
 
 from .fleet import command, fresh_database
 
@@ -153,6 +155,43 @@ def test_a_part_that_is_not_installed_is_one_line_and_the_others_serve(served: S
     assert "Traceback" not in served.log() and is_serving(served)
 
 
+def test_search_with_two_ports_is_two_processes_and_either_answers_while_the_other_is_away(
+    postgres: str, tmp_path: Path
+) -> None:
+    with fresh_database(postgres) as database:
+        served = Served(tmp_path, database, "--search-port", "0,0", absent=("cloud.worker", "cloud.web.server"))
+        engine = connect(database)
+        try:
+            assert served.process.stdout is not None
+            addresses: set[str] = set()
+            while len(addresses) < 2:  # others tell things too
+                name, _, address = served.process.stdout.readline().strip().partition(" ")
+                assert name, served.log()
+                addresses |= {address} if name == "search" else set()
+            with engine.begin() as connection:
+                key = keys.create(connection, "tests")
+            client = Client(",".join(addresses), (tmp_path / "ca" / "ca.pem").read_bytes(), key, "localhost")
+            first = served.children()["search"]
+            os.kill(first, signal.SIGKILL)
+            for _ in range(10):
+                assert client.search("night").answers == ()
+            until(lambda: served.children().get("search", first) != first)
+            os.kill(served.children()["search-2"], signal.SIGKILL)
+            until(lambda: is_answering(client))
+            assert {"search", "search-2"} <= set(served.children())
+            client.close()
+        finally:
+            engine.dispose()
+            assert served.end() == 0
+
+
+def is_answering(client: Client) -> bool:
+    try:
+        return all(client.search("night").answers == () for _ in range(4))
+    except SearchAway:
+        return False
+
+
 def test_no_part_outlives_a_killed_parent(mortal: Served) -> None:
     children = mortal.children()
     assert children
@@ -192,6 +231,9 @@ def test_a_second_cloud_in_one_folder_is_refused(served: Served) -> None:
     [
         (("--only", "nothing"), "expected --only with some of ingest, search"),
         (("--only", "ingest,oops"), "got 'oops'"),
+        (("--search-port", "7445,7445"), "expected --search-port with ports, each of them once, got '7445,7445'"),
+        (("--search-port", "7445,x"), "expected --search-port with ports, each of them once, got '7445,x'"),
+        (("--search-port", "70000"), "expected --search-port with ports"),
         (("--only", "ingest"), "roadfuse cloud ca init"),
         ((), "roadfuse cloud ca init"),
     ],

@@ -40,7 +40,7 @@ PROGRAM = (
     "import sys, logging; from pathlib import Path; from cloud.settings import Settings\n"
     "logging.basicConfig(level=logging.INFO)\n"
     "from cloud.search.server import serve\n"
-    "serve(Settings(Path(sys.argv[1]), sys.argv[2], search_port=0), lambda line: print(line, flush=True))"
+    "serve(Settings(Path(sys.argv[1]), sys.argv[2], search_ports=(0,)), lambda line: print(line, flush=True))"
 )
 
 
@@ -191,7 +191,7 @@ def test_a_revoked_key_stops_within_moments(service: Service) -> None:
 
 
 def test_parts_of_the_same_cloud_need_no_key_of_their_own(service: Service) -> None:
-    client = Client.inner(Settings(service.data, search_port=service.port))
+    client = Client.inner(Settings(service.data, search_ports=(service.port,)))
     assert client.search("siren").matching == 10
 
 

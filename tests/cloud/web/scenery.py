@@ -125,7 +125,7 @@ class Web:
         program = (
             "import sys; from pathlib import Path; from cloud.settings import Settings\n"
             "from cloud.web.server import serve\n"
-            "serve(Settings(Path(sys.argv[1]), sys.argv[2], web_port=0, search_port=int(sys.argv[3])),"
+            "serve(Settings(Path(sys.argv[1]), sys.argv[2], web_port=0, search_ports=(int(sys.argv[3]),)),"
             " lambda line: print(line, flush=True))"
         )
         argv: Sequence[str] = [sys.executable, "-c", program, str(data), database, str(search_port)]

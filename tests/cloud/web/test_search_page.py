@@ -32,7 +32,7 @@ from .scenery import Vehicle, Visitor, Web, summary
 _SERVE = (
     "import sys, importlib; from pathlib import Path; from cloud.settings import Settings\n"
     "importlib.import_module('cloud.search.server').serve("
-    "Settings(Path(sys.argv[1]), sys.argv[2], search_port=0), lambda line: print(line, flush=True))"
+    "Settings(Path(sys.argv[1]), sys.argv[2], search_ports=(0,)), lambda line: print(line, flush=True))"
 )
 
 
@@ -174,7 +174,7 @@ def test_who_looks_at_a_page_is_told_no_address(tmp_path: Path) -> None:
     certificates.create(tmp_path / "ca")
     certificates.issue_server(tmp_path / "ca", ["localhost", "127.0.0.1"])
     with socket.create_server(("127.0.0.1", 0)) as server:
-        settings = Settings(tmp_path, search_port=server.getsockname()[1])
+        settings = Settings(tmp_path, search_ports=(server.getsockname()[1],))
     with dial(settings) as searching, pytest.raises(SearchAway, match=r"^Search does not answer\. Try again"):
         searching.ask(Question(text="siren"))
 
