@@ -1,8 +1,8 @@
-"""How fast and how complete search is: a server process with a gallery of N moments, a load process beside it.
+"""How fast and how complete search is: server processes with a gallery of N moments, a load process beside them.
 
 The load is open: queries leave at random times of a fixed rate whatever the answers do, and a latency counts from the
 time at which its query should have left. Each query is a text that was never asked before, so that reading it, its
-tower, TLS, gRPC and the API key are all within what is measured. Both processes share this machine's cores.
+tower, TLS, gRPC and the API key are all within what is measured. All processes share this machine's cores.
 
 The gallery is not rendered. Its vectors are captions of random facts of the world's grammar by the reference bundle's
 text tower, moved by noise with the captions' own covariance, so strong that a caption finds its own moment among 1,000
@@ -13,13 +13,14 @@ exact ranking of the same bytes.
 `--fresh` is another run: a real server follows a database of so many scenes; how long it takes to load them, and how
 long a scene that was just committed takes to be found, asked for every 10 ms.
 
-    python benchmarks/search.py [--rows 100000] [--rates 200,500,1000] [--seconds 20] [--fresh]     prints JSON
+    python benchmarks/search.py [--rows 100000] [--rates 200,500,1000] [--seconds 20] [--processes 2] [--fresh]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import platform
@@ -30,6 +31,7 @@ import tempfile
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,12 +53,12 @@ from cloud.search.gallery import TOLD, Batch, Gallery, View
 from cloud.search.mirror import Searched
 from cloud.search.predicate import ANY, NUMBERS, Between, Has, Predicate
 from cloud.search.searcher import Searcher
-from cloud.search.server import answer
+from cloud.search.server import SEARCH, answer, run
 from cloud.settings import Settings
 from export.model.labels import EGO_ACTIONS
 from export.world.facts import SOUNDS, Facts
 from export.world.grammar import SIGNS, captions
-from roadfuse.v1 import search_pb2, search_pb2_grpc
+from roadfuse.v1 import search_pb2
 
 R_AT_1 = 0.826  # text to scene among 1,000 held-out moments, docs/reference-bundle.md
 CAPTIONS = 20_000
@@ -229,9 +231,9 @@ def serve(folder: str, rows: int, seed: int) -> None:
         said |= {"lists": searcher.index.lists.nlist, "probes": searcher.index.probes}
     said["recall"] = recalls(searcher, view, asked[256 : 256 + JUDGED])  # type: ignore[assignment]
     print(json.dumps(said), flush=True)
-    settings = Settings(data, database, search_port=0)
+    settings = Settings(data, database, search_ports=(0,))
     key_pair = [certificates.server_files(data / "ca")]
-    asyncio.run(answer(settings, key_pair, engine, gateway, searcher, lambda line: print(line, flush=True)))
+    run(answer(settings, key_pair, engine, gateway, searcher, lambda line: print(line, flush=True)))
 
 
 def recalls(searcher: Searcher, view: View, queries: NDArray[np.float32]) -> dict[str, Any]:
@@ -266,7 +268,7 @@ def cpu_s(pid: int) -> float:
 
 
 async def loaded(
-    address: str, ca: bytes, key: str, kind: str, rate: float, seconds: float, seed: int
+    addresses: list[str], ca: bytes, key: str, kind: str, rate: float, seconds: float, seed: int
 ) -> dict[str, Any]:
     """Ask at a rate; latencies in ms."""
     count = int(rate * seconds)
@@ -274,35 +276,40 @@ async def loaded(
     texts = questions(kind, seed, count)
     # A free text goes as an example: its embedding alone speaks.
     requests = [
-        search_pb2.SearchRequest(query=search_pb2.SearchQuery(text=said), limit=10)
-        if kind == "labels"
-        else search_pb2.SearchRequest(
-            query=search_pb2.SearchQuery(condition=empty, examples=[search_pb2.SearchExample(text=said)]), limit=10
+        search_pb2.SearchRequest(query=query, limit=10).SerializeToString()
+        for query in (
+            search_pb2.SearchQuery(text=said)
+            if kind == "labels"
+            else search_pb2.SearchQuery(condition=empty, examples=[search_pb2.SearchExample(text=said)])
+            for said in texts
         )
-        for said in texts
     ]
     metadata = (("authorization", f"Bearer {key}"),)
-    channels = [grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca), [("c", i)]) for i in range(2)]
-    stubs = [search_pb2_grpc.SearchStub(channel) for channel in channels]
+    credentials = grpc.ssl_channel_credentials(ca)
+    channels = [grpc.aio.secure_channel(one, credentials) for one in addresses]
+    # Bytes out and bytes in: what a caller does with a page is not search's, and would share its cores.
+    calls = [channel.unary_unary(f"/{SEARCH}/Search") for channel in channels]
     loop = asyncio.get_running_loop()
     latencies: list[float] = []
     failures: list[str] = []
-    paths: dict[str, int] = {}
+    pages: list[Any] = []
 
     async def one(i: int, due: float) -> None:
         try:
-            page = await stubs[i % 2].Search(requests[i], metadata=metadata, timeout=20)
+            pages.append(await calls[i % len(calls)](requests[i], metadata=metadata, timeout=20))
         except grpc.RpcError as error:
             failures.append(f"{error.code().name}: {error.details()}")
             return
         latencies.append(1e3 * (loop.time() - due))
-        paths[page.path] = paths.get(page.path, 0) + 1
 
     of = random.Random(seed)
     for i in range(8):
         await one(i, loop.time())
     latencies.clear()
-    paths.clear()
+    pages.clear()
+    gc.collect()
+    gc.freeze()
+    used = time.process_time()
     due, tasks = loop.time() + 0.1, set()
     first = due
     for i in range(8, count):
@@ -315,14 +322,15 @@ async def loaded(
         task.add_done_callback(tasks.discard)
     if tasks:
         await asyncio.wait(tasks)
-    took = loop.time() - first
+    took, used = loop.time() - first, time.process_time() - used
+    paths = Counter(search_pb2.SearchResponse.FromString(page).path for page in pages)
     for channel in channels:
         await channel.close()
     quantiles = np.percentile(latencies or [float("nan")], [50, 95, 99, 99.9])
     return {
         "kind": kind, "asked_per_s": rate, "answered_per_s": round(len(latencies) / took, 1), "answers": len(latencies),
         "failures": len(failures), "failure": failures[0] if failures else "", "paths": paths,
-        "load_cpu_ms_each": round(1e3 * time.process_time() / max(count, 1), 3),
+        "load_cpu_ms_each": round(1e3 * used / max(count, 1), 3),
         **{f"ms_{name}": round(float(value), 2) for name, value in zip(("p50", "p95", "p99", "p99.9"), quantiles)},
     }  # fmt: skip
 
@@ -337,7 +345,7 @@ SELECT 'car', :outbox, :last + number, 0, 1, 2, random(), '[]', '[{"name": "nigh
 PROGRAM = (
     "import logging, sys; from pathlib import Path; from cloud.settings import Settings\n"
     "from cloud.search.server import serve\n"
-    "serve(Settings(Path(sys.argv[1]), sys.argv[2], search_port=0), lambda line: print(line, flush=True))"
+    "serve(Settings(Path(sys.argv[1]), sys.argv[2], search_ports=(0,)), lambda line: print(line, flush=True))"
 )
 
 
@@ -391,6 +399,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--kinds", default="free,labels")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=2, help="of search, each with all moments")
     parser.add_argument("--fresh", action="store_true", help="follow a database instead")
     parser.add_argument("--serve", metavar="DIR", help=argparse.SUPPRESS)
     parser.add_argument("--load", metavar="JSON", help=argparse.SUPPRESS)
@@ -404,7 +413,7 @@ def main() -> None:
         return
     said: dict[str, Any] = {
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", "rows": args.rows,
-        "load_before": os.getloadavg()[0],
+        "processes": args.processes, "load_before": os.getloadavg()[0],
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="roadfuse-bench-", ignore_cleanup_errors=True) as folder:
         data = Path(folder)
@@ -421,19 +430,24 @@ def main() -> None:
                 print(json.dumps(said | fresh(data, postgres.url, key, args.rows, 200), indent=2))
                 return
             words = ["--serve", folder, "--rows", str(args.rows), "--seed", str(args.seed)]
-            server = subprocess.Popen([sys.executable, __file__, *words], stdout=subprocess.PIPE, text=True)
-            assert server.stdout is not None
-            said["gallery"] = json.loads(server.stdout.readline())
-            address = server.stdout.readline().split()[1]
-            threading.Thread(target=server.stdout.read, daemon=True).start()
+            servers = [
+                subprocess.Popen([sys.executable, __file__, *words], stdout=subprocess.PIPE, text=True)
+                for _ in range(args.processes)
+            ]
+            addresses = []
+            for server in servers:
+                assert server.stdout is not None
+                said["gallery"] = json.loads(server.stdout.readline())
+                addresses.append(server.stdout.readline().split()[1])
+                threading.Thread(target=server.stdout.read, daemon=True).start()
             said["loads"] = []
             for kind in args.kinds.split(","):
                 for at, rate in enumerate(map(float, args.rates.split(","))):
                     load = {
-                        "address": address, "ca": str(data / "ca" / "ca.pem"), "key": key, "kind": kind, "rate": rate,
-                        "seconds": args.seconds, "seed": 1_000 + at + (500 if kind == "labels" else 0),
+                        "addresses": addresses, "ca": str(data / "ca" / "ca.pem"), "key": key, "kind": kind,
+                        "rate": rate, "seconds": args.seconds, "seed": 1_000 + at + (500 if kind == "labels" else 0),
                     }  # fmt: skip
-                    before = cpu_s(server.pid)
+                    before = sum(cpu_s(server.pid) for server in servers)
                     done = subprocess.run(
                         [sys.executable, __file__, "--load", json.dumps(load)],
                         capture_output=True,
@@ -441,11 +455,14 @@ def main() -> None:
                         check=True,
                     )
                     told = json.loads(done.stdout)
-                    told["server_cpu_ms_each"] = round(1e3 * (cpu_s(server.pid) - before) / max(told["answers"], 1), 3)
+                    used = sum(cpu_s(server.pid) for server in servers) - before
+                    told["server_cpu_ms_each"] = round(1e3 * used / max(told["answers"], 1), 3)
                     said["loads"].append(told | {"load_average": round(os.getloadavg()[0], 1)})
                     print(json.dumps(said["loads"][-1]), file=sys.stderr, flush=True)
-            server.terminate()
-            server.wait(60)
+            for server in servers:
+                server.terminate()
+            for server in servers:
+                server.wait(60)
             engine.dispose()
     print(json.dumps(said, indent=2))
 
