@@ -292,14 +292,19 @@ async def loaded(
     loop = asyncio.get_running_loop()
     latencies: list[float] = []
     failures: list[str] = []
+    under_way = [0] * len(calls)
     pages: list[Any] = []
 
     async def one(i: int, due: float) -> None:
+        at = min(range(len(calls)), key=lambda k: (under_way[k], (i + k) % len(calls)))  # as search's own client does
+        under_way[at] += 1
         try:
-            pages.append(await calls[i % len(calls)](requests[i], metadata=metadata, timeout=20))
+            pages.append(await calls[at](requests[i], metadata=metadata, timeout=20))
         except grpc.RpcError as error:
             failures.append(f"{error.code().name}: {error.details()}")
             return
+        finally:
+            under_way[at] -= 1
         latencies.append(1e3 * (loop.time() - due))
 
     of = random.Random(seed)
@@ -409,7 +414,7 @@ def main() -> None:
         return
     if args.load:
         said = json.loads(args.load)
-        print(json.dumps(asyncio.run(loaded(ca=Path(said.pop("ca")).read_bytes(), **said))))
+        print(json.dumps(run(loaded(ca=Path(said.pop("ca")).read_bytes(), **said))))
         return
     said: dict[str, Any] = {
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", "rows": args.rows,

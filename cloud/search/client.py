@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -28,7 +28,9 @@ class SearchAway(CloudError):
 
 
 class Client:
-    """Asks a Search service, its processes in turn and past one that is away; may be used by many threads.
+    """Asks a Search service, of its processes the one that has the least to do; may be used by many threads.
+
+    A process that is away costs a try, and another one is asked.
 
     Args:
         address: HOST:PORT[,HOST:PORT...].
@@ -45,7 +47,10 @@ class Client:
             options.append(("grpc.ssl_target_name_override", name))
         credentials = grpc.ssl_channel_credentials(ca)
         self._channels = [grpc.secure_channel(one, credentials, options) for one in address.split(",")]
-        self._stubs = itertools.cycle([search_pb2_grpc.SearchStub(channel) for channel in self._channels])
+        self._stubs = [search_pb2_grpc.SearchStub(channel) for channel in self._channels]
+        self._lock = threading.Lock()
+        self._under_way = [0] * len(self._stubs)
+        self._asked = 0
 
     @classmethod
     def inner(cls, settings: Settings) -> Client:
@@ -96,17 +101,24 @@ class Client:
         return answers_of(self._page(request), text)
 
     def _page(self, request: search_pb2.SearchRequest) -> search_pb2.SearchResponse:
-        left = len(self._channels)
+        left = set(range(len(self._stubs)))
         while True:
-            left -= 1
+            with self._lock:  # of those with as little to do, in turn
+                self._asked += 1
+                at = min(left, key=lambda i: (self._under_way[i], (i + self._asked) % len(self._stubs)))
+                self._under_way[at] += 1
+            left.remove(at)
             try:
-                page: search_pb2.SearchResponse = next(self._stubs).Search(
+                page: search_pb2.SearchResponse = self._stubs[at].Search(
                     request, timeout=CALL_S, metadata=self._metadata
                 )
                 return page
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or not left:
                     raise self._error(error) from None
+            finally:
+                with self._lock:
+                    self._under_way[at] -= 1
 
     def _error(self, error: Any) -> CloudError:
         if error.code() in _MISTAKES:

@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 import uvloop
@@ -35,6 +35,7 @@ from cloud.search.searcher import Searcher
 from cloud.settings import Settings
 from roadfuse.v1 import search_pb2, search_pb2_grpc
 
+Result = TypeVar("Result")
 _LOG: Final = logging.getLogger(__name__)
 SEARCH: Final = search_pb2.DESCRIPTOR.services_by_name["Search"].full_name
 CALL_S: Final = 30.0
@@ -208,10 +209,10 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
         run(_serve(settings, key_pair, engine, tell))
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
+def run(main: Coroutine[Any, Any, Result]) -> Result:
     """Run search in a loop that is compiled: of a query's time asyncio's own takes a tenth (docs/search.md)."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main)
+        return runner.run(main)
 
 
 async def _serve(
