@@ -1,8 +1,7 @@
 """Queries that came together are answered together, by the event loop itself: none is handed to a thread and back.
 
-Another thread would have to share the interpreter with the calls: at 700 queries a second two threads that take it from
-each other cost a quarter of a core, and three times the latency (docs/decisions/0018). What more cores are for is more
-processes. Who comes while some are answered waits for his turn, which is at most TOGETHER queries away.
+Another thread would have to share the interpreter with the calls: two that take it from each other took a fifth more of
+a core, and twice the latency (docs/decisions/0018). What more cores are for is more processes. Who comes while some are answered waits for his turn, which is at most TOGETHER queries away.
 """
 
 from __future__ import annotations
