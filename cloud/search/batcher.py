@@ -1,7 +1,8 @@
 """Queries that came together are answered together, by the event loop itself: none is handed to a thread and back.
 
 Another thread would have to share the interpreter with the calls: two that take it from each other took a fifth more of
-a core, and twice the latency (docs/decisions/0018). What more cores are for is more processes. Who comes while some are answered waits for his turn, which is at most TOGETHER queries away.
+a core, and twice the latency (docs/decisions/0018). What more cores are for is more processes. Who comes while some are
+answered waits for his turn, which is at most TOGETHER queries away.
 """
 
 from __future__ import annotations
