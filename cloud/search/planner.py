@@ -36,7 +36,7 @@ DENSE_SHARE: Final = 0.12
 # Rows that the index proposes for each answer; its codes are coarse.
 OVERSAMPLED: Final = 8
 # Lists, as a multiple of those without a filter: a fifth of the rows lie in a fifth of what a list holds.
-FILTERED_PROBES: Final = 3.0
+FILTERED_PROBES: Final = 6.0
 MAX_PROPOSED: Final = 16_384
 MAX_PROBES: Final = 1_024
 # From so many rows on it pays to rule out most of them: by a sketch, and by how sure their labels are.
