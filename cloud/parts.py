@@ -108,11 +108,8 @@ def supervise(names: Sequence[str], settings: Settings, tell: Callable[[str], No
             settings = dataclasses.replace(settings, database=database.url)
         stack.enter_context(metrics.exposed(settings, "parts"))
         # Others are told these ports before they are listened at.
-        settings = dataclasses.replace(
-            settings,
-            search_ports=tuple(port or _free_port(settings.inner_host) for port in settings.search_ports),
-            web_port=settings.web_port or _free_port(settings.inner_host),
-        )
+        *search, web = _chosen(settings.inner_host, (*settings.search_ports, settings.web_port))
+        settings = dataclasses.replace(settings, search_ports=tuple(search), web_port=web)
         processes = [one for name in PARTS if name in names for one in _processes(name, settings)]
         asyncio.run(_Parent(settings, tell, database).run(processes))
 
@@ -284,9 +281,14 @@ def _with_port(settings: Settings, field: str, port: int) -> Settings:
     return dataclasses.replace(settings, **change)
 
 
-def _free_port(host: str) -> int:
-    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        return int(probe.getsockname()[1])
+def _chosen(host: str, ports: Sequence[int]) -> list[int]:
+    """Ports with a free one in the place of each 0, no two of them alike."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with ExitStack() as probes:
+        return [
+            port or int(probes.enter_context(socket.create_server((host, 0), family=family)).getsockname()[1])
+            for port in ports
+        ]
 
 
 def _to_json(settings: Settings) -> bytes:
