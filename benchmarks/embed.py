@@ -112,7 +112,7 @@ def towers(encoders: Encoders, seconds: float) -> None:
     print(f"  as trained, (1, 96)       {1e3 / rate(padded, seconds):7.3f}")
     for name, encode in (
         ("numpy", lambda batch: by_numpy.encode(batch[:, :length])),
-        ("ONNX Runtime, any length", lambda batch: lowered(encoders, batch, texts)),
+        ("in integers, any length", lambda batch: lowered(encoders, batch, texts)),
     ):
         apart = np.abs(np.concatenate([encode(rows[:16])]) - expected[:16]).max()
         took = []
@@ -128,7 +128,7 @@ def towers(encoders: Encoders, seconds: float) -> None:
 
 
 def lowered(encoders: Encoders, batch: NDArray[np.int64], texts: Sequence[str]) -> NDArray[np.float32]:
-    """The encoders' own tower, without pieces and checks."""
+    """The encoders' own tower, without pieces and checks; it is given several sentences here alone."""
     encoders.open("text")
     tower = encoders._text
     assert tower is not None

@@ -14,6 +14,8 @@ exact ranking of the same bytes.
 long a scene that was just committed takes to be found, asked for every 10 ms.
 
     python benchmarks/search.py [--rows 100000] [--rates 200,500,1000] [--seconds 20] [--processes 2] [--fresh]
+
+It prints JSON.
 """
 
 from __future__ import annotations
@@ -397,6 +399,19 @@ def fresh(data: Path, database: str, key: str, scenes: int, asked: int) -> dict[
     return {"scenes": scenes, "start_and_load_s": round(loaded_s, 1), "asked": asked, **quantiles}
 
 
+def started(data: Path, rows: int, seed: int, processes: int) -> tuple[list[subprocess.Popen[str]], list[str], Any]:
+    """Server processes, where they listen, and what the last of them says of its gallery."""
+    words = [sys.executable, __file__, "--serve", str(data), "--rows", str(rows), "--seed", str(seed)]
+    servers = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+    addresses, gallery = [], None
+    for server in servers:
+        assert server.stdout is not None
+        gallery = json.loads(server.stdout.readline())
+        addresses.append(server.stdout.readline().split()[1])
+        threading.Thread(target=server.stdout.read, daemon=True).start()
+    return servers, addresses, gallery
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=100_000)
@@ -418,7 +433,7 @@ def main() -> None:
         return
     said: dict[str, Any] = {
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", "rows": args.rows,
-        "processes": args.processes, "load_before": os.getloadavg()[0],
+        "load_before": os.getloadavg()[0],
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="roadfuse-bench-", ignore_cleanup_errors=True) as folder:
         data = Path(folder)
@@ -434,18 +449,8 @@ def main() -> None:
             if args.fresh:
                 print(json.dumps(said | fresh(data, postgres.url, key, args.rows, 200), indent=2))
                 return
-            words = ["--serve", folder, "--rows", str(args.rows), "--seed", str(args.seed)]
-            servers = [
-                subprocess.Popen([sys.executable, __file__, *words], stdout=subprocess.PIPE, text=True)
-                for _ in range(args.processes)
-            ]
-            addresses = []
-            for server in servers:
-                assert server.stdout is not None
-                said["gallery"] = json.loads(server.stdout.readline())
-                addresses.append(server.stdout.readline().split()[1])
-                threading.Thread(target=server.stdout.read, daemon=True).start()
-            said["loads"] = []
+            servers, addresses, gallery = started(data, args.rows, args.seed, args.processes)
+            said |= {"processes": args.processes, "gallery": gallery, "loads": []}
             for kind in args.kinds.split(","):
                 for at, rate in enumerate(map(float, args.rates.split(","))):
                     load = {

@@ -29,11 +29,11 @@ _LOG: Final = logging.getLogger(__name__)
 class BatchLimits:
     """Bounds on one encoder's queue and batches."""
 
-    # Text goes through the tower by 8 (docs/embed.md); a larger batch saves turns of the event loop.
+    # Text goes through the tower one by one; a batch saves turns of the event loop (docs/embed.md).
     batch_items: int = 32
     # What a message to another server may carry.
     batch_bytes: int = 32 << 20
-    # A sentence takes 0.3 ms: to wait longer than three of them would cost more than it saves.
+    # A sentence takes 0.2 to 0.3 ms: to wait longer than a few of them would cost more than it saves.
     wait_s: float = 0.001
     # A second's worth of sentences; who comes later would time out in the queue.
     queue_items: int = 2048
