@@ -2,7 +2,8 @@
 
 The load is open: queries leave at random times of a fixed rate whatever the answers do, and a latency counts from the
 time at which its query should have left. Each query is a text that was never asked before, so that reading it, its
-tower, TLS, gRPC and the API key are all within what is measured. All processes share this machine's cores.
+tower, TLS, gRPC and the API key are all within what is measured. It asks through search's own client, which sends
+together what comes while its calls are under way. All processes share this machine's cores.
 
 The gallery is not rendered. Its vectors are captions of random facts of the world's grammar by the reference bundle's
 text tower, moved by noise with the captions' own covariance, so strong that a caption finds its own moment among 1,000
@@ -34,11 +35,13 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import text
@@ -55,7 +58,7 @@ from cloud.search.gallery import TOLD, Batch, Gallery, View
 from cloud.search.mirror import Searched
 from cloud.search.predicate import ANY, NUMBERS, Between, Has, Predicate
 from cloud.search.searcher import Searcher
-from cloud.search.server import SEARCH, answer, run
+from cloud.search.server import answer, run
 from cloud.settings import Settings
 from export.model.labels import EGO_ACTIONS
 from export.world.facts import SOUNDS, Facts
@@ -269,70 +272,54 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def loaded(
+def loaded(
     addresses: list[str], ca: bytes, key: str, kind: str, rate: float, seconds: float, seed: int
 ) -> dict[str, Any]:
-    """Ask at a rate; latencies in ms."""
+    """Ask at a rate, by search's own client; latencies in ms."""
     count = int(rate * seconds)
     empty = search_pb2.SearchCondition(all_of=search_pb2.SearchConditions())
-    texts = questions(kind, seed, count)
     # A free text goes as an example: its embedding alone speaks.
     requests = [
-        search_pb2.SearchRequest(query=query, limit=10).SerializeToString()
+        search_pb2.SearchRequest(query=query, limit=10)
         for query in (
             search_pb2.SearchQuery(text=said)
             if kind == "labels"
             else search_pb2.SearchQuery(condition=empty, examples=[search_pb2.SearchExample(text=said)])
-            for said in texts
+            for said in questions(kind, seed, count)
         )
     ]
-    metadata = (("authorization", f"Bearer {key}"),)
-    credentials = grpc.ssl_channel_credentials(ca)
-    channels = [grpc.aio.secure_channel(one, credentials) for one in addresses]
-    # Bytes out and bytes in: what a caller does with a page is not search's, and would share its cores.
-    calls = [channel.unary_unary(f"/{SEARCH}/Search") for channel in channels]
-    loop = asyncio.get_running_loop()
+    client = Client(",".join(addresses), ca, key)
+    for request in requests[:8]:
+        client.ask(request).result()
     latencies: list[float] = []
     failures: list[str] = []
-    under_way = [0] * len(calls)
-    pages: list[Any] = []
+    paths: Counter[str] = Counter()
+    last = threading.Semaphore(0)
 
-    async def one(i: int, due: float) -> None:
-        at = min(range(len(calls)), key=lambda k: (under_way[k], (i + k) % len(calls)))  # as search's own client does
-        under_way[at] += 1
-        try:
-            pages.append(await calls[at](requests[i], metadata=metadata, timeout=20))
-        except grpc.RpcError as error:
-            failures.append(f"{error.code().name}: {error.details()}")
-            return
-        finally:
-            under_way[at] -= 1
-        latencies.append(1e3 * (loop.time() - due))
+    def came(page: Future[search_pb2.SearchResponse], due: float) -> None:
+        took = 1e3 * (time.perf_counter() - due)
+        if page.exception() is None:
+            latencies.append(took)
+            paths[page.result().path] += 1
+        else:
+            failures.append(str(page.exception()))
+        last.release()
 
-    of = random.Random(seed)
-    for i in range(8):
-        await one(i, loop.time())
-    latencies.clear()
-    pages.clear()
     gc.collect()
     gc.freeze()
+    of = random.Random(seed)
     used = time.process_time()
-    due, tasks = loop.time() + 0.1, set()
-    first = due
-    for i in range(8, count):
+    first = due = time.perf_counter() + 0.1
+    for request in requests[8:]:
         due += of.expovariate(rate)
-        wait = due - loop.time()
+        wait = due - time.perf_counter()
         if wait > 0.0005:
-            await asyncio.sleep(wait)
-        task = asyncio.create_task(one(i, due))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-    if tasks:
-        await asyncio.wait(tasks)
-    took, used = loop.time() - first, time.process_time() - used
-    paths = Counter(search_pb2.SearchResponse.FromString(page).path for page in pages)
-    for channel in channels:
-        await channel.close()
+            time.sleep(wait)
+        client.ask(request).add_done_callback(partial(came, due=due))
+    for _ in requests[8:]:
+        last.acquire()
+    took, used = time.perf_counter() - first, time.process_time() - used
+    client.close()
     quantiles = np.percentile(latencies or [float("nan")], [50, 95, 99, 99.9])
     return {
         "kind": kind, "asked_per_s": rate, "answered_per_s": round(len(latencies) / took, 1), "answers": len(latencies),
@@ -399,17 +386,36 @@ def fresh(data: Path, database: str, key: str, scenes: int, asked: int) -> dict[
     return {"scenes": scenes, "start_and_load_s": round(loaded_s, 1), "asked": asked, **quantiles}
 
 
-def started(data: Path, rows: int, seed: int, processes: int) -> tuple[list[subprocess.Popen[str]], list[str], Any]:
+@contextmanager
+def started(
+    data: Path, rows: int, seed: int, processes: int
+) -> Iterator[tuple[list[subprocess.Popen[str]], list[str], Any]]:
     """Server processes, where they listen, and what the last of them says of its gallery."""
     words = [sys.executable, __file__, "--serve", str(data), "--rows", str(rows), "--seed", str(seed)]
     servers = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
     addresses, gallery = [], None
-    for server in servers:
-        assert server.stdout is not None
-        gallery = json.loads(server.stdout.readline())
-        addresses.append(server.stdout.readline().split()[1])
-        threading.Thread(target=server.stdout.read, daemon=True).start()
-    return servers, addresses, gallery
+    try:
+        for server in servers:
+            assert server.stdout is not None
+            gallery = json.loads(server.stdout.readline())
+            addresses.append(server.stdout.readline().split()[1])
+            threading.Thread(target=server.stdout.read, daemon=True).start()
+        yield servers, addresses, gallery
+    finally:
+        for server in servers:
+            server.terminate()
+        for server in servers:
+            server.wait(60)
+
+
+def measured(servers: Sequence[subprocess.Popen[str]], load: dict[str, Any]) -> dict[str, Any]:
+    """What a load process says, and what its queries cost the servers."""
+    before = sum(cpu_s(server.pid) for server in servers)
+    words = [sys.executable, __file__, "--load", json.dumps(load)]
+    said: dict[str, Any] = json.loads(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    used = sum(cpu_s(server.pid) for server in servers) - before
+    said["server_cpu_ms_each"] = round(1e3 * used / max(said["answers"], 1), 3)
+    return said | {"load_average": round(os.getloadavg()[0], 1)}
 
 
 def main() -> None:
@@ -429,7 +435,7 @@ def main() -> None:
         return
     if args.load:
         said = json.loads(args.load)
-        print(json.dumps(run(loaded(ca=Path(said.pop("ca")).read_bytes(), **said))))
+        print(json.dumps(loaded(ca=Path(said.pop("ca")).read_bytes(), **said)))
         return
     said: dict[str, Any] = {
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", "rows": args.rows,
@@ -449,30 +455,17 @@ def main() -> None:
             if args.fresh:
                 print(json.dumps(said | fresh(data, postgres.url, key, args.rows, 200), indent=2))
                 return
-            servers, addresses, gallery = started(data, args.rows, args.seed, args.processes)
-            said |= {"processes": args.processes, "gallery": gallery, "loads": []}
-            for kind in args.kinds.split(","):
-                for at, rate in enumerate(map(float, args.rates.split(","))):
-                    load = {
-                        "addresses": addresses, "ca": str(data / "ca" / "ca.pem"), "key": key, "kind": kind,
-                        "rate": rate, "seconds": args.seconds, "seed": 1_000 + at + (500 if kind == "labels" else 0),
-                    }  # fmt: skip
-                    before = sum(cpu_s(server.pid) for server in servers)
-                    done = subprocess.run(
-                        [sys.executable, __file__, "--load", json.dumps(load)],
-                        capture_output=True,
-                        text=True,
-                        check=True,
-                    )
-                    told = json.loads(done.stdout)
-                    used = sum(cpu_s(server.pid) for server in servers) - before
-                    told["server_cpu_ms_each"] = round(1e3 * used / max(told["answers"], 1), 3)
-                    said["loads"].append(told | {"load_average": round(os.getloadavg()[0], 1)})
-                    print(json.dumps(said["loads"][-1]), file=sys.stderr, flush=True)
-            for server in servers:
-                server.terminate()
-            for server in servers:
-                server.wait(60)
+            with started(data, args.rows, args.seed, args.processes) as (servers, addresses, gallery):
+                said |= {"processes": args.processes, "gallery": gallery, "loads": []}
+                for kind in args.kinds.split(","):
+                    for at, rate in enumerate(map(float, args.rates.split(","))):
+                        load = {
+                            "addresses": addresses, "ca": str(data / "ca" / "ca.pem"), "key": key, "kind": kind,
+                            "rate": rate, "seconds": args.seconds,
+                            "seed": 1_000 + at + (500 if kind == "labels" else 0),
+                        }  # fmt: skip
+                        said["loads"].append(measured(servers, load))
+                        print(json.dumps(said["loads"][-1]), file=sys.stderr, flush=True)
             engine.dispose()
     print(json.dumps(said, indent=2))
 

@@ -1,10 +1,19 @@
-"""Search as those who ask see it: one call a page, over TLS, with a key."""
+"""Search as those who ask see it, over TLS and with a key.
+
+A thread for each process of search takes what waits and asks for it in one call. So a query leaves at once while a
+process is idle, what comes while all are busy goes together, and nothing waits for company: the more there is to do,
+the less a query costs, for of a call of its own gRPC is a third (docs/decisions/0019).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
-from typing import Any, Final
+from concurrent.futures import Future
+from itertools import count, zip_longest
+from queue import Empty, SimpleQueue
+from typing import Any, Final, NamedTuple
 
 import grpc
 from cryptography import x509
@@ -19,16 +28,28 @@ from cloud.settings import Settings
 from roadfuse.v1 import search_pb2, search_pb2_grpc
 
 CALL_S: Final = 30.0
+# Queries in one call: each answer goes back with the last of its call.
+TOGETHER: Final = 16
 MESSAGE_BYTES: Final = 64 << 20
+# Is embedded before it is looked for, which takes longer than words do.
+_CONTENT: Final = ("image", "sound", "clip")
 _MISTAKES: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
+_STATUSES: Final = {status.value[0]: status for status in grpc.StatusCode}
 
 
 class SearchAway(CloudError):
     """The Search service can't be reached, is not ready or takes too long."""
 
 
+class _Asked(NamedTuple):
+    """A request, and what becomes its page."""
+
+    request: search_pb2.SearchRequest
+    page: Future[search_pb2.SearchResponse]
+
+
 class Client:
-    """Asks a Search service, of its processes the one that has the least to do; may be used by many threads.
+    """Asks a Search service, of its processes one that is idle, else the next that is; may be used by many threads.
 
     A process that is away costs a try, and another one is asked.
 
@@ -48,9 +69,11 @@ class Client:
         credentials = grpc.ssl_channel_credentials(ca)
         self._channels = [grpc.secure_channel(one, credentials, options) for one in address.split(",")]
         self._stubs = [search_pb2_grpc.SearchStub(channel) for channel in self._channels]
+        self._turn = count()
+        self._waiting: SimpleQueue[_Asked | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._under_way = [0] * len(self._stubs)
-        self._asked = 0
+        self._threads: list[threading.Thread] = []
+        self._is_closed = False
 
     @classmethod
     def inner(cls, settings: Settings) -> Client:
@@ -68,9 +91,19 @@ class Client:
         return cls(address, ca, inner_key(private), names[0])
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Let the connections go. Who waits still is told so."""
+        with self._lock:
+            self._is_closed = True
         for channel in self._channels:
             channel.close()
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
+        while not self._waiting.empty():
+            asked = self._waiting.get()
+            if asked is not None and asked.page.set_running_or_notify_cancel():
+                asked.page.set_exception(self._error(grpc.StatusCode.CANCELLED, "closed"))
 
     def search(
         self,
@@ -98,31 +131,83 @@ class Client:
         if predicate is not None:
             query.condition.CopyFrom(condition_message(predicate))
         request = search_pb2.SearchRequest(query=query, limit=limit, cursor=cursor, explain=explain)
-        return answers_of(self._page(request), text)
+        if explain or any(example.WhichOneof("example") in _CONTENT for example in examples):
+            page: Future[search_pb2.SearchResponse] = Future()
+            self._call([_Asked(request, page)], next(self._turn))  # it takes longer: nobody else is to wait for it
+        else:
+            page = self.ask(request)
+        try:
+            return answers_of(page.result(CALL_S), text)
+        except TimeoutError:
+            page.cancel()
+            raise self._error(grpc.StatusCode.DEADLINE_EXCEEDED, "") from None
 
-    def _page(self, request: search_pb2.SearchRequest) -> search_pb2.SearchResponse:
-        left = set(range(len(self._stubs)))
-        while True:
-            with self._lock:  # of those with as little to do, in turn
-                self._asked += 1
-                at = min(left, key=lambda i: (self._under_way[i], (i + self._asked) % len(self._stubs)))
-                self._under_way[at] += 1
-            left.remove(at)
+    def ask(self, request: search_pb2.SearchRequest) -> Future[search_pb2.SearchResponse]:
+        """What becomes the page, or QueryError or SearchAway; nothing is waited for.
+
+        It may go together with others. Content and explanations take longer than words, and others would wait: `search`
+        asks for these alone.
+        """
+        asked = _Asked(request, Future())
+        with self._lock:
+            if self._is_closed:
+                asked.page.set_exception(self._error(grpc.StatusCode.CANCELLED, "closed"))
+                return asked.page
+            if not self._threads:
+                self._threads = [
+                    threading.Thread(target=self._work, args=(at,), name=f"search-client-{at}", daemon=True)
+                    for at in range(len(self._stubs))
+                ]
+                for thread in self._threads:
+                    thread.start()
+            self._waiting.put(asked)
+        return asked.page
+
+    def _work(self, at: int) -> None:
+        """Ask one process for what waits, until None comes."""
+        while (asked := self._waiting.get()) is not None:
+            some = [asked]
+            with contextlib.suppress(Empty):
+                while len(some) < TOGETHER and (asked := self._waiting.get_nowait()) is not None:
+                    some.append(asked)
+            if asked is None:
+                self._waiting.put(None)
+            some = [each for each in some if each.page.set_running_or_notify_cancel()]
+            if some:
+                self._call(some, at)
+
+    def _call(self, some: list[_Asked], first: int) -> None:
+        """Ask a process, and others for what is UNAVAILABLE there; tell each what became of its request."""
+        for tries in range(1, len(self._stubs) + 1):
+            stub = self._stubs[(first + tries) % len(self._stubs)]
+            batch = search_pb2.SearchBatchRequest(requests=[asked.request for asked in some])
+            outcomes: Sequence[search_pb2.SearchOutcome] = ()
+            status, said = grpc.StatusCode.INTERNAL, f"expected {len(some)} answers, got others"
             try:
-                page: search_pb2.SearchResponse = self._stubs[at].Search(
-                    request, timeout=CALL_S, metadata=self._metadata
-                )
-                return page
+                found = stub.SearchBatch(batch, timeout=CALL_S, metadata=self._metadata).outcomes
+                if len(found) == len(some):
+                    outcomes = found
             except grpc.RpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or not left:
-                    raise self._error(error) from None
-            finally:
-                with self._lock:
-                    self._under_way[at] -= 1
+                status, said = error.code(), error.details() or ""
+            except ValueError:
+                status, said = grpc.StatusCode.CANCELLED, "closed"
+            again = []
+            for asked, outcome in zip_longest(some, outcomes):
+                if outcome is not None:
+                    status, said = _STATUSES.get(outcome.failure.code, grpc.StatusCode.UNKNOWN), outcome.failure.message
+                if status is grpc.StatusCode.OK:
+                    asked.page.set_result(outcome.response)
+                elif status is grpc.StatusCode.UNAVAILABLE and tries < len(self._stubs):
+                    again.append(asked)
+                else:
+                    asked.page.set_exception(self._error(status, said))
+            if not again:
+                return
+            some = again
 
-    def _error(self, error: Any) -> CloudError:
-        if error.code() in _MISTAKES:
-            return QueryError(error.details())
-        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
-            return CloudError(f"{self._address}: {error.details()}")
-        return SearchAway(f"{self._address}: {error.details() or error.code().name.lower()}")
+    def _error(self, status: grpc.StatusCode, said: str) -> CloudError:
+        if status in _MISTAKES:
+            return QueryError(said)
+        if status is grpc.StatusCode.UNAUTHENTICATED:
+            return CloudError(f"{self._address}: {said}")
+        return SearchAway(f"{self._address}: {said or status.name.lower()}")

@@ -46,6 +46,23 @@ class Query:
     texts: tuple[tuple[str, float], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A page that is asked for.
+
+    Attributes:
+        query: a text, or a query; a text within it that comes without conditions is understood when it is answered.
+        limit: answers on the page.
+        after: the cursor of the page before.
+        explained: look up how near each modality is.
+    """
+
+    query: Query | str
+    limit: int = 20
+    after: str = ""
+    explained: bool = False
+
+
 class Answer(NamedTuple):
     """A scene that was found; a tuple, for thousands of them are made a second.
 

@@ -31,7 +31,7 @@ from cloud.search.batcher import Batcher
 from cloud.search.gallery import View
 from cloud.search.mirror import Mirror, Searched
 from cloud.search.predicate import ANY
-from cloud.search.query import Answers, Like, Query
+from cloud.search.query import Answers, Like, Query, Request
 from cloud.search.reader import Draft, Embeds, Read, Reader, finished
 from cloud.search.reader import relaxed as relaxed_to
 from cloud.search.teller import Teller, Told
@@ -184,51 +184,59 @@ class Searcher:
         """A page of answers.
 
         Args:
-            query: a text, or a query; a text within it that comes without conditions is understood here.
-            limit: answers on the page.
-            after: the cursor of the page before.
-            explained: look up how near each modality is.
+            query, limit, after, explained: see `Request`.
 
         Raises:
             QueryError: it can't be understood, or compared with what is searched.
         """
-        (answer,) = await self.batch([query], limit, after, explained=explained)
+        (answer,) = await self.search_all([Request(query, limit, after, explained)])
         if isinstance(answer, CloudError):
             raise answer
         return answer
 
-    async def batch(
-        self, queries: Sequence[Query | str], limit: int = 20, after: str = "", *, explained: bool = False
-    ) -> list[Answers | CloudError]:
-        """Answers or an error for each query, in order; those without conditions are one matrix product."""
-        start = time.perf_counter()
-        if not 1 <= len(queries) <= MAX_BATCH:
-            raise QueryError(f"expected 1 to {MAX_BATCH} queries, got {len(queries)}")
-        if not 1 <= limit <= MAX_LIMIT:
-            raise QueryError(f"expected a limit from 1 to {MAX_LIMIT}, got {limit}")
-        place = cursor.decode(after) if after else cursor.Cursor(self._clock())
-        if after and len(queries) > 1:
-            raise QueryError("expected a cursor with one query, got several")
-        drafts = [self._reader.draft(query, place.now_s) for query in queries]
-        good = [draft for draft in drafts if isinstance(draft, Draft)]
-        vectors: list[Sequence[Vector | CloudError] | None] = [None] * len(good)
+    async def search_all(self, requests: Sequence[Request]) -> list[Answers | CloudError]:
+        """A page or an error for each request, in order; queries without conditions are one matrix product.
+
+        Raises:
+            QueryError: they are none, or too many.
+        """
+        started = time.perf_counter()
+        if not 1 <= len(requests) <= MAX_BATCH:
+            raise QueryError(f"expected 1 to {MAX_BATCH} queries, got {len(requests)}")
+        read = [self._read(request, started) for request in requests]
+        asked = [one for one in read if isinstance(one, _Asked)]
         if not self._reader.embeds_here:
-            texts = [Item.of_text(wanted.text) for draft in good for wanted in draft.wanted]
-            found = iter(await self._reader.embed(texts) if texts else [])
-            vectors = [[next(found) for _ in draft.wanted] for draft in good]
-        asked = [_Asked(*pair, limit, place, bool(after), start) for pair in zip(good, vectors, strict=True)]
+            asked = await self._embedded(asked)
         done = iter(await self._answered(asked))
-        answered = [draft if isinstance(draft, CloudError) else next(done) for draft in drafts]
+        answered = [next(done) if isinstance(one, _Asked) else one for one in read]
         pages: list[Answers | CloudError] = []
         for one in answered:
             if isinstance(one, CloudError):
                 metrics.ERRORS.labels(type(one).__name__).inc()
-            elif isinstance(one, BaseException):
+            elif isinstance(one, Exception):
                 raise one
             pages.append(one.page if isinstance(one, _Answered) else one)
-        if explained:
-            await self._explain(pages, answered)
+        explained = [i for i, request in enumerate(requests) if request.explained]
+        for i, page in zip(explained, await asyncio.gather(*(self._explained(answered[i]) for i in explained))):
+            pages[i] = page or pages[i]
         return pages
+
+    def _read(self, request: Request, started: float) -> _Asked | CloudError:
+        if not 1 <= request.limit <= MAX_LIMIT:
+            return QueryError(f"expected a limit from 1 to {MAX_LIMIT}, got {request.limit}")
+        try:
+            place = cursor.decode(request.after) if request.after else cursor.Cursor(self._clock())
+        except QueryError as error:
+            return error
+        draft = self._reader.draft(request.query, place.now_s)
+        if isinstance(draft, CloudError):
+            return draft
+        return _Asked(draft, None, request.limit, place, bool(request.after), started)
+
+    async def _embedded(self, asked: Sequence[_Asked]) -> list[_Asked]:
+        texts = [Item.of_text(wanted.text) for one in asked for wanted in one.draft.wanted]
+        found = iter(await self._reader.embed(texts) if texts else [])
+        return [replace(one, vectors=[next(found) for _ in one.draft.wanted]) for one in asked]
 
     async def _answered(self, asked: Sequence[_Asked]) -> list[_Answered | Exception]:
         if len(asked) != 1:
@@ -336,27 +344,26 @@ class Searcher:
                 self._auditor.offer(searched.space, searched.model, found.vector, ids, found.scores[:-1])
         return told
 
-    async def _explain(self, pages: list[Answers | CloudError], answered: Sequence[_Answered | BaseException]) -> None:
-        for place, one in enumerate(answered):
-            if not isinstance(one, _Answered) or one.vector is None or one.searched is None:
-                continue
-            searched = one.searched
-            page, unit = one.page, one.vector / max(float(np.linalg.norm(one.vector)), 1e-9)
-            moments = [(answer.scene_id, answer.instant_ns) for answer in page.answers]
-            try:
-                found = await asyncio.to_thread(
-                    explain.modalities, self._engine, searched.space, searched.model, moments, unit
-                )
-            except SQLAlchemyError:  # what was found is found without it
-                pages[place] = replace(page, notes=(*page.notes, _UNEXPLAINED))
-                continue
-            pages[place] = replace(
-                page,
-                answers=tuple(
-                    answer._replace(modalities=found.get((answer.scene_id, answer.instant_ns), {}))
-                    for answer in page.answers
-                ),
+    async def _explained(self, answered: _Answered | Exception) -> Answers | None:
+        """Its page with how near each modality is; None: nothing is to be explained."""
+        if not isinstance(answered, _Answered) or answered.vector is None or answered.searched is None:
+            return None
+        searched, page = answered.searched, answered.page
+        unit = answered.vector / max(float(np.linalg.norm(answered.vector)), 1e-9)
+        moments = [(answer.scene_id, answer.instant_ns) for answer in page.answers]
+        try:
+            found = await asyncio.to_thread(
+                explain.modalities, self._engine, searched.space, searched.model, moments, unit
             )
+        except SQLAlchemyError:  # what was found is found without it
+            return replace(page, notes=(*page.notes, _UNEXPLAINED))
+        return replace(
+            page,
+            answers=tuple(
+                answer._replace(modalities=found.get((answer.scene_id, answer.instant_ns), {}))
+                for answer in page.answers
+            ),
+        )
 
     def _keep_index(self) -> None:
         while not self._stopping.wait(INDEX_LOOK_S):

@@ -7,7 +7,8 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -29,7 +30,7 @@ from cloud.errors import CloudError, QueryError, Refused
 from cloud.keys import Keys, bearer, inner_key
 from cloud.search import wire
 from cloud.search.predicate import ANY, Predicate
-from cloud.search.query import Like, Query
+from cloud.search.query import Like, Query, Request
 from cloud.search.rank import MAX_LIKES
 from cloud.search.searcher import Searcher
 from cloud.settings import Settings
@@ -66,35 +67,26 @@ class Search(search_pb2_grpc.SearchServicer):
     @answered(CALL_S)
     async def Search(self, request: Any, context: Context) -> search_pb2.SearchResponse:
         """A page of answers to one query."""
-        if self._under_way >= UNDER_WAY:
-            raise Refused(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"expected at most {UNDER_WAY} queries at once, got one more; ask again in a while",
-            )
-        self._under_way += 1
-        try:
-            query = await self._query(request.query)
-            limit = request.limit or USUAL_LIMIT
-            answers = await self._searcher.search(query, limit, request.cursor, explained=request.explain)
-        except CloudError as error:
-            raise _refused(error) from None
-        finally:
-            self._under_way -= 1
-        return wire.response(answers)
+        with self._room_for(1):
+            try:
+                (page,) = await self._searcher.search_all([await self._request(request)])
+            except CloudError as error:
+                raise _refused(error) from None
+        if isinstance(page, CloudError):
+            raise _refused(page)
+        return wire.response(page)
 
     @answered(CALL_S)
     async def SearchBatch(self, request: Any, context: Context) -> search_pb2.SearchBatchResponse:
-        """Answers, or an error, for each query."""
-        read = [await self._query_or_error(query) for query in request.queries]
-        good = [query for query in read if isinstance(query, Query)]
-        try:
-            pages = await self._searcher.batch(good, request.limit or USUAL_LIMIT, explained=request.explain) if (
-                good or not read
-            ) else []  # fmt: skip
-        except CloudError as error:
-            raise _refused(error) from None
-        rest = iter(pages)
-        outcomes = [wire.outcome(one if isinstance(one, CloudError) else next(rest)) for one in read]
+        """A page, or an error, for each query."""
+        with self._room_for(len(request.requests)):
+            read = [await self._request_or_error(each) for each in request.requests]
+            good = [each for each in read if isinstance(each, Request)]
+            try:
+                pages = iter(await self._searcher.search_all(good) if good or not read else [])
+            except CloudError as error:
+                raise _refused(error) from None
+        outcomes = [wire.outcome(next(pages) if isinstance(each, Request) else each) for each in read]
         return search_pb2.SearchBatchResponse(outcomes=outcomes)
 
     @answered(CALL_S)
@@ -111,15 +103,29 @@ class Search(search_pb2_grpc.SearchServicer):
         """What can be found now."""
         return search_pb2.StatisticsResponse(**self._searcher.statistics())
 
-    async def _query_or_error(self, message: Any) -> Query | CloudError:
+    @contextmanager
+    def _room_for(self, queries: int) -> Iterator[None]:
+        if self._under_way >= UNDER_WAY:
+            raise Refused(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"expected at most {UNDER_WAY} queries at once, got one more; ask again in a while",
+            )
+        self._under_way += queries
         try:
-            return await self._query(message)
+            yield
+        finally:
+            self._under_way -= queries
+
+    async def _request_or_error(self, message: Any) -> Request | CloudError:
+        try:
+            return await self._request(message)
         except CloudError as error:
             return error
 
-    async def _query(self, message: Any) -> Query:
-        predicate = wire.condition_of(message.condition) if message.HasField("condition") else None
-        return await query_of(self._searcher, message, predicate)
+    async def _request(self, message: Any) -> Request:
+        predicate = wire.condition_of(message.query.condition) if message.query.HasField("condition") else None
+        query = await query_of(self._searcher, message.query, predicate)
+        return Request(query, message.limit or USUAL_LIMIT, message.cursor, message.explain)
 
 
 async def query_of(searcher: Searcher, message: Any, predicate: Predicate | None) -> Query:

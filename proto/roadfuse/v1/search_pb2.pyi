@@ -191,14 +191,10 @@ class SearchResponse(_message.Message):
     def __init__(self, answers: _Optional[_Iterable[_Union[SearchAnswer, _Mapping]]] = ..., condition: _Optional[_Union[SearchCondition, _Mapping]] = ..., path: _Optional[str] = ..., matching: _Optional[int] = ..., cursor: _Optional[str] = ..., elapsed_ms: _Optional[float] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SearchBatchRequest(_message.Message):
-    __slots__ = ("queries", "limit", "explain")
-    QUERIES_FIELD_NUMBER: _ClassVar[int]
-    LIMIT_FIELD_NUMBER: _ClassVar[int]
-    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
-    queries: _containers.RepeatedCompositeFieldContainer[SearchQuery]
-    limit: int
-    explain: bool
-    def __init__(self, queries: _Optional[_Iterable[_Union[SearchQuery, _Mapping]]] = ..., limit: _Optional[int] = ..., explain: _Optional[bool] = ...) -> None: ...
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[SearchRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[SearchRequest, _Mapping]]] = ...) -> None: ...
 
 class SearchFailure(_message.Message):
     __slots__ = ("code", "message")

@@ -17,7 +17,7 @@ from cloud.embed.item import Item
 from cloud.errors import CloudError, QueryError
 from cloud.search.audit import recall_of
 from cloud.search.predicate import ANY, And, Between, Has, Not
-from cloud.search.query import Answers, Like, Query
+from cloud.search.query import Answers, Like, Query, Request
 from cloud.search.searcher import Searcher
 
 from ..fleet import fresh_database
@@ -145,8 +145,10 @@ def test_each_query_of_a_batch_fails_alone(engine: Engine) -> None:
     not_a_number = Like(np.full(192, np.nan, "<f4").tobytes(), SPACE, "scene")
     short = Like(b"1234", SPACE, "scene")
     queries = [Query(likes=(one,)) for one in (like(1), foreign, not_a_number, short, like(2))]
-    found = ask(engine, lambda searcher: searcher.batch([*queries, "x" * 5_000], 3))
-    assert [isinstance(one, CloudError) for one in found] == [False, True, True, True, False, True]
+    requests = [Request(query, 3) for query in (*queries, "x" * 5_000)]
+    requests += [Request(queries[0], 0), Request(queries[0], 3, "no cursor!")]
+    found = ask(engine, lambda searcher: searcher.search_all(requests))
+    assert [isinstance(one, CloudError) for one in found] == [False, True, True, True, False, True, True, True]
     assert isinstance(found[0], Answers) and ids(found[0])[0] == 1
     assert isinstance(found[4], Answers) and ids(found[4])[0] == 2
 

@@ -309,7 +309,8 @@ def test_a_batch_tells_each_failure_beside_the_answers(service: Service) -> None
         search_pb2.SearchQuery(examples=[search_pb2.SearchExample()]),
         search_pb2.SearchQuery(text="no siren"),
     ]
-    found = service.call(search_pb2.SearchBatchRequest(queries=queries, limit=3), "SearchBatch").outcomes
+    requests = [search_pb2.SearchRequest(query=query, limit=3) for query in queries]
+    found = service.call(search_pb2.SearchBatchRequest(requests=requests), "SearchBatch").outcomes
     assert [outcome.WhichOneof("outcome") for outcome in found] == ["response", "failure", "failure", "response"]
     assert found[0].response.matching == 10 and found[3].response.matching >= 40
     assert found[1].failure.code == Status.INVALID_ARGUMENT.value[0]
