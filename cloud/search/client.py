@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from itertools import count, zip_longest
+from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple
 
@@ -33,8 +33,16 @@ TOGETHER: Final = 16
 MESSAGE_BYTES: Final = 64 << 20
 # Is embedded before it is looked for, which takes longer than words do.
 _CONTENT: Final = ("image", "sound", "clip")
-_MISTAKES: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
-_STATUSES: Final = {status.value[0]: status for status in grpc.StatusCode}
+_MISTAKES: Final = tuple(
+    status.value[0]
+    for status in (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.FAILED_PRECONDITION,
+    )
+)
+_UNAUTHENTICATED: Final = grpc.StatusCode.UNAUTHENTICATED.value[0]
+_UNAVAILABLE: Final = grpc.StatusCode.UNAVAILABLE.value[0]
 
 
 class SearchAway(CloudError):
@@ -103,7 +111,7 @@ class Client:
         while not self._waiting.empty():
             asked = self._waiting.get()
             if asked is not None and asked.page.set_running_or_notify_cancel():
-                asked.page.set_exception(self._error(grpc.StatusCode.CANCELLED, "closed"))
+                asked.page.set_exception(self._error(_CLOSED))
 
     def search(
         self,
@@ -140,18 +148,18 @@ class Client:
             return answers_of(page.result(CALL_S), text)
         except TimeoutError:
             page.cancel()
-            raise self._error(grpc.StatusCode.DEADLINE_EXCEEDED, "") from None
+            raise self._error(_LATE) from None
 
     def ask(self, request: search_pb2.SearchRequest) -> Future[search_pb2.SearchResponse]:
-        """What becomes the page, or QueryError or SearchAway; nothing is waited for.
+        """What becomes the page, or the error that `search` would raise; nothing is waited for.
 
         It may go together with others. Content and explanations take longer than words, and others would wait: `search`
-        asks for these alone.
+        asks for these alone, of the processes in turn.
         """
         asked = _Asked(request, Future())
         with self._lock:
             if self._is_closed:
-                asked.page.set_exception(self._error(grpc.StatusCode.CANCELLED, "closed"))
+                asked.page.set_exception(self._error(_CLOSED))
                 return asked.page
             if not self._threads:
                 self._threads = [
@@ -179,35 +187,42 @@ class Client:
     def _call(self, some: list[_Asked], first: int) -> None:
         """Ask a process, and others for what is UNAVAILABLE there; tell each what became of its request."""
         for tries in range(1, len(self._stubs) + 1):
-            stub = self._stubs[(first + tries) % len(self._stubs)]
-            batch = search_pb2.SearchBatchRequest(requests=[asked.request for asked in some])
-            outcomes: Sequence[search_pb2.SearchOutcome] = ()
-            status, said = grpc.StatusCode.INTERNAL, f"expected {len(some)} answers, got others"
-            try:
-                found = stub.SearchBatch(batch, timeout=CALL_S, metadata=self._metadata).outcomes
-                if len(found) == len(some):
-                    outcomes = found
-            except grpc.RpcError as error:
-                status, said = error.code(), error.details() or ""
-            except ValueError:
-                status, said = grpc.StatusCode.CANCELLED, "closed"
             again = []
-            for asked, outcome in zip_longest(some, outcomes):
-                if outcome is not None:
-                    status, said = _STATUSES.get(outcome.failure.code, grpc.StatusCode.UNKNOWN), outcome.failure.message
-                if status is grpc.StatusCode.OK:
+            for asked, outcome in zip(some, self._outcomes(some, (first + tries) % len(self._stubs)), strict=True):
+                if not outcome.failure.code:
                     asked.page.set_result(outcome.response)
-                elif status is grpc.StatusCode.UNAVAILABLE and tries < len(self._stubs):
+                elif outcome.failure.code == _UNAVAILABLE and tries < len(self._stubs):
                     again.append(asked)
                 else:
-                    asked.page.set_exception(self._error(status, said))
+                    asked.page.set_exception(self._error(outcome.failure))
             if not again:
                 return
             some = again
 
-    def _error(self, status: grpc.StatusCode, said: str) -> CloudError:
-        if status in _MISTAKES:
-            return QueryError(said)
-        if status is grpc.StatusCode.UNAUTHENTICATED:
-            return CloudError(f"{self._address}: {said}")
-        return SearchAway(f"{self._address}: {said or status.name.lower()}")
+    def _outcomes(self, some: list[_Asked], at: int) -> Sequence[search_pb2.SearchOutcome]:
+        """What a process says to each; what goes wrong with the call is everybody's."""
+        batch = search_pb2.SearchBatchRequest(requests=[asked.request for asked in some])
+        try:
+            outcomes = self._stubs[at].SearchBatch(batch, timeout=CALL_S, metadata=self._metadata).outcomes
+            if len(outcomes) == len(some):
+                return outcomes  # type: ignore[no-any-return]
+            failure = _failure(grpc.StatusCode.INTERNAL, f"expected {len(some)} answers, got {len(outcomes)}")
+        except grpc.RpcError as error:
+            failure = _failure(error.code(), error.details() or error.code().name.lower())
+        except ValueError:  # of a channel that was closed
+            failure = _CLOSED
+        return [search_pb2.SearchOutcome(failure=failure)] * len(some)
+
+    def _error(self, failure: search_pb2.SearchFailure) -> CloudError:
+        if failure.code in _MISTAKES:
+            return QueryError(failure.message)
+        message = f"{self._address}: {failure.message}"
+        return CloudError(message) if failure.code == _UNAUTHENTICATED else SearchAway(message)
+
+
+def _failure(status: grpc.StatusCode, message: str) -> search_pb2.SearchFailure:
+    return search_pb2.SearchFailure(code=status.value[0], message=message)
+
+
+_CLOSED: Final = _failure(grpc.StatusCode.CANCELLED, "closed")
+_LATE: Final = _failure(grpc.StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
