@@ -403,6 +403,15 @@ def test_more_calls_than_can_be_answered_are_refused_clearly(service: Service) -
     assert Status.OK in codes
 
 
+def test_a_batch_takes_the_room_of_all_its_queries(service: Service) -> None:
+    one = search_pb2.SearchRequest(query=search_pb2.SearchQuery(text="night, siren"), limit=1)
+    batch = search_pb2.SearchBatchRequest(requests=[one] * 1_024)
+    metadata = (("authorization", f"Bearer {service.key}"),)
+    calls = [service.stub.SearchBatch.future(batch, timeout=60, metadata=metadata) for _ in range(4)]
+    assert {call.code() for call in calls} == {Status.OK, Status.RESOURCE_EXHAUSTED}
+    assert service.call(one).path == "filtered"  # all of it is given back
+
+
 def test_encoders_are_asked_where_the_environment_says(
     postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
