@@ -69,7 +69,7 @@ class SearchServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchBatch(self, request, context):
-        """Answers, or an error, for each of many queries.
+        """A page, or an error, for each of many queries.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
