@@ -4,7 +4,7 @@
     in space     whether LiDAR and camera still sit to each other as calibrated (rig_monitor)
     in meaning   whether one modality has gone wrong, and which (agreement)
 
-All of it costs less than half a millisecond a frame, and none of it changes what is fused: it says what to trust.
+None of it changes what is fused: it says what to trust. What it costs is in docs/alignment.md.
 """
 
 from __future__ import annotations
