@@ -30,6 +30,8 @@ from roadfuse.v1 import search_pb2, search_pb2_grpc
 CALL_S: Final = 30.0
 # Queries in one call: each answer goes back with the last of its call.
 TOGETHER: Final = 16
+# Beyond, nobody would wait for the answer.
+WAITING: Final = 4_096
 MESSAGE_BYTES: Final = 64 << 20
 # Is embedded before it is looked for, which takes longer than words do.
 _CONTENT: Final = ("image", "sound", "clip")
@@ -158,8 +160,8 @@ class Client:
         """
         asked = _Asked(request, Future())
         with self._lock:
-            if self._is_closed:
-                asked.page.set_exception(self._error(_CLOSED))
+            if self._is_closed or self._waiting.qsize() >= WAITING:
+                asked.page.set_exception(self._error(_CLOSED if self._is_closed else _FULL))
                 return asked.page
             if not self._threads:
                 self._threads = [
@@ -225,4 +227,5 @@ def _failure(status: grpc.StatusCode, message: str) -> search_pb2.SearchFailure:
 
 
 _CLOSED: Final = _failure(grpc.StatusCode.CANCELLED, "closed")
+_FULL: Final = _failure(grpc.StatusCode.RESOURCE_EXHAUSTED, f"expected at most {WAITING} queries to wait, got one more")
 _LATE: Final = _failure(grpc.StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")

@@ -44,7 +44,7 @@ CALL_S: Final = 30.0
 MESSAGE_BYTES: Final = 40 << 20
 CALLS: Final = 4_096
 PENDING: Final = 8_192
-# Beyond so many at once, half a second's worth, a query is refused at once rather than answered too late.
+# Beyond so many in hand, half a second's worth, a query is refused at once rather than answered too late.
 UNDER_WAY: Final = 512
 USUAL_LIMIT: Final = 20
 DRAIN_S: Final = 10.0

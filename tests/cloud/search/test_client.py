@@ -161,6 +161,20 @@ def test_who_went_away_is_not_asked_for(processes: list[Process], client: Client
     assert pages([first, last]) == ["first", "last"] and process.batches == [["first"], ["last"]]
 
 
+def test_more_than_can_wait_are_refused_at_once(
+    processes: list[Process], client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.search.client.WAITING", 3)
+    processes[0].is_let.clear()
+    first = client.ask(said("first"))
+    until(lambda: len(processes[0].batches) == 1)
+    asked = [client.ask(said(f"query {i}")) for i in range(3)]
+    with pytest.raises(SearchAway, match="to wait"):
+        client.ask(said("one more")).result(0)
+    processes[0].is_let.set()
+    assert pages([first, *asked]) == ["first", *(f"query {i}" for i in range(3))]
+
+
 def test_each_failure_is_its_querys_own(processes: list[Process], client: Client) -> None:
     process = processes[0]
     process.refused = {"wrong": grpc.StatusCode.INVALID_ARGUMENT.value[0], "late": UNAVAILABLE, "odd": 99}
