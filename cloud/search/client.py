@@ -11,7 +11,6 @@ import contextlib
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple
 
@@ -79,7 +78,7 @@ class Client:
         credentials = grpc.ssl_channel_credentials(ca)
         self._channels = [grpc.secure_channel(one, credentials, options) for one in address.split(",")]
         self._stubs = [search_pb2_grpc.SearchStub(channel) for channel in self._channels]
-        self._turn = count()
+        self._under_way = [0] * len(self._stubs)
         self._waiting: SimpleQueue[_Asked | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -143,7 +142,7 @@ class Client:
         request = search_pb2.SearchRequest(query=query, limit=limit, cursor=cursor, explain=explain)
         if explain or any(example.WhichOneof("example") in _CONTENT for example in examples):
             page: Future[search_pb2.SearchResponse] = Future()
-            self._call([_Asked(request, page)], next(self._turn))  # it takes longer: nobody else is to wait for it
+            self._call([_Asked(request, page)], self._least_busy())  # it takes longer: nobody else is to wait for it
         else:
             page = self.ask(request)
         try:
@@ -156,7 +155,7 @@ class Client:
         """What becomes the page, or the error that `search` would raise; nothing is waited for.
 
         It may go together with others. Content and explanations take longer than words, and others would wait: `search`
-        asks for these alone, of the processes in turn.
+        asks for these alone, and of the process that has the least to do.
         """
         asked = _Asked(request, Future())
         with self._lock:
@@ -186,14 +185,18 @@ class Client:
             if some:
                 self._call(some, at)
 
+    def _least_busy(self) -> int:
+        with self._lock:
+            return min(range(len(self._stubs)), key=self._under_way.__getitem__)
+
     def _call(self, some: list[_Asked], first: int) -> None:
         """Ask a process, and others for what is UNAVAILABLE there; tell each what became of its request."""
-        for tries in range(1, len(self._stubs) + 1):
+        for tried in range(len(self._stubs)):
             again = []
-            for asked, outcome in zip(some, self._outcomes(some, (first + tries) % len(self._stubs)), strict=True):
+            for asked, outcome in zip(some, self._outcomes(some, (first + tried) % len(self._stubs)), strict=True):
                 if not outcome.failure.code:
                     asked.page.set_result(outcome.response)
-                elif outcome.failure.code == _UNAVAILABLE and tries < len(self._stubs):
+                elif outcome.failure.code == _UNAVAILABLE and tried < len(self._stubs) - 1:
                     again.append(asked)
                 else:
                     asked.page.set_exception(self._error(outcome.failure))
@@ -204,6 +207,8 @@ class Client:
     def _outcomes(self, some: list[_Asked], at: int) -> Sequence[search_pb2.SearchOutcome]:
         """What a process says to each; what goes wrong with the call is everybody's."""
         batch = search_pb2.SearchBatchRequest(requests=[asked.request for asked in some])
+        with self._lock:
+            self._under_way[at] += len(some)
         try:
             outcomes = self._stubs[at].SearchBatch(batch, timeout=CALL_S, metadata=self._metadata).outcomes
             if len(outcomes) == len(some):
@@ -213,6 +218,9 @@ class Client:
             failure = _failure(error.code(), error.details() or error.code().name.lower())
         except ValueError:  # of a channel that was closed
             failure = _CLOSED
+        finally:
+            with self._lock:
+                self._under_way[at] -= len(some)
         return [search_pb2.SearchOutcome(failure=failure)] * len(some)
 
     def _error(self, failure: search_pb2.SearchFailure) -> CloudError:

@@ -150,6 +150,22 @@ def test_what_takes_longer_goes_alone(more: dict[str, Any], processes: list[Proc
         assert longer.result(20).notes == ("longer",) and pages([asked]) == ["words"]
 
 
+def test_what_goes_alone_goes_to_the_process_with_the_least_to_do(
+    processes: list[Process], client_of_both: Client
+) -> None:
+    for one in processes:
+        one.is_let.clear()
+    with futures.ThreadPoolExecutor(1) as threads:
+        longer = threads.submit(client_of_both.search, "longer", explain=True)
+        until(lambda: any(one.batches for one in processes))
+        busy, idle = processes if processes[0].batches else reversed(processes)
+        idle.is_let.set()
+        for _ in range(3):
+            assert client_of_both.search("quick", explain=True).notes == ("quick",)
+        busy.is_let.set()
+        assert longer.result(20).notes == ("longer",) and busy.batches == [["longer"]]
+
+
 def test_who_went_away_is_not_asked_for(processes: list[Process], client: Client) -> None:
     process = processes[0]
     process.is_let.clear()
