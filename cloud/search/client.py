@@ -20,9 +20,9 @@ from cryptography import x509
 from cloud import certificates
 from cloud.errors import CloudError, QueryError
 from cloud.keys import inner_key
+from cloud.search import wire
 from cloud.search.predicate import Predicate
 from cloud.search.query import Answers
-from cloud.search.wire import answers_of, condition_message
 from cloud.settings import Settings
 from roadfuse.v1 import search_pb2, search_pb2_grpc
 
@@ -34,16 +34,18 @@ WAITING: Final = 4_096
 MESSAGE_BYTES: Final = 64 << 20
 # Is embedded before it is looked for, which takes longer than words do.
 _CONTENT: Final = ("image", "sound", "clip")
-_MISTAKES: Final = tuple(
-    status.value[0]
-    for status in (
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.FAILED_PRECONDITION,
-    )
+_MISTAKES: Final = (
+    grpc.StatusCode.INVALID_ARGUMENT.value[0],
+    grpc.StatusCode.NOT_FOUND.value[0],
+    grpc.StatusCode.FAILED_PRECONDITION.value[0],
 )
 _UNAUTHENTICATED: Final = grpc.StatusCode.UNAUTHENTICATED.value[0]
 _UNAVAILABLE: Final = grpc.StatusCode.UNAVAILABLE.value[0]
+_CLOSED: Final = wire.failure(grpc.StatusCode.CANCELLED, "closed")
+_FULL: Final = wire.failure(
+    grpc.StatusCode.RESOURCE_EXHAUSTED, f"expected at most {WAITING} queries to wait, got one more"
+)
+_LATE: Final = wire.failure(grpc.StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
 
 
 class SearchAway(CloudError):
@@ -138,7 +140,7 @@ class Client:
         """
         query = search_pb2.SearchQuery(text=text, examples=examples)
         if predicate is not None:
-            query.condition.CopyFrom(condition_message(predicate))
+            query.condition.CopyFrom(wire.condition_message(predicate))
         request = search_pb2.SearchRequest(query=query, limit=limit, cursor=cursor, explain=explain)
         if explain or any(example.WhichOneof("example") in _CONTENT for example in examples):
             page: Future[search_pb2.SearchResponse] = Future()
@@ -146,7 +148,7 @@ class Client:
         else:
             page = self.ask(request)
         try:
-            return answers_of(page.result(CALL_S), text)
+            return wire.answers_of(page.result(CALL_S), text)
         except TimeoutError:
             page.cancel()
             raise self._error(_LATE) from None
@@ -213,27 +215,18 @@ class Client:
             outcomes = self._stubs[at].SearchBatch(batch, timeout=CALL_S, metadata=self._metadata).outcomes
             if len(outcomes) == len(some):
                 return outcomes  # type: ignore[no-any-return]
-            failure = _failure(grpc.StatusCode.INTERNAL, f"expected {len(some)} answers, got {len(outcomes)}")
+            failed = wire.failure(grpc.StatusCode.INTERNAL, f"expected {len(some)} answers, got {len(outcomes)}")
         except grpc.RpcError as error:
-            failure = _failure(error.code(), error.details() or error.code().name.lower())
+            failed = wire.failure(error.code(), error.details() or error.code().name.lower())
         except ValueError:  # of a channel that was closed
-            failure = _CLOSED
+            failed = _CLOSED
         finally:
             with self._lock:
                 self._under_way[at] -= len(some)
-        return [search_pb2.SearchOutcome(failure=failure)] * len(some)
+        return [search_pb2.SearchOutcome(failure=failed)] * len(some)
 
     def _error(self, failure: search_pb2.SearchFailure) -> CloudError:
         if failure.code in _MISTAKES:
             return QueryError(failure.message)
         message = f"{self._address}: {failure.message}"
         return CloudError(message) if failure.code == _UNAUTHENTICATED else SearchAway(message)
-
-
-def _failure(status: grpc.StatusCode, message: str) -> search_pb2.SearchFailure:
-    return search_pb2.SearchFailure(code=status.value[0], message=message)
-
-
-_CLOSED: Final = _failure(grpc.StatusCode.CANCELLED, "closed")
-_FULL: Final = _failure(grpc.StatusCode.RESOURCE_EXHAUSTED, f"expected at most {WAITING} queries to wait, got one more")
-_LATE: Final = _failure(grpc.StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
+from cloud.search.query import Answers
 from cloud.search.rows import signed
 
+_UNEXPLAINED: Final = "the database is away, which knows how near each modality is"
 _VECTORS = text("""
 SELECT v.scene_id, v.instant_ns, v.modality, halfvec_send(v.vector) AS vector, v.scale
 FROM vectors v JOIN unnest(CAST(:scenes AS bigint[]), CAST(:instants AS bigint[])) AS shown(scene_id, instant_ns)
@@ -18,7 +23,25 @@ WHERE v.model = :model AND v.space = :space
 """)
 
 
-def modalities(
+def explained(engine: Engine, page: Answers, space: str, model: str, vector: NDArray[np.float32]) -> Answers:
+    """A page with how near each modality of its answers is; a database that is away is a note.
+
+    Args:
+        vector: (d,) that the page was ranked by.
+    """
+    unit = vector / max(float(np.linalg.norm(vector)), 1e-9)
+    moments = [(answer.scene_id, answer.instant_ns) for answer in page.answers]
+    try:
+        found = _modalities(engine, space, model, moments, unit)
+    except SQLAlchemyError:  # what was found is found without it
+        return replace(page, notes=(*page.notes, _UNEXPLAINED))
+    answers = (
+        answer._replace(modalities=found.get(moment, {})) for answer, moment in zip(page.answers, moments, strict=True)
+    )
+    return replace(page, answers=tuple(answers))
+
+
+def _modalities(
     engine: Engine, space: str, model: str, moments: Sequence[tuple[int, int]], vector: NDArray[np.float32]
 ) -> dict[tuple[int, int], dict[str, float]]:
     """Cosine of each modality's vector with what was to be alike, by (scene id, instant).

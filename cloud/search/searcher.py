@@ -21,7 +21,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from cloud.embed.item import Item, Vector
 from cloud.errors import CloudError, QueryError
@@ -44,7 +43,6 @@ MAX_BATCH: Final = 1_024
 ENOUGH: Final = 20
 RELAXED: Final = (0.2, 0.02)
 _LIKELIEST: Final = "too few scenes are sure of all that was asked for; the likeliest are shown too"
-_UNEXPLAINED: Final = "the database is away, which knows how near each modality is"
 _KEPT_QUERIES: Final = 256
 _SECONDS: Final = {path: metrics.SECONDS.labels(path) for path in ("exact", "filtered", "approximate")}
 # An index is built when this has passed since the last look at whether one is due.
@@ -348,22 +346,8 @@ class Searcher:
         """Its page with how near each modality is; None: nothing is to be explained."""
         if not isinstance(answered, _Answered) or answered.vector is None or answered.searched is None:
             return None
-        searched, page = answered.searched, answered.page
-        unit = answered.vector / max(float(np.linalg.norm(answered.vector)), 1e-9)
-        moments = [(answer.scene_id, answer.instant_ns) for answer in page.answers]
-        try:
-            found = await asyncio.to_thread(
-                explain.modalities, self._engine, searched.space, searched.model, moments, unit
-            )
-        except SQLAlchemyError:  # what was found is found without it
-            return replace(page, notes=(*page.notes, _UNEXPLAINED))
-        return replace(
-            page,
-            answers=tuple(
-                answer._replace(modalities=found.get((answer.scene_id, answer.instant_ns), {}))
-                for answer in page.answers
-            ),
-        )
+        searched, page, vector = answered.searched, answered.page, answered.vector
+        return await asyncio.to_thread(explain.explained, self._engine, page, searched.space, searched.model, vector)
 
     def _keep_index(self) -> None:
         while not self._stopping.wait(INDEX_LOOK_S):

@@ -7,8 +7,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -30,7 +29,7 @@ from cloud.errors import CloudError, QueryError, Refused
 from cloud.keys import Keys, bearer, inner_key
 from cloud.search import wire
 from cloud.search.predicate import ANY, Predicate
-from cloud.search.query import Like, Query, Request
+from cloud.search.query import Answers, Like, Query, Request
 from cloud.search.rank import MAX_LIKES
 from cloud.search.searcher import Searcher
 from cloud.settings import Settings
@@ -67,11 +66,7 @@ class Search(search_pb2_grpc.SearchServicer):
     @answered(CALL_S)
     async def Search(self, request: Any, context: Context) -> search_pb2.SearchResponse:
         """A page of answers to one query."""
-        with self._room_for(1):
-            try:
-                (page,) = await self._searcher.search_all([await self._request(request)])
-            except CloudError as error:
-                raise _refused(error) from None
+        (page,) = await self._pages([request])
         if isinstance(page, CloudError):
             raise _refused(page)
         return wire.response(page)
@@ -79,15 +74,8 @@ class Search(search_pb2_grpc.SearchServicer):
     @answered(CALL_S)
     async def SearchBatch(self, request: Any, context: Context) -> search_pb2.SearchBatchResponse:
         """A page, or an error, for each query."""
-        with self._room_for(len(request.requests)):
-            read = [await self._request_or_error(each) for each in request.requests]
-            good = [each for each in read if isinstance(each, Request)]
-            try:
-                pages = iter(await self._searcher.search_all(good) if good or not read else [])
-            except CloudError as error:
-                raise _refused(error) from None
-        outcomes = [wire.outcome(next(pages) if isinstance(each, Request) else each) for each in read]
-        return search_pb2.SearchBatchResponse(outcomes=outcomes)
+        pages = await self._pages(request.requests)
+        return search_pb2.SearchBatchResponse(outcomes=map(wire.outcome, pages))
 
     @answered(CALL_S)
     async def Understand(self, request: Any, context: Context) -> search_pb2.UnderstandResponse:
@@ -103,18 +91,22 @@ class Search(search_pb2_grpc.SearchServicer):
         """What can be found now."""
         return search_pb2.StatisticsResponse(**self._searcher.statistics())
 
-    @contextmanager
-    def _room_for(self, queries: int) -> Iterator[None]:
+    async def _pages(self, messages: Sequence[Any]) -> list[Answers | CloudError]:
         if self._under_way >= UNDER_WAY:
             raise Refused(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"expected at most {UNDER_WAY} queries at once, got one more; ask again in a while",
             )
-        self._under_way += queries
+        self._under_way += len(messages)
         try:
-            yield
+            read = [await self._request_or_error(message) for message in messages]
+            good = [each for each in read if isinstance(each, Request)]
+            pages = iter(await self._searcher.search_all(good) if good or not read else [])
+        except CloudError as error:
+            raise _refused(error) from None
         finally:
-            self._under_way -= queries
+            self._under_way -= len(messages)
+        return [next(pages) if isinstance(each, Request) else each for each in read]
 
     async def _request_or_error(self, message: Any) -> Request | CloudError:
         try:

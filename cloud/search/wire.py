@@ -174,8 +174,12 @@ def outcome(answers: Answers | Exception) -> search_pb2.SearchOutcome:
     if isinstance(answers, Answers):
         return search_pb2.SearchOutcome(response=response(answers))
     status, message = refusal(answers)
-    failure = search_pb2.SearchFailure(code=status.value[0], message=" ".join(message.split()))
-    return search_pb2.SearchOutcome(failure=failure)
+    return search_pb2.SearchOutcome(failure=failure(status, message))
+
+
+def failure(status: grpc.StatusCode, message: str) -> search_pb2.SearchFailure:
+    """Why there is no page, in one line."""
+    return search_pb2.SearchFailure(code=status.value[0], message=" ".join(message.split()))
 
 
 def answers_of(message: search_pb2.SearchResponse, text: str = "") -> Answers:
