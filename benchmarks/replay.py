@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from edge import bundle as bundles
@@ -139,16 +140,19 @@ def _count_runs(run: Replay) -> Counter[str]:
 
 
 class Account:
-    """Time by part, without that of the parts called inside it."""
+    """Time of this thread by part, without that of the parts called inside it."""
 
     def __init__(self) -> None:
         self.spent_ns: Counter[str] = Counter()
         self._inside_ns = [0]
+        self._thread = get_ident()
 
     def of(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
         """The call, its time booked to the part."""
 
         def booked(*arguments: Any) -> Any:
+            if get_ident() != self._thread:
+                return call(*arguments)
             self._inside_ns.append(0)
             started_ns = time.perf_counter_ns()
             result = call(*arguments)

@@ -1,4 +1,4 @@
-"""What alignment costs in the loop: CPU time a frame of the loop's thread while a drive replays.
+"""What alignment costs in the loop: CPU time a frame, of whichever thread it runs on, while a drive replays.
 
 A simulated drive, all six streams, the reference bundle; between two frames the models push its code and data out of
 the caches, as they do on the road. Each part is timed by itself in a replay of its own, so that no stopwatch is within
@@ -28,18 +28,18 @@ from edge.bundle import Bundle
 from edge.replay import Replay
 from export.world.command import main as simulate
 
-# Where each part is called: what has it as an attribute, and the attribute.
-PARTS: dict[str, tuple[Callable[[Watch], Any], str]] = {
-    "all": (lambda one: one, "see"),
-    "small picture": (lambda one: watch, "small_grey"),
-    "signs of the picture": (lambda one: one._agreement._picture, "see"),
-    "signs of the sound": (lambda one: one._agreement._sound, "hear"),
-    "signs of the LiDAR": (lambda one: one._agreement._lidar, "see"),
-    "signs of the motion": (lambda one: one._agreement._motion, "feel"),
-    "shared space": (lambda one: one._agreement._space, "see"),
-    "naming": (lambda one: one._agreement, "_name"),
-    "clocks": (lambda one: one._clocks, "see"),
-    "rig": (lambda one: one, "_place"),
+# Where each part is called: what has it as attributes, and the attributes.
+PARTS: dict[str, tuple[Callable[[Watch], Any], tuple[str, ...]]] = {
+    "all": (lambda one: one, ("look", "conclude")),
+    "small picture": (lambda one: watch, ("small_grey",)),
+    "signs of the picture": (lambda one: one._agreement._picture, ("see",)),
+    "signs of the sound": (lambda one: one._agreement._sound, ("hear",)),
+    "signs of the LiDAR": (lambda one: one._agreement._lidar, ("see",)),
+    "signs of the motion": (lambda one: one._agreement._motion, ("feel",)),
+    "shared space": (lambda one: one._agreement._space, ("see",)),
+    "naming": (lambda one: one._agreement, ("_name",)),
+    "clocks": (lambda one: one._clocks, ("see",)),
+    "rig": (lambda one: one, ("_place",)),
 }
 
 
@@ -77,23 +77,30 @@ def _cost(drive: Path, bundle: Bundle, part: str) -> tuple[str, list[float]]:
     """The decisions' SHA-256, and us of the thread's CPU time in each frame."""
     costs: list[float] = []
     with Replay(drive, bundle) as run:
-        holder, name = PARTS[part]
+        holder, names = PARTS[part]
         place = holder(run.loop._watch)
-        call = getattr(place, name)
-
-        def timed(*arguments: Any) -> Any:
-            started_ns = time.thread_time_ns()
-            result = call(*arguments)
-            costs.append((time.thread_time_ns() - started_ns) / 1e3)
-            return result
-
-        setattr(place, name, timed)
+        calls = {name: getattr(place, name) for name in names}
+        for name, call in calls.items():
+            setattr(place, name, _timed(call, costs))
         try:
             frames = sum(1 for _ in run)
         finally:
-            setattr(place, name, call)
+            for name, call in calls.items():
+                setattr(place, name, call)
         sha = run.statistics.sha256
+    if len(names) > 1:
+        costs = [sum(of_frame) for of_frame in zip(*(costs[i :: len(names)] for i in range(len(names))), strict=True)]
     return sha, [*costs, *[0.0] * (frames - len(costs))]
+
+
+def _timed(call: Callable[..., Any], costs: list[float]) -> Callable[..., Any]:
+    def timed(*arguments: Any) -> Any:
+        started_ns = time.thread_time_ns()
+        result = call(*arguments)
+        costs.append((time.thread_time_ns() - started_ns) / 1e3)
+        return result
+
+    return timed
 
 
 if __name__ == "__main__":

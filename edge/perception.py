@@ -6,6 +6,7 @@ An embedding lies in the buffer that its encoder writes and fusion reads; nothin
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from edge.errors import EngineError
 from edge.frameset import FrameSet
 from edge.heads import VECTORS, check_values, mask_cells
 from edge.image_input import ImageInput
+from edge.lane import Lane
 from edge.preprocess import lidar_into, motion_into, pcm_into
 from edge.samples import AudioChunk
 from edge.streams import ENCODERS, Stream
@@ -47,6 +49,7 @@ class Perception:
         self.ages = [0] * len(self.names)
         self.unheard: set[int] = set()
         self._row = {stream.name: row - 1 for row, stream in enumerate(streams)}  # into picks
+        self._is_on_cpu = provider == "cpu"
         open_engine = engine_opener(bundle, provider)
         self.encoders = {name: open_engine(name, {}) for name in bundle.encoders}
         self._check_inputs()
@@ -113,6 +116,13 @@ class Perception:
         if name == "lidar":
             self._swept = sweep[:2]  # stamp and number
 
+    def encode_all(self, names: Sequence[str], frames: FrameSet, lane: Lane | None = None) -> dict[str, EngineError]:
+        """Run encoders, on a CPU all but the first of them in the lane; those that failed, and why."""
+        if lane is None or not self._is_on_cpu or len(names) < 2:  # another device's context belongs to this thread
+            return self._encode_each(names, frames)
+        beside = lane.begin(partial(self._encode_each, names[1:], frames))
+        return {**self._encode_each(names[:1], frames), **beside()}
+
     def present(self, name: str, frames: FrameSet) -> bool:
         """Whether the FrameSet has what the modality's encoder needs."""
         if name == "camera":
@@ -134,16 +144,16 @@ class Perception:
             self._presence[0, i] = present[modality]
         _run("fuse", self._fuse)
 
-    def decide(self, frames: FrameSet, encoders: Collection[str] | None = None) -> None:
+    def decide(self, frames: FrameSet, encoders: Collection[str] | None = None, lane: Lane | None = None) -> None:
         """Encode all that is there (or these modalities of it) and fuse it, as far as a trial needs.
 
         Raises:
             EngineError: an engine failed.
         """
         present = [self.present(name, frames) for name in self.names]
-        for name, there in zip(self.names, present):
-            if there and (encoders is None or name in encoders):
-                self.encode(name, frames)
+        names = [name for name, there in zip(self.names, present) if there and (encoders is None or name in encoders)]
+        for error in self.encode_all(names, frames, lane).values():
+            raise error
         self.fuse(present)
 
     def mute(self, present: list[bool]) -> None:
@@ -264,6 +274,15 @@ class Perception:
             engine.thaw(frozen["states"][name])
             for out, raw in zip(engine.outputs.values(), frozen["outputs"][name]):
                 out[...] = np.frombuffer(raw, dtype=out.dtype).reshape(out.shape)
+
+    def _encode_each(self, names: Sequence[str], frames: FrameSet) -> dict[str, EngineError]:
+        failed = {}
+        for name in names:
+            try:
+                self.encode(name, frames)
+            except EngineError as error:
+                failed[name] = error
+        return failed
 
     def _step_over(self, windows: SoundWindows, engine: BoundEngine, sound: Sequence[AudioChunk]) -> None:
         """Step a model that hears a stream over all windows that became whole; its last outputs stand."""

@@ -24,7 +24,7 @@ class Measure:
     refusal: str
 
 
-def realtime(core: int | None = None, priority: int = 50) -> list[Measure]:
+def realtime(core: int | None = None, priority: int = 50, beside: Collection[int] = ()) -> list[Measure]:
     """Ask for everything that keeps a frame's time short and even, for the calling thread and this process.
 
     FIFO scheduling, one core, memory locked, no garbage collection over what exists now (the loop makes no cycles),
@@ -33,15 +33,19 @@ def realtime(core: int | None = None, priority: int = 50) -> list[Measure]:
     Args:
         core: to pin to; None takes the last one that this process may use.
         priority: of FIFO scheduling, 1..99.
+        beside: threads (their native ids) that the loop waits for: scheduled as it is, on the other cores if there are.
     """
     cores = sorted(os.sched_getaffinity(0))
     wanted = cores[-1] if core is None else core
 
     def schedule() -> None:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+        for thread in (0, *beside):
+            os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(priority))
 
     def pin() -> None:
         os.sched_setaffinity(0, {wanted})
+        for thread in beside:
+            os.sched_setaffinity(thread, set(cores) - {wanted} or cores)
 
     def lock_memory() -> None:
         libc = ctypes.CDLL(None, use_errno=True)

@@ -219,7 +219,7 @@ def main(argv: list[str]) -> int:
             options.out, options.spool, settings.scenes, facts, lossless=False,
             opinion=None if host is None else host.opinion,
         )  # fmt: skip
-        measures = realtime() if options.realtime else []
+        measures = realtime(beside=[loop.lane.native_id]) if options.realtime else []
         complete = False
         try:
             probes = None if options.probes is None else ProbeFile(options.probes, say=_say)

@@ -105,6 +105,8 @@ class Agreement:
         self._space = SharedSpace(tuple(ENCODERS))
         self.space = 1.0
         self._last_ns: int | None = None
+        self._elapsed_s = 0.0  # of the frame that was looked at
+        self._present: set[str] = set()
         self._evidence = [0.0] * len(SIGNS)
         self._since_ns = [0] * len(SIGNS)
         self._named = [False] * len(SIGNS)
@@ -118,12 +120,21 @@ class Agreement:
             small: (about 96, about 160) grey picture; None where there is none.
             embeddings: by encoder, of this frame; empty without a shared space.
         """
+        self.look(frames, small)
+        return self.conclude(embeddings)
+
+    def look(self, frames: FrameSet, small: NDArray[np.uint8] | None) -> None:
+        """Take a frame's samples, before its embeddings are known."""
         last_ns = self._last_ns
-        elapsed_s = 0.0 if last_ns is None else min(max(frames.stamp_ns - last_ns, 0) / SECOND, _LONGEST_S)
+        self._elapsed_s = 0.0 if last_ns is None else min(max(frames.stamp_ns - last_ns, 0) / SECOND, _LONGEST_S)
         self._last_ns = frames.stamp_ns
-        present = self._take(frames, small, elapsed_s)
-        self.space = self._space.see(embeddings, elapsed_s, self._encoders_suspected())
-        suspects = self._name(present, elapsed_s, frames.stamp_ns)
+        self._present = self._take(frames, small, self._elapsed_s)
+
+    def conclude(self, embeddings: Mapping[str, NDArray[Any]]) -> Reading:
+        """What the frame that was looked at says, with its embeddings."""
+        assert self._last_ns is not None  # a frame was seen
+        self.space = self._space.see(embeddings, self._elapsed_s, self._encoders_suspected())
+        suspects = self._name(self._present, self._elapsed_s, self._last_ns)
         worst = max([suspect.evidence for suspect in suspects], default=0.0)
         return Reading(min(self.space, 1.0 - worst), suspects)
 

@@ -48,6 +48,7 @@ class Watch:
         self._agreement = Agreement(streams)
         self._clocks = OnlineClocks()
         self._rig: RigMonitor | None = None
+        self._rig_doubt: RigDoubt | None = None  # of the frame that was looked at
         self._calibration = b""
         self._transforms: dict[str, bytes] = {}  # by the frame that each places
 
@@ -77,20 +78,23 @@ class Watch:
         if rig is not None or self._rig is None:
             self._calibration, self._rig = calibration, rig
 
-    def see(self, frames: FrameSet, embeddings: Mapping[str, NDArray[Any]]) -> Alignment:
-        """Takes a frame.
+    def look(self, frames: FrameSet) -> None:
+        """Takes a frame's samples, before its embeddings are known."""
+        picture = None if frames.frame is None else frames.frame.image
+        small = None if picture is None else small_grey(picture)
+        self._agreement.look(frames, small)
+        self._clocks.see(frames.stamp_ns, small, self._samples("audio", frames), self._samples("imu", frames))
+        self._rig_doubt = None if self._rig is None else self._place(self._rig, frames)
+
+    def conclude(self, embeddings: Mapping[str, NDArray[Any]]) -> Alignment:
+        """What the frame that was looked at says.
 
         Args:
             embeddings: of this frame, by encoder, in one space; empty where a bundle has none.
         """
-        picture = None if frames.frame is None else frames.frame.image
-        small = None if picture is None else small_grey(picture)
-        reading = self._agreement.see(frames, small, embeddings)
-        clocks = self._clocks
-        clocks.see(frames.stamp_ns, small, self._samples("audio", frames), self._samples("imu", frames))
+        reading, clocks, rig = self._agreement.conclude(embeddings), self._clocks, self._rig_doubt
         both = (("camera", clocks.picture), ("audio", clocks.sound))
         told = [ClockOffset(stream, late.offset_ns, late.confidence) for stream, late in both if late is not None]
-        rig = None if self._rig is None else self._place(self._rig, frames)
         late_ns = max([abs(clock.late_ns) for clock in told if clock.confidence >= SURE], default=0)
         in_time = 1.0 - min(max((late_ns - LATE_FROM_NS) / (_LATE_FULL_NS - LATE_FROM_NS), 0.0), 1.0)
         return Alignment(min(reading.agreement, in_time, 0.0 if rig else 1.0), reading.suspects, tuple(told), rig)

@@ -14,6 +14,7 @@ from edge.bundle import Bundle
 from edge.decision import PutBack
 from edge.errors import EngineError
 from edge.frameset import FrameSet
+from edge.lane import Lane
 from edge.overload import OverloadLadder
 from edge.perception import Perception
 from edge.samples import BundleInUse
@@ -55,17 +56,20 @@ class InCharge:
 
     Args:
         perception: of the bundle that decides first, open.
+        lane: for what can run beside the costliest encoder.
         clock: for timings alone.
 
     Attributes:
         perception: of the bundle that decides.
+        lane: as given.
         bundles: that are open: a BundleInUse names one of them.
         failing: index of a decision -> why an engine failed at it, of a run that is repeated: not every failure
             of an engine comes back with its input.
     """
 
-    def __init__(self, perception: Perception, clock: Callable[[], int]) -> None:
+    def __init__(self, perception: Perception, lane: Lane, clock: Callable[[], int]) -> None:
         self.perception = perception
+        self.lane = lane
         self.bundles = OpenBundles(perception)
         self.failing: dict[int, str] = {}
         self._shed: dict[int, frozenset[str]] = {}  # stamp of a frame -> streams that another loop shed of it
@@ -120,7 +124,8 @@ class InCharge:
             return 0
         started_ns = self._clock()
         try:
-            self._previous.decide(frames, [name for name, ran in zip(self.perception.names, fresh) if ran])
+            ran = [name for name, is_fresh in zip(self.perception.names, fresh) if is_fresh]
+            self._previous.decide(frames, ran, self.lane)
         except EngineError:
             return 0
         return self._clock() - started_ns
@@ -183,18 +188,18 @@ class InCharge:
         present, shed = self._shedding(frames, index, ladder)
         failed: set[int] = set()
         trouble = self.failing.get(index, "") if previous is not None else ""
-        for i, name in enumerate(perception.names):
-            if not present[i] or trouble:
-                continue
-            if i in shed:
+        if not trouble:
+            for i in shed:
                 perception.ages[i] += 1
-                continue
-            try:
-                perception.encode(name, frames)
-                perception.ages[i] = 0
-                perception.unheard.discard(i)
-            except EngineError as error:
-                if previous is not None:
+            running = [i for i, there in enumerate(present) if there and i not in shed]
+            errors = perception.encode_all([perception.names[i] for i in running], frames, self.lane)
+            for i in running:
+                error = errors.get(perception.names[i])
+                if error is None:
+                    perception.ages[i] = 0
+                    perception.unheard.discard(i)
+                    continue
+                if previous is not None and not trouble:
                     trouble = f"{ENGINE_ERROR}: {error}"
                 failed.add(i)
                 present[i] = False

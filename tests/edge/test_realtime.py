@@ -63,3 +63,20 @@ def test_threads_beside_the_loop_leave_it_its_scheduling_and_its_core() -> None:
     is_pinned, is_as_it_was = loop.split()
     assert is_as_it_was == "True"
     assert beside == "0 True" or is_pinned == "False"
+
+
+LANE = """
+import os
+from edge.lane import Lane
+from edge.realtime import realtime
+lane, cores = Lane(), os.sched_getaffinity(0)
+realtime(beside=[lane.native_id])
+loops, lanes = os.sched_getaffinity(0), os.sched_getaffinity(lane.native_id)
+is_pinned = len(loops) == 1 < len(cores)
+print(os.sched_getscheduler(0) == os.sched_getscheduler(lane.native_id), not (is_pinned and loops & lanes))
+"""
+
+
+def test_the_lane_is_scheduled_as_the_loop_and_leaves_it_its_core() -> None:
+    done = subprocess.run([sys.executable, "-c", LANE], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]

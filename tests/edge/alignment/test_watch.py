@@ -93,7 +93,8 @@ def test_a_sound_clock_that_is_late_lowers_the_agreement() -> None:
             frame = Frame(stamp_ns, seq, np.repeat(small[:, :, None], 3, axis=2))
             given = {"audio": Pick(sound, 0, ""), "imu": Pick(imu, 0, "")}
             picks = [given.get(name, QUIET) for name in rows]
-            told = watch.see(FrameSet(stamp_ns, frame, seq, stamp_ns, EmitReason.SETTLED, picks), {})
+            watch.look(FrameSet(stamp_ns, frame, seq, stamp_ns, EmitReason.SETTLED, picks))
+            told = watch.conclude({})
         return told
 
     on_time, late = seen(0), seen(250)
