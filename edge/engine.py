@@ -36,7 +36,7 @@ class Engine(Protocol):
     """A loaded model.
 
     Attributes:
-        inputs: by name; write into them, then `run`.
+        inputs: by name; write into them, then `run`. What was lent is not to be written to.
         outputs: by name; valid until the next `run`.
     """
 
@@ -79,6 +79,17 @@ class BoundEngine(ABC):
     @abstractmethod
     def run(self) -> None:
         """Compute the outputs of the inputs."""
+
+    def lend(self, name: str, array: Tensor | None) -> bool:
+        """Read an input from where it lies, up to the next call of this; None: from the engine's own buffer again.
+
+        Args:
+            array: C-contiguous, of the input's shape and type.
+
+        Returns:
+            Whether it does; an engine that does not goes on with its own buffer.
+        """
+        return array is None
 
     def warm_up(self, runs: int) -> None:
         """Run on what the inputs hold, without advancing the state.
@@ -180,7 +191,16 @@ class OrtEngine(BoundEngine):
             self._binding.bind_output(node.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
             outputs[node.name] = array
         super().__init__(path, inputs, outputs, state, constants)
+        self._own = dict(inputs)
         self._call = _direct_call(self._session, self._binding)
+
+    def lend(self, name: str, array: Tensor | None) -> bool:
+        """Read an input from where it lies, up to the next call of this; None: from the engine's own buffer again."""
+        read = self._own[name] if array is None else array
+        if read is not self.inputs[name]:
+            self._binding.bind_input(name, "cpu", 0, read.dtype.type, read.shape, read.ctypes.data)
+            self.inputs[name] = read  # which keeps it
+        return True
 
     def run(self) -> None:
         """Compute the outputs of the inputs."""

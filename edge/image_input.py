@@ -33,6 +33,10 @@ class ImageInput:
             self._gain = (float(spec.get("scale", 1.0)) / std).astype(np.float32)
             self._offset = (-mean / std).astype(np.float32)
 
+    def is_as_wanted(self, image: NDArray[np.uint8]) -> bool:
+        """Whether a (height, width, 3) BGR picture is what `fill` would make of it."""
+        return self._direct and image.shape == self._target.shape and image.flags.c_contiguous
+
     def fill(self, image: NDArray[np.uint8]) -> None:
         """Take a (height, width, 3) BGR picture."""
         if self._direct:

@@ -96,7 +96,7 @@ class Perception:
         buffer = engine.inputs[spec["name"]]
         if name == "camera":
             assert frames.frame is not None and frames.frame.image is not None  # `present` said so
-            self._picture.fill(frames.frame.image)
+            self._look_at(spec["name"], frames.frame.image)
         elif name == "audio":
             sound = self._samples("audio", frames)
             if self._windows is not None:
@@ -283,6 +283,13 @@ class Perception:
             except EngineError as error:
                 failed[name] = error
         return failed
+
+    def _look_at(self, name: str, image: NDArray[np.uint8]) -> None:
+        """Give the camera's encoder a picture, where it lies if it is as the encoder wants it."""
+        engine, picture = self.encoders["camera"], self._picture
+        if not (picture.is_as_wanted(image) and engine.lend(name, image.reshape(engine.inputs[name].shape))):
+            engine.lend(name, None)
+            picture.fill(image)
 
     def _step_over(self, windows: SoundWindows, engine: BoundEngine, sound: Sequence[AudioChunk]) -> None:
         """Step a model that hears a stream over all windows that became whole; its last outputs stand."""

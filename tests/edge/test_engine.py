@@ -15,6 +15,7 @@ from edge import bundle
 from edge.engine import OrtEngine, reason
 from edge.errors import BundleError
 from edge.perception import Perception
+from edge.preprocess import image_into
 from edge.streams import STREAMS
 from tests.edge.frames import frame_set
 from tests.edge.models import FLOAT, adder, listener, save, value
@@ -63,6 +64,20 @@ def test_warming_up_moves_no_state(engine: OrtEngine) -> None:
     engine.inputs["right"][...] = 1
     engine.warm_up(5)
     assert engine.inputs["left"].tolist() == [[0, 0, 0, 0]]
+
+
+def test_a_lent_input_is_read_where_it_lies_and_the_own_buffer_after_it(engine: OrtEngine) -> None:
+    own, lent = engine.inputs["right"], np.full((1, 4), 5, np.float32)
+    own[...] = 1
+    assert engine.lend("right", lent) and engine.inputs["right"] is lent
+    engine.run()
+    assert engine.outputs["total"].tolist() == [[5] * 4]
+    lent[...] = 7
+    engine.run()
+    assert engine.outputs["total"].tolist() == [[7] * 4]
+    assert engine.lend("right", None) and engine.inputs["right"] is own
+    engine.run()
+    assert engine.outputs["total"].tolist() == [[1] * 4]
 
 
 def test_two_engines_share_a_buffer(tmp_path: Path) -> None:
@@ -232,6 +247,29 @@ def test_a_perception_freezes_and_thaws_whole() -> None:
     see(images)
     perception.thaw(frozen)
     assert see(images[2:]) == first
+
+
+def test_pictures_that_lie_as_the_camera_wants_them_are_not_copied_and_say_the_same() -> None:
+    perception = Perception(bundle.load(), STREAMS)
+    height, width = perception.input("camera").shape[1:3]
+    rng = np.random.default_rng(2)
+    wide = rng.integers(0, 255, (height, width + 8, 3), dtype=np.uint8)
+    pictures = [rng.integers(0, 255, size, dtype=np.uint8) for size in ((height, width, 3), (96, 160, 3))]
+    pictures += [wide[:, :width], wide[:, 8:].copy()]
+
+    def embedding(image: np.ndarray) -> bytes:  # type: ignore[type-arg]
+        perception.encode("camera", frame_set(image))
+        return b"".join(values.tobytes() for _, values in perception.outputs("camera"))
+
+    seen = [embedding(image) for image in pictures]
+    assert np.shares_memory(perception.input("camera"), pictures[-1])
+    for image, said in zip(pictures[::-1], seen[::-1]):
+        read_only = image[:]
+        read_only.flags.writeable = False
+        assert embedding(read_only) == said
+        same = np.empty_like(perception.input("camera"))[0]
+        image_into(same, image)
+        assert np.array_equal(perception.input("camera")[0], same)
 
 
 def test_reasons_are_one_line_without_source_positions() -> None:
