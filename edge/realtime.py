@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+import cv2
+
 _MCL_CURRENT_AND_FUTURE: Final = 3
 _SWITCH_INTERVAL_S: Final = 0.0005
 _BEFORE_OTHERS: Final = -15  # niceness
@@ -67,6 +69,11 @@ def realtime(core: int | None = None, priority: int = 50, beside: Collection[int
         _ask("garbage frozen", freeze_garbage),
         _ask(f"switch interval {_SWITCH_INTERVAL_S * 1e3:g} ms", switch_interval),
     ]
+
+
+def without_spinning() -> None:
+    """Let OpenCV work in the threads that call it: its own spin between frames, and pictures are too small for them."""
+    cv2.setNumThreads(1)
 
 
 def ordinary(cores: Collection[int]) -> None:

@@ -27,7 +27,7 @@ from edge.drive.reader import DriveReader
 from edge.feed import Fed
 from edge.loop import Loop
 from edge.read_ahead import ReadAhead
-from edge.realtime import realtime
+from edge.realtime import realtime, without_spinning
 from edge.recorder import Recorder
 from edge.replay import STEP_TIMING
 from edge.statistics import RunStatistics
@@ -195,6 +195,7 @@ def _look(probes: ProbeFile, inbox: Inbox, clock: DriveClock) -> None:
 def main(argv: list[str]) -> int:
     """The command."""
     options = _parser().parse_args(argv)
+    without_spinning()
     if options.updates is not None and options.bundle is not None:
         _parser().error("--bundle: expected none with --updates, which says what runs")
     settings = configs.load(options.config)

@@ -115,11 +115,13 @@ def _strength_across(
         if not len(chosen):
             continue
         across = cv2.convertScaleAbs(cv2.Sobel(grey, cv2.CV_16S, 1 - is_lying, int(is_lying)), alpha=0.5)
-        across = cv2.blur(across, (5, 1) if is_lying else (1, 5))  # an edge goes on along itself
+        if not is_lying:
+            across = cv2.transpose(across)  # a quarter of what it takes to smooth columns
+        across = cv2.blur(across, (5, 1))  # an edge goes on along itself
         line = (rows if is_lying else columns)[chosen, None] + along
         size = height if is_lying else width
         place = np.clip(line, 0, size - 1)
-        read = across[place, columns[chosen, None]] if is_lying else across[rows[chosen, None], place]
+        read = across[place, (columns if is_lying else rows)[chosen, None]]
         strength[chosen] = np.where(place == line, read, 0)
     return strength
 
@@ -153,16 +155,12 @@ def _half_px(edges: RangeEdges, rig: Rig, scale: float) -> NDArray[np.intp]:
 
 
 def _kernel(half_px: int) -> NDArray[np.float32]:
-    """(57, 41) matrix that smooths a line with an interval of that half width, its ends rounded by a pixel."""
+    """(1, 2 half_px + 5) an interval of that half width, its ends rounded by a pixel."""
     shape = np.convolve(np.ones(2 * half_px + 1), np.exp(-0.5 * np.arange(-2, 3) ** 2))
-    matrix = np.zeros((2 * (_REACH_PX + _RIM_PX) + 1, 2 * _REACH_PX + 1), np.float32)
-    for column in range(2 * _REACH_PX + 1):
-        first = column + _RIM_PX - len(shape) // 2
-        matrix[first : first + len(shape), column] = shape / shape.sum()
-    return matrix
+    return np.asarray((shape / shape.sum())[None], np.float32)
 
 
-_KERNELS: Final = tuple(_kernel(half_px) for half_px in range(1, _WIDEST_PX + 1))
+_KERNELS: Final = tuple(_kernel(half_px) for half_px in range(1, _WIDEST_PX + 1))  # reach _RIM_PX at most
 
 
 def _log_likelihood(strength: NDArray[np.float32], half_px: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -171,7 +169,8 @@ def _log_likelihood(strength: NDArray[np.float32], half_px: NDArray[np.intp]) ->
     around = np.empty((len(strength), 2 * _REACH_PX + 1), np.float32)
     for half in np.unique(half_px):
         chosen = half_px == half
-        around[chosen] = strength[chosen] @ _KERNELS[half - 1]
+        smooth = cv2.filter2D(strength[chosen], -1, _KERNELS[half - 1])  # a product of matrices would start threads
+        around[chosen] = smooth[:, _RIM_PX:-_RIM_PX]
     around /= np.maximum(around.mean(axis=1, keepdims=True), np.float32(1e-3))
     return np.asarray(np.log(np.float32(_CLUTTER) + around), np.float32)
 

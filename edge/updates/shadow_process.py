@@ -27,6 +27,7 @@ from edge.drive.reader import DriveMessage
 from edge.errors import RoadfuseError
 from edge.feed import event_of, rows_of
 from edge.loop import Loop, LoopConfig
+from edge.realtime import without_spinning
 from edge.streams import SECOND
 from edge.updates.evidence import ALL, Evidence
 from edge.updates.opinion import Opinion, is_over, opinion_of
@@ -97,6 +98,7 @@ def serve(stdin: IO[bytes], answers: int) -> None:
         if task is None:
             return
         _step_back(task.memory_bytes if task.provider == "cpu" else 0)
+        without_spinning()
         try:
             bundle = bundles.load(task.folder)
             shadowing = Shadowing(bundle, task)
