@@ -38,9 +38,8 @@ class LidarSigns:
         self.measures = [0.0] * len(KINDS)
         self._last = (-1, -1)
         self._sweeps = 0
-        self._counts = np.zeros(SECTORS)
-        self._usual = np.zeros(SECTORS)
-        self._near = np.zeros(SECTORS)
+        self._returns = np.zeros((2, SECTORS))  # further than _NEAR_M, and near, of a sweep
+        self._usual = np.zeros(SECTORS)  # of both
 
     def see(self, sweep: Sweep, suspected: bool) -> None:
         """Take a sweep; the same one again is nothing new."""
@@ -48,33 +47,29 @@ class LidarSigns:
             return
         self._last = sweep.stamp_ns, sweep.seq
         some = sweep.points_lidar[:: max(len(sweep.points_lidar) // _LOOKED_AT, 1), :3]
-        x, y, z = np.ascontiguousarray(some.T, np.float32)
+        places = np.ascontiguousarray(some.T, np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
-            reach = x * x + y * y + z * z
-        turn = np.arctan2(y, x)
+            reach = (places * places).sum(axis=0)
+        turn = np.arctan2(places[1], places[0])
         seen = reach < _FARTHEST_M2
         if not seen.all():
             reach, turn = reach[seen], turn[seen]
-        sector = ((turn + np.float32(np.pi)) * np.float32(SECTORS / (2 * np.pi) * (1 - 1e-6))).astype(np.int64)
-        self._learn(
-            np.bincount(sector, minlength=SECTORS),
-            np.bincount(sector[reach < _NEAR_M * _NEAR_M], minlength=SECTORS),
-            len(sweep.points_lidar) / max(len(some), 1),
-            suspected,
-        )
-        blind = (self._counts < _BLIND * self._usual) & (self._usual > _SEEN * self._usual.sum())
+        cell = ((turn + np.float32(np.pi)) * np.float32(SECTORS / (2 * np.pi) * (1 - 1e-6))).astype(np.int64)
+        cell += SECTORS * (reach < _NEAR_M * _NEAR_M)
+        scale = len(sweep.points_lidar) / max(len(some), 1)
+        self._learn(scale * np.bincount(cell, minlength=2 * SECTORS).reshape(2, SECTORS), suspected)
+        near, counts = self._returns[1], self._returns.sum(axis=0)
+        blind = (counts < _BLIND * self._usual) & (self._usual > _SEEN * self._usual.sum())
         run = _longest_run(blind.tolist()) if self._sweeps > _WARM and blind.any() else 0
-        fewest = np.argpartition(self._near, SECTORS // 2)[: SECTORS // 2]
-        self.measures[:] = float(run), float(self._near[fewest].sum()) / max(float(self._counts[fewest].sum()), 1.0)
+        fewest = np.argpartition(near, SECTORS // 2)[: SECTORS // 2]
+        self.measures[:] = float(run), float(near[fewest].sum()) / max(float(counts[fewest].sum()), 1.0)
 
-    def _learn(self, counts: NDArray[np.int64], near: NDArray[np.int64], scale: float, suspected: bool) -> None:
-        first = self._sweeps == 0
+    def _learn(self, returns: NDArray[np.floating], suspected: bool) -> None:
+        fast = _FAST if self._sweeps else 1.0
         self._sweeps = min(self._sweeps + 1, 1000)
-        fast = 1.0 if first else _FAST
         slow = max(_SLOW, 1.0 / self._sweeps) * (_HALTED if suspected else 1.0)
-        self._counts += fast * (scale * counts - self._counts)
-        self._near += fast * (scale * near - self._near)
-        self._usual += slow * (self._counts - self._usual)
+        self._returns += fast * (returns - self._returns)
+        self._usual += slow * (self._returns.sum(axis=0) - self._usual)
 
 
 def _longest_run(flags: list[bool]) -> int:

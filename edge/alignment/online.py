@@ -30,7 +30,7 @@ _OLDER: Final = 300  # cells before the earliest lag
 _LAGS: Final = _OLDER + 2 * MAX_LAG + 1
 _CHANCE: Final = _OLDER - 25  # of these lags, the oldest, have nothing to do with the frame
 _RING: Final = 1024  # cells that are kept
-_WAITING: Final = 64  # pictures that wait for the motion after them
+_WAITING: Final = 256  # pictures that wait to be compared with the motion after them
 _FAST_S, _SLOW_S = 0.04, 0.5  # what is faster, or slower, says nothing of an instant
 _MEMORY_S: Final = 60.0
 _POWER_S: Final = 10.0  # over which a signal's spread is known
@@ -99,10 +99,9 @@ class OnlineClocks:
         self._hear(sound)
         if small is not None and stamp_ns > self._picture_ns:
             self._look(stamp_ns, small)
-        self._compare_pictures()
-        self._compare_sound()
         if stamp_ns - self.told_ns >= _TELL_NS:
             self.told_ns = stamp_ns
+            self._compare()
             late = self._seen.told()  # by how much the body is later than the picture
             self.picture = None if late is None else Offset(-late.offset_ns, late.confidence)
             late = self._heard.told()
@@ -127,11 +126,16 @@ class OnlineClocks:
         start_ns, self._picture_ns = self._picture_ns, stamp_ns
         if before.shape != self._strips.shape or not len(before) or stamp_ns - start_ns > _LONGEST_NS:
             return
-        if self._count == _WAITING:  # no motion comes
+        if self._count == _WAITING:  # no motion comes, or no second passes
             self._first, self._count = (self._first + 1) % _WAITING, self._count - 1
         # Instants fit doubles to 128 ns, for a century of them.
         self._waiting[(self._first + self._count) % _WAITING] = start_ns, stamp_ns, shift_down_px(before, self._strips)
         self._count += 1
+
+    def _compare(self) -> None:
+        """Compares what has gathered, all at once: every frame, it would find its code and data in no cache."""
+        self._compare_pictures()
+        self._compare_sound()
 
     def _compare_pictures(self) -> None:
         """Compares shifts of pictures with how far the body nodded meanwhile, at every lag."""
@@ -192,6 +196,7 @@ class OnlineClocks:
                 self._shake.put(held, self._shaken(shaken))
                 self._nod.put(held, self._turned)
         else:
+            self._compare()
             self._shake.begin(next_cell)
             self._nod.begin(next_cell)
         self._imu_cell, self._imu_samples, self._jolt, self._pitch = next_cell, 0, 0.0, 0.0
@@ -204,6 +209,7 @@ class OnlineClocks:
             if chunk.rate_hz <= 0 or not len(chunk.pcm):
                 continue
             if not self._sound_ns or chunk.stamp_ns - self._sound_ns > CELL_NS // 4:
+                self._compare()
                 self._level.begin(-(-chunk.stamp_ns // CELL_NS))
                 self._energy = self._energy_samples = 0
             self._measure(chunk)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.samples import AudioChunk
 
@@ -44,8 +45,11 @@ class SoundSigns:
         first = len(chunks)
         while first and chunks[first - 1].stamp_ns > self._last_ns:
             first -= 1
-        for chunk in chunks[first:] if self._heard else chunks[-1:]:
-            self._take(chunk)
+        fresh = chunks[first:] if self._heard else chunks[-1:]
+        if fresh:
+            self._last_ns = fresh[-1].stamp_ns
+            for rate_hz in dict.fromkeys([chunk.rate_hz for chunk in fresh]):  # one, but where the source changes it
+                self._take([chunk.pcm for chunk in fresh if chunk.rate_hz == rate_hz], rate_hz)
         loud = self._low > _LOUD
         self.measures[:] = (
             -10.0 * float(np.log10(self._level + _SILENCE)) if self._heard else 0.0,
@@ -53,20 +57,19 @@ class SoundSigns:
             self._cut,
         )
 
-    def _take(self, chunk: AudioChunk) -> None:
-        self._last_ns = chunk.stamp_ns
-        count = len(chunk.pcm)
-        block = chunk.rate_hz // _LOW_HZ
+    def _take(self, blocks: Sequence[NDArray[np.int16]], rate_hz: int) -> None:
+        pcm = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        count, block = len(pcm), rate_hz // _LOW_HZ
         if block <= 0 or count < block:
             return
-        wave = chunk.pcm.astype(np.float32)
+        wave = pcm.astype(np.float32)
         wave /= np.float32(_FULL_SCALE)
         power = float(np.dot(wave, wave)) / count
-        whole = count - count % block
-        means = wave[:whole].reshape(-1, block).sum(1) / block
+        means = wave[: count - count % block].reshape(-1, block).sum(1) / block
         low = float(np.dot(means, means)) / len(means)
-        cut = np.count_nonzero(np.abs(wave) >= _CUT / _FULL_SCALE) / count
-        seconds = count / chunk.rate_hz
+        loudest = max(int(pcm.max()), -int(pcm.min()))
+        cut = np.count_nonzero(np.abs(wave) >= _CUT / _FULL_SCALE) / count if loudest >= _CUT else 0.0
+        seconds = count / rate_hz
         quick = seconds / (_LEVEL_S + seconds) if self._heard else 1.0
         slow = seconds / (_SHARE_S + seconds) if self._heard else 1.0
         self._heard = True
