@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 from edge.alignment.watch import Watch
@@ -29,7 +29,6 @@ from edge.decision import (
 )
 from edge.frameset import FrameSet
 from edge.judge import Judge, JudgeWeights
-from edge.lane import Lane
 from edge.overload import OverloadLadder
 from edge.perception import Perception
 from edge.samples import BundleInUse, Event
@@ -73,7 +72,7 @@ class Loop:
         charge: the bundle that decides, and those that could.
         due_ns: when `step` wants to be called even if nothing arrives.
         scenes: hard scenes that ended in the last step.
-        lane: in which a part of each step runs; nothing does between two.
+        lane: one thread, in which a part of each step runs; nothing does between two.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class Loop:
         self.config = config or LoopConfig()
         self._clock = clock or _no_clock
         opened = perception or Perception(bundle, self.config.streams, provider)
-        self.lane = Lane()
+        self.lane = ThreadPoolExecutor(1, "lane")
         self.charge = InCharge(opened, self.lane, self._clock)
         self.ladder = OverloadLadder()
         self._watch = Watch(self.config.streams)
@@ -222,7 +221,7 @@ class Loop:
     def _decide(self, frames: FrameSet) -> Decision:
         """One tick: a synchronised FrameSet in, a decision out."""
         modalities, degraded_share = self._modalities(frames)
-        watched = self.lane.begin(partial(self._watch.look, frames)) if self.config.align else None
+        watched = self.lane.submit(self._watch.look, frames) if self.config.align else None
         seen, put_back = self.charge.perceive(frames, self._index, self.ladder)
         if put_back is not None:
             self._forget()
@@ -233,7 +232,7 @@ class Loop:
         watched_ns = self._clock()
         alignment = IN_ORDER
         if watched is not None:
-            watched()
+            watched.result()
             alignment = self._watch.conclude(perception.embeddings(fresh))
         aligned_ns = self._clock()
         scene_tags, sound_events = perception.tags("scene_tags"), perception.tags("sound_events")

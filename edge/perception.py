@@ -6,7 +6,7 @@ An embedding lies in the buffer that its encoder writes and fusion reads; nothin
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import partial
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ from edge.errors import EngineError
 from edge.frameset import FrameSet
 from edge.heads import VECTORS, check_values, mask_cells
 from edge.image_input import ImageInput
-from edge.lane import Lane
 from edge.preprocess import lidar_into, motion_into, pcm_into
 from edge.samples import AudioChunk
 from edge.streams import ENCODERS, Stream
@@ -116,12 +115,14 @@ class Perception:
         if name == "lidar":
             self._swept = sweep[:2]  # stamp and number
 
-    def encode_all(self, names: Sequence[str], frames: FrameSet, lane: Lane | None = None) -> dict[str, EngineError]:
+    def encode_all(
+        self, names: Sequence[str], frames: FrameSet, lane: Executor | None = None
+    ) -> dict[str, EngineError]:
         """Run encoders, on a CPU all but the first of them in the lane; those that failed, and why."""
         if lane is None or not self._is_on_cpu or len(names) < 2:  # another device's context belongs to this thread
             return self._encode_each(names, frames)
-        beside = lane.begin(partial(self._encode_each, names[1:], frames))
-        return {**self._encode_each(names[:1], frames), **beside()}
+        beside = lane.submit(self._encode_each, names[1:], frames)
+        return {**self._encode_each(names[:1], frames), **beside.result()}
 
     def present(self, name: str, frames: FrameSet) -> bool:
         """Whether the FrameSet has what the modality's encoder needs."""
@@ -144,7 +145,7 @@ class Perception:
             self._presence[0, i] = present[modality]
         _run("fuse", self._fuse)
 
-    def decide(self, frames: FrameSet, encoders: Collection[str] | None = None, lane: Lane | None = None) -> None:
+    def decide(self, frames: FrameSet, encoders: Collection[str] | None = None, lane: Executor | None = None) -> None:
         """Encode all that is there (or these modalities of it) and fuse it, as far as a trial needs.
 
         Raises:

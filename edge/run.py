@@ -220,7 +220,7 @@ def main(argv: list[str]) -> int:
             options.out, options.spool, settings.scenes, facts, lossless=False,
             opinion=None if host is None else host.opinion,
         )  # fmt: skip
-        measures = realtime(beside=[loop.lane.native_id]) if options.realtime else []
+        measures = realtime(beside=[loop.lane.submit(threading.get_native_id).result()]) if options.realtime else []
         complete = False
         try:
             probes = None if options.probes is None else ProbeFile(options.probes, say=_say)

@@ -8,13 +8,13 @@ and the previous one takes the next frame. After it there is none to put back: t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any, Final, NamedTuple
 
 from edge.bundle import Bundle
 from edge.decision import PutBack
 from edge.errors import EngineError
 from edge.frameset import FrameSet
-from edge.lane import Lane
 from edge.overload import OverloadLadder
 from edge.perception import Perception
 from edge.samples import BundleInUse
@@ -67,7 +67,7 @@ class InCharge:
             of an engine comes back with its input.
     """
 
-    def __init__(self, perception: Perception, lane: Lane, clock: Callable[[], int]) -> None:
+    def __init__(self, perception: Perception, lane: Executor, clock: Callable[[], int]) -> None:
         self.perception = perception
         self.lane = lane
         self.bundles = OpenBundles(perception)

@@ -1,4 +1,4 @@
-"""The lane beside the loop: what it gives back, when it ends, and that its timing changes no decision."""
+"""The lane beside the loop: its timing changes no decision, and it ends with the loop."""
 
 from __future__ import annotations
 
@@ -7,67 +7,35 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import pytest
 
 from edge import bundle
 from edge.drive.reader import DriveReader
 from edge.feed import Fed, events
-from edge.lane import Lane
 from edge.loop import Loop
 
-T = TypeVar("T")
 
-
-def test_calls_run_in_their_order_in_one_thread_that_is_not_the_callers() -> None:
-    lane, ran = Lane(), list[int]()
-
-    def run(number: int) -> int:
-        ran.append(number)
-        return threading.get_native_id()
-
-    outcomes = [lane.begin(partial(run, number)) for number in range(9)]
-    assert {outcome() for outcome in outcomes} == {lane.native_id} != {threading.get_native_id()}
-    assert ran == list(range(9))
-
-
-def test_who_waits_gets_the_error_and_the_next_call_its_own_result() -> None:
-    lane = Lane()
-    forgotten, failing, sound = lane.begin(lambda: 1), lane.begin(lambda: 1 // 0), lane.begin(lambda: 3)
-    with pytest.raises(ZeroDivisionError):
-        failing()
-    assert sound() == 3 and forgotten() == 1
-
-
-def test_its_thread_ends_with_it() -> None:
-    lane = Lane()
-    thread = next(one for one in threading.enumerate() if one.native_id == lane.native_id)
-    del lane
-    gc.collect()
-    thread.join(10.0)
-    assert not thread.is_alive()
-
-
-class Uneven(Lane):
+class Uneven(ThreadPoolExecutor):
     """A lane on a machine that is busy with other things: calls begin and end late, or at once."""
 
     def __init__(self, seed: int) -> None:
-        super().__init__()
+        super().__init__(1)
         self._rng = random.Random(seed)
 
-    def begin(self, call: Callable[[], T]) -> Callable[[], T]:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         before_s, after_s = (max(self._rng.uniform(-0.01, 0.01), 0.0) for _ in range(2))
 
-        def late() -> T:
+        def late() -> Any:
             time.sleep(before_s)
-            result = call()
+            result = fn(*args, **kwargs)
             time.sleep(after_s)
             return result
 
-        return super().begin(late)
+        return super().submit(late)
 
 
 def _decisions(loop: Loop, fed: list[Fed]) -> list[bytes]:
@@ -82,3 +50,12 @@ def test_when_the_lane_gets_to_its_calls_changes_no_decision(drive: Path, seed: 
         fed = list(events(reader, usual.config.streams))[:1500]
     expected = _decisions(usual, fed)
     assert len(expected) > 20 and _decisions(uneven, fed) == expected
+
+
+def test_the_lane_ends_with_the_loop() -> None:
+    loop = Loop(bundle.load())
+    lane = loop.lane.submit(threading.current_thread).result()
+    del loop
+    gc.collect()
+    lane.join(10.0)
+    assert not lane.is_alive()

@@ -66,14 +66,15 @@ def test_threads_beside_the_loop_leave_it_its_scheduling_and_its_core() -> None:
 
 
 LANE = """
-import os
-from edge.lane import Lane
+import os, threading
+from concurrent.futures import ThreadPoolExecutor
 from edge.realtime import realtime
-lane, cores = Lane(), os.sched_getaffinity(0)
-realtime(beside=[lane.native_id])
-loops, lanes = os.sched_getaffinity(0), os.sched_getaffinity(lane.native_id)
+executor, cores = ThreadPoolExecutor(1), os.sched_getaffinity(0)
+lane = executor.submit(threading.get_native_id).result()
+realtime(beside=[lane])
+loops, lanes = os.sched_getaffinity(0), os.sched_getaffinity(lane)
 is_pinned = len(loops) == 1 < len(cores)
-print(os.sched_getscheduler(0) == os.sched_getscheduler(lane.native_id), not (is_pinned and loops & lanes))
+print(os.sched_getscheduler(0) == os.sched_getscheduler(lane), not (is_pinned and loops & lanes))
 """
 
 
