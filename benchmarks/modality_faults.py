@@ -34,6 +34,7 @@ from planted_faults import FAULTS, Planted
 
 from edge import bundle as bundles
 from edge.alignment.agreement import Agreement, Reading
+from edge.alignment.watch import is_due
 from edge.drive import codec
 from edge.frameset import FrameSet
 from edge.perception import Perception
@@ -210,9 +211,25 @@ def _embedded(perception: Perception, frames: FrameSet, names: tuple[str, ...]) 
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
+class _Watched:
+    """Agreement on the frames that the loop looks at; what it says of one stands for those in between."""
+
+    def __init__(self) -> None:
+        self.agreement = Agreement(STREAMS)
+        self._last_ns: int | None = None
+        self._said = Reading(1.0, ())
+
+    def see(self, frames: FrameSet, small: NDArray[np.uint8] | None, embeddings: Embeddings) -> Reading:
+        if is_due(frames.stamp_ns, self._last_ns):
+            self._last_ns = frames.stamp_ns
+            self._said = self.agreement.see(frames, small, embeddings)
+        return self._said
+
+
 def _drive(arrivals: list[Arrival], perception: Perception | None) -> Clean:
     """Without any fault; the state is frozen where the faults will begin."""
-    agreement = Agreement(STREAMS)
+    watched = _Watched()
+    agreement = watched.agreement
     clean = Clean([], 0, [], 0.0, 0.0, {}, {}, {}, [])
     frozen: dict[str, Any] = {}
     before: set[tuple[str, str]] = set()
@@ -225,7 +242,7 @@ def _drive(arrivals: list[Arrival], perception: Perception | None) -> Clean:
         small = _small(frames.frame)
         embeddings = _embedded(perception, frames, perception.names) if perception else {}
         started_s = time.process_time()
-        reading = agreement.see(frames, small, embeddings)
+        reading = watched.see(frames, small, embeddings)
         cpu_s += time.process_time() - started_s
         if FAULT_NS <= frames.stamp_ns < FAULT_NS + WITHIN_NS:
             clean.embeddings[frames.stamp_ns] = embeddings
@@ -254,7 +271,8 @@ def _case(arrivals: list[Arrival], drive: int, fault: str, clean: Clean, percept
             return plant(name, sample)
         return sample
 
-    agreement = Agreement(STREAMS)
+    watched = _Watched()
+    agreement = watched.agreement
     agreement.thaw(clean.frozen)
     encoders = tuple(name for name, stream in ENCODERS.items() if stream == plant.stream) or ("motion",)
     named: list[str] = []
@@ -268,7 +286,7 @@ def _case(arrivals: list[Arrival], drive: int, fault: str, clean: Clean, percept
         if perception:
             embeddings = embeddings | _embedded(perception, frames, encoders)
         small = _small(frames.frame) if plant.stream == "camera" else clean.smalls.get(frames.stamp_ns)
-        reading = agreement.see(frames, small, embeddings)
+        reading = watched.see(frames, small, embeddings)
         least, least_space = min(least, reading.agreement), min(least_space, agreement.space)
         for suspect in reading.suspects:
             name = f"{suspect.stream} {suspect.kind}"
@@ -297,9 +315,9 @@ def _long(split: str, hours: float) -> tuple[float, list[str]]:
             for n in range(int(LONG_S * SECOND) // PERIOD_NS)
         )
         merged: Iterator[Any] = heapq.merge(sensors, paces, key=lambda arrival: arrival[0])
-        agreement, before = Agreement(STREAMS), set[tuple[str, str]]()
+        watched, before = _Watched(), set[tuple[str, str]]()
         for frames in _framesets(merged, lambda name, sample: sample):
-            now = {suspect[:2] for suspect in agreement.see(frames, None, {}).suspects}
+            now = {suspect[:2] for suspect in watched.see(frames, None, {}).suspects}
             alarms += [f"{split} long {drive}: {stream} {kind}" for stream, kind in sorted(now - before)]
             before = now
         driven_s, drive = driven_s + LONG_S, drive + 1

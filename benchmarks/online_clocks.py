@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.alignment.online import OnlineClocks
+from edge.alignment.watch import is_due
 from edge.samples import AudioChunk, Frame, ImuSample
 from export.world.simulate import WorldConfig, simulate
 
@@ -101,7 +102,12 @@ def run(one: Trace, imu: list[ImuSample], sound_ms: float, picture_ms: float, co
     first: dict[str, float | None] = dict.fromkeys(CLOCKS)
     tells = 0
     begin_ns = one.pictures[0][0]
+    looked_ns: int | None = None
     for stamp_ns, small, sound, felt in _moments(one, imu, sound_ms, picture_ms):
+        if not is_due(stamp_ns, looked_ns):
+            cost_ms.append(0.0)
+            continue
+        looked_ns = stamp_ns
         started = time.process_time_ns()
         clocks.see(stamp_ns, small, sound, felt)
         cost_ms.append((time.process_time_ns() - started) / MS)

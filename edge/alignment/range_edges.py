@@ -111,6 +111,7 @@ class _Rays:
     """The rays in view in recorded order, and what their neighbours met.
 
     is_seen: in the picture; what ends beside it may end only because nothing further out was read.
+    across_m: along the ground, range_m: all of it.
     azimuth_rad grows along a ring; `turn` is the sign that makes it so, `ahead_rad` where it is 0.
     next_m, previous_m: range of the neighbours in the ring; above, below: index of those in the next rings, -1 without;
     above_m, below_m their ranges, inf where there is no return, NaN where no ring is.
@@ -118,6 +119,7 @@ class _Rays:
 
     points: F32
     is_seen: NDArray[np.bool_]
+    across_m: F32
     range_m: F32
     azimuth_rad: F32
     elevation_rad: F32
@@ -136,14 +138,13 @@ class _Rays:
     def of(cls, points: F32, is_seen: NDArray[np.bool_], ahead_rad: float) -> _Rays | None:
         """None where the points form no rings."""
         x, y, z = points.T
-        across_m = np.hypot(x, y)
-        range_m = np.hypot(across_m, z)
+        across_m = np.sqrt(x * x + y * y)
+        range_m = np.sqrt(across_m * across_m + z * z)
         azimuth = np.arctan2(y, x) - np.float32(ahead_rad)
         azimuth -= np.float32(2 * np.pi) * np.rint(azimuth / np.float32(2 * np.pi))
         elevation = np.arctan2(z, across_m)
-        steps = np.diff(azimuth)
-        some = slice(None, None, len(steps) // _SAMPLED or 1)
-        turn = 1.0 if np.median(steps[some]) > 0.0 else -1.0
+        steps = azimuth[1:] - azimuth[:-1]
+        turn = 1.0 if 2 * np.count_nonzero(steps > 0.0) > len(steps) else -1.0
         azimuth, steps = azimuth * np.float32(turn), steps * np.float32(turn)
         ring = np.concatenate([[0], np.cumsum(steps < -_RING_BACK_RAD)])
         if ring[-1] >= _MOST_RINGS:
@@ -166,7 +167,7 @@ class _Rays:
         above, above_m = _stacked(ring, column, table, heights, azimuth, range_m, rise, step)
         below, below_m = _stacked(ring, column, table, heights, azimuth, range_m, -rise, step)
         return cls(
-            points, is_seen, range_m, azimuth, elevation, turn, ahead_rad, step, rise,
+            points, is_seen, across_m, range_m, azimuth, elevation, turn, ahead_rad, step, rise,
             next_m, previous_m, above, below, above_m, below_m,
         )  # fmt: skip
 
@@ -239,8 +240,7 @@ def _unexplained(near_m: F32, far_m: F32, behind_m: F32) -> NDArray[np.bool_]:
 
 def _feet(rays: _Rays) -> F32:
     """Places where the ground, followed straight on from three rings, meets the two rings on a wall."""
-    x, y, z = rays.points.T
-    across_m = np.hypot(x, y)
+    (x, y, z), across_m = rays.points.T, rays.across_m
     near = rays.is_seen & (rays.range_m > _NEAREST_M) & (rays.range_m < _FURTHEST_FOOT_M)
     wall = np.flatnonzero(near & (rays.above >= 0) & (rays.below >= 0))
     higher = rays.above[wall]

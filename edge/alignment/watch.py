@@ -23,7 +23,7 @@ from edge.alignment.offset import SURE
 from edge.alignment.online import OnlineClocks
 from edge.alignment.projection import Rig
 from edge.alignment.rig_monitor import RigMonitor
-from edge.decision import Alignment, ClockOffset, RigDoubt
+from edge.decision import IN_ORDER, Alignment, ClockOffset, RigDoubt
 from edge.drive import topics
 from edge.errors import AlignmentError, DriveFormatError
 from edge.frameset import FrameSet
@@ -33,6 +33,8 @@ from edge.streams import Stream
 _MOST_TRANSFORMS: Final = 64
 # A clock this late is no longer the microphone's place in the car, or a sensor's delay.
 LATE_FROM_NS: Final = 60_000_000
+# Between frames that are looked at; what they say stands for those in between. The rig is compared when it is due.
+EVERY_NS: Final = 75_000_000
 _LATE_FULL_NS: Final = 200_000_000
 
 
@@ -48,7 +50,10 @@ class Watch:
         self._agreement = Agreement(streams)
         self._clocks = OnlineClocks()
         self._rig: RigMonitor | None = None
-        self._rig_doubt: RigDoubt | None = None  # of the frame that was looked at
+        self._rig_doubt: RigDoubt | None = None  # of the last frame
+        self._looked_ns: int | None = None
+        self._is_new = False  # whether the last frame was looked at
+        self._said = IN_ORDER  # of the frame that was looked at last, but for the rig
         self._calibration = b""
         self._transforms: dict[str, bytes] = {}  # by the frame that each places
 
@@ -80,11 +85,15 @@ class Watch:
 
     def look(self, frames: FrameSet) -> None:
         """Takes a frame's samples, before its embeddings are known."""
+        self._rig_doubt = None if self._rig is None else self._place(self._rig, frames)
+        self._is_new = is_due(frames.stamp_ns, self._looked_ns)
+        if not self._is_new:
+            return
+        self._looked_ns = frames.stamp_ns
         picture = None if frames.frame is None else frames.frame.image
         small = None if picture is None else small_grey(picture)
         self._agreement.look(frames, small)
         self._clocks.see(frames.stamp_ns, small, self._samples("audio", frames), self._samples("imu", frames))
-        self._rig_doubt = None if self._rig is None else self._place(self._rig, frames)
 
     def conclude(self, embeddings: Mapping[str, NDArray[Any]]) -> Alignment:
         """What the frame that was looked at says.
@@ -92,12 +101,19 @@ class Watch:
         Args:
             embeddings: of this frame, by encoder, in one space; empty where a bundle has none.
         """
-        reading, clocks, rig = self._agreement.conclude(embeddings), self._clocks, self._rig_doubt
+        if self._is_new:
+            self._said = self._conclusion(embeddings)
+        said, rig = self._said, self._rig_doubt
+        return said if rig is None else said._replace(agreement=0.0, rig=rig)
+
+    def _conclusion(self, embeddings: Mapping[str, NDArray[Any]]) -> Alignment:
+        """Of all but the rig."""
+        reading, clocks = self._agreement.conclude(embeddings), self._clocks
         both = (("camera", clocks.picture), ("audio", clocks.sound))
         told = [ClockOffset(stream, late.offset_ns, late.confidence) for stream, late in both if late is not None]
         late_ns = max([abs(clock.late_ns) for clock in told if clock.confidence >= SURE], default=0)
         in_time = 1.0 - min(max((late_ns - LATE_FROM_NS) / (_LATE_FULL_NS - LATE_FROM_NS), 0.0), 1.0)
-        return Alignment(min(reading.agreement, in_time, 0.0 if rig else 1.0), reading.suspects, tuple(told), rig)
+        return Alignment(min(reading.agreement, in_time), reading.suspects, tuple(told), None)
 
     def forget_space(self) -> None:
         """Embeddings come from another bundle from here on."""
@@ -110,12 +126,14 @@ class Watch:
             "clocks": self._clocks.freeze(),
             "told": (self._calibration, dict(self._transforms)),
             "rig": None if self._rig is None else self._rig.freeze(),
+            "said": (self._looked_ns, self._said),
         }
 
     def thaw(self, frozen: dict[str, Any]) -> None:
         """Takes a frozen state."""
         self._agreement.thaw(frozen["agreement"])
         self._clocks.thaw(frozen["clocks"])
+        self._looked_ns, self._said = frozen["said"]
         self._calibration, transforms = frozen["told"]
         self._transforms = dict(transforms)
         self._rig = self._monitor(self._calibration)
@@ -147,3 +165,8 @@ class Watch:
     def _samples(self, stream: str, frames: FrameSet) -> Any:
         row = self._row.get(stream)
         return () if row is None else frames.picks[row].samples
+
+
+def is_due(stamp_ns: int, last_ns: int | None) -> bool:
+    """Whether a frame is looked at, where one was looked at last; after a clock that went back, at once."""
+    return last_ns is None or not last_ns <= stamp_ns < last_ns + EVERY_NS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from foxglove_schemas_protobuf.FrameTransform_pb2 import FrameTransform
 from edge import bundle
 from edge.alignment.activity import WATCHED_WIDTH_PX, small_grey
 from edge.alignment.rig_monitor import RigMonitor
-from edge.alignment.watch import Watch
+from edge.alignment.watch import Watch, is_due
 from edge.decision import Alignment, ClockOffset, Decision, RigDoubt, Suspect
 from edge.drive import topics
 from edge.drive.reader import DriveReader
@@ -23,7 +24,7 @@ from edge.loop import Loop, LoopConfig
 from edge.samples import NOT_FUSED, Event, Frame, RigMessage
 from edge.streams import STREAMS
 
-from .rides import MS, SECOND, ride
+from .rides import MS, SECOND, START_NS, ride
 
 QUIET = Pick((), 0, "silent")
 
@@ -101,6 +102,21 @@ def test_a_sound_clock_that_is_late_lowers_the_agreement() -> None:
     clock = next(clock for clock in late.clocks if clock.stream == "audio")
     assert abs(clock.late_ns - 250 * MS) < 20 * MS and clock.confidence > 0.95
     assert on_time.agreement > 0.9 and late.agreement < 0.1
+
+
+@pytest.mark.parametrize("rate_hz, looked_at", [(5, 1), (10, 1), (20, 2), (30, 3), (60, 5)])
+def test_of_frames_that_come_fast_some_are_looked_at_and_stand_for_the_others(rate_hz: int, looked_at: int) -> None:
+    watch, told = Watch(STREAMS), list[Alignment]()
+    quiet = [QUIET for _ in STREAMS[1:]]
+    for number in range(61):
+        stamp_ns = START_NS + number * SECOND // rate_hz
+        watch.look(FrameSet(stamp_ns, None, number, stamp_ns, EmitReason.SETTLED, quiet))
+        told.append(watch.conclude({}))
+    assert [a is b for a, b in pairwise(told)] == [number % looked_at > 0 for number in range(1, 61)]
+
+
+def test_after_a_clock_that_went_back_the_next_frame_is_looked_at() -> None:
+    assert is_due(START_NS, None) and not is_due(START_NS + 1, START_NS) and is_due(START_NS - 1, START_NS)
 
 
 def test_the_rig_is_watched_once_calibration_and_poses_are_known(messages: list[RigMessage]) -> None:
