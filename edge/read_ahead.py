@@ -20,7 +20,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from edge.drive.reader import DriveReader
+from edge.drive.reader import DriveMessage, DriveReader
 from edge.errors import DriveDamaged, DriveError
 from edge.feed import Fed, events
 from edge.streams import Stream
@@ -34,6 +34,7 @@ _ALIGNMENT: Final = 64
 # the pickled batch of so many bytes follows.
 _TOKEN: Final = struct.Struct("<QQQQ")
 _RETURN: Final = struct.Struct("<Q")  # a slab that is free again
+_UNWANTED: Final = DriveMessage(0, 0, 0, 0, "", b"")  # one object: a batch holds it once
 _CHILD: Final = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that iterates decides
@@ -87,18 +88,18 @@ class ReadAhead:
         os.close(self._returns)
         os.close(self._shared)
 
-    def events(self, streams: tuple[Stream, ...], *, payloads: bool = True) -> Iterator[Fed]:
+    def events(self, streams: tuple[Stream, ...], *, messages: bool = True) -> Iterator[Fed]:
         """The drive's events; to be asked for once. An error of the drive is raised after the last event before it.
 
         Args:
             streams: the loop's table.
-            payloads: whether the messages' bytes are wanted; without a recorder they are not.
+            messages: whether those that the events were made of are wanted; without a recorder they are not.
 
         Raises:
             DriveError: the drive can't be read, or the process that reads it was killed.
         """
         skip_damage = self._drive.on_damage is not None
-        task = pickle.dumps((self._drive.path.absolute(), streams, payloads, skip_damage, *self._childs))
+        task = pickle.dumps((self._drive.path.absolute(), streams, messages, skip_damage, *self._childs))
         assert self._process.stdin is not None
         with suppress(BrokenPipeError), self._process.stdin as stdin:  # it was killed: no token will come
             stdin.write(task)
@@ -146,7 +147,7 @@ class ReadAhead:
 def serve(task: IO[bytes]) -> None:
     """The process that reads: sends batches until the drive is over or nobody wants them any more."""
     try:
-        path, streams, payloads, skip_damage, shared, tokens, returns = pickle.load(task)
+        path, streams, messages, skip_damage, shared, tokens, returns = pickle.load(task)
     except EOFError:  # nobody wanted any
         return
     room = _Room(shared, os.fdopen(tokens, "wb"), os.fdopen(returns, "rb"))
@@ -158,7 +159,7 @@ def serve(task: IO[bytes]) -> None:
             size = 0
             for fed in events(drive, streams):
                 size += len(fed.message.payload) + _decoded_bytes(fed)
-                batch.append(fed if payloads else fed._replace(message=fed.message._replace(payload=b"")))
+                batch.append(fed if messages else Fed(fed.event, _UNWANTED))
                 if len(batch) == _BATCH or size > _BATCH_BYTES:
                     room.send((batch, damages, False))
                     batch, size = [], 0

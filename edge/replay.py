@@ -177,7 +177,7 @@ class Replay:
             raise damage
 
     def _events(self) -> Iterator[Fed]:
-        events = self._ahead.events(self.loop.config.streams, payloads=self._recorder is not None)
+        events = self._ahead.events(self.loop.config.streams, messages=self._recorder is not None)
         if not self._follows:
             events = map(_without_swap, events)
         return events if self._probes is None else first(self._probes, events)

@@ -38,7 +38,7 @@ def test_events_are_those_of_the_drive_in_its_order(drive: Path) -> None:
 def test_a_picture_stays_what_it_is_as_long_as_it_is_held(drive: Path) -> None:
     held = []
     with DriveReader(drive) as reader, ReadAhead(reader) as ahead:
-        for fed in ahead.events(STREAMS, payloads=False):
+        for fed in ahead.events(STREAMS, messages=False):
             image = getattr(fed.event.sample, "image", None)
             if image is not None and len(held) % 3 != 1:
                 held.append((image, image.copy()))
