@@ -30,7 +30,7 @@ from export.world.command import main as simulate
 
 # Where each part is called: what has it as attributes, and the attributes.
 PARTS: dict[str, tuple[Callable[[Watch], Any], tuple[str, ...]]] = {
-    "all": (lambda one: one, ("look", "conclude")),
+    "all": (lambda one: one, ("look", "place", "conclude")),
     "small picture": (lambda one: watch, ("small_grey",)),
     "signs of the picture": (lambda one: one._agreement._picture, ("see",)),
     "signs of the sound": (lambda one: one._agreement._sound, ("hear",)),
@@ -39,7 +39,7 @@ PARTS: dict[str, tuple[Callable[[Watch], Any], tuple[str, ...]]] = {
     "shared space": (lambda one: one._agreement._space, ("see",)),
     "naming": (lambda one: one._agreement, ("_name",)),
     "clocks": (lambda one: one._clocks, ("see",)),
-    "rig": (lambda one: one, ("_place",)),
+    "rig": (lambda one: one, ("place",)),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -72,7 +72,7 @@ class Loop:
         charge: the bundle that decides, and those that could.
         due_ns: when `step` wants to be called even if nothing arrives.
         scenes: hard scenes that ended in the last step.
-        lane: one thread, in which a part of each step runs; nothing does between two.
+        lane: one thread, in which a part of each step runs; between two it may still compare camera and LiDAR.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class Loop:
         self._clock = clock or _no_clock
         opened = perception or Perception(bundle, self.config.streams, provider)
         self.lane = ThreadPoolExecutor(1, "lane")
+        self._placed: Future[None] = self.lane.submit(lambda: None)
         self.charge = InCharge(opened, self.lane, self._clock)
         self.ladder = OverloadLadder()
         self._watch = Watch(self.config.streams)
@@ -146,6 +147,7 @@ class Loop:
                 if self.charge.use(event.sample, self._index):
                     self._forget()
             elif event.sample is not None:
+                self._placed.result()
                 self._watch.learn(event.sample)
             return decisions
         if event.sample is None:
@@ -181,6 +183,7 @@ class Loop:
 
     def freeze(self) -> bytes:
         """The whole state; `thaw` it into a loop of the same bundle and configuration."""
+        self._placed.result()
         state = {
             "sync": self.sync,
             "charge": self.charge.freeze(),
@@ -200,6 +203,7 @@ class Loop:
             ValueError: it belongs to a bundle that is not open here.
         """
         state = pickle.loads(frozen)
+        self._placed.result()
         self.charge.thaw(state["charge"])
         self.ladder = state["ladder"]
         self._watch.thaw(state["watch"])
@@ -221,8 +225,9 @@ class Loop:
     def _decide(self, frames: FrameSet) -> Decision:
         """One tick: a synchronised FrameSet in, a decision out."""
         modalities, degraded_share = self._modalities(frames)
-        watched = self.lane.submit(self._watch.look, frames) if self.config.align else None
-        seen, put_back = self.charge.perceive(frames, self._index, self.ladder)
+        begun = self.charge.begin(frames, self._index, self.ladder)
+        watching = self._begin_to_watch(frames) if self.config.align else ()
+        seen, put_back = self.charge.perceive(frames, self._index, self.ladder, begun)
         if put_back is not None:
             self._forget()
         perception, fresh = self.perception, seen.fresh
@@ -230,10 +235,9 @@ class Loop:
             degraded_share = max(degraded_share, len(seen.failed) / len(seen.present))
         previous_ns = self.charge.time_previous(frames, fresh)
         watched_ns = self._clock()
-        alignment = IN_ORDER
-        if watched is not None:
+        for watched in watching:
             watched.result()
-            alignment = self._watch.conclude(perception.embeddings(fresh))
+        alignment = self._watch.conclude(perception.embeddings(fresh)) if watching else IN_ORDER
         aligned_ns = self._clock()
         scene_tags, sound_events = perception.tags("scene_tags"), perception.tags("sound_events")
         camera = _index("camera", perception.names)
@@ -305,6 +309,12 @@ class Loop:
         )
         self._index += 1
         return decision
+
+    def _begin_to_watch(self, frames: FrameSet) -> tuple[Future[None], Future[None]]:
+        """In the lane, behind the encoders: the look at this frame, and before it what was compared of the last one."""
+        before, watched = self._placed, self.lane.submit(self._watch.look, frames)
+        self._placed = self.lane.submit(self._watch.place, frames)
+        return before, watched
 
     def _forget(self) -> None:
         """Another bundle begins: what rests on the last one's values goes."""

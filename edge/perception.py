@@ -6,7 +6,7 @@ An embedding lies in the buffer that its encoder writes and fusion reads; nothin
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import numpy as np
@@ -115,14 +115,23 @@ class Perception:
         if name == "lidar":
             self._swept = sweep[:2]  # stamp and number
 
-    def encode_all(
-        self, names: Sequence[str], frames: FrameSet, lane: Executor | None = None
-    ) -> dict[str, EngineError]:
-        """Run encoders, on a CPU all but the first of them in the lane; those that failed, and why."""
-        if lane is None or not self._is_on_cpu or len(names) < 2:  # another device's context belongs to this thread
-            return self._encode_each(names, frames)
-        beside = lane.submit(self._encode_each, names[1:], frames)
-        return {**self._encode_each(names[:1], frames), **beside.result()}
+    def encode_beside(
+        self, names: Sequence[str], frames: FrameSet, lane: Executor
+    ) -> tuple[Sequence[str], Future[dict[str, EngineError]] | None]:
+        """Let the lane run encoders, all but the costliest of them, if a CPU runs them; those that it leaves."""
+        if not self._is_on_cpu or len(names) < 2:  # another device's context belongs to this thread
+            return names, None
+        return names[:1], lane.submit(self.encode_each, names[1:], frames)
+
+    def encode_each(self, names: Sequence[str], frames: FrameSet) -> dict[str, EngineError]:
+        """Run encoders one after the other; those that failed, and why."""
+        failed = {}
+        for name in names:
+            try:
+                self.encode(name, frames)
+            except EngineError as error:
+                failed[name] = error
+        return failed
 
     def present(self, name: str, frames: FrameSet) -> bool:
         """Whether the FrameSet has what the modality's encoder needs."""
@@ -153,7 +162,9 @@ class Perception:
         """
         present = [self.present(name, frames) for name in self.names]
         names = [name for name, there in zip(self.names, present) if there and (encoders is None or name in encoders)]
-        for error in self.encode_all(names, frames, lane).values():
+        here, beside = (names, None) if lane is None else self.encode_beside(names, frames, lane)
+        failed = self.encode_each(here, frames) | (beside.result() if beside else {})
+        for error in failed.values():
             raise error
         self.fuse(present)
 
@@ -275,15 +286,6 @@ class Perception:
             engine.thaw(frozen["states"][name])
             for out, raw in zip(engine.outputs.values(), frozen["outputs"][name]):
                 out[...] = np.frombuffer(raw, dtype=out.dtype).reshape(out.shape)
-
-    def _encode_each(self, names: Sequence[str], frames: FrameSet) -> dict[str, EngineError]:
-        failed = {}
-        for name in names:
-            try:
-                self.encode(name, frames)
-            except EngineError as error:
-                failed[name] = error
-        return failed
 
     def _look_at(self, name: str, image: NDArray[np.uint8]) -> None:
         """Give the camera's encoder a picture, where it lies if it is as the encoder wants it."""

@@ -22,7 +22,7 @@ from edge.alignment.agreement import Agreement
 from edge.alignment.offset import SURE
 from edge.alignment.online import OnlineClocks
 from edge.alignment.projection import Rig
-from edge.alignment.rig_monitor import RigMonitor
+from edge.alignment.rig_monitor import RigMonitor, RigReading
 from edge.decision import IN_ORDER, Alignment, ClockOffset, RigDoubt
 from edge.drive import topics
 from edge.errors import AlignmentError, DriveFormatError
@@ -50,7 +50,7 @@ class Watch:
         self._agreement = Agreement(streams)
         self._clocks = OnlineClocks()
         self._rig: RigMonitor | None = None
-        self._rig_doubt: RigDoubt | None = None  # of the last frame
+        self._rig_doubt: RigDoubt | None = None  # as the last frame began
         self._looked_ns: int | None = None
         self._is_new = False  # whether the last frame was looked at
         self._said = IN_ORDER  # of the frame that was looked at last, but for the rig
@@ -85,7 +85,7 @@ class Watch:
 
     def look(self, frames: FrameSet) -> None:
         """Takes a frame's samples, before its embeddings are known."""
-        self._rig_doubt = None if self._rig is None else self._place(self._rig, frames)
+        self._rig_doubt = None if self._rig is None else _doubt(self._rig.reading)
         self._is_new = is_due(frames.stamp_ns, self._looked_ns)
         if not self._is_new:
             return
@@ -94,6 +94,16 @@ class Watch:
         small = None if picture is None else small_grey(picture)
         self._agreement.look(frames, small)
         self._clocks.see(frames.stamp_ns, small, self._samples("audio", frames), self._samples("imu", frames))
+
+    def place(self, frames: FrameSet) -> None:
+        """Compares the frame's picture and sweep, if that is due: the next frame says what the rig looks like with it.
+
+        After `look`; `conclude` may run meanwhile. Comparing takes longer than all else here, so nobody waits for it.
+        """
+        sweeps, states = self._samples("lidar", frames), self._samples("vehicle", frames)
+        yaw_rate = states[-1].yaw_rate_radps if states else None
+        if self._rig is not None and frames.frame is not None and sweeps and yaw_rate is not None:
+            self._rig.update(frames.frame, sweeps[0], states[-1].speed_mps, yaw_rate)
 
     def conclude(self, embeddings: Mapping[str, NDArray[Any]]) -> Alignment:
         """What the frame that was looked at says.
@@ -140,18 +150,6 @@ class Watch:
         if self._rig is not None:
             self._rig.thaw(frozen["rig"])
 
-    def _place(self, monitor: RigMonitor, frames: FrameSet) -> RigDoubt | None:
-        """What is wrong with the rig; None while nothing is."""
-        sweeps, states = self._samples("lidar", frames), self._samples("vehicle", frames)
-        yaw_rate = states[-1].yaw_rate_radps if states else None
-        if frames.frame is None or not sweeps or yaw_rate is None:
-            reading = monitor.reading
-        else:
-            reading = monitor.update(frames.frame, sweeps[0], states[-1].speed_mps, yaw_rate)
-        if not reading.is_in_doubt:
-            return None
-        return RigDoubt(reading.axis, reading.amount, reading.since_ns, reading.score)
-
     def _monitor(self, calibration: bytes) -> RigMonitor | None:
         """Of the rig that is described; None where that is not known, or makes no sense."""
         if not calibration or not self._transforms:
@@ -165,6 +163,13 @@ class Watch:
     def _samples(self, stream: str, frames: FrameSet) -> Any:
         row = self._row.get(stream)
         return () if row is None else frames.picks[row].samples
+
+
+def _doubt(reading: RigReading) -> RigDoubt | None:
+    """What is wrong with the rig; None while nothing is."""
+    if not reading.is_in_doubt:
+        return None
+    return RigDoubt(reading.axis, reading.amount, reading.since_ns, reading.score)
 
 
 def is_due(stamp_ns: int, last_ns: int | None) -> bool:

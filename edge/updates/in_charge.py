@@ -8,7 +8,7 @@ and the previous one takes the next frame. After it there is none to put back: t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from typing import Any, Final, NamedTuple
 
 from edge.bundle import Bundle
@@ -49,6 +49,26 @@ class Seen(NamedTuple):
     def fresh(self) -> list[bool]:
         """By encoder, whether it ran on this frame."""
         return [there and i not in self.shed for i, there in enumerate(self.present)]
+
+
+class Begun(NamedTuple):
+    """A frame whose encoders run already.
+
+    Attributes:
+        present, shed, trouble, started_ns: as of Seen, so far.
+        running: encoders that run on it: those of `here` are still to be begun.
+        beside: the others, in the lane.
+        put_back: what was put back before it.
+    """
+
+    present: list[bool]
+    shed: frozenset[int]
+    running: list[int]
+    here: Sequence[str]
+    beside: Future[dict[str, EngineError]] | None
+    trouble: str
+    started_ns: int
+    put_back: PutBack | None
 
 
 class InCharge:
@@ -104,24 +124,32 @@ class InCharge:
             self._lost = ""
         return False
 
-    def perceive(self, frames: FrameSet, index: int, ladder: OverloadLadder) -> tuple[Seen, PutBack | None]:
-        """Encode and fuse a frame, by the previous bundle where this one proves unfit; what was put back, if it was.
+    def begin(self, frames: FrameSet, index: int, ladder: OverloadLadder) -> Begun:
+        """Choose what of a frame is encoded, and let the lane begin with its part; `perceive` is to follow.
 
         Args:
             index: of the frame's decision.
             ladder: what is shed.
         """
         put_back = self._put_back(self._lost) if self._lost else None
-        seen = self._perceive(frames, index, ladder)
+        return self._begun(frames, index, ladder, put_back)
+
+    def perceive(
+        self, frames: FrameSet, index: int, ladder: OverloadLadder, begun: Begun
+    ) -> tuple[Seen, PutBack | None]:
+        """Encode and fuse a frame, by the previous bundle where this one proves unfit; what was put back, if it was."""
+        put_back = begun.put_back
+        seen = self._perceive(frames, begun)
         if seen.trouble:
             put_back = self._put_back(seen.trouble)
-            seen = self._perceive(frames, index, ladder)
+            seen = self._perceive(frames, self._begun(frames, index, ladder))
         return seen, put_back
 
     def time_previous(self, frames: FrameSet, fresh: Sequence[bool]) -> int:
         """How long the previous bundle takes for what this one did, ns; 0 where nobody asks."""
         if self._previous is None or not any(fresh) or not self._health.wants_trial():
             return 0
+        self.lane.submit(lambda: None).result()  # what else is under way there is none of its business
         started_ns = self._clock()
         try:
             ran = [name for name, is_fresh in zip(self.perception.names, fresh) if is_fresh]
@@ -181,18 +209,24 @@ class InCharge:
         self._begin(previous)
         return PutBack(failed, why)
 
-    def _perceive(self, frames: FrameSet, index: int, ladder: OverloadLadder) -> Seen:
-        """An engine that fails is trouble where another bundle could decide, else it says nothing."""
+    def _begun(self, frames: FrameSet, index: int, ladder: OverloadLadder, put_back: PutBack | None = None) -> Begun:
         started_ns = self._clock()
-        perception, previous = self.perception, self._previous
         present, shed = self._shedding(frames, index, ladder)
+        trouble = self.failing.get(index, "") if self._previous is not None else ""
+        running = [] if trouble else [i for i, there in enumerate(present) if there and i not in shed]
+        names = [self.perception.names[i] for i in running]
+        here, beside = self.perception.encode_beside(names, frames, self.lane)
+        return Begun(present, shed, running, here, beside, trouble, started_ns, put_back)
+
+    def _perceive(self, frames: FrameSet, begun: Begun) -> Seen:
+        """An engine that fails is trouble where another bundle could decide, else it says nothing."""
+        perception, previous = self.perception, self._previous
+        present, shed, running, here, beside, trouble, started_ns, _ = begun
         failed: set[int] = set()
-        trouble = self.failing.get(index, "") if previous is not None else ""
         if not trouble:
             for i in shed:
                 perception.ages[i] += 1
-            running = [i for i, there in enumerate(present) if there and i not in shed]
-            errors = perception.encode_all([perception.names[i] for i in running], frames, self.lane)
+            errors = perception.encode_each(here, frames) | (beside.result() if beside else {})
             for i in running:
                 error = errors.get(perception.names[i])
                 if error is None:
