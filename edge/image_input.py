@@ -35,7 +35,8 @@ class ImageInput:
 
     def is_as_wanted(self, image: NDArray[np.uint8]) -> bool:
         """Whether a (height, width, 3) BGR picture is what `fill` would make of it."""
-        return self._direct and image.shape == self._target.shape and image.flags.c_contiguous
+        is_alike = image.shape == self._target.shape and image.dtype == self._target.dtype
+        return self._direct and is_alike and image.flags.c_contiguous
 
     def fill(self, image: NDArray[np.uint8]) -> None:
         """Take a (height, width, 3) BGR picture."""
