@@ -22,7 +22,13 @@ from __future__ import annotations
 
 
 class RoadfuseError(Exception):
-    """Base of all errors that are reported to a person in one line."""
+    """Base of all errors that are reported to a person: one line, whatever names from elsewhere are in it."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if text.isprintable():
+            return text
+        return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
 
 
 class ConfigError(RoadfuseError):
