@@ -21,14 +21,17 @@ A message says what, expected and got.
 from __future__ import annotations
 
 
+def one_line(text: str) -> str:
+    """Text from elsewhere without what a terminal would obey."""
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
+
+
 class RoadfuseError(Exception):
     """Base of all errors that are reported to a person: one line, whatever names from elsewhere are in it."""
 
     def __str__(self) -> str:
         text = super().__str__()
-        if text.isprintable():
-            return text
-        return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
+        return text if text.isprintable() else one_line(text)
 
 
 class ConfigError(RoadfuseError):

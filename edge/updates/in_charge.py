@@ -149,7 +149,7 @@ class InCharge:
         """How long the previous bundle takes for what this one did, ns; 0 where nobody asks."""
         if self._previous is None or not any(fresh) or not self._health.wants_trial():
             return 0
-        self.lane.submit(lambda: None).result()  # what else is under way there is none of its business
+        self.lane.submit(lambda: None).result()  # what alignment still does there is not its time
         started_ns = self._clock()
         try:
             ran = [name for name, is_fresh in zip(self.perception.names, fresh) if is_fresh]

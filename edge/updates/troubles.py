@@ -10,6 +10,7 @@ import logging
 import threading
 from typing import Final
 
+from edge.errors import one_line
 from edge.updates.slots import Answer, Slots
 
 _MOST_LINE: Final = 240
@@ -31,7 +32,7 @@ class Troubles:
 
     def begin(self, what: str, line: str) -> None:
         """It did not go through; `line` says what and why."""
-        line = "".join(sign if sign.isprintable() else "?" for sign in " ".join(line.split())[:_MOST_LINE])
+        line = one_line(line)[:_MOST_LINE]
         with self._lock:
             was = self._lines.get(what)
             self._lines[what] = line

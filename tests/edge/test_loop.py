@@ -1,8 +1,15 @@
-"""The loop as a pure function: frozen and thawed anywhere, it goes on the same."""
+"""The loop as a pure function: frozen and thawed anywhere, or with a lane that is late, it goes on the same."""
 
 from __future__ import annotations
 
+import gc
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,3 +92,39 @@ def test_what_can_not_be_decoded_is_counted_as_corrupt(fed: list[Fed]) -> None:
     loop.step(Event(fed[0].event.now_ns, 1, None, 10), fed[0].event.now_ns)
     loop.step(Event(fed[0].event.now_ns, NOT_FUSED, None, 10), fed[0].event.now_ns)
     assert loop.accounts()["audio"]["corrupt"] == 1
+
+
+class Uneven(ThreadPoolExecutor):
+    """A lane on a machine that is busy with other things: calls begin and end late, or at once."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(1)
+        self._rng = random.Random(seed)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        before_s, after_s = (max(self._rng.uniform(-0.01, 0.01), 0.0) for _ in range(2))
+
+        def late() -> Any:
+            time.sleep(before_s)
+            result = fn(*args, **kwargs)
+            time.sleep(after_s)
+            return result
+
+        return super().submit(late)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_when_the_lane_gets_to_its_calls_changes_no_decision(fed: list[Fed], seed: int) -> None:
+    usual, uneven = Loop(bundle.load()), Loop(bundle.load())
+    uneven.lane = uneven.charge.lane = Uneven(seed)
+    expected = canonical(run(usual, fed[:1500]))
+    assert len(expected) > 20 and canonical(run(uneven, fed[:1500])) == expected
+
+
+def test_the_lane_ends_with_the_loop() -> None:
+    loop = Loop(bundle.load())
+    lane = loop.lane.submit(threading.current_thread).result()
+    del loop
+    gc.collect()
+    lane.join(10.0)
+    assert not lane.is_alive()
