@@ -78,6 +78,14 @@ def test_damage_comes_after_the_last_event_before_it(drive: Path, tmp_path: Path
     assert [(str(damage), damage.offset) for damage in damages] == [(str(raised.value), raised.value.offset)]
 
 
+def test_a_reader_may_come_after_its_owner_and_starts_no_thread_for_matrices(drive: Path) -> None:
+    with DriveReader(drive) as reader, ReadAhead(reader, niceness=3) as ahead:
+        next(iter(ahead.events(STREAMS)))
+        process = ahead._process.pid
+        assert os.getpriority(os.PRIO_PROCESS, process) == min(os.getpriority(os.PRIO_PROCESS, 0) + 3, 19)
+        assert len(list(Path(f"/proc/{process}/task").iterdir())) == 1
+
+
 def test_a_killed_reader_is_one_clear_error(drive: Path) -> None:
     with DriveReader(drive) as reader, ReadAhead(reader) as ahead:
         ahead._process.send_signal(signal.SIGKILL)
