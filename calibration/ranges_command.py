@@ -24,6 +24,7 @@ from edge import bundle as bundles
 from edge.bundle import Bundle
 from edge.decision import Decision
 from edge.errors import ConfigError
+from edge.loop import LoopConfig
 from edge.perception import Perception
 from edge.replay import Replay
 from edge.streams import STREAMS
@@ -105,7 +106,7 @@ def _frames(drives: list[Path], bundle: Bundle, name: str) -> Iterator[tuple[int
     streams = _STREAMS_OF.get(name, ())
     index = 0
     for drive in tqdm(drives, unit="drive", disable=not sys.stderr.isatty()):
-        with Replay(drive, bundle) as run:
+        with Replay(drive, bundle, config=LoopConfig(encode_ahead=False)) as run:  # inputs are those of the decision
             engine = run.loop.perception.engines[name]
             for decision in run:
                 present = {state.stream for state in decision.modalities if state.present}

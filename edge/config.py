@@ -3,6 +3,7 @@
     [loop]
     deadline_ms = 100
     align = true         # watch whether the streams agree in time, place and meaning
+    encode_ahead = true  # encode a picture while its frame waits for other streams
     [weights]            # how much each score counts in the hardness
     alarm = 0.6
     [scenes]             # when a hard scene opens, and what it may cost
@@ -53,7 +54,7 @@ def load(path: Path | str | None) -> LoopConfig:
         raise ConfigError(f"{path}: expected TOML, got {error}") from None
     source = _Source(path, text)
     source.only(table, ("loop", "weights", "scenes", "streams"), "a table")
-    loop = source.fields(table.get("loop", {}), {"deadline_ns": int, "align": bool})
+    loop = source.fields(table.get("loop", {}), {"deadline_ns": int, "align": bool, "encode_ahead": bool})
     return LoopConfig(
         **loop,
         weights=JudgeWeights(**source.fields(table.get("weights", {}), _numeric(JudgeWeights))),

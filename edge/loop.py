@@ -10,7 +10,9 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
+
+from numpy.typing import NDArray
 
 from edge.alignment.watch import Watch
 from edge.bundle import Bundle
@@ -18,6 +20,7 @@ from edge.campaigns.matching import Known, Matcher
 from edge.campaigns.probe import ProbeSet
 from edge.decision import (
     IN_ORDER,
+    Alignment,
     CampaignMatch,
     Decision,
     DetectedObject,
@@ -31,7 +34,7 @@ from edge.frameset import FrameSet
 from edge.judge import Judge, JudgeWeights
 from edge.overload import OverloadLadder
 from edge.perception import Perception
-from edge.samples import BundleInUse, Event
+from edge.samples import BundleInUse, Event, Frame
 from edge.scenes import Scene, SceneConfig, SceneCutter
 from edge.streams import DEADLINE_NS, ENCODERS, SECOND, STREAMS, Stream
 from edge.sync import Sync
@@ -49,10 +52,12 @@ class LoopConfig:
 
     Attributes:
         align: watch whether the streams agree; without, decisions say nothing of it.
+        encode_ahead: encode a picture while its frame waits for other streams. Changes no decision.
     """
 
     deadline_ns: int = DEADLINE_NS
     align: bool = True
+    encode_ahead: bool = True
     streams: tuple[Stream, ...] = STREAMS
     weights: JudgeWeights = field(default_factory=JudgeWeights)
     scenes: SceneConfig = field(default_factory=SceneConfig)
@@ -72,6 +77,7 @@ class Loop:
         charge: the bundle that decides, and those that could.
         due_ns: when `step` wants to be called even if nothing arrives.
         scenes: hard scenes that ended in the last step.
+        coming: the picture that arrives next, where that is known; to be set before the one before it arrives.
         lane: one thread, in which a part of each step runs; between two it may still compare camera and LiDAR.
     """
 
@@ -88,12 +94,14 @@ class Loop:
         opened = perception or Perception(bundle, self.config.streams, provider)
         self.lane = ThreadPoolExecutor(1, "lane")
         self._placed: Future[None] = self.lane.submit(lambda: None)
+        self._watching: tuple[Future[None], ...] = ()
         self.charge = InCharge(opened, self.lane, self._clock)
         self.ladder = OverloadLadder()
         self._watch = Watch(self.config.streams)
         self._judge = Judge(self.config.weights)
         self.cutter = SceneCutter(self.config.scenes)
         self.scenes: list[Scene] = []
+        self.coming: Frame | None = None
         self._names = [stream.name for stream in self.config.streams]
         self._required = [stream.required for stream in self.config.streams]
         self._vehicle = _index("vehicle", self._names[1:])  # among the picks
@@ -154,6 +162,8 @@ class Loop:
             self.sync.refuse(row, "corrupt")
         elif self._pushes[row](event.sample, now_ns):
             self._drain(now_ns, decisions)
+        if not row:
+            self.charge.encode_ahead(self._next_picture())
         return decisions
 
     def finished(self, decision: Decision, done_ns: int, timings_ns: Mapping[str, int] | None = None) -> None:
@@ -225,9 +235,11 @@ class Loop:
     def _decide(self, frames: FrameSet) -> Decision:
         """One tick: a synchronised FrameSet in, a decision out."""
         modalities, degraded_share = self._modalities(frames)
+        is_ahead = self.perception.is_ahead(frames)
         begun = self.charge.begin(frames, self._index, self.ladder)
-        watching = self._begin_to_watch(frames) if self.config.align else ()
-        seen, put_back = self.charge.perceive(frames, self._index, self.ladder, begun)
+        if self.config.align and not is_ahead:
+            self._watch_in_lane(frames)
+        seen, put_back = self.charge.perceive(frames, self._index, self.ladder, begun, self._next_picture())
         if put_back is not None:
             self._forget()
         perception, fresh = self.perception, seen.fresh
@@ -235,9 +247,7 @@ class Loop:
             degraded_share = max(degraded_share, len(seen.failed) / len(seen.present))
         previous_ns = self.charge.time_previous(frames, fresh)
         watched_ns = self._clock()
-        for watched in watching:
-            watched.result()
-        alignment = self._watch.conclude(perception.embeddings(fresh)) if watching else IN_ORDER
+        alignment = self._watched(frames, perception.embeddings(fresh), is_ahead) if self.config.align else IN_ORDER
         aligned_ns = self._clock()
         scene_tags, sound_events = perception.tags("scene_tags"), perception.tags("sound_events")
         camera = _index("camera", perception.names)
@@ -310,11 +320,28 @@ class Loop:
         self._index += 1
         return decision
 
-    def _begin_to_watch(self, frames: FrameSet) -> tuple[Future[None], Future[None]]:
-        """In the lane, behind the encoders: the look at this frame, and before it what was compared of the last one."""
-        before, watched = self._placed, self.lane.submit(self._watch.look, frames)
+    def _next_picture(self) -> Frame | None:
+        """The picture that is to be encoded before its frame leaves. What may be shed is not."""
+        if self.ladder.level or not self.config.encode_ahead:
+            return None
+        waiting = self.sync.camera.samples
+        return waiting[0] if waiting else self.coming
+
+    def _watch_in_lane(self, frames: FrameSet) -> None:
+        """Behind the encoders: the look at this frame, and before it what was compared of the last one."""
+        self._watching = self._placed, self.lane.submit(self._watch.look, frames)
         self._placed = self.lane.submit(self._watch.place, frames)
-        return before, watched
+
+    def _watched(self, frames: FrameSet, embeddings: Mapping[str, NDArray[Any]], is_here: bool) -> Alignment:
+        """What alignment says; the look is taken here where the lane has, or had, the picture to encode."""
+        if is_here:
+            self._placed.result()
+            self._watch.look(frames)
+            self._placed = self.lane.submit(self._watch.place, frames)
+        else:
+            for watched in self._watching:
+                watched.result()
+        return self._watch.conclude(embeddings)
 
     def _forget(self) -> None:
         """Another bundle begins: what rests on the last one's values goes."""

@@ -1,11 +1,13 @@
 """Perception: encoders, one a modality, and fusion over whatever is there.
 
-An embedding lies in the buffer that its encoder writes and fusion reads; nothing is copied between engines.
+An embedding lies in the buffer that its encoder writes and fusion reads; nothing is copied between engines, but for the
+camera's on a CPU: that encoder may run on a picture whose frame has yet to leave, and what it says (a few kB) is copied
+when that frame is decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -23,7 +25,7 @@ from edge.frameset import FrameSet
 from edge.heads import VECTORS, check_values, mask_cells
 from edge.image_input import ImageInput
 from edge.preprocess import lidar_into, motion_into, pcm_into
-from edge.samples import AudioChunk
+from edge.samples import AudioChunk, Frame
 from edge.streams import ENCODERS, Stream
 from edge.windows import SoundWindows
 
@@ -51,17 +53,24 @@ class Perception:
         self._is_on_cpu = provider == "cpu"
         open_engine = engine_opener(bundle, provider)
         self.encoders = {name: open_engine(name, {}) for name in bundle.encoders}
+        self._outputs: dict[str, Mapping[str, NDArray[Any]]] = {
+            name: engine.outputs for name, engine in self.encoders.items()
+        }
+        self._ahead: tuple[Frame, Future[None]] | None = None
+        self._can_run_ahead = self._is_on_cpu and "camera" in self.names and not bundle.encoders["camera"].state
+        if self._can_run_ahead:
+            self._outputs["camera"] = {name: values.copy() for name, values in self._outputs["camera"].items()}
         self._check_inputs()
         self._fuse: BoundEngine | None = None
         if bundle.fuse is not None:
             embeddings = {
-                name: self.encoders[name].outputs[bundle.encoders[name].outputs["embedding"]]
-                for name in bundle.fuse.inputs
+                name: self._outputs[name][bundle.encoders[name].outputs["embedding"]] for name in bundle.fuse.inputs
             }
             self._fuse = open_engine("fuse", embeddings)
             check_fuse(bundle.fuse, self._fuse.inputs, self._fuse.outputs)
             self._presence = self._fuse.inputs[bundle.fuse.presence]
             self._fused_from = [self.names.index(name) for name in bundle.fuse.inputs]
+            self._outputs["fuse"] = self._fuse.outputs
         self.engines = {**self.encoders, **({"fuse": self._fuse} if self._fuse else {})}
         self._present = [True] * len(self.names)  # what the last frame had
         self._is_mute = False  # fusion failed at the last frame
@@ -73,6 +82,7 @@ class Perception:
 
     def begin_anew(self) -> None:
         """Forget every frame: state and outputs of zeros, as if nothing had been seen."""
+        self._drop_ahead()
         self.ages = [0] * len(self.names)
         self.unheard = set(range(len(self.names)))
         self._present = [True] * len(self.names)
@@ -80,9 +90,9 @@ class Perception:
         self._swept = ()
         if self._windows is not None:
             self._windows.reset()
-        for engine in self.engines.values():
+        for name, engine in self.engines.items():
             engine.reset()
-            for values in engine.outputs.values():
+            for values in self._outputs[name].values():
                 values.fill(0)
 
     def encode(self, name: str, frames: FrameSet) -> None:
@@ -94,9 +104,10 @@ class Perception:
         spec, engine = self.bundle.encoders[name].input, self.encoders[name]
         buffer = engine.inputs[spec["name"]]
         if name == "camera":
-            assert frames.frame is not None and frames.frame.image is not None  # `present` said so
-            self._look_at(spec["name"], frames.frame.image)
-        elif name == "audio":
+            assert frames.frame is not None  # `present` said so
+            self._see(frames.frame)
+            return
+        if name == "audio":
             sound = self._samples("audio", frames)
             if self._windows is not None:
                 self._step_over(self._windows, engine, sound)
@@ -119,9 +130,23 @@ class Perception:
         self, names: Sequence[str], frames: FrameSet, lane: Executor
     ) -> tuple[Sequence[str], Future[dict[str, EngineError]] | None]:
         """Let the lane run encoders, all but the costliest of them, if a CPU runs them; those that it leaves."""
+        if self.is_ahead(frames):
+            return names[::-1], None  # the lane has the camera; what it says is taken last
         if not self._is_on_cpu or len(names) < 2:  # another device's context belongs to this thread
             return names, None
         return names[:1], lane.submit(self.encode_each, names[1:], frames)
+
+    def encode_ahead(self, frame: Frame, lane: Executor) -> None:
+        """Let the lane run the camera's encoder on a picture whose frame will probably leave next.
+
+        What it says shows once that frame is encoded; no other frame's values depend on it. One picture at a time.
+        """
+        if self._can_run_ahead and self._ahead is None and frame.image is not None:
+            self._ahead = frame, lane.submit(self._look_at, frame)
+
+    def is_ahead(self, frames: FrameSet) -> bool:
+        """Whether the lane runs the camera's encoder on this frame's picture, or did."""
+        return self._ahead is not None and self._ahead[0] is frames.frame
 
     def encode_each(self, names: Sequence[str], frames: FrameSet) -> dict[str, EngineError]:
         """Run encoders one after the other; those that failed, and why."""
@@ -235,12 +260,12 @@ class Perception:
         ]
 
     def outputs(self, name: str) -> list[tuple[str, NDArray[Any]]]:
-        """An engine's outputs by role, flat: of a modality, or "fuse"."""
-        spec, engine = self.bundle.engines[name], self.engines[name]
-        return [(role, engine.outputs[tensor]) for role, tensor in spec.outputs.items()]
+        """What an engine said of the last frame that it ran on, by role, flat: of a modality, or "fuse"."""
+        outputs = self._outputs[name]
+        return [(role, outputs[tensor]) for role, tensor in self.bundle.engines[name].outputs.items()]
 
     def input(self, name: str) -> NDArray[Any]:
-        """What a modality's encoder was fed last."""
+        """What a modality's encoder was fed last, be it ahead of its frame."""
         return self.encoders[name].inputs[self.bundle.encoders[name].input["name"]]
 
     def objects(self, frames: FrameSet) -> tuple[DetectedObject, ...]:
@@ -250,7 +275,7 @@ class Perception:
             return ()
         height, width = frames.frame.image.shape[:2]
         threshold = float(self.bundle.thresholds.get("objects", 0.5))
-        found = DECODERS[spec.decoder](self.encoders["camera"].outputs, spec.outputs, threshold)
+        found = DECODERS[spec.decoder](self._outputs["camera"], spec.outputs, threshold)
         labels, kinds = self.bundle.heads["objects"], self.bundle.head_specs["objects"].kinds
         boxes = []
         for row in found:
@@ -270,13 +295,12 @@ class Perception:
             "unheard": set(self.unheard),
             "states": {name: engine.freeze() for name, engine in self.engines.items()},
             "windows": self._windows.freeze() if self._windows else None,
-            "outputs": {
-                name: [out.tobytes() for out in engine.outputs.values()] for name, engine in self.engines.items()
-            },
+            "outputs": {name: [out.tobytes() for out in self._outputs[name].values()] for name in self.engines},
         }
 
     def thaw(self, frozen: dict[str, Any]) -> None:
         """Take a frozen state of the same bundle."""
+        self._drop_ahead()
         self.ages = list(frozen["ages"])
         self.unheard = set(frozen["unheard"])
         self._swept = ()
@@ -284,15 +308,37 @@ class Perception:
             self._windows.thaw(frozen["windows"])
         for name, engine in self.engines.items():
             engine.thaw(frozen["states"][name])
-            for out, raw in zip(engine.outputs.values(), frozen["outputs"][name]):
+            for out, raw in zip(self._outputs[name].values(), frozen["outputs"][name]):
                 out[...] = np.frombuffer(raw, dtype=out.dtype).reshape(out.shape)
 
-    def _look_at(self, name: str, image: NDArray[np.uint8]) -> None:
-        """Give the camera's encoder a picture, where it lies if it is as the encoder wants it."""
-        engine, picture = self.encoders["camera"], self._picture
+    def _see(self, frame: Frame) -> None:
+        """Let what the camera's encoder says of this frame stand; it may have run on it already."""
+        ahead = self._ahead
+        if ahead is not None and ahead[0] is frame:
+            self._ahead = None
+            ahead[1].result()
+        else:
+            self._drop_ahead()
+            self._look_at(frame)
+        if self._can_run_ahead:
+            for name, values in self.encoders["camera"].outputs.items():
+                np.copyto(self._outputs["camera"][name], values)
+
+    def _drop_ahead(self) -> None:
+        """Whatever was begun ahead is not wanted; the engine is free once this returns."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and not ahead[1].cancel():
+            ahead[1].exception()  # waits; what it is does not matter any more
+
+    def _look_at(self, frame: Frame) -> None:
+        """Run the camera's encoder on a picture, where it lies if it is as the encoder wants it."""
+        image = frame.image
+        assert image is not None  # who calls knows
+        name, engine, picture = self.bundle.encoders["camera"].input["name"], self.encoders["camera"], self._picture
         if not (picture.is_as_wanted(image) and engine.lend(name, image.reshape(engine.inputs[name].shape))):
             engine.lend(name, None)
             picture.fill(image)
+        _run("camera", engine)
 
     def _step_over(self, windows: SoundWindows, engine: BoundEngine, sound: Sequence[AudioChunk]) -> None:
         """Step a model that hears a stream over all windows that became whole; its last outputs stand."""
@@ -328,7 +374,7 @@ class Perception:
                         check_values(self.bundle.path, name, head, values)
                 continue
             assert camera is not None  # parse_heads said so
-            outputs = self.encoders["camera"].outputs
+            outputs = self._outputs["camera"]
             if head.kind == "mask":
                 values = outputs[camera.outputs[name]]
                 check_values(camera.path, name, head, values)
@@ -345,10 +391,9 @@ class Perception:
         self._encoded: dict[str, list[tuple[int, NDArray[Any]]]] = {}
         for i, name in enumerate(self.names):
             for role, tensor in self.bundle.encoders[name].outputs.items():
-                self._encoded.setdefault(role, []).append((i, self.encoders[name].outputs[tensor].reshape(-1)))
+                self._encoded.setdefault(role, []).append((i, self._outputs[name][tensor].reshape(-1)))
         self._tensors = [
-            [(f"{name}.{tensor}", values) for tensor, values in self.encoders[name].outputs.items()]
-            for name in self.names
+            [(f"{name}.{tensor}", values) for tensor, values in self._outputs[name].items()] for name in self.names
         ]
 
     def _output(self, role: str) -> NDArray[Any] | None:

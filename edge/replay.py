@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from edge import bundle as bundles
 from edge.bundle import Bundle
@@ -27,7 +27,7 @@ from edge.campaigns.probe import ProbeSet
 from edge.decision import Decision
 from edge.drive import topics
 from edge.drive.reader import DriveReader
-from edge.errors import DriveDamaged, DriveFormatError
+from edge.errors import DriveDamaged, DriveError, DriveFormatError
 from edge.feed import Fed
 from edge.loop import Loop, LoopConfig
 from edge.perception import Perception
@@ -42,6 +42,10 @@ from roadfuse.v1 import decision_pb2
 Mode = Literal["designed", "happened"]
 Which: TypeAlias = Bundle | Path | str | None
 STEP_TIMING = "step"
+_MOST_HELD: Final = 256  # events, while the next picture is looked for
+# Loop and lane take a processor each; of two, the reader has what they leave. Where other work leaves nothing, it still
+# gets a third of what each of them gets, which is what it needs.
+_READER_NICENESS: Final = 5
 
 
 def replay(
@@ -99,7 +103,7 @@ class Replay:
         self._recorder = recorder
         self._probes = probes
         self.drive = DriveReader(drive, on_damage)
-        self._ahead = ReadAhead(self.drive)  # its process starts beside the loading of the engines
+        self._ahead = ReadAhead(self.drive, _READER_NICENESS)  # its process starts beside the loading of the engines
         try:
             swaps = Swaps(self.drive, given) if mode == "happened" or len(given) > 1 else None
             self._follows = swaps is not None and bool(swaps.ids)
@@ -180,7 +184,26 @@ class Replay:
         events = self._ahead.events(self.loop.config.streams, messages=self._recorder is not None)
         if not self._follows:
             events = map(_without_swap, events)
+        events = self._with_foresight(events)
         return events if self._probes is None else first(self._probes, events)
+
+    def _with_foresight(self, events: Iterator[Fed]) -> Iterator[Fed]:
+        """The same events; the loop knows of each picture before the one before it arrives."""
+        held: list[Fed] = []
+        error: DriveError | None = None
+        try:
+            for fed in events:
+                if not fed.event.row or len(held) == _MOST_HELD:
+                    self.loop.coming = fed.event.sample if not fed.event.row else None
+                    yield from held
+                    held.clear()
+                held.append(fed)
+        except DriveError as found:  # what came before it is first
+            error = found
+        self.loop.coming = None
+        yield from held
+        if error is not None:
+            raise error
 
     def _until(self, now_ns: int) -> Iterator[Decision]:
         """The steps that time alone brings before `now_ns`."""

@@ -17,7 +17,7 @@ from edge.errors import EngineError
 from edge.frameset import FrameSet
 from edge.overload import OverloadLadder
 from edge.perception import Perception
-from edge.samples import BundleInUse
+from edge.samples import BundleInUse, Frame
 from edge.streams import ENCODERS
 from edge.updates.health import ENGINE_ERROR, Health
 from edge.updates.swap import OpenBundles
@@ -135,15 +135,27 @@ class InCharge:
         return self._begun(frames, index, ladder, put_back)
 
     def perceive(
-        self, frames: FrameSet, index: int, ladder: OverloadLadder, begun: Begun
+        self, frames: FrameSet, index: int, ladder: OverloadLadder, begun: Begun, coming: Frame | None
     ) -> tuple[Seen, PutBack | None]:
-        """Encode and fuse a frame, by the previous bundle where this one proves unfit; what was put back, if it was."""
+        """Encode and fuse a frame, by the previous bundle where this one proves unfit; what was put back, if it was.
+
+        Args:
+            coming: the picture to be encoded ahead, once this one is.
+        """
         put_back = begun.put_back
-        seen = self._perceive(frames, begun)
+        seen = self._perceive(frames, begun, coming)
         if seen.trouble:
             put_back = self._put_back(seen.trouble)
-            seen = self._perceive(frames, self._begun(frames, index, ladder))
+            seen = self._perceive(frames, self._begun(frames, index, ladder), coming)
         return seen, put_back
+
+    def encode_ahead(self, frame: Frame | None) -> None:
+        """Let the lane encode a picture before its frame leaves, where nothing may come of it but time.
+
+        While the previous bundle is open this one's time is compared with that one's, picture and all.
+        """
+        if frame is not None and self._previous is None:
+            self.perception.encode_ahead(frame, self.lane)
 
     def time_previous(self, frames: FrameSet, fresh: Sequence[bool]) -> int:
         """How long the previous bundle takes for what this one did, ns; 0 where nobody asks."""
@@ -218,7 +230,7 @@ class InCharge:
         here, beside = self.perception.encode_beside(names, frames, self.lane)
         return Begun(present, shed, running, here, beside, trouble, started_ns, put_back)
 
-    def _perceive(self, frames: FrameSet, begun: Begun) -> Seen:
+    def _perceive(self, frames: FrameSet, begun: Begun, coming: Frame | None) -> Seen:
         """An engine that fails is trouble where another bundle could decide, else it says nothing."""
         perception, previous = self.perception, self._previous
         present, shed, running, here, beside, trouble, started_ns, _ = begun
@@ -237,6 +249,7 @@ class InCharge:
                     trouble = f"{ENGINE_ERROR}: {error}"
                 failed.add(i)
                 present[i] = False
+        self.encode_ahead(coming)
         encoded_ns = self._clock()
         if not trouble:
             try:

@@ -140,7 +140,9 @@ class Shadowing:
     """A staged bundle's own loop, fed with what the active one saw."""
 
     def __init__(self, bundle: Bundle, task: Task) -> None:
-        self.loop = Loop(bundle, replace(task.config, align=False), task.provider, time.process_time_ns)
+        self.loop = Loop(
+            bundle, replace(task.config, align=False, encode_ahead=False), task.provider, time.process_time_ns
+        )
         self.evidence = task.evidence
         self._bundle = bundle
         self._rows = rows_of(task.config.streams)

@@ -26,11 +26,11 @@ def test_values_and_units_are_taken(tmp_path: Path) -> None:
     config = load(
         written(
             tmp_path,
-            "[loop]\ndeadline_ms = 120\nalign = false\n[weights]\nalarm = 0.2\n[scenes]\npre_roll_s = 3\n"
-            "[streams.lidar]\nworth = 0.5\nahead_ms = 10\n",
+            "[loop]\ndeadline_ms = 120\nalign = false\nencode_ahead = false\n[weights]\nalarm = 0.2\n"
+            "[scenes]\npre_roll_s = 3\n[streams.lidar]\nworth = 0.5\nahead_ms = 10\n",
         )
     )
-    assert config.deadline_ns == 120_000_000 and not config.align
+    assert config.deadline_ns == 120_000_000 and not config.align and not config.encode_ahead
     assert config.weights.alarm == 0.2
     assert config.scenes.pre_roll_ns == 3_000_000_000
     lidar = config.streams[-1]
@@ -41,7 +41,10 @@ def test_values_and_units_are_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[loop]\ndeadline = 100\n", r"loop.toml:2: expected a key of align, deadline_ns, got 'deadline'"),
+        (
+            "[loop]\ndeadline = 100\n",
+            r"loop.toml:2: expected a key of align, deadline_ns, encode_ahead, got 'deadline'",
+        ),
         ("[loop]\ndeadline_ms = 'soon'\n", r"loop.toml:2: expected deadline_ms as int, got 'soon'"),
         ("\n[brakes]\nx = 1\n", r"loop.toml:2: expected a table of loop, weights, scenes, streams, got 'brakes'"),
         ("[streams.sonar]\nworth = 1\n", r"loop.toml:1: expected a stream of camera, .*got 'sonar'"),

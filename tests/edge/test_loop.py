@@ -17,7 +17,7 @@ from edge import bundle
 from edge.decision import Decision
 from edge.drive.reader import DriveReader
 from edge.feed import Fed, events
-from edge.loop import Loop
+from edge.loop import Loop, LoopConfig
 from edge.overload import LAST_LEVEL
 from edge.samples import NOT_FUSED, Event, Frame
 
@@ -131,6 +131,71 @@ def with_frozen_camera(fed: list[Fed], first: int) -> list[Fed]:
         else one
         for number, one in enumerate(fed)
     ]
+
+
+def test_a_picture_is_encoded_once_and_while_its_frame_waits_where_it_does(fed: list[Fed]) -> None:
+    loop, threads = Loop(bundle.load()), list[str]()
+    listen(loop, lambda: threads.append(threading.current_thread().name))
+    arrived_ns = {one.event.sample.seq: one.event.now_ns for one in fed if isinstance(one.event.sample, Frame)}
+    decisions = [decision for decision in run(loop, fed) if decision.modalities[0].present]
+    waited = [decision.emitted_ns > arrived_ns[decision.frame_seq] for decision in decisions]
+    assert len(threads) == len(decisions) and any(waited) and not all(waited)
+    assert [name.startswith("lane") for name in threads] == waited
+
+
+def test_encoding_ahead_changes_no_decision_and_no_frozen_state(fed: list[Fed]) -> None:
+    ahead, due = Loop(bundle.load()), Loop(bundle.load(), LoopConfig(encode_ahead=False))
+    listen(due, lambda: check(threading.current_thread() is threading.main_thread()))
+    for start in range(0, 1600, 40):
+        part = fed[start : start + 40]
+        assert canonical(run(ahead, part)) == canonical(run(due, part))
+        assert ahead.freeze() == due.freeze()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_picture_that_was_foreseen_and_does_not_come_next_changes_no_decision(fed: list[Fed], seed: int) -> None:
+    rng = random.Random(seed)
+    pictures = [one.event.sample for one in fed if isinstance(one.event.sample, Frame)]
+    loop, decisions = Loop(bundle.load()), []
+    for one in fed[:1200]:
+        loop.coming = rng.choice(pictures)
+        decisions += run(loop, [one])
+    assert canonical(decisions) == canonical(run(Loop(bundle.load()), fed[:1200]))
+
+
+def test_an_encoder_that_fails_ahead_fails_the_frame_of_that_picture(fed: list[Fed]) -> None:
+    decided = []
+    for config in (LoopConfig(), LoopConfig(encode_ahead=False)):
+        loop, runs = Loop(bundle.load(), config), iter(range(1 << 20))
+        listen(loop, lambda runs=runs: check(next(runs) % 7 != 3))
+        decided.append(run(loop, fed[:1200]))
+    lost = [[d.index for d in each if d.modalities[0].absence == "failed"] for each in decided]
+    assert lost[0] == lost[1] == list(range(3, len(decided[0]), 7))
+    assert canonical(decided[0]) == canonical(decided[1])
+
+
+def test_what_may_be_shed_is_not_encoded_ahead(fed: list[Fed]) -> None:
+    loop = Loop(bundle.load())
+    loop.ladder.level = 1
+    listen(loop, lambda: check(threading.current_thread() is threading.main_thread()))
+    assert any(d.modalities[0].present for d in run(loop, fed[:600]))
+
+
+def listen(loop: Loop, heard: Callable[[], None]) -> None:
+    """Call this whenever the camera's encoder runs."""
+    engine = loop.perception.encoders["camera"]
+    call = engine.run
+
+    def listening() -> None:
+        heard()
+        call()
+
+    engine.run = listening  # type: ignore[method-assign]
+
+
+def check(is_right: bool) -> None:
+    if not is_right:
+        raise RuntimeError("not here, not now")
 
 
 def test_the_lane_ends_with_the_loop() -> None:

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
 
+from edge.decision import Decision
 from edge.drive import topics
 from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
@@ -23,6 +24,7 @@ from edge.recorder import Recorder
 from edge.replay import Replay, replay
 from edge.replay_command import main as replay_main
 from edge.run import main as run_main
+from edge.samples import Event
 
 
 def result_of(drive: Path, **options: object) -> dict[str, object]:
@@ -260,6 +262,31 @@ def test_pacing_takes_the_time_it_says(simulate_drive: Callable[..., Path]) -> N
     result = result_of(path, speed=2)
     assert time.monotonic() - started >= 0.9  # two seconds of drive at twice the speed; never faster
     assert result["coverage"] == 1.0
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_the_loop_knows_of_each_picture_before_the_one_before_it_arrives(
+    drive: Path, tmp_path: Path, cut: bool
+) -> None:
+    if cut:
+        (tmp_path / "cut.mcap").write_bytes(drive.read_bytes()[: drive.stat().st_size // 2])
+        drive = tmp_path / "cut.mcap"
+    arrived: list[tuple[int, int | None]] = []
+    with Replay(drive) as run:
+        step = run.loop.step
+
+        def stepping(event: Event | None, now_ns: int) -> list[Decision]:
+            if event is not None and event.row == 0:
+                coming = run.loop.coming
+                arrived.append((event.sample.seq, None if coming is None else coming.seq))
+            return step(event, now_ns)
+
+        run.loop.step = stepping  # type: ignore[method-assign]
+        with pytest.raises(DriveDamaged) if cut else nullcontext():
+            for _ in run:
+                pass
+    assert len(arrived) > 20
+    assert arrived == [(this, after) for (this, _), (after, _) in pairwise(arrived)] + [(arrived[-1][0], None)]
 
 
 def test_as_designed_a_frame_leaves_when_it_is_due_not_when_the_next_sample_comes(drive: Path) -> None:

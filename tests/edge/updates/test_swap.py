@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -114,6 +115,22 @@ def test_a_swap_at_any_frame_boundary_keeps_count_order_and_all_that_is_no_model
         assert [d.objects for d in decisions[number + 1 :]] == [d.objects for d in after[number + 1 :]]
 
 
+def test_while_the_previous_bundle_is_open_no_picture_is_encoded_ahead(fed: list[Fed], other: Bundle) -> None:
+    """For both are timed on whole frames then."""
+    reference = bundles.load()
+    loop, threads = loop_of(reference, other), set[str]()
+    engine = loop.charge.bundles.get(other.id).encoders["camera"]
+    call = engine.run
+
+    def listening() -> None:
+        threads.add(threading.current_thread().name)
+        call()
+
+    engine.run = listening  # type: ignore[method-assign]
+    run(loop, with_swaps(fed[:600], {0: swapped_to(other, reference)}))
+    assert threads == {threading.main_thread().name}
+
+
 def test_the_incoming_bundle_decides_as_if_the_drive_began_with_it(fed: list[Fed], other: Bundle) -> None:
     reference = bundles.load()
     at = places(loop_of(reference), fed)[40]
@@ -126,7 +143,7 @@ def test_the_incoming_bundle_decides_as_if_the_drive_began_with_it(fed: list[Fed
     perception = Perception(other, alone.config.streams)
     alone.charge.bundles.hold(perception)
     alone.step(swap_event(swapped_to(other), fed[at].event.now_ns).event, fed[at].event.now_ns)
-    assert not any(values.any() for engine in perception.engines.values() for values in engine.outputs.values())
+    assert not any(values.any() for name in perception.engines for _, values in perception.outputs(name))
     after = run(alone, fed[at:])
     for ours, theirs in zip(decisions[41:], after, strict=True):
         assert (ours.scene_tags, ours.embedding, ours.objects) == (theirs.scene_tags, theirs.embedding, theirs.objects)
