@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from edge.alignment.offset import Offset, between
@@ -64,7 +65,7 @@ class OnlineClocks:
         self.picture: Offset | None = None
         self.sound: Offset | None = None
         self.told_ns = 0
-        self._seen, self._heard = _Lags(), _Lags()
+        self._seen, self._heard = Lags(), Lags()
         self._level, self._shake, self._nod = _Cells(), _Cells(), _Cells()
         self._loud, self._shaken = _Rise(), _Rise()
         self._shifted, self._nodded = _Band(1), _Band(_LAGS)
@@ -160,12 +161,13 @@ class OnlineClocks:
 
     def _compare_sound(self) -> None:
         """Compares how shaking rises with how the sound rises, at every lag."""
-        self._compared = max(self._compared, self._shake.since, self._level.since + MAX_LAG + _OLDER)
-        while self._compared < min(self._shake.end, self._level.end - MAX_LAG):
-            heard = self._level.around(self._compared, 0)
-            if heard is not None and self._compared > self._shake.end - _RING:
-                self._heard.add(float(self._shake.values[self._compared % _RING]), heard, _CELL_S)
-            self._compared += 1
+        shake, level = self._shake, self._level
+        first = max(self._compared, shake.since, level.since + MAX_LAG + _OLDER)
+        self._compared = max(first, min(shake.end, level.end - MAX_LAG))
+        first = max(first, shake.end - _RING, level.end - _RING + MAX_LAG + _OLDER)  # what was before is overwritten
+        if first < self._compared:
+            heard = level.between(first - MAX_LAG - _OLDER, self._compared + MAX_LAG)
+            self._heard.add_all(shake.between(first, self._compared), sliding_window_view(heard, _LAGS))
 
     def _feel(self, imu: Sequence[ImuSample]) -> None:
         fresh = len(imu)
@@ -259,13 +261,17 @@ class _Cells:
         first = cell - MAX_LAG - _OLDER
         if first < max(self.since, self.end - _RING) or first + _LAGS + more > self.end:
             return None
-        at, stop = first % _RING, first % _RING + _LAGS + more
+        return self.between(first, first + _LAGS + more)
+
+    def between(self, first: int, end: int) -> F64:
+        """(end - first,) the values of these cells, which must be known."""
+        at, stop = first % _RING, first % _RING + end - first
         if stop <= _RING:
             return self.values[at:stop]
         return np.concatenate([self.values[at:], self.values[: stop - _RING]])
 
 
-class _Lags:
+class Lags:
     """Products of one signal with another at every lag, slowly forgotten."""
 
     def __init__(self) -> None:
@@ -281,6 +287,21 @@ class _Lags:
         self.energy += elapsed_s * others * others
         self.own = kept * self.own + elapsed_s * value * value
         self.weight_s = kept * self.weight_s + elapsed_s
+
+    def add_all(self, values: F64, others: F64) -> None:
+        """Of successive cells: (n,) values, and the other signal's at each lag, (n, _LAGS)."""
+        kept = np.cumprod(np.full(len(values), _KEPT))
+        weights = np.append(_CELL_S * kept[-2::-1], _CELL_S)  # of the last one: it has not faded yet
+        weighted = weights[:, None] * others
+        # Sums over the first axis add row to row, in the same order on any machine; a product of matrices would not.
+        self.energy *= kept[-1]
+        self.energy += (weighted * others).sum(axis=0)
+        weighted *= values[:, None]
+        self.sums *= kept[-1]
+        self.sums += weighted.sum(axis=0)
+        weights *= values
+        self.own = float(kept[-1]) * self.own + sum((weights * values).tolist())
+        self.weight_s = float(kept[-1]) * self.weight_s + _CELL_S * sum(kept[:-1].tolist(), 1.0)
 
     def told(self) -> Offset | None:
         """The lag that fits best, and how far above chance; no confidence where a lag beyond may fit still better."""
@@ -370,7 +391,8 @@ def _frozen(value: Any) -> Any:
     return value.copy() if isinstance(value, (np.ndarray, list)) else value
 
 
-_PARTS: Final = (_Cells, _Lags, _Band, _Rise)
+_KEPT: Final = math.exp(-_CELL_S / _MEMORY_S)
+_PARTS: Final = (_Cells, Lags, _Band, _Rise)
 _FAST_SHARE: Final = _share(_CELL_S, _FAST_S)
 _SLOW_SHARE: Final = _share(_CELL_S, _SLOW_S)
 _POWER_SHARE: Final = _share(_CELL_S, _POWER_S)

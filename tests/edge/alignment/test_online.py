@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge.alignment.offset import Offset
-from edge.alignment.online import OnlineClocks, shift_down_px, strips_of
+from edge.alignment.online import Lags, OnlineClocks, shift_down_px, strips_of
 
 from .rides import MS, SECOND, START_NS, Moment, ride
 
@@ -25,6 +25,17 @@ def run(moments: Iterator[Moment], clocks: OnlineClocks | None = None) -> Online
 
 def sure(offset: Offset | None) -> bool:
     return offset is not None and offset.is_sure
+
+
+def test_cells_that_are_compared_together_count_as_one_after_the_other() -> None:
+    rng, together, apart = np.random.default_rng(1), Lags(), Lags()
+    for count in (1, 50, 2, 49):
+        values, others = rng.normal(size=count), rng.normal(size=(count, len(apart.sums)))
+        together.add_all(values, others)
+        for value, other in zip(values.tolist(), others, strict=True):
+            apart.add(value, other, 0.02)
+    for ours, theirs in zip(vars(together).values(), vars(apart).values(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("sound_ms, picture_ms", [(0, 0), (150, 0), (-200, 0), (0, 120), (0, -250), (90, 60)])
