@@ -53,6 +53,7 @@ class Perception:
         self._is_on_cpu = provider == "cpu"
         open_engine = engine_opener(bundle, provider)
         self.encoders = {name: open_engine(name, {}) for name in bundle.encoders}
+        # What each said of the frame that is decided, or was last.
         self._outputs: dict[str, Mapping[str, NDArray[Any]]] = {
             name: engine.outputs for name, engine in self.encoders.items()
         }
@@ -101,12 +102,12 @@ class Perception:
         Raises:
             EngineError: it failed.
         """
-        spec, engine = self.bundle.encoders[name].input, self.encoders[name]
-        buffer = engine.inputs[spec["name"]]
         if name == "camera":
             assert frames.frame is not None  # `present` said so
             self._see(frames.frame)
             return
+        spec, engine = self.bundle.encoders[name].input, self.encoders[name]
+        buffer = engine.inputs[spec["name"]]
         if name == "audio":
             sound = self._samples("audio", frames)
             if self._windows is not None:
@@ -333,7 +334,7 @@ class Perception:
     def _look_at(self, frame: Frame) -> None:
         """Run the camera's encoder on a picture, where it lies if it is as the encoder wants it."""
         image = frame.image
-        assert image is not None  # who calls knows
+        assert image is not None  # `present` said so, or `encode_ahead`
         name, engine, picture = self.bundle.encoders["camera"].input["name"], self.encoders["camera"], self._picture
         if not (picture.is_as_wanted(image) and engine.lend(name, image.reshape(engine.inputs[name].shape))):
             engine.lend(name, None)
