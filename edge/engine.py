@@ -104,7 +104,7 @@ class BoundEngine(ABC):
             raise BundleError(f"{self._name}: expected a model that runs, got: {reason(error)}") from None
 
     def advance(self) -> None:
-        """Let the recurrent outputs become the next step's inputs."""
+        """The last run counts: let its recurrent outputs become the next step's inputs."""
         for into, out in self._state:
             np.copyto(into, out)
 
@@ -154,6 +154,7 @@ class OrtEngine(BoundEngine):
         buffers: input name -> array to read from, such as another engine's output; others are allocated here.
         state: input -> output that is copied into it by `advance`; it begins as zeros.
         constants: input -> its value, for good.
+        apart: a run shows in the outputs once it counts (`advance`), so that an engine may run before its turn.
 
     Raises:
         BundleError: the file is no such model, or the provider is not there.
@@ -169,6 +170,7 @@ class OrtEngine(BoundEngine):
         buffers: Mapping[str, Tensor] | None = None,
         state: Mapping[str, str] | None = None,
         constants: Mapping[str, Any] | None = None,
+        apart: bool = False,
     ) -> None:
         self._session = _session(path, content, threads, provider)
         self._binding = self._session.io_binding()
@@ -190,7 +192,9 @@ class OrtEngine(BoundEngine):
             array = _allocate(path, node)
             self._binding.bind_output(node.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
             outputs[node.name] = array
-        super().__init__(path, inputs, outputs, state, constants)
+        shown = {name: array.copy() for name, array in outputs.items()} if apart else outputs
+        self._apart = [(shown[name], array) for name, array in outputs.items() if apart]
+        super().__init__(path, inputs, shown, state, constants)
         self._own = dict(inputs)
         self._call = _direct_call(self._session, self._binding)
 
@@ -205,6 +209,12 @@ class OrtEngine(BoundEngine):
     def run(self) -> None:
         """Compute the outputs of the inputs."""
         self._call()
+
+    def advance(self) -> None:
+        """The last run counts: let it show, and its recurrent outputs become the next step's inputs."""
+        for shown, said in self._apart:
+            np.copyto(shown, said)
+        super().advance()
 
 
 def _session(path: Path, content: bytes | None, threads: int, provider: str) -> Any:

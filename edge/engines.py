@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 from edge.bundle import Bundle, EngineSpec
 from edge.engine import BoundEngine, OrtEngine, Tensor
 
-OpenEngine = Callable[[str, Mapping[str, Tensor]], BoundEngine]
+
+class OpenEngine(Protocol):
+    """Opens an engine by name."""
+
+    def __call__(self, name: str, buffers: Mapping[str, Tensor], *, apart: bool = False) -> BoundEngine:
+        """On given input buffers, others are its own.
+
+        Args:
+            apart: as of OrtEngine; native plans take no notice.
+        """
+        ...
 
 
 def engine_opener(bundle: Bundle, provider: str) -> OpenEngine:
-    """A function that opens an engine by name, on given input buffers (others are its own).
+    """What opens the engines of a bundle.
 
     Args:
         bundle: verified.
@@ -24,7 +35,7 @@ def engine_opener(bundle: Bundle, provider: str) -> OpenEngine:
     if provider == "trt":
         return _native(bundle)
 
-    def open_engine(name: str, buffers: Mapping[str, Tensor]) -> BoundEngine:
+    def open_engine(name: str, buffers: Mapping[str, Tensor], *, apart: bool = False) -> BoundEngine:
         spec = bundle.engines[name]
         return OrtEngine(
             spec.path,
@@ -34,6 +45,7 @@ def engine_opener(bundle: Bundle, provider: str) -> OpenEngine:
             buffers=buffers,
             state=spec.state,
             constants=spec.constants if isinstance(spec, EngineSpec) else None,
+            apart=apart,
         )
 
     return open_engine
@@ -47,7 +59,7 @@ def _native(bundle: Bundle) -> OpenEngine:
 
     tensorrt, cache = open_tensorrt(), PlanCache(default_folder())
 
-    def open_engine(name: str, buffers: Mapping[str, Tensor]) -> BoundEngine:
+    def open_engine(name: str, buffers: Mapping[str, Tensor], *, apart: bool = False) -> BoundEngine:
         spec = bundle.engines[name]
         return TensorRtEngine(
             name,

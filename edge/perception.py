@@ -1,13 +1,12 @@
 """Perception: encoders, one a modality, and fusion over whatever is there.
 
-An embedding lies in the buffer that its encoder writes and fusion reads; nothing is copied between engines, but for the
-camera's on a CPU: that encoder may run on a picture whose frame has yet to leave, and what it says (a few kB) is copied
-when that frame is decided.
+An embedding lies in the buffer that its encoder writes and fusion reads; nothing is copied between engines. On a CPU
+the camera's encoder may run on a picture whose frame has yet to leave; what it says shows when that frame is decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -52,26 +51,21 @@ class Perception:
         self._row = {stream.name: row - 1 for row, stream in enumerate(streams)}  # into picks
         self._is_on_cpu = provider == "cpu"
         open_engine = engine_opener(bundle, provider)
-        self.encoders = {name: open_engine(name, {}) for name in bundle.encoders}
-        # What each said of the frame that is decided, or was last.
-        self._outputs: dict[str, Mapping[str, NDArray[Any]]] = {
-            name: engine.outputs for name, engine in self.encoders.items()
+        self.encoders = {
+            name: open_engine(name, {}, apart=self._is_on_cpu and name == "camera") for name in bundle.encoders
         }
         self._ahead: tuple[Frame, Future[None]] | None = None
-        self._can_run_ahead = self._is_on_cpu and "camera" in self.names and not bundle.encoders["camera"].state
-        if self._can_run_ahead:
-            self._outputs["camera"] = {name: values.copy() for name, values in self._outputs["camera"].items()}
         self._check_inputs()
         self._fuse: BoundEngine | None = None
         if bundle.fuse is not None:
             embeddings = {
-                name: self._outputs[name][bundle.encoders[name].outputs["embedding"]] for name in bundle.fuse.inputs
+                name: self.encoders[name].outputs[bundle.encoders[name].outputs["embedding"]]
+                for name in bundle.fuse.inputs
             }
             self._fuse = open_engine("fuse", embeddings)
             check_fuse(bundle.fuse, self._fuse.inputs, self._fuse.outputs)
             self._presence = self._fuse.inputs[bundle.fuse.presence]
             self._fused_from = [self.names.index(name) for name in bundle.fuse.inputs]
-            self._outputs["fuse"] = self._fuse.outputs
         self.engines = {**self.encoders, **({"fuse": self._fuse} if self._fuse else {})}
         self._present = [True] * len(self.names)  # what the last frame had
         self._is_mute = False  # fusion failed at the last frame
@@ -91,9 +85,9 @@ class Perception:
         self._swept = ()
         if self._windows is not None:
             self._windows.reset()
-        for name, engine in self.engines.items():
+        for engine in self.engines.values():
             engine.reset()
-            for values in self._outputs[name].values():
+            for values in engine.outputs.values():
                 values.fill(0)
 
     def encode(self, name: str, frames: FrameSet) -> None:
@@ -142,7 +136,7 @@ class Perception:
 
         What it says shows once that frame is encoded; no other frame's values depend on it. One picture at a time.
         """
-        if self._can_run_ahead and self._ahead is None and frame.image is not None:
+        if self._is_on_cpu and self._ahead is None and frame.image is not None and "camera" in self.names:
             self._ahead = frame, lane.submit(self._look_at, frame)
 
     def is_ahead(self, frames: FrameSet) -> bool:
@@ -262,8 +256,8 @@ class Perception:
 
     def outputs(self, name: str) -> list[tuple[str, NDArray[Any]]]:
         """What an engine said of the last frame that it ran on, by role, flat: of a modality, or "fuse"."""
-        outputs = self._outputs[name]
-        return [(role, outputs[tensor]) for role, tensor in self.bundle.engines[name].outputs.items()]
+        spec, engine = self.bundle.engines[name], self.engines[name]
+        return [(role, engine.outputs[tensor]) for role, tensor in spec.outputs.items()]
 
     def input(self, name: str) -> NDArray[Any]:
         """What a modality's encoder was fed last, be it ahead of its frame."""
@@ -276,7 +270,7 @@ class Perception:
             return ()
         height, width = frames.frame.image.shape[:2]
         threshold = float(self.bundle.thresholds.get("objects", 0.5))
-        found = DECODERS[spec.decoder](self._outputs["camera"], spec.outputs, threshold)
+        found = DECODERS[spec.decoder](self.encoders["camera"].outputs, spec.outputs, threshold)
         labels, kinds = self.bundle.heads["objects"], self.bundle.head_specs["objects"].kinds
         boxes = []
         for row in found:
@@ -296,7 +290,9 @@ class Perception:
             "unheard": set(self.unheard),
             "states": {name: engine.freeze() for name, engine in self.engines.items()},
             "windows": self._windows.freeze() if self._windows else None,
-            "outputs": {name: [out.tobytes() for out in self._outputs[name].values()] for name in self.engines},
+            "outputs": {
+                name: [out.tobytes() for out in engine.outputs.values()] for name, engine in self.engines.items()
+            },
         }
 
     def thaw(self, frozen: dict[str, Any]) -> None:
@@ -309,7 +305,7 @@ class Perception:
             self._windows.thaw(frozen["windows"])
         for name, engine in self.engines.items():
             engine.thaw(frozen["states"][name])
-            for out, raw in zip(self._outputs[name].values(), frozen["outputs"][name]):
+            for out, raw in zip(engine.outputs.values(), frozen["outputs"][name]):
                 out[...] = np.frombuffer(raw, dtype=out.dtype).reshape(out.shape)
 
     def _see(self, frame: Frame) -> None:
@@ -321,9 +317,7 @@ class Perception:
         else:
             self._drop_ahead()
             self._look_at(frame)
-        if self._can_run_ahead:
-            for name, values in self.encoders["camera"].outputs.items():
-                np.copyto(self._outputs["camera"][name], values)
+        self.encoders["camera"].advance()
 
     def _drop_ahead(self) -> None:
         """Whatever was begun ahead is not wanted; the engine is free once this returns."""
@@ -339,7 +333,7 @@ class Perception:
         if not (picture.is_as_wanted(image) and engine.lend(name, image.reshape(engine.inputs[name].shape))):
             engine.lend(name, None)
             picture.fill(image)
-        _run("camera", engine)
+        _call("camera", engine)
 
     def _step_over(self, windows: SoundWindows, engine: BoundEngine, sound: Sequence[AudioChunk]) -> None:
         """Step a model that hears a stream over all windows that became whole; its last outputs stand."""
@@ -375,7 +369,7 @@ class Perception:
                         check_values(self.bundle.path, name, head, values)
                 continue
             assert camera is not None  # parse_heads said so
-            outputs = self._outputs["camera"]
+            outputs = self.encoders["camera"].outputs
             if head.kind == "mask":
                 values = outputs[camera.outputs[name]]
                 check_values(camera.path, name, head, values)
@@ -392,9 +386,10 @@ class Perception:
         self._encoded: dict[str, list[tuple[int, NDArray[Any]]]] = {}
         for i, name in enumerate(self.names):
             for role, tensor in self.bundle.encoders[name].outputs.items():
-                self._encoded.setdefault(role, []).append((i, self._outputs[name][tensor].reshape(-1)))
+                self._encoded.setdefault(role, []).append((i, self.encoders[name].outputs[tensor].reshape(-1)))
         self._tensors = [
-            [(f"{name}.{tensor}", values) for tensor, values in self._outputs[name].items()] for name in self.names
+            [(f"{name}.{tensor}", values) for tensor, values in self.encoders[name].outputs.items()]
+            for name in self.names
         ]
 
     def _output(self, role: str) -> NDArray[Any] | None:
@@ -412,11 +407,15 @@ class Perception:
 
 
 def _run(name: str, engine: BoundEngine) -> None:
+    _call(name, engine)
+    engine.advance()
+
+
+def _call(name: str, engine: BoundEngine) -> None:
     try:
         engine.run()
     except Exception as error:  # engines' errors share no base class but this
         raise EngineError(f"{name}: expected an engine that runs, got: {reason(error)}") from None
-    engine.advance()
 
 
 def _of(kinds: Sequence[str], index: float) -> str:

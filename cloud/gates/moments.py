@@ -14,6 +14,7 @@ from edge import golden
 from edge.bundle import Bundle, EngineSpec
 from edge.engine import OrtEngine
 from edge.golden import FILE, Tensors
+from edge.loop import LoopConfig
 from edge.replay import Replay
 
 DRIVES: Final = 8
@@ -36,7 +37,7 @@ def moments(bundle: Bundle, drives: Sequence[Path]) -> Moments:
     rows: dict[str, list[NDArray[Any]]] = {name: [] for name in bundle.encoders}
     chosen = np.linspace(0, len(drives) - 1, min(DRIVES, len(drives))).astype(int)
     for index in chosen:
-        with Replay(drives[index], bundle) as run:
+        with Replay(drives[index], bundle, config=LoopConfig(encode_ahead=False)) as run:  # inputs are the decision's
             engines = run.loop.perception.encoders
             for number, _ in enumerate(run):
                 if number >= _FIRST and (number - _FIRST) % _EVERY == 0:

@@ -448,6 +448,7 @@ def test_a_loop_runs_the_lowering_of_its_machine(tmp_path: Path, monkeypatch: py
         engine = Perception(made, STREAMS).encoders["camera"]
         engine.inputs["image"][...] = 1
         engine.run()
+        engine.advance()
         return engine.outputs["tags"].copy()
 
     here = tags()
