@@ -26,7 +26,7 @@ from prometheus_client import Counter, Gauge
 from cloud import certificates, metrics
 from cloud.errors import CloudError
 from cloud.postgres import Postgres
-from cloud.processes import alone
+from cloud.processes import alone, when_told_to_end
 from cloud.settings import Settings
 
 _LOG: Final = logging.getLogger(__name__)
@@ -125,8 +125,7 @@ class _Parent:
         self._stopping = asyncio.Event()
 
     async def run(self, names: list[str]) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
+        when_told_to_end(self._stopping.set)
         answering = {name: asyncio.Event() for name in names}
         keepers: dict[str, asyncio.Task[None]] = {}
         stopped = asyncio.create_task(self._stopping.wait())

@@ -1,13 +1,14 @@
-"""What the cloud's processes owe each other: to end with their parent, and to leave a folder to who has it."""
+"""What the cloud's processes owe each other: to end when told or with their parent, to leave a folder to who has it."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,24 @@ def end_with(parent: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0 or os.getppid() != parent:  # or it has ended already
         os._exit(1)
+
+
+def when_told_to_end(call: Callable[..., object], *arguments: object) -> None:
+    """Call this once in the running loop, on SIGTERM or SIGINT.
+
+    Any more of them are ignored, also after the loop: a supervisor that tells a parent and each of its children, or an
+    impatient hand, must not kill what ends as it should.
+    """
+    loop, numbers = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
+
+    def told() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)  # or the end of the loop would, and give the signal its usual effect
+            signal.signal(number, signal.SIG_IGN)
+        call(*arguments)
+
+    for number in numbers:
+        loop.add_signal_handler(number, told)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -27,7 +26,7 @@ from cloud.errors import CloudError
 from cloud.ingest import Ingest
 from cloud.limits import Limits
 from cloud.objects import Objects
-from cloud.processes import alone
+from cloud.processes import alone, when_told_to_end
 from cloud.releases.service import Updates
 from cloud.rollouts.contact import Contacts
 from cloud.settings import Settings as Settings
@@ -86,8 +85,7 @@ async def _serve(
 ) -> None:
     threads = Threads(CONNECTIONS)
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    when_told_to_end(stopping.set)
 
     ingest = _server(settings.limits, settings.limits.message_bytes)
     scenes = Ingest(engine, objects, staging, threads, settings.limits, authority)

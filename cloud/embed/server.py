@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +26,7 @@ from cloud.embed.refusals import malformed
 from cloud.embed.remote import MESSAGE_BYTES
 from cloud.embed.wire import answer_message, item_of, models_message
 from cloud.errors import CloudError, ModelError
+from cloud.processes import when_told_to_end
 from cloud.settings import Settings
 from roadfuse.v1 import embed_pb2, embed_pb2_grpc
 
@@ -127,8 +127,7 @@ def _cached(settings: Settings) -> GatewaySettings:
 
 async def _serve(settings: Settings, encoders: Encoders, tell: Callable[[str], None]) -> None:
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    when_told_to_end(stopping.set)
     gateway = Gateway(encoders, settings=_cached(settings))
     server = grpc.aio.server(
         interceptors=[Decoding()],

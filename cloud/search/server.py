@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
@@ -27,6 +26,7 @@ from cloud.embed.gateway import Gateway
 from cloud.embed.item import Item
 from cloud.errors import CloudError, QueryError, Refused
 from cloud.keys import Keys, bearer, inner_key
+from cloud.processes import when_told_to_end
 from cloud.search import wire
 from cloud.search.predicate import ANY, Predicate
 from cloud.search.query import Answers, Like, Query, Request
@@ -230,8 +230,7 @@ async def answer(
 ) -> None:
     """Answer calls from a searcher until SIGTERM or SIGINT; it is started here and closed at the end."""
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    when_told_to_end(stopping.set)
     threads = Threads(2)
     sys.setswitchinterval(SWITCH_S)
     server = grpc.aio.server(

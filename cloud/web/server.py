@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from cloud.database import opened
 from cloud.errors import CloudError
 from cloud.jobs import Queue
 from cloud.objects import Objects
+from cloud.processes import when_told_to_end
 from cloud.settings import Settings
 from cloud.web.access import Access, Tries, secret_at
 from cloud.web.app import app
@@ -112,8 +112,7 @@ async def _serve(site: Site, listener: socket.socket, tell: Callable[[str], None
         ),
         lambda: tell(f"web {address}"),
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, _end, server, site)
+    when_told_to_end(_end, server, site)
     await server.serve([listener])
 
 

@@ -211,6 +211,15 @@ def test_a_server_that_is_asked_to_end_lets_calls_finish_and_exits_0(mortal: Clo
     assert vehicle.begin(one).durable_offset == 2 * MIB
 
 
+def test_a_server_that_is_told_to_end_again_and_again_exits_0(mortal: Cloud) -> None:
+    process = mortal._process
+    assert process is not None
+    while process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.002)
+    assert process.returncode == 0
+
+
 def test_two_servers_that_start_at_once_migrate_once(postgres: str, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
