@@ -78,7 +78,8 @@ class Loop:
         due_ns: when `step` wants to be called even if nothing arrives.
         scenes: hard scenes that ended in the last step.
         coming: the picture that arrives next, where that is known; to be set before the one before it arrives.
-        lane: one thread, in which a part of each step runs; between two it may still compare camera and LiDAR.
+        lane: one thread, in which a part of each step runs; between two it may compare camera and LiDAR, and encode the
+            next picture.
     """
 
     def __init__(
