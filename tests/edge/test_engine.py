@@ -60,6 +60,16 @@ def test_a_frozen_state_does_not_move_with_the_engine(engine: OrtEngine) -> None
     assert engine.inputs["left"].tolist() == [[0, 0, 0, 0]]
 
 
+def test_what_an_engine_says_apart_shows_once_it_counts(tmp_path: Path) -> None:
+    engine = OrtEngine(adder(tmp_path / "adder.onnx"), state={"left": "total_next"}, apart=True)
+    for count in (1, 2, 3):
+        engine.inputs["right"][...] = 1
+        engine.run()
+        assert (engine.outputs["total"] == count - 1).all() and (engine.inputs["left"] == count - 1).all()
+        engine.advance()
+        assert (engine.outputs["total"] == count).all() and (engine.inputs["left"] == count).all()
+
+
 def test_warming_up_moves_no_state(engine: OrtEngine) -> None:
     engine.inputs["right"][...] = 1
     engine.warm_up(5)

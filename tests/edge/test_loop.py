@@ -20,6 +20,7 @@ from edge.feed import Fed, events
 from edge.loop import Loop, LoopConfig
 from edge.overload import LAST_LEVEL
 from edge.samples import NOT_FUSED, Event, Frame
+from tests.edge.models import bundle_folder, rememberer
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +162,19 @@ def test_a_picture_that_was_foreseen_and_does_not_come_next_changes_no_decision(
         loop.coming = rng.choice(pictures)
         decisions += run(loop, [one])
     assert canonical(decisions) == canonical(run(Loop(bundle.load()), fed[:1200]))
+
+
+def test_a_camera_that_remembers_remembers_the_frames_that_were_decided(fed: list[Fed], tmp_path: Path) -> None:
+    folder = bundle_folder(tmp_path / "remembers", model=rememberer, encoder={"state": {"last": "last_next"}})
+    pictures = [one.event.sample for one in fed if isinstance(one.event.sample, Frame)]
+    ahead = Loop(bundle.load(folder))
+    due, rng, decisions = Loop(bundle.load(folder), LoopConfig(encode_ahead=False)), random.Random(1), []
+    for one in fed:
+        ahead.coming = rng.choice(pictures)  # many a picture is encoded that does not come
+        decisions += run(ahead, [one])
+    assert canonical(decisions) == canonical(run(due, fed))
+    assert ahead.freeze() == due.freeze()
+    assert len({decision.objects[0].probability for decision in decisions if decision.objects}) > len(decisions) // 2
 
 
 def test_an_encoder_that_fails_ahead_fails_the_frame_of_that_picture(fed: list[Fed]) -> None:
