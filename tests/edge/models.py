@@ -73,7 +73,7 @@ def detector(path: Path, size: tuple[Any, Any] = (12, 16)) -> Path:
 
 
 def rememberer(path: Path) -> Path:
-    """As `detector`, but half as probable as the picture is bright and half as the last object was, by a state: `last`."""
+    """As `detector`, but half as probable as the picture is bright and half as the last object was: a state."""
     nodes = [
         helper.make_node("ReduceMean", ["image"], ["brightness"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Reshape", ["brightness", "one"], ["now"]),
