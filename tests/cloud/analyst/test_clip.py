@@ -20,8 +20,11 @@ from edge.bundle import Bundle
 from edge.drive import codec, topics
 from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
+from edge.frameset import EmitReason, FrameSet
+from edge.perception import Perception
 from edge.redaction.facts import NAME, Facts
 from edge.samples import Frame
+from edge.streams import STREAMS
 
 from .clips import Scene
 
@@ -56,6 +59,21 @@ def test_moments_of_a_clip_hold_what_each_encoder_gave(look: Callable[[Path], Re
     assert len(clip.labels) == len(clip.onsets) == len(clip.stamps_ns) and clip.edge_bundle == scene.summary.bundle_id
     assert {told.stamp_ns for told in clip.again} >= set(clip.stamps_ns)
     assert np.abs(np.diff(clip.embeddings[:, 0], axis=0)).max() > 0.01, "each moment has its own picture"
+
+
+def test_each_moment_has_the_embedding_of_its_own_picture(
+    look: Callable[[Path], Replayed], bundle: Bundle, scene: Scene
+) -> None:
+    clip, perception = look(scene.clip), Perception(bundle, STREAMS)
+    (_, embedding), *_ = [one for one in perception.outputs("camera") if one[0] == "embedding"]
+    with DriveReader(scene.clip) as drive:
+        messages = {one.capture_ns: one for one in drive.messages(topics=[topics.CAMERA])}
+    assert clip.presence[:, 0].any()
+    for stamp_ns, rows, there in zip(clip.stamps_ns, clip.embeddings, clip.presence, strict=True):
+        if there[0]:
+            picture = codec.decode(topics.CAMERA, messages[stamp_ns].payload, messages[stamp_ns].sequence)
+            perception.encode("camera", FrameSet(stamp_ns, picture, 0, 0, EmitReason.SETTLED, []))
+            assert (rows[0] == embedding).all()
 
 
 def test_a_clip_says_whether_it_was_redacted(look: Callable[[Path], Replayed], scene: Scene, tmp_path: Path) -> None:
