@@ -15,7 +15,6 @@ from edge import config as configs
 from edge.campaigns.file import read as read_probes
 from edge.decision import Decision
 from edge.errors import ConfigError, DriveDamaged
-from edge.realtime import without_spinning
 from edge.recorder import Recorder
 from edge.replay import Replay
 from edge.verify import Divergence, compare, divergence
@@ -32,7 +31,6 @@ def main(argv: list[str]) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    without_spinning()
     settings = configs.load(options.config)
     if options.probes is not None and (options.verify or options.as_ == "happened"):
         raise ConfigError("--probes: expected a run that is recomputed, got one that repeats what happened")
