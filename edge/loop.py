@@ -95,7 +95,6 @@ class Loop:
         opened = perception or Perception(bundle, self.config.streams, provider)
         self.lane = ThreadPoolExecutor(1, "lane")
         self._placed: Future[None] = self.lane.submit(lambda: None)
-        self._watching: tuple[Future[None], ...] = ()
         self.charge = InCharge(opened, self.lane, self._clock)
         self.ladder = OverloadLadder()
         self._watch = Watch(self.config.streams)
@@ -238,8 +237,7 @@ class Loop:
         modalities, degraded_share = self._modalities(frames)
         is_ahead = self.perception.is_ahead(frames)
         begun = self.charge.begin(frames, self._index, self.ladder)
-        if self.config.align and not is_ahead:
-            self._watch_in_lane(frames)
+        watching = self._watch_in_lane(frames) if self.config.align and not is_ahead else ()
         seen, put_back = self.charge.perceive(frames, self._index, self.ladder, begun, self._next_picture())
         if put_back is not None:
             self._forget()
@@ -248,7 +246,7 @@ class Loop:
             degraded_share = max(degraded_share, len(seen.failed) / len(seen.present))
         previous_ns = self.charge.time_previous(frames, fresh)
         watched_ns = self._clock()
-        alignment = self._watched(frames, perception.embeddings(fresh), is_ahead) if self.config.align else IN_ORDER
+        alignment = self._watched(frames, perception.embeddings(fresh), watching) if self.config.align else IN_ORDER
         aligned_ns = self._clock()
         scene_tags, sound_events = perception.tags("scene_tags"), perception.tags("sound_events")
         camera = _index("camera", perception.names)
@@ -328,20 +326,22 @@ class Loop:
         waiting = self.sync.camera.samples
         return waiting[0] if waiting else self.coming
 
-    def _watch_in_lane(self, frames: FrameSet) -> None:
+    def _watch_in_lane(self, frames: FrameSet) -> tuple[Future[None], Future[None]]:
         """Behind the encoders: the look at this frame, and before it what was compared of the last one."""
-        self._watching = self._placed, self.lane.submit(self._watch.look, frames)
+        before, watched = self._placed, self.lane.submit(self._watch.look, frames)
         self._placed = self.lane.submit(self._watch.place, frames)
+        return before, watched
 
-    def _watched(self, frames: FrameSet, embeddings: Mapping[str, NDArray[Any]], is_here: bool) -> Alignment:
-        """What alignment says; the look is taken here where the lane has, or had, the picture to encode."""
-        if is_here:
+    def _watched(
+        self, frames: FrameSet, embeddings: Mapping[str, NDArray[Any]], watching: Sequence[Future[None]]
+    ) -> Alignment:
+        """What alignment says; without a look in the lane, which has or had the picture to encode, it is taken here."""
+        for watched in watching:
+            watched.result()
+        if not watching:
             self._placed.result()
             self._watch.look(frames)
             self._placed = self.lane.submit(self._watch.place, frames)
-        else:
-            for watched in self._watching:
-                watched.result()
         return self._watch.conclude(embeddings)
 
     def _forget(self) -> None:

@@ -255,7 +255,7 @@ class Perception:
         ]
 
     def outputs(self, name: str) -> list[tuple[str, NDArray[Any]]]:
-        """What an engine said of the last frame that it ran on, by role, flat: of a modality, or "fuse"."""
+        """An engine's outputs by role, flat: of a modality, or "fuse"."""
         spec, engine = self.bundle.engines[name], self.engines[name]
         return [(role, engine.outputs[tensor]) for role, tensor in spec.outputs.items()]
 

@@ -44,7 +44,7 @@ Which: TypeAlias = Bundle | Path | str | None
 STEP_TIMING = "step"
 _MOST_HELD: Final = 256  # events, while the next picture is looked for
 # Loop and lane take a processor each; of two, the reader has what they leave. Where other work leaves nothing, it still
-# gets a third of what each of them gets, which is what it needs.
+# gets a third of what each of them gets, by the kernel's weights.
 _READER_NICENESS: Final = 5
 
 

@@ -192,8 +192,10 @@ def test_an_encoder_that_fails_ahead_fails_the_frame_of_that_picture(fed: list[F
 def test_what_may_be_shed_is_not_encoded_ahead(fed: list[Fed]) -> None:
     loop = Loop(bundle.load())
     loop.ladder.level = 1
-    listen(loop, lambda: check(threading.current_thread() is threading.main_thread()))
-    assert any(d.modalities[0].present for d in run(loop, fed[:600]))
+    threads: set[str] = set()
+    listen(loop, lambda: threads.add(threading.current_thread().name))
+    run(loop, fed[:600])
+    assert threads == {threading.main_thread().name}
 
 
 def listen(loop: Loop, heard: Callable[[], None]) -> None:

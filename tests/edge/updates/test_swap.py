@@ -143,7 +143,7 @@ def test_the_incoming_bundle_decides_as_if_the_drive_began_with_it(fed: list[Fed
     perception = Perception(other, alone.config.streams)
     alone.charge.bundles.hold(perception)
     alone.step(swap_event(swapped_to(other), fed[at].event.now_ns).event, fed[at].event.now_ns)
-    assert not any(values.any() for name in perception.engines for _, values in perception.outputs(name))
+    assert not any(values.any() for engine in perception.engines.values() for values in engine.outputs.values())
     after = run(alone, fed[at:])
     for ours, theirs in zip(decisions[41:], after, strict=True):
         assert (ours.scene_tags, ours.embedding, ours.objects) == (theirs.scene_tags, theirs.embedding, theirs.objects)
