@@ -94,11 +94,11 @@ class Progress:
         self.history.append({"stage": stage, "step": float(step), **figures})
 
     def _done_before(self, name: str, net: nn.Module) -> bool:
-        """Whether the resumed run had finished this stage; the last one of them brings its weights."""
+        """Whether the resumed run had finished this stage; then `net` is as it was when the run was left."""
         if self._resumed is None or name not in self._finished:
             return False
+        self._load(net)
         if self._resumed["stage"] == name:
-            self._load(net)
             self._resumed = None
         return True
 
