@@ -42,7 +42,8 @@ def page(
         INTRO,
         "## How it was made\n",
         f"`{lineage['command']} --out edge/bundles/reference --weights export/reference/weights.npz`\n",
-        f"Training: {_span(worlds['train'])}. Validation (thresholds and confidence only): "
+        _kept(lineage),
+        f"Training: {_span(worlds['train'])}{_fresh(worlds)}. Validation (thresholds and confidence only): "
         f"{_span(worlds['validation'])}. Held out (figures only): {_span(worlds['held_out'])}. The splits "
         "share neither town nor seed, so no road, building, vehicle, voice, rain or sensor of the held-out worlds was "
         "trained on; "
@@ -77,6 +78,18 @@ def page(
     if real:
         parts += ["## Real recordings\n", _real(real)]
     return "\n".join(parts)
+
+
+def _kept(lineage: Mapping[str, Any]) -> str:
+    """Of which weights it was made."""
+    if "from" not in lineage:
+        return ""
+    kept = "Encoders, shared space and towers are" if "--keep-encoders" in lineage["command"] else "It began with"
+    return f"{kept} those of the weights {lineage['from'][:12]} ([training.md](training.md#versions)).\n"
+
+
+def _fresh(worlds: Mapping[str, Any]) -> str:
+    return f", for the fusion {_span(worlds['fresh'])} besides" if "fresh" in worlds else ""
 
 
 def _heads(whole: Mapping[str, Any], alone: Mapping[str, Any]) -> str:

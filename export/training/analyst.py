@@ -3,7 +3,8 @@
     python -m export.training.analyst --bundle edge/bundles/reference --out export/reference/analyst.onnx
 
 Its inputs are the engines' embeddings of every moment, as vehicles send them; modalities are missing now and then.
-Temperatures are fitted on the validation worlds, figures come from the held-out ones.
+Temperatures are fitted on the validation worlds, figures come from the held-out ones. With `--keep` the network stays
+and is measured with another version of the bundle, one whose encoders are the same.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import json
 import sys
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -36,20 +39,19 @@ from export.model.labels import FACT_VALUES, FACTS, MODALITIES
 from export.model.layers import EMBEDDING
 from export.model.network import Network
 from export.training.analyst_clips import Clips
-from export.training.analyst_confidence import fitted_absence, fitted_temperatures, looked_at
+from export.training.analyst_confidence import fitted_absence, fitted_temperatures
 from export.training.curves import write_curves
 from export.training.dataset import Split, prepare
 from export.training.encoders import draw_presence
 from export.training.losses import facts_loss, nce_loss
-from export.training.plan import FULL, SMALL, WorldPlan, plans
+from export.training.plan import FULL, SMALL, plans
 from export.training.progress import Progress
 from export.training.schedule import Stage
-from export.training.sequences import near_miss_loss, run_worlds
+from export.training.sequences import drawn_worlds, near_miss_loss, run_worlds
 from export.training.weights import load_weights
 
 STAGE, SMALL_STAGE = Stage(1300, 64, 2e-3), Stage(6, 4, 2e-3)
-FRESH, SMALL_FRESH = 320, 2  # worlds of the training towns that the encoders have not seen
-FRESH_SHARE = 0.4  # of the clips; what encoders say of worlds they were trained on is surer than it will be
+SPLITS = ("train", "fresh", "validation", "held_out")
 WHOLE = 0.5  # share of the clips that lack no modality
 FLICKER = 0.02  # chance that a modality is missing at one moment alone
 NOISE = 0.02
@@ -66,10 +68,27 @@ def main(argv: list[str]) -> int:
     bundle, net = load(options.bundle), load_weights(options.weights)
     clips = {
         name: Clips.of(split, _embeddings(options.bundle, bundle.id, split, folder))
-        for name, (split, folder) in _splits(options).items()
+        for name, (split, folder) in _splits(options, ("held_out",) if options.keep else SPLITS).items()
     }
+    beside = options.out.with_suffix(".json")
+    if options.keep:
+        model, said = options.out.read_bytes(), json.loads(beside.read_text())
+    else:
+        model, said = _trained(options, stage, bundle.id, net, clips)
+    said |= {"space": bundle.id, "figures": figures_of(model, net, clips["held_out"])}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_bytes(model)
+    beside.write_text(json.dumps(said, indent=1) + "\n")
+    print(json.dumps(said["figures"]["analyst"] | {"bytes": len(model)}))
+    return 0
+
+
+def _trained(
+    options: argparse.Namespace, stage: Stage, bundle_id: str, net: Network, clips: Mapping[str, Clips]
+) -> tuple[bytes, dict[str, Any]]:
+    """The network's file, and what its JSON says of it before it is measured."""
     training = clips["train"].followed_by(clips["fresh"])
-    key = {"analyst": options.seed, "members": options.members, "steps": stage.steps, "bundle": bundle.id}
+    key = {"analyst": options.seed, "members": options.members, "steps": stage.steps, "bundle": bundle_id}
     progress = Progress(options.run, key, 200, options.resume)
     panel = train_panel(net, training, stage, options.seed, options.members, progress)
     panel.temperatures.copy_(fitted_temperatures(panel, clips["validation"]))
@@ -77,20 +96,14 @@ def main(argv: list[str]) -> int:
     if options.run:
         write_curves(options.run, progress.history)
     model = lower_panel(panel).SerializeToString(deterministic=True)
-    figures = panel_figures(panel, net, clips["held_out"])
-    said = {
-        "model": hashlib.sha256(model).hexdigest(), "space": bundle.id, "step_s": STEP_S, "window": WINDOW,
+    return model, {
+        "model": hashlib.sha256(model).hexdigest(), "space": bundle_id, "step_s": STEP_S, "window": WINDOW,
         "columns": list(COLUMNS), "seed": options.seed, "members": options.members, "steps": stage.steps,
         "worlds": {name: len(one.facts) // one.per_world for name, one in clips.items()},
         "parameters": sum(p.numel() for p in panel.parameters()),
         "temperatures": dict(zip(GROUPS, (round(float(t), 4) for t in panel.temperatures))),
-        "absence": dict(zip(GROUPS, panel.absence.numpy().round(4).tolist())), "figures": figures,
+        "absence": dict(zip(GROUPS, panel.absence.numpy().round(4).tolist())),
     }  # fmt: skip
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_bytes(model)
-    options.out.with_suffix(".json").write_text(json.dumps(said, indent=1) + "\n")
-    print(json.dumps(figures["analyst"] | {"bytes": len(model)}))
-    return 0
 
 
 def train_panel(net: Network, clips: Clips, stage: Stage, seed: int, members: int, progress: Progress) -> Panel:
@@ -129,7 +142,8 @@ def _losses(
     longest = min(WINDOW, clips.per_world)
     length = longest if torch.rand(1, generator=rng) < 0.5 else int(torch.randint(1, longest + 1, (1,), generator=rng))
     first = torch.randint(0, clips.per_world - length + 1, (size,), generator=rng)
-    rows = (_worlds(clips, size, rng) * clips.per_world + first)[:, None] + torch.arange(length)
+    first = first + drawn_worlds(clips.worlds, clips.fresh, size, rng) * clips.per_world
+    rows = first[:, None] + torch.arange(length)
     given = clips.found[rows]
     given = F.normalize(given + torch.randn(given.shape, generator=rng) * NOISE, dim=3)
     presence = draw_presence(size, rng)
@@ -156,36 +170,24 @@ def _losses(
     }
 
 
-def _worlds(clips: Clips, size: int, rng: torch.Generator) -> Tensor:
-    """Which worlds a batch is of."""
-    known = clips.worlds - clips.fresh
-    drawn = torch.randint(0, known, (size,), generator=rng)
-    if not clips.fresh:
-        return drawn
-    fresh = torch.randint(known, clips.worlds, (size,), generator=rng)
-    return torch.where(torch.rand(size, generator=rng) < FRESH_SHARE, fresh, drawn)
-
-
-def panel_figures(panel: Panel, net: Network, clips: Clips) -> dict[str, Any]:
-    """On held-out worlds, beside the vehicle's fusion, whose facts are not tempered."""
-    logits, embedding = looked_at(panel, clips)
+def figures_of(model: bytes, net: Network, clips: Clips) -> dict[str, Any]:
+    """Of the file as it ships, on held-out worlds, beside the vehicle's fusion, whose facts are not tempered."""
+    said, embedding = _said(model, clips)
     facts, besides = clips.facts.numpy(), clips.besides.numpy().astype(np.int64)
     with torch.no_grad():
         anchor = net.facts(clips.facts).numpy()
         fused = run_worlds(net.fuse, clips.found, clips.per_world)
         ones = torch.ones(len(GROUPS))
         vehicle = probabilities(torch.cat([net.fuse.facts(fused * 8.0), torch.zeros(len(fused), 5)], 1), ones).numpy()
-        said = probabilities(logits, panel.temperatures).numpy()
     own, theirs = fact_figures(said, facts, besides), fact_figures(vehicle, facts, besides)
     missing = {}
     for i, name in enumerate(MODALITIES):
         present = tuple(j != i for j in range(len(MODALITIES)))
-        logits, _ = looked_at(panel, clips, present)
-        p = probabilities(logits, panel.warmth(1.0 - torch.tensor(present).float())).numpy()
+        p, _ = _said(model, clips, present)
         missing[f"without {name}"] = all_right(fact_figures(p, facts, besides))
     return {
         "moments": len(facts),
-        "analyst": all_right(own) | recall_figures(embedding.numpy(), anchor, facts),
+        "analyst": all_right(own) | recall_figures(embedding, anchor, facts),
         "vehicle": all_right(theirs) | recall_figures(fused.numpy(), anchor, facts),
         "missing": missing,
         "facts": {
@@ -193,6 +195,18 @@ def panel_figures(panel: Panel, net: Network, clips: Clips) -> dict[str, Any]:
             for name, one in own.items()
         },
     }
+
+
+def _said(
+    model: bytes, clips: Clips, present: tuple[bool, ...] = (True,) * len(MODALITIES)
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(frames, OUTPUTS) probabilities and (frames, 192): every world from end to end."""
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    worlds = clips.found.numpy().reshape(-1, clips.per_world, len(MODALITIES), EMBEDDING)
+    presence = np.tile(np.array(present, np.float32), (clips.per_world, 1))
+    found = [session.run(None, {"embeddings": world, "presence": presence}) for world in worlds]
+    said, embedding = (np.concatenate(column) for column in zip(*found))
+    return said, embedding
 
 
 def lower_panel(panel: Panel) -> onnx.ModelProto:
@@ -209,18 +223,10 @@ def lower_panel(panel: Panel) -> onnx.ModelProto:
         return store_half(onnx.load(path))
 
 
-def _splits(options: argparse.Namespace) -> dict[str, tuple[Split, Path]]:
-    """Every split and the folder of its worlds; `fresh` goes on where the encoders' training worlds end."""
-    size, fresh = (SMALL, SMALL_FRESH) if options.small else (FULL, FRESH)
-    cache = options.cache / "small" if options.small else options.cache
-    longer = dataclasses.replace(size, train=size.train + fresh)
-    planned: dict[str, list[WorldPlan]] = {
-        "train": plans("train", size, 1),
-        "fresh": plans("train", longer, 1)[size.train :],
-        "validation": plans("validation", size, 1),
-        "held_out": plans("held_out", size, 1),
-    }
-    return {name: (prepare(cache / name, those, 1, name), cache / name) for name, those in planned.items()}
+def _splits(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, tuple[Split, Path]]:
+    """Splits and the folder of each one's worlds."""
+    size, cache = (SMALL, options.cache / "small") if options.small else (FULL, options.cache)
+    return {name: (prepare(cache / name, plans(name, size, 1), 1, name), cache / name) for name in names}
 
 
 def _embeddings(bundle: Path, bundle_id: str, split: Split, folder: Path) -> NDArray[np.float32]:
@@ -243,6 +249,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="ONNX to write, figures beside (.json)")
     parser.add_argument("--run", type=Path, help="folder of checkpoints and curves")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="measure the network at --out; train nothing")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--members", type=int, default=2)
     parser.add_argument("--steps", type=int, default=0, help="of each member; 0: as shipped")

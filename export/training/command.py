@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from calibration.ranges import Ranges, collect, write_ranges
 from edge.bundle import load
 from edge.errors import ConfigError
+from edge.model_file import sha256_of
 from export.evaluation.figures import ALL, Measured, learn_confidence, measure
 from export.evaluation.runner import encode, fuse, open_engines
 from export.lower import store_half
 from export.lowerings import lower_to
 from export.model import contract
 from export.model.engines import lower_cloud, lower_edge
-from export.model.fusion import STATE
+from export.model.fusion import STATE, FuseNet
 from export.model.labels import MODALITIES
 from export.model.network import Network
 from export.model.strategies import STRATEGIES
@@ -30,17 +31,20 @@ from export.pack import BundleContent, folder_bytes, write_bundle
 from export.training import schedule as schedules
 from export.training.curves import write_curves
 from export.training.dataset import Split, prepare
-from export.training.encoders import embeddings_of, features_of, train_encoders
+from export.training.encoders import embeddings_of, train_encoders
+from export.training.equalise import equalise
 from export.training.language import learn_vocabulary, train_text
 from export.training.mixin import Mixin, read_mixin
 from export.training.plan import FULL, SMALL, Size, plans
 from export.training.progress import Progress
 from export.training.sequences import Labels, fit_scores, train_clips, train_fusion
-from export.training.weights import rounded, save_towers, save_weights
+from export.training.weights import VOCABULARY, load_weights, read_towers, rounded, save_towers, save_weights
 
 QUANTISED = ("camera", "audio", "lidar")  # motion and fuse gain nothing from int8: 0.02 and 0.1 ms in float
 FURTHER = ("trt", "arm")  # targets beside x86
-CALIBRATION_FRAMES = 768
+CALIBRATION_FRAMES = 4096  # the more, the fewer values lie beyond what was seen, where twins part
+EVENING_FRAMES = 768
+SCALES = "margin"  # what a vehicle meets is not all that was seen
 GOLDEN_FRAMES = 4  # of a picture, the first alone: it is as large as all the rest
 
 
@@ -53,12 +57,15 @@ def main(argv: list[str]) -> int:
     schedule = dataclasses.replace(schedule, encoders=encoders)
     mixin = read_mixin(options.audio_dir, options.image_dir)
     _seed_everything(options.seed, options.threads)
+    net = _first(options)
     splits = {
         split: prepare(options.cache / split, plans(split, size, options.seed), options.workers, split)
-        for split in ("validation", "held_out", "train")
+        for split in ("validation", "held_out", "train", "fresh")
     }
     progress = Progress(options.run, _key(options, schedule, size), schedule.checkpoint, options.resume)
-    net, words = train(splits["train"], schedule, options, progress, mixin)
+    words = train(net, splits["train"], splits["fresh"], schedule, options, progress, mixin)
+    equalise(net, splits["train"], spread_rows(splits["train"], EVENING_FRAMES))
+    rounded(net)
     if options.run:
         write_curves(options.run, progress.history)
     graphs = lower_edge(net)
@@ -68,12 +75,13 @@ def main(argv: list[str]) -> int:
     lowered.engines["fuse"] = store_half(graphs["fuse"])
     if options.weights:
         save_weights(options.weights, net)
-        words.save(options.weights.parent / "vocabulary.json")
-    towers = lower_cloud(net)
+        words.save(options.weights.parent / VOCABULARY)
+    towers = read_towers(options.start.parent) if options.keep_encoders else lower_cloud(net)
     measured = measure(lowered.engines, graphs, towers, words, splits["validation"], splits["held_out"])
     lineage = {
         "command": "roadfuse train " + " ".join(_command(options)),
         "seed": options.seed,
+        **({"from": sha256_of(options.start)} if options.start else {}),
         "training": {
             "schedule": dataclasses.asdict(schedule), "threads": options.threads, "fusion": options.fusion,
             "trained_s": round(progress.seconds), "tempered": tempers,
@@ -90,25 +98,36 @@ def main(argv: list[str]) -> int:
 
 
 def train(
-    split: Split, schedule: schedules.Schedule, options: argparse.Namespace, progress: Progress, mixin: Mixin | None
-) -> tuple[Network, Vocabulary]:
-    """All stages, one after the other."""
-    device = _device(options.device)
-    net, words = Network(options.fusion), learn_vocabulary(split, options.seed)
+    net: Network, split: Split, fresh: Split, schedule: schedules.Schedule, options: argparse.Namespace,
+    progress: Progress, mixin: Mixin | None,
+) -> Vocabulary:  # fmt: skip
+    """All stages, one after the other, in place; with kept encoders, the fusion alone."""
+    device, keeps = torch.device(options.device), options.keep_encoders
+    words = Vocabulary.open(options.start.parent / VOCABULARY) if keeps else learn_vocabulary(split, options.seed)
     if progress.restored("text", net):
-        return rounded(net), words
-    train_encoders(net, split, schedule.encoders, options.seed, progress, device, mixin)
+        return words
+    if not keeps:
+        train_encoders(net, split, schedule.encoders, options.seed, progress, device, mixin)
+    found = torch.cat([embeddings_of(net, known, 2, options.seed, device) for known in (split, fresh)], 1)
     net.to("cpu")
-    found = embeddings_of(net, split, 2, options.seed, device)
-    features = features_of(net, split, device) if options.fusion == "early" else None
-    net.to("cpu")
-    labels = Labels.of(split)
-    train_fusion(net, found, labels, schedule.fusion, schedule.unroll, options.seed, progress, features)
-    train_clips(net, found, labels, schedule.clips, options.seed, progress)
-    if options.fusion != "early":
-        fit_scores(net, found, labels, options.seed)
-    train_text(net, split, words, schedule.text, options.seed, progress)
-    return rounded(net), words
+    labels = Labels.of(split, fresh)
+    train_fusion(net, found, labels, schedule.fusion, schedule.unroll, options.seed, progress, facts=not keeps)
+    if not keeps:
+        train_clips(net, found, labels, schedule.clips, options.seed, progress)
+    fit_scores(net, found, labels, options.seed)
+    if not keeps:
+        train_text(net, split, words, schedule.text, options.seed, progress)
+    return words
+
+
+def _first(options: argparse.Namespace) -> Network:
+    """The network before the first step; where encoders are kept, the fusion is begun anew, of whatever strategy."""
+    if options.start is None:
+        return Network(options.fusion)
+    net = load_weights(options.start)
+    if options.keep_encoders or net.fuse.strategy != options.fusion:
+        net.fuse = FuseNet(options.fusion)
+    return net
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,8 +145,9 @@ def lower_precision(graphs: Mapping[str, onnx.ModelProto], split: Split) -> Lowe
     for name, model in graphs.items():
         if name in QUANTISED:
             found.ranges[name] = ranges = collect(model.SerializeToString(deterministic=True), feeds(name, split))
-            found.targets[name] = {target: store_half(lower_to(model, ranges, target)) for target in FURTHER}
-            model = lower_to(model, ranges, "x86")
+            lowered = {target: lower_to(model, ranges, target, scales=SCALES) for target in ("x86", *FURTHER)}
+            model = lowered.pop("x86")
+            found.targets[name] = {target: store_half(other) for target, other in lowered.items()}
         found.engines[name] = store_half(model)
     return found
 
@@ -151,8 +171,13 @@ def temper(net: Network, engines: Mapping[str, onnx.ModelProto], validation: Spl
 def feeds(name: str, split: Split, count: int = CALIBRATION_FRAMES) -> Iterator[dict[str, NDArray[np.generic]]]:
     """An encoder's inputs on frames spread over all worlds."""
     port = str(contract.INPUTS[name]["name"])
-    for row in np.linspace(0, len(split) - 1, min(count, len(split))).astype(int):
+    for row in spread_rows(split, count):
         yield {port: _input(name, split, int(row))}
+
+
+def spread_rows(split: Split, count: int) -> NDArray[np.int64]:
+    """Frames spread over all worlds."""
+    return np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.int64)
 
 
 def _input(name: str, split: Split, row: int) -> NDArray[np.generic]:
@@ -178,6 +203,11 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the encoders' training")
     parser.add_argument("--threads", type=int, default=1, help="of the training; results depend on it")
     parser.add_argument("--workers", type=int, default=2, help="processes that render worlds")
+    parser.add_argument("--from", dest="start", type=Path, metavar="WEIGHTS.npz", help="start from these weights")
+    parser.add_argument(
+        "--keep-encoders", action="store_true",
+        help="with --from: train a new fusion alone; encoders, the shared space and the towers beside them stay",
+    )  # fmt: skip
     parser.add_argument("--steps", type=int, help="optimiser steps of the encoders")
     parser.add_argument("--worlds", type=int, help="training worlds")
     parser.add_argument("--audio-dir", type=Path, help="real sounds to mix in; labels.csv says what they are")
@@ -187,6 +217,10 @@ def _options(argv: list[str]) -> argparse.Namespace:
         raise ConfigError(f"--seed: expected 1..90, got {options.seed}")
     if options.resume and not options.run:
         raise ConfigError("--resume: expected --run with the folder of the checkpoint, got none")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: expected a CUDA device that PyTorch can use, got none")
+    if options.keep_encoders and not options.start:
+        raise ConfigError("--keep-encoders: expected --from with the weights whose encoders are kept, got none")
     if options.fusion == "early":
         raise ConfigError(
             "--fusion: expected a strategy that a bundle can hold, got 'early': its engine would take features that no "
@@ -201,6 +235,8 @@ def _command(options: argparse.Namespace) -> list[str]:
     """The options that decide the result."""
     words = ["--seed", str(options.seed), "--threads", str(options.threads)]
     words += ["--small"] if options.small else []
+    words += ["--from", options.start.name] if options.start else []
+    words += ["--keep-encoders"] if options.keep_encoders else []
     words += ["--fusion", options.fusion] if options.fusion != "intermediate" else []
     for name in ("steps", "worlds"):
         words += [f"--{name}", str(getattr(options, name))] if getattr(options, name) else []
@@ -212,6 +248,7 @@ def _key(options: argparse.Namespace, schedule: schedules.Schedule, size: Size) 
         "seed": options.seed, "threads": options.threads, "fusion": options.fusion, "device": options.device,
         "schedule": dataclasses.asdict(schedule), "size": dataclasses.asdict(size),
         "audio_dir": str(options.audio_dir), "image_dir": str(options.image_dir),
+        "from": sha256_of(options.start) if options.start else None, "keep_encoders": options.keep_encoders,
     }  # fmt: skip
 
 
@@ -220,12 +257,6 @@ def _seed_everything(seed: int, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # dear, and decides nothing
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: expected a CUDA device that PyTorch can use, got none")
-    return torch.device(name)
 
 
 def _worlds(size: Size, seed: int, splits: Mapping[str, Split]) -> dict[str, object]:
@@ -263,7 +294,7 @@ def bundle_content(
         measured.figures,
         lineage,
         name=name,
-        version="3",
+        version="4",
         ranges={engine: found.id for engine, found in lowered.ranges.items()},
         confidence=measured.confidence,
         lowerings=lowered.targets,

@@ -6,7 +6,7 @@ Most drives are of the varied kind; the others see to it that rare labels (siren
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,21 +43,26 @@ class Size:
     """How much is rendered: worlds by split, and the seconds of each."""
 
     train: int
+    fresh: int
     validation: int
     held_out: int
     seconds: int
 
 
-FULL = Size(train=1120, validation=60, held_out=200, seconds=8)
-SMALL = Size(train=6, validation=3, held_out=3, seconds=4)
+FULL = Size(train=1120, fresh=320, validation=60, held_out=200, seconds=8)
+SMALL = Size(train=6, fresh=2, validation=3, held_out=3, seconds=4)
 
 
 def plans(split: str, size: Size, seed: int) -> list[WorldPlan]:
     """The drives of a split; `seed` shifts the training and validation worlds, never the held-out ones.
 
+    `fresh` goes on where `train` ends: worlds of the training towns that the encoders are not trained on.
+
     Raises:
         ConfigError: no such split.
     """
+    if split == "fresh":
+        return plans("train", replace(size, train=size.train + size.fresh), seed)[size.train :]
     if split not in FIRST_SEED:
         raise ConfigError(f"split: expected one of {', '.join(FIRST_SEED)}, got {split!r}")
     first = FIRST_SEED[split] + (10_000 * (seed - 1) if split != "held_out" else 0)

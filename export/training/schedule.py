@@ -36,7 +36,7 @@ class Schedule:
 
 FULL = Schedule(
     Stage(2700, 48, 2e-3),
-    Stage(800, 192, 2e-3),
+    Stage(700, 192, 2e-3),
     Stage(300, 512, 1e-3),
     Stage(600, 192, 2e-3),
     unroll=8,

@@ -25,6 +25,7 @@ from export.training.losses import nce_loss, pair_loss
 from export.training.progress import Progress
 from export.training.schedule import Stage
 
+FRESH_SHARE = 0.4  # of the worlds; what encoders say of worlds they were trained on is surer than it will be
 REPEATS = (1, 2, 3, 5)  # steps per frame of 4 fps; 5 imitates a 20 fps camera
 CHANGES = 0.06  # chance per step that a sensor dies or comes back
 NOISE = 0.02
@@ -35,7 +36,10 @@ NOVELTY_QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a moment's embeddings are learned with, as tensors; see dataset.Split."""
+    """What a moment's embeddings are learned with, as tensors; see dataset.Split.
+
+    fresh: how many of the last worlds are unknown to the encoders.
+    """
 
     tags: Tensor
     sounds: Tensor
@@ -43,14 +47,19 @@ class Labels:
     facts: Tensor
     moment: Tensor
     per_world: int
+    fresh: int = 0
 
     @staticmethod
-    def of(split: Split) -> Labels:
-        """Of a split."""
+    def of(split: Split, fresh: Split | None = None) -> Labels:
+        """Of a split, and of further worlds behind it."""
+        splits = [split] if fresh is None else [split, fresh]
+        tags, sounds, single, facts = (
+            np.concatenate([getattr(one, name) for one in splits]) for name in ("tags", "sounds", "single", "facts")
+        )
         return Labels(
-            torch.from_numpy(split.tags.astype(np.float32)), torch.from_numpy(split.sounds.astype(np.float32)),
-            torch.from_numpy(split.single.astype(np.int64)), torch.from_numpy(split.facts.astype(np.int64)),
-            torch.from_numpy(moments_of(split.facts)), split.per_world,
+            torch.from_numpy(tags.astype(np.float32)), torch.from_numpy(sounds.astype(np.float32)),
+            torch.from_numpy(single.astype(np.int64)), torch.from_numpy(facts.astype(np.int64)),
+            torch.from_numpy(moments_of(facts)), split.per_world, 0 if fresh is None else len(fresh) // fresh.per_world,
         )  # fmt: skip
 
     @property
@@ -60,17 +69,19 @@ class Labels:
 
 def train_fusion(
     net: Network, found: Tensor, labels: Labels, stage: Stage, unroll: int, seed: int, progress: Progress,
-    features: Tensor | None = None, only: int | None = None, name: str = "fusion",
+    features: Tensor | None = None, only: int | None = None, name: str = "fusion", facts: bool = True,
 ) -> None:  # fmt: skip
     """Trains the fusion and the facts' tower.
 
     Args:
+        facts: whether that tower is trained, too; without, what was trained towards it stays where it is.
         found: (passes, frames, 4, 192) embeddings.
         features: (frames, 4032), for the early strategy, instead.
         only: the one modality that is ever present, for a single-modality baseline.
     """
     net.train()
-    trained = [*net.fuse.parameters(), *net.facts.parameters(), net.scale, net.bias, net.temperature]
+    trained = list(net.fuse.parameters())
+    trained += [*net.facts.parameters(), net.scale, net.bias, net.temperature] if facts else []
 
     def loss(batch: object, step: int) -> tuple[Tensor, dict[str, float]]:
         rng = _generator(seed, 2, step)
@@ -88,7 +99,7 @@ def _sequence_losses(
     """Weighted terms of a batch, and what share of it was right."""
     repeat = REPEATS[int(torch.randint(0, len(REPEATS), (1,), generator=rng))]
     span = (unroll + repeat - 1) // repeat
-    first = torch.randint(0, labels.worlds, (size,), generator=rng) * labels.per_world
+    first = drawn_worlds(labels.worlds, labels.fresh, size, rng) * labels.per_world
     first = first + torch.randint(0, max(labels.per_world - span + 1, 1), (size,), generator=rng)
     turn = torch.randint(0, len(found), (size,), generator=rng)
     state = torch.zeros(size, STATE)
@@ -128,6 +139,15 @@ def _sequence_losses(
         "tags F1": _f1(tags, labels.tags[rows] > 0),
         "sounds F1": _f1(sounds, labels.sounds[rows] > 0),
     }
+
+
+def drawn_worlds(worlds: int, fresh: int, size: int, rng: torch.Generator) -> Tensor:
+    """(size,) which worlds a batch is of, FRESH_SHARE of them among the last `fresh` ones."""
+    drawn = torch.randint(0, worlds - fresh, (size,), generator=rng)
+    if not fresh:
+        return drawn
+    others = torch.randint(worlds - fresh, worlds, (size,), generator=rng)
+    return torch.where(torch.rand(size, generator=rng) < FRESH_SHARE, others, drawn)
 
 
 def _f1(given: Tensor, truth: Tensor) -> float:

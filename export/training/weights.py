@@ -13,12 +13,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from google.protobuf.message import DecodeError
 
 from edge.errors import ConfigError
 from edge.model_file import sha256_of
 from export.lower import store_half
 from export.model.network import Network
 
+VOCABULARY = "vocabulary.json"  # of the text tower, beside it
+TOWERS = ("text", "video")
 LEFT_OUT = ("text.", "clip.", "own.", "fuse.rebuild.")  # of what is saved
 
 
@@ -48,9 +51,26 @@ def save_towers(folder: Path, towers: Mapping[str, onnx.ModelProto], bundle: str
     """
     for name, model in towers.items():
         (folder / f"{name}.onnx").write_bytes(store_half(model).SerializeToString(deterministic=True))
-    files = (*(f"{name}.onnx" for name in towers), "vocabulary.json")
+    files = (*(f"{name}.onnx" for name in towers), VOCABULARY)
     named = {"space": bundle, "files": {name: sha256_of(folder / name) for name in files}}
     (folder / "towers.json").write_text(json.dumps(named, indent=1) + "\n")
+
+
+def read_towers(folder: Path) -> dict[str, onnx.ModelProto]:
+    """The towers that save_towers wrote.
+
+    Raises:
+        OSError: one is not there.
+        ConfigError: one is no ONNX model.
+    """
+    towers = {}
+    for name in TOWERS:
+        path = folder / f"{name}.onnx"
+        try:
+            towers[name] = onnx.load(path)
+        except DecodeError:
+            raise ConfigError(f"{path}: expected an ONNX model, got something else") from None
+    return towers
 
 
 def load_weights(path: Path) -> Network:

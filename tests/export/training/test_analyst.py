@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from export.training.analyst_clips import Clips  # noqa: E402
 from export.training.analyst_confidence import fitted_absence, fitted_temperatures, looked_at  # noqa: E402
 from export.training.progress import Progress  # noqa: E402
 from export.training.schedule import Stage  # noqa: E402
+from export.training.sequences import FRESH_SHARE, drawn_worlds  # noqa: E402
 
 PER_WORLD = 6
 STAGE = Stage(12, 16, 2e-3)
@@ -134,14 +134,12 @@ def test_a_member_does_not_depend_on_who_was_trained_before(net: Network) -> Non
 
 
 def test_worlds_that_the_encoders_do_not_know_are_drawn_more_often() -> None:
-    from export.training.analyst import FRESH_SHARE, _worlds
-
     known = clips(90).followed_by(clips(10, seed=3))
     assert (known.worlds, known.fresh) == (100, 10)
-    drawn = _worlds(known, 4000, torch.Generator().manual_seed(0))
+    drawn = drawn_worlds(known.worlds, known.fresh, 4000, torch.Generator().manual_seed(0))
     assert float((drawn >= 90).float().mean()) == pytest.approx(FRESH_SHARE, abs=0.03)
     assert int(drawn.max()) == 99
-    assert int(_worlds(dataclasses.replace(known, fresh=0), 4000, torch.Generator()).min()) == 0
+    assert int(drawn_worlds(known.worlds, 0, 4000, torch.Generator()).min()) == 0
 
 
 def test_the_command_writes_a_network_that_the_cloud_opens(tmp_path: Path) -> None:
@@ -156,3 +154,7 @@ def test_the_command_writes_a_network_that_the_cloud_opens(tmp_path: Path) -> No
     assert "<polyline" in (tmp_path / "run" / "analyst 2.svg").read_text()
     assert main([*arguments[:-2]]) == 0  # the same again, without a folder of checkpoints
     assert out.read_bytes() == first
+    out.with_suffix(".json").write_text(json.dumps(said | {"space": "another", "figures": {}}))
+    assert main([*arguments[:-2], "--keep"]) == 0
+    assert out.read_bytes() == first
+    assert json.loads(out.with_suffix(".json").read_text()) == said

@@ -31,7 +31,7 @@ def equal(one: Batch, other: Batch) -> bool:
 
 
 def test_splits_share_no_town_and_no_seed() -> None:
-    size = Size(300, 60, 120, 8)
+    size = Size(300, 40, 60, 120, 8)
     drawn = {name: plans(name, size, 1) for name in SPLIT_TOWNS}
     for kind in ("town", "seed"):
         seen = [{getattr(plan, kind) for plan in split} for split in drawn.values()]

@@ -26,6 +26,7 @@ from export.training.dataset import load as load_split  # noqa: E402
 from export.training.plan import SMALL, plans  # noqa: E402
 from export.training.weights import load_weights  # noqa: E402
 
+NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is at hand")
 RUN = "import sys; from export.training.command import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -70,22 +71,56 @@ def test_curves_and_the_record_are_written(work: Path) -> None:
         assert "<polyline" in (run / f"{stage}.svg").read_text()
 
 
-def test_a_killed_run_resumes_to_the_same_bits(work: Path) -> None:
-    arguments = options(work, "killed")
-    checkpoint = work / "killed" / "run" / "checkpoint.pt"
+@pytest.mark.parametrize("stage", ["encoders", "fusion", "text"])
+def test_a_run_that_is_killed_in_any_stage_resumes_to_the_same_bits(work: Path, stage: str) -> None:
+    name = f"killed in {stage}"
+    arguments = options(work, name)
+    checkpoint = work / name / "run" / "checkpoint.pt"
     process = subprocess.Popen([sys.executable, "-c", RUN, *arguments], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while not checkpoint.is_file() and process.poll() is None and time.monotonic() < deadline:
+    while reached(checkpoint) != stage and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert checkpoint.is_file()
-    assert not (work / "killed" / "bundle").exists()
+    assert reached(checkpoint) == stage
+    assert not (work / name / "bundle").exists()
     assert main([*arguments, "--resume"]) == 0
-    with np.load(work / "first/weights/weights.npz") as one, np.load(work / "killed/weights/weights.npz") as other:
+    assert_same_weights(work / "first", work / name)
+
+
+def reached(checkpoint: Path) -> str:
+    return str(torch.load(checkpoint, weights_only=True)["stage"]) if checkpoint.is_file() else ""
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    with np.load(first / "weights/weights.npz") as one, np.load(second / "weights/weights.npz") as other:
         assert sorted(one.files) == sorted(other.files)
         for name in one.files:
             np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_kept_encoders_and_towers_stay_while_the_fusion_is_trained(work: Path) -> None:
+    start = work / "first" / "weights"
+    again = [*options(work, "kept"), "--from", str(start / "weights.npz"), "--keep-encoders"]
+    assert main(again) == 0
+    before, after = load(work / "first" / "bundle"), load(work / "kept" / "bundle")
+    assert before.engines["motion"].file.read() == after.engines["motion"].file.read()
+    assert before.engines["fuse"].file.read() != after.engines["fuse"].file.read()
+    towers = work / "kept" / "weights"
+    for name in ("text.onnx", "video.onnx", "vocabulary.json"):
+        assert (towers / name).read_bytes() == (start / name).read_bytes(), name
+    assert json.loads((towers / "towers.json").read_text())["space"] == after.id
+    with np.load(start / "weights.npz") as one, np.load(towers / "weights.npz") as other:
+        for name in one.files:
+            if name.startswith("facts."):
+                np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_a_fusion_of_another_strategy_is_begun_anew_on_kept_encoders(work: Path) -> None:
+    start = work / "first" / "weights" / "weights.npz"
+    arguments = [*options(work, "late"), "--from", str(start), "--keep-encoders", "--fusion", "late"]
+    assert main(arguments) == 0
+    assert load_weights(work / "late" / "weights" / "weights.npz").fuse.strategy == "late"
 
 
 def test_a_checkpoint_of_other_options_is_refused(work: Path) -> None:
@@ -98,6 +133,9 @@ def test_a_checkpoint_of_other_options_is_refused(work: Path) -> None:
     [
         (["--seed", "0"], "expected 1..90"),
         (["--resume"], "expected --run"),
+        (["--keep-encoders"], "expected --from"),
+        pytest.param(["--device", "cuda"], "expected a CUDA device", marks=NO_CUDA),
+        (["--from", "nothing.npz"], "expected the weights of this network"),
         (["--fusion", "early"], "expected a strategy that a bundle can hold"),
     ],
 )
