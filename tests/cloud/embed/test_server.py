@@ -25,6 +25,7 @@ from cloud.embed.remote import Remote
 from cloud.embed.server import MAX_ITEMS, add_to
 from cloud.embed.wire import answer_of, item_message
 from cloud.errors import ModelError, Refused
+from edge import bundle as bundles
 from roadfuse.v1 import embed_pb2, embed_pb2_grpc
 
 from ..fleet import refused
@@ -213,13 +214,13 @@ def test_an_encoder_of_another_space_is_not_believed() -> None:
 
     async def run() -> None:
         server = grpc.aio.server(interceptors=[Decoding()])
-        there = Gateway(Stranger())
+        there, ours = Gateway(Stranger()), bundles.load(bundles.REFERENCE).id
         add_to(server, there)
         address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()
         async with open_gateway({"audio": address}) as gateway:
             (answer,) = await gateway.embed([Item("audio", SOUND)])
-            assert isinstance(answer, ModelError) and "of space bb95efe09e960a3f, got" in str(answer)
+            assert isinstance(answer, ModelError) and f"of space {ours[:16]}, got" in str(answer)
             assert "ffffffffffffffff" in str(answer)
         await server.stop(0)
         await there.close()
