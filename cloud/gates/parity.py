@@ -34,12 +34,12 @@ def parity(candidate: Candidate) -> tuple[str, dict[str, Any]]:
     inputs = candidate.inputs()
     own, usual = twins(candidate.own, inputs), yardstick.twins()
     for key, share in own.items():
-        if share < policy.least_twin and share < usual.get(key, 1.0) - 0.005:
-            raise GateRefused(f"{key}: expected at least {policy.least_twin:g} alike, got {share:.4f}", {"alike": own})
+        least = 1.0 - (1.0 - policy.least_twin) * _weight(key)
+        if share < least and share < usual.get(key, 1.0) - 0.005:
+            raise GateRefused(f"{key}: expected at least {least:.2f} alike, got {share:.4f}", {"alike": own})
     in_float, before = float_twins(candidate.own, inputs), yardstick.float_twins()
     for key, share in in_float.items():
-        fall = policy.twin_fall * (_OF_BOXES if key.endswith("objects") else 1.0)
-        least = min(before.get(key, 1.0), 1.0) - fall
+        least = min(before.get(key, 1.0), 1.0) - policy.twin_fall * _weight(key)
         if share < least:
             raise GateRefused(
                 f"{key} in int8 and in float: expected at least {least:.4f} alike, got {share:.4f}", {"float": in_float}
@@ -53,6 +53,11 @@ def parity(candidate: Candidate) -> tuple[str, dict[str, Any]]:
     worst = min([*own.values(), *in_float.values()], default=1.0)
     rows = len(next(iter(next(iter(inputs.values())).values())))
     return f"at least {worst:.4f} alike on {rows} moments", {"alike": own, "float": in_float, "flips": flips}
+
+
+def _weight(key: str) -> float:
+    """How much further than usual a share may fall."""
+    return _OF_BOXES if key.endswith("objects") else 1.0
 
 
 def twins(graphed: Graphed, inputs: Moments) -> dict[str, float]:

@@ -53,8 +53,14 @@ WET: Labels = frozenset({RAIN})
 
 def test_labels_hold_over_their_own_thresholds_and_choices_are_made() -> None:
     bundle = bundles.load()
+    limits = dict(zip(bundle.heads["scene_tags"], bundle.thresholds["scene_tags"]))
+    boxes = bundle.thresholds["objects"]
     said = labels_of(
-        decision(tags={"night": 0.16, "fog": 0.3, "rain": 0.14}, objects={"vehicle": 0.6, "sign": 0.43}), bundle
+        decision(
+            tags={"night": limits["night"] + 0.01, "fog": limits["fog"] - 0.01, "rain": limits["rain"] - 0.01},
+            objects={"vehicle": boxes + 0.2, "sign": boxes + 0.01},  # one is just seen, not meant
+        ),
+        bundle,
     )
     assert said == {("scene_tags", "night"), ("intent", "none"), ("objects", "vehicle")}
 
