@@ -36,7 +36,7 @@ def parity(candidate: Candidate) -> tuple[str, dict[str, Any]]:
     for key, share in own.items():
         least = 1.0 - (1.0 - policy.least_twin) * _weight(key)
         if share < least and share < usual.get(key, 1.0) - 0.005:
-            raise GateRefused(f"{key}: expected at least {least:.2f} alike, got {share:.4f}", {"alike": own})
+            raise GateRefused(f"{key}: expected at least {least:g} alike, got {share:.4f}", {"alike": own})
     in_float, before = float_twins(candidate.own, inputs), yardstick.float_twins()
     for key, share in in_float.items():
         least = min(before.get(key, 1.0), 1.0) - policy.twin_fall * _weight(key)

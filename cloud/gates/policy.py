@@ -26,7 +26,8 @@ class Policy:
         most_saturated: share of a layer's int8 weights at the ends of their range, beyond the current layer's.
         most_dead: share of an engine's channels that are always zero, beyond the current engine's.
         threshold_low, threshold_high: a head's thresholds lie between them.
-        least_twin: mean cosine (or share of equal cells) between two lowerings of an engine.
+        least_twin: mean cosine (or share of equal cells) between two lowerings of an engine; boxes may lack three times
+            as much of 1.
         twin_fall: so much less than the current bundle's may it be between int8 and the same weights in float.
         most_flips: share of labels that a lowering tells otherwise.
         least_response: how strongly an output answers to its inputs, as a share of how the current one does.

@@ -58,6 +58,7 @@ def main(argv: list[str]) -> int:
     mixin = read_mixin(options.audio_dir, options.image_dir)
     _seed_everything(options.seed, options.threads)
     net = _first(options)
+    kept = read_towers(options.start.parent) if options.keep_encoders else None
     splits = {
         split: prepare(options.cache / split, plans(split, size, options.seed), options.workers, split)
         for split in ("validation", "held_out", "train", "fresh")
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> int:
     if options.weights:
         save_weights(options.weights, net)
         words.save(options.weights.parent / VOCABULARY)
-    towers = read_towers(options.start.parent) if options.keep_encoders else lower_cloud(net)
+    towers = kept or lower_cloud(net)
     measured = measure(lowered.engines, graphs, towers, words, splits["validation"], splits["held_out"])
     lineage = {
         "command": "roadfuse train " + " ".join(_command(options)),
