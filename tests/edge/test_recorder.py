@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -25,6 +24,13 @@ EAGER = SceneConfig(open_at=0.05, close_below=0.02, max_ns=1_500_000_000, pre_ro
 
 # The first extent of a drive's file fits, the second does not.
 FULL_BYTES = EXTENT_BYTES + 500_000
+SMALL_DISK = f"""
+import resource, signal, sys
+from edge.command import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({FULL_BYTES}, {FULL_BYTES}))
+sys.exit(main())
+"""
 
 CHILD = """
 import sys
@@ -119,17 +125,8 @@ def test_a_full_disk_is_said_in_one_line_and_the_drive_stays_readable(
     source, out = simulate_drive(seconds=9), tmp_path / "full.mcap"
     assert source.stat().st_size > 2 * FULL_BYTES - EXTENT_BYTES
 
-    def small_disk() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (FULL_BYTES, FULL_BYTES))
-
-    done = subprocess.run(
-        [sys.executable, "-m", "edge.command", "replay", str(source), "--out", str(out)],
-        capture_output=True,
-        text=True,
-        preexec_fn=small_disk,
-        check=False,
-    )
+    command = [sys.executable, "-c", SMALL_DISK, "replay", str(source), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert "Traceback" not in done.stderr

@@ -146,7 +146,7 @@ def test_what_is_wanted_follows_the_stage_and_never_names_what_failed() -> None:
 def test_an_update_is_shadowed_swapped_in_and_stopped_without_losing_a_frame(
     vehicle: Vehicle, simulate_drive: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    drive = simulate_drive(seconds=24, scenario="demo")
+    drive = simulate_drive(seconds=36, scenario="demo")  # time for two shadows to start on a busy machine
     update = vehicle.add(fuse=scaled("scene_tags", 0.9))
     settings = vehicle.root / "settings.toml"
     settings.write_text(HARD)
