@@ -14,6 +14,11 @@ from typing import Any
 from export.evaluation.twins import shares
 
 BESIDE = Path(__file__).parents[1] / "reference"  # strategies.json, real.json, captions.json, twin.json
+KEPT = {
+    "": "It began with",
+    "fusion": "Encoders, shared space and towers are",
+    "camera": "All encoders but the camera's, the shared space and the text tower are",
+}  # by what alone was trained
 INTRO = """# The reference bundle
 
 What a fresh machine runs: encoders of camera, sound, motion and LiDAR, a fusion network and their heads, trained by
@@ -84,8 +89,8 @@ def _kept(lineage: Mapping[str, Any]) -> str:
     """Of which weights it was made."""
     if "from" not in lineage:
         return ""
-    kept = "Encoders, shared space and towers are" if "--keep-encoders" in lineage["command"] else "It began with"
-    return f"{kept} those of the weights {lineage['from'][:12]} ([training.md](training.md#versions)).\n"
+    only = lineage["training"].get("only", "fusion" if "--keep-encoders" in lineage["command"] else "")
+    return f"{KEPT[only]} those of the weights {lineage['from'][:12]} ([training.md](training.md#versions)).\n"
 
 
 def _fresh(worlds: Mapping[str, Any]) -> str:

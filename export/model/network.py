@@ -52,13 +52,19 @@ class Network(nn.Module):
                 (batch, 2, 16, 256).
         """
         mel = self.audio.spectrum(pcm)
-        picture = image.permute(0, 3, 1, 2)  # rows of pixels as they lie are channels last
         fast = fast or self.training
+        camera, maps = self.look(image, fast)
         with torch.autocast(image.device.type, torch.bfloat16, enabled=fast):
-            camera, maps = self.camera(picture.to(torch.bfloat16 if fast else torch.float32) * (1.0 / 255.0))
             audio, onsets = self.audio.encode(mel)
             parts = [camera, audio, self.motion(motion), self.lidar(lidar)]
-        return Encoded(torch.stack([part.float() for part in parts], 1), maps.float(), onsets.float())
+        return Encoded(torch.stack([part.float() for part in parts], 1), maps, onsets.float())
+
+    def look(self, image: Tensor, fast: bool = False) -> tuple[Tensor, Tensor]:
+        """The camera's embedding and maps; image as in `encode`."""
+        picture = image.permute(0, 3, 1, 2)  # rows of pixels as they lie are channels last
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=fast):
+            camera, maps = self.camera(picture.to(torch.bfloat16 if fast else torch.float32) * (1.0 / 255.0))
+        return camera.float(), maps.float()
 
     def features(self, image: Tensor, pcm: Tensor, motion: Tensor, lidar: Tensor) -> Tensor:
         """(batch, 4032): what each modality's embedding is made of, side by side."""

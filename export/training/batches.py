@@ -22,6 +22,7 @@ from export.training.mixin import Mixin
 
 RAREST = 0.12  # labels rarer than this are drawn more often, up to MOST times
 MOST = 5.0
+STILL = 0.5  # share of pictures that stay where they are: of the others, what was just small enough is told wrongly
 AHEAD = 3  # batches prepared in advance
 
 
@@ -122,8 +123,9 @@ def _moved(
     image: NDArray[np.uint8], boxes: NDArray[np.float32], surface: NDArray[np.uint8], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
     """One picture zoomed about 8 %, shifted up to 4 %, relit, now and then blurred; boxes and surface with it."""
-    zoom = float(np.exp(rng.uniform(-0.06, 0.08)))
-    shift_x, shift_y = rng.uniform(-0.04, 0.04, 2)
+    zoom, (shift_x, shift_y) = float(np.exp(rng.uniform(-0.06, 0.08))), rng.uniform(-0.04, 0.04, 2)
+    if rng.random() < STILL:
+        zoom, shift_x, shift_y = 1.0, 0.0, 0.0
     at_x, at_y = 0.5 + shift_x - 0.5 * zoom, 0.5 + shift_y - 0.5 * zoom
     moved = _warped(image, zoom, at_x, at_y, cv2.INTER_LINEAR)
     ground = _warped(surface, zoom, at_x, at_y, cv2.INTER_NEAREST)

@@ -31,7 +31,7 @@ from export.pack import BundleContent, folder_bytes, write_bundle
 from export.training import schedule as schedules
 from export.training.curves import write_curves
 from export.training.dataset import Split, prepare
-from export.training.encoders import embeddings_of, train_encoders
+from export.training.encoders import embeddings_of, train_camera, train_encoders
 from export.training.equalise import equalise
 from export.training.language import learn_vocabulary, train_text
 from export.training.mixin import Mixin, read_mixin
@@ -41,6 +41,7 @@ from export.training.sequences import Labels, fit_scores, train_clips, train_fus
 from export.training.weights import VOCABULARY, load_weights, read_towers, rounded, save_towers, save_weights
 
 QUANTISED = ("camera", "audio", "lidar")  # motion and fuse gain nothing from int8: 0.02 and 0.1 ms in float
+ENCODING = ("encoders", "camera")  # stages that --steps is for
 FURTHER = ("trt", "arm")  # targets beside x86
 CALIBRATION_FRAMES = 4096  # the more, the fewer values lie beyond what was seen, where twins part
 EVENING_FRAMES = 768
@@ -53,12 +54,15 @@ def main(argv: list[str]) -> int:
     options = _options(argv)
     size, schedule = (SMALL, schedules.SMALL) if options.small else (FULL, schedules.FULL)
     size = dataclasses.replace(size, train=options.worlds or size.train)
-    encoders = dataclasses.replace(schedule.encoders, steps=options.steps or schedule.encoders.steps)
-    schedule = dataclasses.replace(schedule, encoders=encoders)
+    if options.steps:
+        stages = {name: dataclasses.replace(getattr(schedule, name), steps=options.steps) for name in ENCODING}
+        schedule = dataclasses.replace(schedule, **stages)
     mixin = read_mixin(options.audio_dir, options.image_dir)
     _seed_everything(options.seed, options.threads)
     net = _first(options)
-    kept = read_towers(options.start.parent) if options.keep_encoders else None
+    kept = read_towers(options.start.parent) if options.only else {}
+    if options.only == "camera":
+        del kept["video"]  # it looks at clips of what the camera says
     splits = {
         split: prepare(options.cache / split, plans(split, size, options.seed), options.workers, split)
         for split in ("validation", "held_out", "train", "fresh")
@@ -77,7 +81,7 @@ def main(argv: list[str]) -> int:
     if options.weights:
         save_weights(options.weights, net)
         words.save(options.weights.parent / VOCABULARY)
-    towers = kept or lower_cloud(net)
+    towers = lower_cloud(net) | kept
     measured = measure(lowered.engines, graphs, towers, words, splits["validation"], splits["held_out"])
     lineage = {
         "command": "roadfuse train " + " ".join(_command(options)),
@@ -86,6 +90,7 @@ def main(argv: list[str]) -> int:
         "training": {
             "schedule": dataclasses.asdict(schedule), "threads": options.threads, "fusion": options.fusion,
             "trained_s": round(progress.seconds), "tempered": tempers,
+            **({"only": options.only} if options.only else {}),
             "mixed_in": {"sounds": len(mixin.sounds), "pictures": len(mixin.pictures)} if mixin else {},
         },
         "worlds": _worlds(size, options.seed, splits),
@@ -102,31 +107,33 @@ def train(
     net: Network, split: Split, fresh: Split, schedule: schedules.Schedule, options: argparse.Namespace,
     progress: Progress, mixin: Mixin | None,
 ) -> Vocabulary:  # fmt: skip
-    """All stages, one after the other, in place; with kept encoders, the fusion alone."""
-    device, keeps = torch.device(options.device), options.keep_encoders
-    words = Vocabulary.open(options.start.parent / VOCABULARY) if keeps else learn_vocabulary(split, options.seed)
+    """All stages, one after the other, in place; with `--only`, that alone and what reads it."""
+    device, only = torch.device(options.device), options.only
+    words = Vocabulary.open(options.start.parent / VOCABULARY) if only else learn_vocabulary(split, options.seed)
     if progress.restored("text", net):
         return words
-    if not keeps:
+    if only == "camera":
+        train_camera(net, split, schedule.camera, options.seed, progress, device, mixin)
+    elif not only:
         train_encoders(net, split, schedule.encoders, options.seed, progress, device, mixin)
     found = torch.cat([embeddings_of(net, known, 2, options.seed, device) for known in (split, fresh)], 1)
     net.to("cpu")
     labels = Labels.of(split, fresh)
-    train_fusion(net, found, labels, schedule.fusion, schedule.unroll, options.seed, progress, facts=not keeps)
-    if not keeps:
+    train_fusion(net, found, labels, schedule.fusion, schedule.unroll, options.seed, progress, facts=not only)
+    if only != "fusion":
         train_clips(net, found, labels, schedule.clips, options.seed, progress)
     fit_scores(net, found, labels, options.seed)
-    if not keeps:
+    if not only:
         train_text(net, split, words, schedule.text, options.seed, progress)
     return words
 
 
 def _first(options: argparse.Namespace) -> Network:
-    """The network before the first step; where encoders are kept, the fusion is begun anew, of whatever strategy."""
+    """The network before the first step; where not all is trained, the fusion is begun anew, of whatever strategy."""
     if options.start is None:
         return Network(options.fusion)
     net = load_weights(options.start)
-    if options.keep_encoders or net.fuse.strategy != options.fusion:
+    if options.only or net.fuse.strategy != options.fusion:
         net.fuse = FuseNet(options.fusion)
     return net
 
@@ -206,10 +213,11 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="processes that render worlds")
     parser.add_argument("--from", dest="start", type=Path, metavar="WEIGHTS.npz", help="start from these weights")
     parser.add_argument(
-        "--keep-encoders", action="store_true",
-        help="with --from: train a new fusion alone; encoders, the shared space and the towers beside them stay",
+        "--only", choices=("camera", "fusion"),
+        help="with --from: train the camera on, or none of the encoders, and then what reads them; the others, the "
+        "shared space and the text tower beside them stay",
     )  # fmt: skip
-    parser.add_argument("--steps", type=int, help="optimiser steps of the encoders")
+    parser.add_argument("--steps", type=int, help="optimiser steps of the encoders, or of the camera")
     parser.add_argument("--worlds", type=int, help="training worlds")
     parser.add_argument("--audio-dir", type=Path, help="real sounds to mix in; labels.csv says what they are")
     parser.add_argument("--image-dir", type=Path, help="real pictures to mix in")
@@ -220,8 +228,10 @@ def _options(argv: list[str]) -> argparse.Namespace:
         raise ConfigError("--resume: expected --run with the folder of the checkpoint, got none")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: expected a CUDA device that PyTorch can use, got none")
-    if options.keep_encoders and not options.start:
-        raise ConfigError("--keep-encoders: expected --from with the weights whose encoders are kept, got none")
+    if options.only and not options.start:
+        raise ConfigError("--only: expected --from with the weights of all that stays, got none")
+    if options.only == "fusion" and (options.steps or options.audio_dir or options.image_dir):
+        raise ConfigError("--only fusion: expected no --steps, --audio-dir or --image-dir, which are for the encoders")
     if options.fusion == "early":
         raise ConfigError(
             "--fusion: expected a strategy that a bundle can hold, got 'early': its engine would take features that no "
@@ -237,7 +247,7 @@ def _command(options: argparse.Namespace) -> list[str]:
     words = ["--seed", str(options.seed), "--threads", str(options.threads)]
     words += ["--small"] if options.small else []
     words += ["--from", options.start.name] if options.start else []
-    words += ["--keep-encoders"] if options.keep_encoders else []
+    words += ["--only", options.only] if options.only else []
     words += ["--fusion", options.fusion] if options.fusion != "intermediate" else []
     for name in ("steps", "worlds"):
         words += [f"--{name}", str(getattr(options, name))] if getattr(options, name) else []
@@ -249,7 +259,7 @@ def _key(options: argparse.Namespace, schedule: schedules.Schedule, size: Size) 
         "seed": options.seed, "threads": options.threads, "fusion": options.fusion, "device": options.device,
         "schedule": dataclasses.asdict(schedule), "size": dataclasses.asdict(size),
         "audio_dir": str(options.audio_dir), "image_dir": str(options.image_dir),
-        "from": sha256_of(options.start) if options.start else None, "keep_encoders": options.keep_encoders,
+        "from": sha256_of(options.start) if options.start else None, "only": options.only,
     }  # fmt: skip
 
 

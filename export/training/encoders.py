@@ -25,6 +25,7 @@ ALONE = 0.12  # share of moments with one modality alone, the camera half of the
 OWN = (1.2, 0.4, 0.3, 0.3)  # weights of each modality's own facts
 TO_FACTS, PAIRED = 0.15, 0.05  # weights of agreement: with the facts, and between two modalities
 NCE, REBUILD = 0.3, 0.2
+CAMERA_FACTS = 2.0  # of a camera trained on alone: what its own head and the fusion's ask for together
 
 
 def train_encoders(
@@ -82,6 +83,46 @@ def fused_losses(
         "facts": facts_loss(fused.facts, facts),
         "retrieval": NCE * nce_loss(fused.embedding, anchor, net.temperature, moment),
         "rebuilt": REBUILD * (1.0 - (fused.rebuilt * embeddings.detach()).sum(2)).mean(),
+    }
+
+
+def train_camera(
+    net: Network, split: Split, stage: Stage, seed: int, progress: Progress, device: torch.device, mixin: Mixin | None
+) -> None:
+    """Trains the camera on; the other encoders, the facts and so the shared space stay where they are."""
+    net.to(device).eval()
+    net.camera.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    own = net.own[MODALITIES.index("camera")]
+
+    def loss(batch: object, step: int) -> tuple[Tensor, dict[str, float]]:
+        assert isinstance(batch, Batch)
+        terms = camera_losses(net, batch.to(device))
+        total = torch.stack(list(terms.values())).sum()
+        return total, {name: float(term.detach()) for name, term in terms.items()}
+
+    progress.stage(
+        "camera",
+        net,
+        [*net.camera.parameters(), *own.parameters()],
+        stage,
+        lambda first: batches(split, first, stage.steps, stage.batch, seed, mixin),
+        loss,
+    )
+
+
+def camera_losses(net: Network, batch: Batch) -> dict[str, Tensor]:
+    """What the camera is asked for by itself: its maps, the facts, and to lie near them."""
+    embedding, maps = net.look(batch.image, fast=True)
+    with torch.no_grad():
+        anchor = net.facts(batch.facts)
+    same = batch.moment[:, None] == batch.moment[None, :]
+    i = MODALITIES.index("camera")
+    return {
+        **camera_loss(maps, batch),
+        "camera facts": CAMERA_FACTS * facts_loss(net.own[i](embedding * 8.0), batch.facts),
+        "agreement": TO_FACTS
+        * pair_loss(embedding, anchor, net.scale[i].detach(), net.bias[i].detach(), same, torch.ones_like(same)),
+        "retrieval": NCE * nce_loss(embedding, anchor, net.temperature.detach(), batch.moment),
     }
 
 

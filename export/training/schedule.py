@@ -27,6 +27,7 @@ class Schedule:
     """The stages, the frames of an unrolled sequence, and how often a checkpoint is written (steps)."""
 
     encoders: Stage
+    camera: Stage  # trained on by itself
     fusion: Stage
     clips: Stage
     text: Stage
@@ -36,6 +37,7 @@ class Schedule:
 
 FULL = Schedule(
     Stage(2700, 48, 2e-3),
+    Stage(4000, 48, 1.5e-3),
     Stage(700, 192, 2e-3),
     Stage(300, 512, 1e-3),
     Stage(600, 192, 2e-3),
@@ -43,5 +45,11 @@ FULL = Schedule(
     checkpoint=200,
 )
 SMALL = Schedule(
-    Stage(12, 16, 2e-3), Stage(16, 16, 2e-3), Stage(8, 32, 1e-3), Stage(12, 32, 2e-3), unroll=4, checkpoint=5
+    Stage(12, 16, 2e-3),
+    Stage(12, 16, 1.5e-3),
+    Stage(16, 16, 2e-3),
+    Stage(8, 32, 1e-3),
+    Stage(12, 32, 2e-3),
+    unroll=4,
+    checkpoint=5,
 )

@@ -101,7 +101,7 @@ def assert_same_weights(first: Path, second: Path) -> None:
 
 def test_kept_encoders_and_towers_stay_while_the_fusion_is_trained(work: Path) -> None:
     start = work / "first" / "weights"
-    again = [*options(work, "kept"), "--from", str(start / "weights.npz"), "--keep-encoders"]
+    again = [*options(work, "kept"), "--from", str(start / "weights.npz"), "--only", "fusion"]
     assert main(again) == 0
     before, after = load(work / "first" / "bundle"), load(work / "kept" / "bundle")
     assert before.engines["motion"].file.read() == after.engines["motion"].file.read()
@@ -116,9 +116,24 @@ def test_kept_encoders_and_towers_stay_while_the_fusion_is_trained(work: Path) -
                 np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
+def test_a_camera_is_trained_on_beside_encoders_and_a_space_that_stay(work: Path) -> None:
+    start = work / "first" / "weights"
+    assert main([*options(work, "camera"), "--from", str(start / "weights.npz"), "--only", "camera"]) == 0
+    before, after = load(work / "first" / "bundle"), load(work / "camera" / "bundle")
+    for name in ("motion", "camera", "fuse"):
+        assert (before.engines[name].file.read() == after.engines[name].file.read()) == (name == "motion"), name
+    towers = work / "camera" / "weights"
+    for name in ("text.onnx", "vocabulary.json", "video.onnx"):
+        assert ((towers / name).read_bytes() == (start / name).read_bytes()) == (name != "video.onnx"), name
+    with np.load(start / "weights.npz") as one, np.load(towers / "weights.npz") as other:
+        stays = {name: np.array_equal(one[name], other[name]) for name in one.files}
+    assert all(stays[name] for name in stays if name.startswith(("facts.", "motion.", "temperature")))
+    assert not stays["camera.maps.weight"] and not stays["camera.stem.0.weight"]
+
+
 def test_a_fusion_of_another_strategy_is_begun_anew_on_kept_encoders(work: Path) -> None:
     start = work / "first" / "weights" / "weights.npz"
-    arguments = [*options(work, "late"), "--from", str(start), "--keep-encoders", "--fusion", "late"]
+    arguments = [*options(work, "late"), "--from", str(start), "--only", "fusion", "--fusion", "late"]
     assert main(arguments) == 0
     assert load_weights(work / "late" / "weights" / "weights.npz").fuse.strategy == "late"
 
@@ -133,7 +148,8 @@ def test_a_checkpoint_of_other_options_is_refused(work: Path) -> None:
     [
         (["--seed", "0"], "expected 1..90"),
         (["--resume"], "expected --run"),
-        (["--keep-encoders"], "expected --from"),
+        (["--only", "fusion"], "expected --from"),
+        (["--only", "fusion", "--from", "w.npz", "--steps", "9"], "expected no --steps"),
         pytest.param(["--device", "cuda"], "expected a CUDA device", marks=NO_CUDA),
         (["--from", "nothing.npz"], "expected the weights of this network"),
         (["--fusion", "early"], "expected a strategy that a bundle can hold"),
