@@ -118,7 +118,7 @@ def main() -> int:
             clip = replayed(path, analyst.bundle, analyst.heads, lambda _: None)
             analyst.look(clip)
             cpu_s, wall_s = cpu_s + cpu() - before, wall_s + time.perf_counter() - started
-            network = analyst.network.look(clip.embeddings, clip.presence).labels
+            network = analyst.network.look(clip.embeddings, clip.presence, clip.boxes).labels
             views: dict[str, Any] = {f"{part:g}": mixed(clip.labels, network, part) for part in PARTS}
             for m, stamp_ns in enumerate(clip.stamps_ns):
                 if stamp_ns not in truth:  # the camera gave no picture

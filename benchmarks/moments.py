@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from cloud.analyst.network import AnalystNetwork
 from cloud.labels import LABELS, of_sound, of_tag
 from edge.bundle import load
-from export.evaluation.runner import encode, fuse, open_bundle
+from export.evaluation.runner import engines_said, fuse, open_bundle
+from export.model.analyst_outputs import BOXES
 from export.model.labels import FACT_SOUNDS, FACTS, MODALITIES, SCENE_TAGS, SOUND_EVENTS
-from export.training.dataset import Split, prepare
+from export.training.dataset import prepare
 from export.training.plan import FULL, plans
 
 BUNDLE: Final = Path("edge/bundles/reference")
@@ -98,13 +99,16 @@ def moments(split: str, cache: Path, more: Path, missing: str = "") -> Moments:
     if longer[size:]:
         parts.append((prepare(more / split, longer[size:], 1, f"more {split}"), more / split))
     bundle = load(BUNDLE)
-    encoded = np.concatenate([_encoded(part, folder, bundle.id) for part, folder in parts])
+    parts_said = [engines_said(BUNDLE, bundle.id, part, folder) for part, folder in parts]
+    encoded, objects = (np.concatenate(column) for column in zip(*parts_said))
+    boxes = objects[:, : BOXES[0]]
     per_world = parts[0][0].per_world
     present = tuple(name != missing for name in MODALITIES)
     fused = fuse(open_bundle(BUNDLE)["fuse"], encoded, per_world, present)
     network = AnalystNetwork.open()
     here = np.tile(np.array(present), (per_world, 1))
-    looked = [network.look(encoded[at : at + per_world], here) for at in range(0, len(encoded), per_world)]
+    worlds = [slice(at, at + per_world) for at in range(0, len(encoded), per_world)]
+    looked = [network.look(encoded[world], here, boxes[world]) for world in worlds]
     said = [[list(labels.values()) for labels in one.labels] for one in looked]
 
     def both(name: str) -> NDArray[np.generic]:
@@ -117,12 +121,3 @@ def moments(split: str, cache: Path, more: Path, missing: str = "") -> Moments:
         np.concatenate([one.embeddings for one in looked]), both("facts"), both("tags"), both("sounds"), both("single"),
         sizes, per_world, network.model,
     )  # type: ignore[arg-type]  # fmt: skip
-
-
-def _encoded(split: Split, folder: Path, bundle_id: str) -> F32:
-    """(frames, 4, 192) as the engines that ship say them; as `python -m export.training.analyst` keeps them."""
-    path = folder / f"embeddings-{bundle_id[:16]}.npy"
-    if not path.is_file():
-        sessions = {name: session for name, session in open_bundle(BUNDLE).items() if name in MODALITIES}
-        np.save(path, encode(sessions, split).embeddings)
-    return np.asarray(np.load(path), np.float32)

@@ -39,7 +39,7 @@ class Network(Protocol):
     space: str
     step_s: float
 
-    def look(self, embeddings: F32, presence: NDArray[np.bool_]) -> Looked:
+    def look(self, embeddings: F32, presence: NDArray[np.bool_], boxes: F32) -> Looked:
         """Labels and embeddings of each moment."""
 
 
@@ -130,13 +130,13 @@ class Analyst:
         video = self._video(clip)
         if self.network is None:
             return View(clip.labels, clip.fused, video, {})
-        seen = self.network.look(clip.embeddings, clip.presence)
+        seen = self.network.look(clip.embeddings, clip.presence, clip.boxes)
         without: dict[str, list[dict[str, float]]] = {}
         for row, name in enumerate(MODALITIES):
             if clip.presence[:, row].any() and clip.presence.any(axis=0).sum() > 1:
                 hidden = clip.presence.copy()
                 hidden[:, row] = False
-                without[name] = self.network.look(clip.embeddings, hidden).labels
+                without[name] = self.network.look(clip.embeddings, hidden, clip.boxes).labels
         labels = [{**heads, **network} for heads, network in zip(clip.labels, seen.labels)]
         return View(labels, seen.embeddings, video, without, frozenset().union(*seen.labels))
 

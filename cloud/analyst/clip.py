@@ -25,6 +25,7 @@ from edge.errors import DriveDamaged, DriveFormatError
 from edge.perception import Perception
 from edge.redaction.facts import facts_of
 from edge.replay import Replay
+from export.model.analyst_outputs import BOXES
 from roadfuse.v1 import decision_pb2
 
 MODALITIES: Final = ("camera", "audio", "motion", "lidar")
@@ -64,6 +65,7 @@ class Replayed:
         stamps_ns: (t,) frame instants of the moments, vehicle monotonic clock.
         embeddings: (t, 4, 192) float32, unit length, in the order of MODALITIES; zeros where absent.
         presence: (t, 4).
+        boxes: (t, *BOXES) float32: the camera's best objects; zeros where it is absent or finds none.
         fused: (t, 192) float32: the bundle's own view of the moment.
         labels: of each moment, by the bundle's heads.
         onsets: of each moment, how long ago each sound began, s.
@@ -78,6 +80,7 @@ class Replayed:
     stamps_ns: list[int] = field(default_factory=list)
     embeddings: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4, DIMENSIONS), np.float32))
     presence: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 4), np.bool_))
+    boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, *BOXES), np.float32))
     fused: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, DIMENSIONS), np.float32))
     labels: list[dict[str, float]] = field(default_factory=list)
     onsets: list[dict[str, float]] = field(default_factory=list)
@@ -160,6 +163,7 @@ def _follow(run: Replay, heads: Heads, found: Replayed, span_ns: int, say: Calla
     assert at
     embeddings: list[NDArray[np.float32]] = []
     presence: list[list[bool]] = []
+    boxes: list[NDArray[np.float32]] = []
     fused: list[NDArray[np.float32]] = []
     due_ns = -_LATE_NS
     for decision in run:
@@ -174,6 +178,7 @@ def _follow(run: Replay, heads: Heads, found: Replayed, span_ns: int, say: Calla
         there = _present(decision)
         presence.append(there)
         embeddings.append(_embeddings(perception, run.bundle, there))
+        boxes.append(_boxes(perception, run.bundle, there))
         fused.append(view.astype(np.float32, copy=True))
         found.stamps_ns.append(decision.stamp_ns)
         found.labels.append(found.again[-1].labels)
@@ -181,7 +186,7 @@ def _follow(run: Replay, heads: Heads, found: Replayed, span_ns: int, say: Calla
         say(min((decision.stamp_ns - found.first_ns) / max(span_ns, 1), 1.0))
     if embeddings:
         found.embeddings, found.fused = np.stack(embeddings), np.stack(fused)
-        found.presence = np.array(presence, np.bool_)
+        found.presence, found.boxes = np.array(presence, np.bool_), np.stack(boxes)
 
 
 def _expect_space(bundle: Bundle) -> None:
@@ -198,6 +203,18 @@ def _embeddings(perception: Perception, bundle: Bundle, there: list[bool]) -> ND
             there[row] = False
         elif there[row]:
             rows[row] = perception.encoders[name].outputs[spec.outputs["embedding"]].reshape(-1)
+    return rows
+
+
+def _boxes(perception: Perception, bundle: Bundle, there: list[bool]) -> NDArray[np.float32]:
+    """BOXES, best first; zeros of a camera that is not there, or says them in another form."""
+    count, numbers = BOXES
+    rows, spec = np.zeros(BOXES, np.float32), bundle.encoders.get("camera")
+    if spec is not None and there[MODALITIES.index("camera")] and "objects" in spec.outputs and not spec.decoder:
+        said = perception.encoders["camera"].outputs[spec.outputs["objects"]]
+        if said.ndim == 3 and said.shape[2] == numbers:
+            best = said[0, :count]
+            rows[: len(best)] = best
     return rows
 
 

@@ -1,7 +1,7 @@
 """The analyst's network: what every moment of a clip shows, looking forward in time as well as back.
 
-It reads the vehicle's own embeddings (four modalities each quarter of a second), so it costs next to nothing and needs
-no picture. How it was trained and how right it is stands in export/reference/analyst.json, which names the bundle
+It reads the vehicle's own embeddings and boxes (each quarter of a second), so it costs next to nothing and needs no
+picture. How it was trained and how right it is stands in export/reference/analyst.json, which names the bundle
 whose embeddings it understands.
 """
 
@@ -22,8 +22,10 @@ import export
 from cloud.embed import lowering
 from cloud.errors import ModelError
 from cloud.labels import LABELS, of_tag
+from export.model.analyst_outputs import BOXES
 
 REFERENCE: Final = Path(export.__file__).parent / "reference"
+INPUTS: Final = ("embeddings", "presence", "boxes")
 MODALITIES: Final = ("camera", "audio", "motion", "lidar")
 DIMENSIONS: Final = 192
 MAX_MOMENTS: Final = 14_400  # an hour; longer ones are looked at in parts
@@ -84,27 +86,32 @@ class AnalystNetwork:
         missing = set(LABELS) - set(map(label_of_column, said.columns))
         if missing:
             raise ModelError(f"{path}: expected a column for every label, got none for {', '.join(sorted(missing))}")
-        return AnalystNetwork(lowering.session(str(path), model, threads=1), said)
+        session = lowering.session(str(path), model, threads=1)
+        ports = [port.name for port in session.get_inputs()]
+        if ports != list(INPUTS):
+            raise ModelError(f"{path}: expected the inputs {', '.join(INPUTS)}, got {', '.join(ports)}")
+        return AnalystNetwork(session, said)
 
-    def look(self, embeddings: F32, presence: NDArray[np.bool_]) -> Looked:
+    def look(self, embeddings: F32, presence: NDArray[np.bool_], boxes: F32) -> Looked:
         """What a clip shows.
 
         Args:
             embeddings: (t, 4, 192) unit length in the order of MODALITIES, a moment every step_s; what is absent is
                 not looked at.
             presence: (t, 4).
+            boxes: (t, *BOXES) the camera's best objects; not looked at where it is absent.
 
         Raises:
-            ModelError: another form, no moment or too many, or something present that is no unit vector.
+            ModelError: another form, no moment or too many, something present that is no unit vector, or a box that is
+                not finite.
         """
-        given, here = _checked(embeddings, presence)
+        given, here, seen = _checked(embeddings, presence, boxes)
         said = np.zeros((len(given), len(self.labels)), np.float32)
         found = np.zeros((len(given), DIMENSIONS), np.float32)
         columns = [i for i, _ in self._columns]
         for window, kept in windows(len(given), self.window):
-            p, e = self._session.run(
-                ["probabilities", "embedding"], {"embeddings": given[window], "presence": here[window]}
-            )
+            tensors = dict(zip(INPUTS, (given[window], here[window], seen[window])))
+            p, e = self._session.run(["probabilities", "embedding"], tensors)
             own = slice(kept.start - window.start, kept.stop - window.start)
             said[kept], found[kept] = p[own][:, columns], e[own]
         return Looked([dict(zip(self.labels, row)) for row in said.tolist()], found)
@@ -120,20 +127,25 @@ def windows(moments: int, longest: int) -> list[tuple[slice, slice]]:
     return [(slice(at, at + longest), slice(first, end)) for at, (first, end) in zip(starts, edges)]
 
 
-def _checked(embeddings: F32, presence: NDArray[np.bool_]) -> tuple[F32, F32]:
+def _checked(embeddings: F32, presence: NDArray[np.bool_], boxes: F32) -> tuple[F32, F32, F32]:
     if embeddings.ndim != 3 or embeddings.shape[1:] != (len(MODALITIES), DIMENSIONS):
         raise ModelError(f"expected embeddings (t, {len(MODALITIES)}, {DIMENSIONS}), got {embeddings.shape}")
     if not 1 <= len(embeddings) <= MAX_MOMENTS:
         raise ModelError(f"expected 1 to {MAX_MOMENTS} moments, got {len(embeddings)}")
     if presence.shape != embeddings.shape[:2]:
         raise ModelError(f"expected presence {embeddings.shape[:2]}, got {presence.shape}")
+    if boxes.shape != (len(embeddings), *BOXES):
+        raise ModelError(f"expected boxes {(len(embeddings), *BOXES)}, got {boxes.shape}")
     here = np.asarray(presence, np.bool_)
     given = np.where(here[:, :, None], np.asarray(embeddings, np.float32), np.float32(0.0))
     lengths = np.linalg.norm(given, axis=2)[here]
     if not np.all(np.abs(lengths - 1.0) <= _UNIT):  # NaN is caught here, too
         wrong = lengths[~(np.abs(lengths - 1.0) <= _UNIT)][0]
         raise ModelError(f"expected embeddings of unit length, got one of {wrong:g}")
-    return given, here.astype(np.float32)
+    seen = np.where(here[:, :1, None], np.asarray(boxes, np.float32), np.float32(0.0))
+    if not np.isfinite(seen).all():
+        raise ModelError("expected boxes of finite numbers, got others")
+    return given, here.astype(np.float32), seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """An analyst's network on a Triton server, or any other that speaks the Open Inference Protocol (KServe v2) over HTTP.
 
-The model there takes `embeddings` FP32 [t, 4, 192] and `presence` FP32 [t, 4] and gives `probabilities` FP32
-[t, columns], in the order of this version's columns (export/model/analyst_outputs.py), and `embedding` FP32 [t, 192].
+The model there takes `embeddings` FP32 [t, 4, 192], `presence` FP32 [t, 4] and `boxes` FP32 [t, 16, 7] and gives
+`probabilities` FP32 [t, columns], in the order of this version's columns (export/model/analyst_outputs.py), and
+`embedding` FP32 [t, 192].
 Tensors travel as bytes behind a JSON head (the binary tensor extension), or in the JSON where the server prefers it.
 
 Ref: KServe, "Open Inference Protocol", v2; Triton, "Binary Tensor Data Extension".
@@ -90,7 +91,7 @@ class TritonNetwork:
         self.model = hashlib.sha256(f"triton {self._triton.identity}".encode()).hexdigest()
         self._columns = [(i, label) for i, label in enumerate(map(label_of_column, COLUMNS)) if label]
 
-    def look(self, embeddings: F32, presence: NDArray[np.bool_]) -> Looked:
+    def look(self, embeddings: F32, presence: NDArray[np.bool_], boxes: F32) -> Looked:
         """What a clip shows; see AnalystNetwork.look.
 
         Raises:
@@ -99,7 +100,7 @@ class TritonNetwork:
         count = len(embeddings)
         if not 1 <= count <= MOST_MOMENTS:
             raise ModelError(f"expected 1 to {MOST_MOMENTS} moments, got {count}")
-        given = {"embeddings": embeddings, "presence": presence.astype(np.float32)}
+        given = {"embeddings": embeddings, "presence": presence.astype(np.float32), "boxes": boxes}
         wanted = {"probabilities": (count, len(COLUMNS)), "embedding": (count, DIMENSIONS)}
         found = self._triton.infer(given, wanted)
         said, vectors = found["probabilities"], found["embedding"]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge.bundle import load
+from edge.errors import ConfigError
 from export.model.labels import MODALITIES
 from export.training.dataset import Split
 
@@ -79,6 +80,24 @@ def encode(sessions: Sessions, split: Split) -> Encoded:
     embeddings = np.stack([np.stack(outputs[f"{name} embedding"]) for name in MODALITIES], 1)
     objects, lanes = np.stack(outputs["camera objects"]), np.stack(outputs["camera lanes"])
     return Encoded(embeddings, objects, lanes, np.stack(outputs["audio sound_onsets"]))
+
+
+def engines_said(bundle: Path, bundle_id: str, split: Split, folder: Path) -> tuple[F32, F32]:
+    """(frames, 4, 192) embeddings and (frames, 32, 7) objects by a bundle's encoders; kept in a folder, as of its id.
+
+    Raises:
+        ConfigError: what is kept there is of other frames.
+    """
+    paths = [folder / f"{what}-{bundle_id[:16]}.npy" for what in ("embeddings", "objects")]
+    if not all(path.is_file() for path in paths):
+        sessions = {name: session for name, session in open_bundle(bundle).items() if name in MODALITIES}
+        said = encode(sessions, split)
+        for path, values in zip(paths, (said.embeddings, said.objects)):
+            np.save(path, values)
+    embeddings, objects = (np.asarray(np.load(path), np.float32) for path in paths)
+    if not len(embeddings) == len(objects) == len(split):
+        raise ConfigError(f"{paths[0]}: expected embeddings of {len(split)} frames, got {len(embeddings)}; delete it")
+    return embeddings, objects
 
 
 def fuse(

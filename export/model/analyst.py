@@ -1,7 +1,7 @@
 """The analyst: looks at a whole clip, forward in time too, and says every fact of each of its moments.
 
-It reads what the vehicle's encoders gave, four embeddings each quarter of a second, so it needs no pictures. Its own
-embedding lies in the same shared space, nearer to the facts that hold than one that knows the past alone.
+It reads what the vehicle's encoders gave, four embeddings and the best boxes each quarter of a second, so it needs no
+pictures. Its own embedding lies in the same shared space, nearer to the facts that hold than one that knows the past.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from export.model.analyst_outputs import GROUPS, OUTPUTS, WINDOW, YES_OR_NO
-from export.model.labels import FACT_SIZES, MODALITIES
+from export.model.contract import HEIGHT_PX, WIDTH_PX
+from export.model.labels import FACT_SIZES, INTENTS, MODALITIES, OBJECTS, SIGN_KINDS, VEHICLE_KINDS
 from export.model.layers import EMBEDDING
 
 WIDTH, LAYERS, HEADS = 144, 3, 4
+READ = 96  # numbers a box
+FINER = max(len(kinds) for kinds in (SIGN_KINDS, INTENTS, VEHICLE_KINDS))
 
 
 class Seen(NamedTuple):
@@ -33,28 +36,57 @@ class Analyst(nn.Module):
         super().__init__()
         self.project = nn.ModuleList([nn.Linear(EMBEDDING, width) for _ in MODALITIES])
         self.absent = nn.Parameter(torch.zeros(len(MODALITIES), width))
+        self.boxes = BoxReader(width)
         self.blocks = nn.ModuleList([Around(width, HEADS, dropout) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
         self.say = nn.Linear(width, OUTPUTS)
         self.embed = nn.Sequential(nn.Linear(width, 256), nn.ReLU(), nn.Linear(256, EMBEDDING))
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, embeddings: Tensor, presence: Tensor) -> Seen:
+    def forward(self, embeddings: Tensor, presence: Tensor, boxes: Tensor) -> Seen:
         """What each moment shows.
 
         Args:
             embeddings: (batch, t, 4, 192) unit length, in the order of MODALITIES; t at most WINDOW.
             presence: (batch, t, 4), 1 present, 0 absent.
+            boxes: (batch, t, *BOXES), the camera's; where it is absent they are not looked at.
         """
         here = presence[..., None]
         x = torch.zeros_like(embeddings[:, :, 0, :1])
         for i, layer in enumerate(self.project):
             given = torch.where(here[:, :, i] > 0.5, embeddings[:, :, i], torch.zeros_like(embeddings[:, :, i]))
             x = x + here[:, :, i] * layer(self.drop(given) * 8.0) + (1.0 - here[:, :, i]) * self.absent[i]
+        camera = here[:, :, MODALITIES.index("camera")]
+        x = x + camera * self.boxes(torch.where(camera[..., None] > 0.5, boxes, torch.zeros_like(boxes)))
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
         return Seen(self.say(x), F.normalize(self.embed(x), dim=2))
+
+
+class BoxReader(nn.Module):
+    """What a moment's boxes are together: a perceptron looks at each; the largest value and the sum are kept."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.look = nn.Sequential(
+            nn.Linear(len(OBJECTS) + FINER + 7, READ), nn.ReLU(), nn.Linear(READ, READ), nn.ReLU()
+        )
+        self.say = nn.Linear(2 * READ, width)
+
+    def forward(self, boxes: Tensor) -> Tensor:
+        """boxes: (batch, t, *BOXES): class, probability, left, top, width, height (fractions), finer kind."""
+        kind, p, finer = boxes[..., :1], boxes[..., 1:2], boxes[..., 6:]
+        size = boxes[..., 4:6] * torch.tensor([WIDTH_PX, HEIGHT_PX], device=boxes.device)
+        said = [
+            (kind == torch.arange(len(OBJECTS), device=boxes.device)).to(boxes.dtype),
+            (finer == torch.arange(FINER, device=boxes.device)).to(boxes.dtype),
+            boxes[..., 1:6],
+            torch.log2(torch.clamp(size, min=4.0)) - 4.0,
+        ]
+        read = self.look(torch.cat(said, -1)) * torch.sqrt(torch.clamp(p, 0.0, 1.0))
+        grown: Tensor = self.say(torch.cat([read.amax(2), read.sum(2) * 0.25], -1))
+        return grown
 
 
 class Around(nn.Module):
@@ -100,16 +132,16 @@ class Panel(nn.Module):
         self.register_buffer("temperatures", torch.ones(len(GROUPS)))
         self.register_buffer("absence", torch.zeros(len(GROUPS), len(MODALITIES)))
 
-    def forward(self, embeddings: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, embeddings: Tensor, presence: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """One clip.
 
         Args:
-            embeddings: (t, 4, 192). presence: (t, 4).
+            embeddings: (t, 4, 192). presence: (t, 4). boxes: (t, *BOXES).
 
         Returns:
             (t, OUTPUTS) probabilities, (t, 192) unit length.
         """
-        seen = [member(embeddings[None], presence[None]) for member in self.members]
+        seen = [member(embeddings[None], presence[None], boxes[None]) for member in self.members]
         logits = torch.stack([one.logits[0] for one in seen]).mean(0)
         embedding = F.normalize(torch.stack([one.embedding[0] for one in seen]).mean(0), dim=1)
         return probabilities(logits, self.warmth(1.0 - presence.mean(0))), embedding

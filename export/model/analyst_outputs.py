@@ -1,4 +1,4 @@
-"""What the analyst says, column by column; nothing here needs PyTorch."""
+"""What the analyst is given besides embeddings, and what it says, column by column; nothing here needs PyTorch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import accumulate
 from export.model.labels import FACT_SIZES, FACT_SOUNDS, FACTS, SOUND_EVENTS
 
 STEP_S = 0.25
+BOXES = (16, 7)  # of a moment: the camera's best objects, as its engine says them
 WINDOW = 28  # moments that are looked at together: 7 s, the length of a training world
 # What is said besides the facts: sounds and tags that no fact tells.
 SOUNDS_BESIDES = tuple(name for name in SOUND_EVENTS if name not in FACT_SOUNDS)

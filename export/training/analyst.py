@@ -2,9 +2,9 @@
 
     python -m export.training.analyst --bundle edge/bundles/reference --out export/reference/analyst.onnx
 
-Its inputs are the engines' embeddings of every moment, as vehicles send them; modalities are missing now and then.
-Temperatures are fitted on the validation worlds, figures come from the held-out ones. With `--keep` the network stays
-and is measured with another version of the bundle, one whose encoders are the same.
+Its inputs are the engines' embeddings and boxes of every moment, as vehicles send them; modalities are missing now
+and then. Temperatures are fitted on the validation worlds, figures come from the held-out ones. With `--keep` the
+network stays and is measured with another version of the bundle, one whose encoders are the same.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edge.bundle import load
-from edge.errors import ConfigError
 from export.evaluation.analyst import all_right, fact_figures, recall_figures
-from export.evaluation.runner import encode, open_bundle
+from export.evaluation.runner import engines_said
 from export.lower import OPSET, store_half
 from export.model.analyst import Analyst, Panel, probabilities
-from export.model.analyst_outputs import COLUMNS, GROUPS, STEP_S, WINDOW, fact_slices
+from export.model.analyst_outputs import BOXES, COLUMNS, GROUPS, STEP_S, WINDOW, fact_slices
 from export.model.labels import FACT_VALUES, FACTS, MODALITIES
 from export.model.layers import EMBEDDING
 from export.model.network import Network
@@ -67,7 +66,7 @@ def main(argv: list[str]) -> int:
     torch.set_num_threads(options.threads)
     bundle, net = load(options.bundle), load_weights(options.weights)
     clips = {
-        name: Clips.of(split, _embeddings(options.bundle, bundle.id, split, folder))
+        name: Clips.of(split, *engines_said(options.bundle, bundle.id, split, folder))
         for name, (split, folder) in _splits(options, ("held_out",) if options.keep else SPLITS).items()
     }
     beside = options.out.with_suffix(".json")
@@ -149,7 +148,7 @@ def _losses(
     presence = draw_presence(size, rng)
     presence[torch.rand(size, generator=rng) < WHOLE] = 1.0
     steady = (torch.rand(size, length, len(MODALITIES), generator=rng) >= FLICKER).float()
-    seen = analyst(given, presence[:, None] * steady)
+    seen = analyst(given, presence[:, None] * steady, clips.boxes[rows])
     rows = rows.flatten()
     logits, embedding = seen.logits.flatten(0, 1), seen.embedding.flatten(0, 1)
     facts, moment = clips.facts[rows], clips.moment[rows]
@@ -204,21 +203,26 @@ def _said(
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     worlds = clips.found.numpy().reshape(-1, clips.per_world, len(MODALITIES), EMBEDDING)
     presence = np.tile(np.array(present, np.float32), (clips.per_world, 1))
-    found = [session.run(None, {"embeddings": world, "presence": presence}) for world in worlds]
+    boxes = clips.boxes.numpy().reshape(len(worlds), clips.per_world, *BOXES)
+    found = [
+        session.run(None, {"embeddings": world, "presence": presence, "boxes": seen})
+        for world, seen in zip(worlds, boxes)
+    ]
     said, embedding = (np.concatenate(column) for column in zip(*found))
     return said, embedding
 
 
 def lower_panel(panel: Panel) -> onnx.ModelProto:
     """As an ONNX graph of any number of moments up to WINDOW; float16 weights, float32 arithmetic."""
-    example = (torch.zeros(WINDOW // 2, len(MODALITIES), EMBEDDING), torch.ones(WINDOW // 2, len(MODALITIES)))
+    t, count = WINDOW // 2, len(MODALITIES)
+    example = (torch.zeros(t, count, EMBEDDING), torch.ones(t, count), torch.zeros(t, *BOXES))
     with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         path = Path(folder, "analyst.onnx")
         torch.onnx.export(
-            panel.eval(), example, path, input_names=["embeddings", "presence"],
+            panel.eval(), example, path, input_names=["embeddings", "presence", "boxes"],
             output_names=["probabilities", "embedding"], opset_version=OPSET, dynamo=False,
-            dynamic_axes={name: {0: "t"} for name in ("embeddings", "presence", "probabilities", "embedding")},
+            dynamic_axes={name: {0: "t"} for name in ("embeddings", "presence", "boxes", "probabilities", "embedding")},
         )  # fmt: skip
         return store_half(onnx.load(path))
 
@@ -227,18 +231,6 @@ def _splits(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, tu
     """Splits and the folder of each one's worlds."""
     size, cache = (SMALL, options.cache / "small") if options.small else (FULL, options.cache)
     return {name: (prepare(cache / name, plans(name, size, 1), 1, name), cache / name) for name in names}
-
-
-def _embeddings(bundle: Path, bundle_id: str, split: Split, folder: Path) -> NDArray[np.float32]:
-    """(frames, 4, 192) as the engines that ship say them; kept beside the worlds."""
-    path = folder / f"embeddings-{bundle_id[:16]}.npy"
-    if not path.is_file():
-        sessions = {name: session for name, session in open_bundle(bundle).items() if name in MODALITIES}
-        np.save(path, encode(sessions, split).embeddings)
-    kept = np.asarray(np.load(path), np.float32)
-    if len(kept) != len(split):
-        raise ConfigError(f"{path}: expected embeddings of {len(split)} frames, got {len(kept)}; delete it")
-    return kept
 
 
 def _options(argv: list[str]) -> argparse.Namespace:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from export.model.analyst_outputs import TAGS_BESIDES
+from export.model.analyst_outputs import BOXES, TAGS_BESIDES
 from export.model.labels import FACT_SOUNDS, SCENE_TAGS, SOUND_EVENTS
 from export.training.dataset import Split
 
@@ -18,11 +18,13 @@ from export.training.dataset import Split
 class Clips:
     """Worlds of equal length, as the analyst sees them and as they are.
 
-    found: (frames, 4, 192). facts: (frames, 13). besides: (frames, 5) 0 or 1, the rest of YES_OR_NO. moment: (frames,),
-    equal where all facts are. fresh: how many of the last worlds are unknown to the encoders.
+    found: (frames, 4, 192). boxes: (frames, *BOXES). facts: (frames, 13). besides: (frames, 5) 0 or 1, the rest of
+    YES_OR_NO. moment: (frames,), equal where all facts are. fresh: how many of the last worlds are unknown to the
+    encoders.
     """
 
     found: Tensor
+    boxes: Tensor
     facts: Tensor
     besides: Tensor
     moment: Tensor
@@ -30,20 +32,21 @@ class Clips:
     fresh: int = 0
 
     @staticmethod
-    def of(split: Split, found: NDArray[np.float32]) -> Clips:
-        """A split's, with what the engines say of it."""
+    def of(split: Split, found: NDArray[np.float32], boxes: NDArray[np.float32]) -> Clips:
+        """A split's, with what the engines say of it: embeddings and objects."""
         rain = split.sounds[:, [i for i, name in enumerate(SOUND_EVENTS) if name not in FACT_SOUNDS]]
         tags = split.tags[:, [SCENE_TAGS.index(name) for name in TAGS_BESIDES]]
         besides = torch.from_numpy(np.concatenate([rain, tags], 1).astype(np.float32))
         facts = torch.from_numpy(split.facts.astype(np.int64))
-        return Clips(torch.from_numpy(found), facts, besides, _moments(facts), split.per_world)
+        seen = torch.from_numpy(np.ascontiguousarray(boxes[:, : BOXES[0]]))
+        return Clips(torch.from_numpy(found), seen, facts, besides, _moments(facts), split.per_world)
 
     def followed_by(self, fresh: Clips) -> Clips:
         """These worlds, then others that the encoders have not seen."""
         facts = torch.cat([self.facts, fresh.facts])
         return Clips(
-            torch.cat([self.found, fresh.found]), facts, torch.cat([self.besides, fresh.besides]), _moments(facts),
-            self.per_world, fresh.worlds,
+            torch.cat([self.found, fresh.found]), torch.cat([self.boxes, fresh.boxes]), facts,
+            torch.cat([self.besides, fresh.besides]), _moments(facts), self.per_world, fresh.worlds,
         )  # fmt: skip
 
     @property

@@ -25,7 +25,8 @@ def looked_at(panel: Panel, clips: Clips, present: Sequence[bool] = (True,) * le
     """(frames, OUTPUTS) mean logits and (frames, 192) unit length: every world from end to end."""
     whole = clips.found.reshape(-1, clips.per_world, len(MODALITIES), EMBEDDING)
     presence = torch.tensor(present).float().expand(whole.shape[:3])
-    seen = [member(whole, presence) for member in panel.eval().members]
+    boxes = clips.boxes.reshape(*whole.shape[:2], *clips.boxes.shape[1:])
+    seen = [member(whole, presence, boxes) for member in panel.eval().members]
     logits = torch.stack([one.logits for one in seen]).mean(0).flatten(0, 1)
     return logits, F.normalize(torch.stack([one.embedding for one in seen]).mean(0).flatten(0, 1), dim=1)
 

@@ -25,6 +25,7 @@ from edge.perception import Perception
 from edge.redaction.facts import NAME, Facts
 from edge.samples import Frame
 from edge.streams import STREAMS
+from export.model.analyst_outputs import BOXES
 
 from .clips import Scene
 
@@ -61,19 +62,23 @@ def test_moments_of_a_clip_hold_what_each_encoder_gave(look: Callable[[Path], Re
     assert np.abs(np.diff(clip.embeddings[:, 0], axis=0)).max() > 0.01, "each moment has its own picture"
 
 
-def test_each_moment_has_the_embedding_of_its_own_picture(
+def test_each_moment_has_the_embedding_and_the_boxes_of_its_own_picture(
     look: Callable[[Path], Replayed], bundle: Bundle, scene: Scene
 ) -> None:
     clip, perception = look(scene.clip), Perception(bundle, STREAMS)
-    (_, embedding), *_ = [one for one in perception.outputs("camera") if one[0] == "embedding"]
+    said = dict(perception.outputs("camera"))
     with DriveReader(scene.clip) as drive:
         messages = {one.capture_ns: one for one in drive.messages(topics=[topics.CAMERA])}
     assert clip.presence[:, 0].any()
-    for stamp_ns, rows, there in zip(clip.stamps_ns, clip.embeddings, clip.presence, strict=True):
+    assert clip.boxes.shape == (len(clip.stamps_ns), *BOXES) and clip.boxes[clip.presence[:, 0], 0, 1].max() > 0.3
+    moments = zip(clip.stamps_ns, clip.embeddings, clip.boxes, clip.presence, strict=True)
+    for stamp_ns, rows, boxes, there in moments:
         if there[0]:
             picture = codec.decode(topics.CAMERA, messages[stamp_ns].payload, messages[stamp_ns].sequence)
             perception.encode("camera", FrameSet(stamp_ns, picture, 0, 0, EmitReason.SETTLED, []))
-            assert (rows[0] == embedding).all()
+            assert (rows[0] == said["embedding"]).all() and (boxes == said["objects"][0, : BOXES[0]]).all()
+        else:
+            assert not boxes.any()
 
 
 def test_a_clip_says_whether_it_was_redacted(look: Callable[[Path], Replayed], scene: Scene, tmp_path: Path) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from cloud.analyst.network import REFERENCE, AnalystNetwork, windows
 from cloud.errors import ModelError
 from cloud.labels import LABELS
 from edge.bundle import load
+from export.model.analyst_outputs import BOXES
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +23,14 @@ def network() -> AnalystNetwork:
     return AnalystNetwork.open()
 
 
-def clip(moments: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors that drift, all modalities there."""
+def clip(moments: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit vectors that drift, all modalities there, and boxes at random."""
     rng = np.random.default_rng(seed)
     given = rng.standard_normal((1, 4, 192)) + 0.3 * rng.standard_normal((moments, 4, 192))
     given /= np.linalg.norm(given, axis=2, keepdims=True)
-    return given.astype(np.float32), np.ones((moments, 4), bool)
+    boxes = rng.random((moments, *BOXES))
+    boxes[:, :, 0], boxes[:, :, 6] = rng.integers(0, 3, boxes.shape[:2]), rng.integers(0, 4, boxes.shape[:2])
+    return given.astype(np.float32), np.ones((moments, 4), bool), boxes.astype(np.float32)
 
 
 def test_it_reads_the_embeddings_of_the_bundle_that_ships(network: AnalystNetwork) -> None:
@@ -47,26 +52,27 @@ def test_every_moment_gets_every_label_and_a_unit_vector(network: AnalystNetwork
 
 
 def test_a_moment_is_judged_by_what_comes_after_it_too(network: AnalystNetwork) -> None:
-    given, here = clip(20)
+    given, here, boxes = clip(20)
     other = given.copy()
     other[12:] = clip(8, seed=1)[0]
-    before, after = network.look(given, here), network.look(other, here)
+    before, after = network.look(given, here, boxes), network.look(other, here, boxes)
     assert np.abs(before.embeddings[10] - after.embeddings[10]).max() > 1e-3
 
 
 def test_what_is_absent_is_not_looked_at(network: AnalystNetwork) -> None:
-    given, here = clip(9)
+    given, here, boxes = clip(9)
     here[:, 1] = here[4] = False
     nonsense = np.where(here[:, :, None], given, np.float32(np.nan))
     zeros = np.where(here[:, :, None], given, np.float32(0.0))
-    one, other = network.look(nonsense, here), network.look(zeros, here)
+    blank = np.where(here[:, :1, None], boxes, np.float32(np.nan))
+    one, other = network.look(nonsense, here, blank), network.look(zeros, here, np.nan_to_num(blank))
     assert one.labels == other.labels
     assert np.isfinite(one.embeddings).all()
 
 
 def test_of_a_clip_with_nothing_in_it_no_more_is_said_than_how_often_things_are_so(network: AnalystNetwork) -> None:
-    given, here = clip(8)
-    labels = network.look(given, np.zeros_like(here)).labels[4]
+    given, here, boxes = clip(8)
+    labels = network.look(given, np.zeros_like(here), boxes).labels[4]
     assert max(labels.values()) < 0.85
     assert labels["light:day"] > labels["light:dusk"]
     assert max(p for name, p in labels.items() if name.startswith("sign:")) < 0.2
@@ -85,10 +91,10 @@ def test_windows_cover_every_moment_once_and_leave_room_around_it() -> None:
 
 
 def test_a_long_clip_says_in_its_middle_what_the_window_there_says(network: AnalystNetwork) -> None:
-    given, here = clip(70)
-    long = network.look(given, here)
+    given, here, boxes = clip(70)
+    long = network.look(given, here, boxes)
     window, kept = windows(70, 28)[1]
-    alone = network.look(given[window], here[window])
+    alone = network.look(given[window], here[window], boxes[window])
     own = slice(kept.start - window.start, kept.stop - window.start)
     assert long.labels[kept] == alone.labels[own]
     np.testing.assert_array_equal(long.embeddings[kept], alone.embeddings[own])
@@ -97,12 +103,14 @@ def test_a_long_clip_says_in_its_middle_what_the_window_there_says(network: Anal
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda e, p: (e[:0], p[:0]), "expected 1 to 14400 moments, got 0"),
-        (lambda e, p: (e[:, :3], p), r"expected embeddings \(t, 4, 192\), got \(5, 3, 192\)"),
-        (lambda e, p: (e, p[:4]), r"expected presence \(5, 4\), got \(4, 4\)"),
-        (lambda e, p: (e * np.float32(np.nan), p), "expected embeddings of unit length, got one of nan"),
-        (lambda e, p: (e * 2, p), "expected embeddings of unit length, got one of 2"),
-        (lambda e, p: (np.full_like(e, np.inf), p), "expected embeddings of unit length, got one of inf"),
+        (lambda e, p, b: (e[:0], p[:0], b[:0]), "expected 1 to 14400 moments, got 0"),
+        (lambda e, p, b: (e[:, :3], p, b), r"expected embeddings \(t, 4, 192\), got \(5, 3, 192\)"),
+        (lambda e, p, b: (e, p[:4], b), r"expected presence \(5, 4\), got \(4, 4\)"),
+        (lambda e, p, b: (e * np.float32(np.nan), p, b), "expected embeddings of unit length, got one of nan"),
+        (lambda e, p, b: (e * 2, p, b), "expected embeddings of unit length, got one of 2"),
+        (lambda e, p, b: (np.full_like(e, np.inf), p, b), "expected embeddings of unit length, got one of inf"),
+        (lambda e, p, b: (e, p, b[:, :8]), r"expected boxes \(5, 16, 7\), got \(5, 8, 7\)"),
+        (lambda e, p, b: (e, p, np.full_like(b, np.inf)), "expected boxes of finite numbers, got others"),
     ],
 )
 def test_what_is_no_clip_is_refused(network: AnalystNetwork, change, expected: str) -> None:
@@ -117,6 +125,24 @@ def test_a_network_that_is_not_the_recorded_one_is_refused(tmp_path: Path) -> No
     model[len(model) // 2] ^= 1
     (tmp_path / "analyst.onnx").write_bytes(model)
     with pytest.raises(ModelError, match="expected SHA-256"):
+        AnalystNetwork.open(tmp_path)
+
+
+def test_a_network_that_reads_something_else_is_refused(tmp_path: Path) -> None:
+    model = onnx.load(REFERENCE / "analyst.onnx")
+    kept = [port for port in model.graph.input if port.name != "boxes"]
+    port = onnx.helper.make_tensor_value_info("pictures", onnx.TensorProto.FLOAT, ["t", *BOXES])
+    del model.graph.input[:]
+    model.graph.input.extend([*kept, port])
+    for node in model.graph.node:
+        node.input[:] = ["pictures" if name == "boxes" else name for name in node.input]
+    raw = model.SerializeToString()
+    (tmp_path / "analyst.onnx").write_bytes(raw)
+    said = json.loads((REFERENCE / "analyst.json").read_text()) | {"model": hashlib.sha256(raw).hexdigest()}
+    (tmp_path / "analyst.json").write_text(json.dumps(said))
+    with pytest.raises(
+        ModelError, match="expected the inputs embeddings, presence, boxes, got embeddings, presence, p"
+    ):
         AnalystNetwork.open(tmp_path)
 
 

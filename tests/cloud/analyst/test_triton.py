@@ -13,7 +13,7 @@ from cloud.analyst import calls
 from cloud.analyst.network import AnalystNetwork
 from cloud.analyst.triton import HEAD, Triton, TritonNetwork
 from cloud.errors import ModelError
-from export.model.analyst_outputs import COLUMNS
+from export.model.analyst_outputs import BOXES, COLUMNS
 
 from .model_server import Answer, Asked, of_json, serving
 
@@ -39,6 +39,7 @@ def unit(rng: np.random.Generator, *shape: int) -> Any:
 RNG = np.random.default_rng(3)
 EMBEDDINGS = unit(RNG, COUNT, 4, 192)
 PRESENCE = RNG.random((COUNT, 4)) < 0.8
+BOXES_SEEN = RNG.random((COUNT, *BOXES)).astype(np.float32) * PRESENCE[:, :1, None]
 
 
 class Server:
@@ -89,10 +90,10 @@ def url(server: Server) -> Iterator[str]:
 
 @pytest.mark.parametrize("binary", [True, False])
 def test_a_network_on_a_server_says_the_same(network: AnalystNetwork, binary: bool) -> None:
-    here = network.look(EMBEDDINGS, PRESENCE)
+    here = network.look(EMBEDDINGS, PRESENCE, BOXES_SEEN)
     with serving(Server(network, binary=binary)) as (url, asked):
         remote = TritonNetwork(url, "analyst", network.space)
-        there = remote.look(EMBEDDINGS, PRESENCE)
+        there = remote.look(EMBEDDINGS, PRESENCE, BOXES_SEEN)
     assert np.abs(there.embeddings - here.embeddings).max() < 1e-6
     for ours, theirs in zip(here.labels, there.labels):
         assert ours.keys() == theirs.keys() and all(abs(ours[name] - theirs[name]) < 1e-6 for name in ours)
@@ -129,7 +130,7 @@ def test_an_answer_that_does_not_fit_is_refused(server: Server, url: str, change
     remote = TritonNetwork(url, "analyst", "s")
     server.change = change
     with pytest.raises(ModelError, match="triton: expected an answer") as told:
-        remote.look(EMBEDDINGS, PRESENCE)
+        remote.look(EMBEDDINGS, PRESENCE, BOXES_SEEN)
     assert "\n" not in str(told.value) and len(str(told.value)) < 300
 
 
@@ -138,14 +139,14 @@ def test_what_are_no_probabilities_is_refused(network: AnalystNetwork, value: fl
     said = Server(network, binary=False)
     said.change = lambda head, _: head["outputs"][0]["data"].__setitem__(0, value)
     with serving(said) as (url, _), pytest.raises(ModelError, match="expected probabilities"):
-        TritonNetwork(url, "analyst", "s").look(EMBEDDINGS, PRESENCE)
+        TritonNetwork(url, "analyst", "s").look(EMBEDDINGS, PRESENCE, BOXES_SEEN)
 
 
 def test_vectors_that_are_no_unit_vectors_are_refused(network: AnalystNetwork) -> None:
     said = Server(network, binary=False)
     said.change = lambda head, _: head["outputs"][1].update(data=[3.0] * (COUNT * 192))
     with serving(said) as (url, _), pytest.raises(ModelError, match="unit length"):
-        TritonNetwork(url, "analyst", "s").look(EMBEDDINGS, PRESENCE)
+        TritonNetwork(url, "analyst", "s").look(EMBEDDINGS, PRESENCE, BOXES_SEEN)
 
 
 @pytest.mark.parametrize("answer", OTHERS)
@@ -157,4 +158,4 @@ def test_a_server_without_the_model_is_refused(answer: Answer) -> None:
 def test_too_many_moments_never_leave(url: str) -> None:
     remote = TritonNetwork(url, "analyst", "s")
     with pytest.raises(ModelError, match="expected 1 to 4096 moments, got 0"):
-        remote.look(EMBEDDINGS[:0], PRESENCE[:0])
+        remote.look(EMBEDDINGS[:0], PRESENCE[:0], BOXES_SEEN[:0])

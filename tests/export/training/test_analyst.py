@@ -14,8 +14,8 @@ import onnxruntime as ort  # noqa: E402
 
 from cloud.analyst.network import AnalystNetwork  # noqa: E402
 from export.evaluation.analyst import calibration_error  # noqa: E402
-from export.model.analyst import Analyst, Panel, probabilities  # noqa: E402
-from export.model.analyst_outputs import COLUMNS, GROUPS, OUTPUTS, WINDOW, fact_slices  # noqa: E402
+from export.model.analyst import FINER, Analyst, Panel, probabilities  # noqa: E402
+from export.model.analyst_outputs import BOXES, COLUMNS, GROUPS, OUTPUTS, WINDOW, fact_slices  # noqa: E402
 from export.model.labels import FACT_SIZES, FACTS  # noqa: E402
 from export.model.network import Network  # noqa: E402
 from export.training.analyst import lower_panel, main, train_member, train_panel  # noqa: E402
@@ -42,7 +42,16 @@ def clips(worlds: int = 12, seed: int = 0) -> Clips:
     facts = facts.flatten(0, 1)
     besides = torch.randint(0, 2, (len(facts), 5), generator=rng).float()
     moment = torch.unique(facts, dim=0, return_inverse=True)[1]
-    return Clips(torch.nn.functional.normalize(found.flatten(0, 1), dim=2), facts, besides, moment, PER_WORLD)
+    boxes = boxes_of(len(facts), rng)
+    return Clips(torch.nn.functional.normalize(found.flatten(0, 1), dim=2), boxes, facts, besides, moment, PER_WORLD)
+
+
+def boxes_of(count: int, rng: torch.Generator) -> torch.Tensor:
+    """Boxes of any class, size and kind."""
+    boxes = torch.rand(count, *BOXES, generator=rng)
+    boxes[..., 0] = torch.randint(0, 3, boxes.shape[:2], generator=rng)
+    boxes[..., 6] = torch.randint(0, FINER, boxes.shape[:2], generator=rng)
+    return boxes
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +70,28 @@ def test_a_moment_is_told_by_what_comes_after_it(net: Network) -> None:
     panel = train_panel(net, clips(60), Stage(60, 32, 3e-3), 1, 1, Progress(None, {}, 1))
     other = clips(30, seed=1)
     with torch.no_grad():
-        seen = panel.members[0](other.found.reshape(-1, PER_WORLD, 4, 192), torch.ones(30, PER_WORLD, 4))
+        boxes = other.boxes.reshape(-1, PER_WORLD, *BOXES)
+        seen = panel.members[0](other.found.reshape(-1, PER_WORLD, 4, 192), torch.ones(30, PER_WORLD, 4), boxes)
     part = fact_slices()[list(FACTS).index("light")]
     said = seen.logits[:, 0, part].argmax(1)
     # Of the first moment itself nothing tells it; a guess is right in a third.
     assert (said == other.facts[::PER_WORLD, 1]).float().mean() > 0.6
+
+
+def test_boxes_count_where_the_camera_is_there_and_only_there() -> None:
+    panel, rng = panel_of(4, 1), torch.Generator().manual_seed(1)
+    given, here = torch.nn.functional.normalize(torch.randn(6, 4, 192, generator=rng), dim=2), torch.ones(6, 4)
+    some, others = boxes_of(6, rng), boxes_of(6, rng)
+    blind = here * torch.tensor([0.0, 1.0, 1.0, 1.0])
+    nothing = torch.zeros(6, *BOXES)
+    with torch.no_grad():
+        assert float((panel(given, here, some)[0] - panel(given, here, others)[0]).abs().max()) > 1e-4
+        torch.testing.assert_close(panel(given, blind, some), panel(given, blind, others), rtol=0, atol=0)
+        shuffled = some[:, torch.randperm(BOXES[0], generator=rng)]
+        torch.testing.assert_close(panel(given, here, some), panel(given, here, shuffled))  # no order among them
+        unlikely = others.clone()
+        unlikely[..., 1] = 0.0
+        torch.testing.assert_close(panel(given, here, nothing), panel(given, here, unlikely))
 
 
 def test_the_graph_says_what_the_network_says_at_any_length() -> None:
@@ -76,9 +102,10 @@ def test_the_graph_says_what_the_network_says_at_any_length() -> None:
     for count in (1, 5, WINDOW):
         given = torch.nn.functional.normalize(torch.randn(count, 4, 192), dim=2)
         here = (torch.rand(count, 4) > 0.3).float()
+        boxes = boxes_of(count, torch.Generator().manual_seed(count))
         with torch.no_grad():
-            said, embedding = panel(given, here)
-        p, e = session.run(None, {"embeddings": given.numpy(), "presence": here.numpy()})
+            said, embedding = panel(given, here, boxes)
+        p, e = session.run(None, {"embeddings": given.numpy(), "presence": here.numpy(), "boxes": boxes.numpy()})
         np.testing.assert_allclose(p, said, atol=5e-3)  # float16 weights
         np.testing.assert_allclose(e, embedding, atol=5e-3)
 
