@@ -52,8 +52,11 @@ class Histogram:
             raise ConfigError(f"ranges: expected finite activations, got {low} to {high}")
         shift = _shift(max(-low, high))
         flat = values.reshape(-1)
-        index = np.floor(np.ldexp(flat, -shift)).astype(np.int64) + SIDE
-        index[(flat < 0) & (index == SIDE)] -= 1  # so small beside the widest that it underflowed to -0
+        scaled = flat * np.float32(2.0**-shift)  # exactly, but for what underflows
+        index = np.floor(scaled, out=scaled).astype(np.int16)
+        if low < 0.0:
+            index -= (flat < 0) & (index == 0)  # so small beside the widest that it underflowed to -0
+        index += SIDE
         dense = np.bincount(index, minlength=2 * SIDE)
         zeros = int(flat.size - np.count_nonzero(flat))
         dense[SIDE] -= zeros
