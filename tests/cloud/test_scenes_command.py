@@ -28,6 +28,7 @@ from cloud.report import checked
 from cloud.scenes_command import main
 from cloud.tables import VEHICLES
 from edge.decision import Alignment
+from export.model.analyst_outputs import BOXES
 from roadfuse.v1 import ingest_pb2
 
 from .fleet import Clip, clip, command, summary
@@ -79,8 +80,8 @@ def analyse(connection: Any, scene_id: int) -> None:
     told = [Told(stamp_ns, 0.5, {"sound:siren": 0.1}, Alignment(), {}) for stamp_ns in stamps]
     vectors = np.eye(192, dtype=np.float32)[:4]
     seen = Replayed(
-        5_000, stamps, np.stack([vectors] * 4, 1), np.ones((4, 4), np.bool_), vectors, labels, [{}] * 4, told, told,
-        SPACE,
+        5_000, stamps, np.stack([vectors] * 4, 1), np.ones((4, 4), np.bool_), np.zeros((4, *BOXES), np.float32),
+        vectors, labels, [{}] * 4, told, told, SPACE,
     )  # fmt: skip
     view = View(labels, vectors, vectors, {})
     store.write(connection, scene_id, MODEL, SPACE, seen, view, report(seen, view, 2_000, {"bundle": SPACE}, None))
