@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -37,19 +39,39 @@ def train_encoders(
     fixed = {id(p) for module in (net.text, net.clip) for p in module.parameters()}
     trained = [p for p in net.parameters() if id(p) not in fixed]
 
+    def terms(batch: Batch, step: int) -> dict[str, Tensor]:
+        return instant_losses(net, batch.to(device), torch.Generator().manual_seed(seed * 1_000_003 + step))
+
+    _descend("encoders", net, trained, terms, split, stage, seed, progress, mixin)
+
+
+def train_camera(
+    net: Network, split: Split, stage: Stage, seed: int, progress: Progress, device: torch.device, mixin: Mixin | None
+) -> None:
+    """Trains the camera on; the other encoders, the facts and so the shared space stay where they are."""
+    net.to(device).eval()
+    net.camera.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained = [*net.camera.parameters(), *net.own[MODALITIES.index("camera")].parameters()]
+
+    def terms(batch: Batch, step: int) -> dict[str, Tensor]:
+        return camera_losses(net, batch.to(device))
+
+    _descend("camera", net, trained, terms, split, stage, seed, progress, mixin)
+
+
+def _descend(
+    name: str, net: Network, trained: list[nn.Parameter], terms: Callable[[Batch, int], dict[str, Tensor]],
+    split: Split, stage: Stage, seed: int, progress: Progress, mixin: Mixin | None,
+) -> None:  # fmt: skip
+    """One stage on single instants; `terms` gives a batch's weighted losses at a step."""
+
     def loss(batch: object, step: int) -> tuple[Tensor, dict[str, float]]:
         assert isinstance(batch, Batch)
-        terms = instant_losses(net, batch.to(device), torch.Generator().manual_seed(seed * 1_000_003 + step))
-        total = torch.stack(list(terms.values())).sum()
-        return total, {name: float(term.detach()) for name, term in terms.items()}
+        found = terms(batch, step)
+        return torch.stack(list(found.values())).sum(), {term: float(value.detach()) for term, value in found.items()}
 
     progress.stage(
-        "encoders",
-        net,
-        trained,
-        stage,
-        lambda first: batches(split, first, stage.steps, stage.batch, seed, mixin),
-        loss,
+        name, net, trained, stage, lambda first: batches(split, first, stage.steps, stage.batch, seed, mixin), loss
     )
 
 
@@ -84,30 +106,6 @@ def fused_losses(
         "retrieval": NCE * nce_loss(fused.embedding, anchor, net.temperature, moment),
         "rebuilt": REBUILD * (1.0 - (fused.rebuilt * embeddings.detach()).sum(2)).mean(),
     }
-
-
-def train_camera(
-    net: Network, split: Split, stage: Stage, seed: int, progress: Progress, device: torch.device, mixin: Mixin | None
-) -> None:
-    """Trains the camera on; the other encoders, the facts and so the shared space stay where they are."""
-    net.to(device).eval()
-    net.camera.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    own = net.own[MODALITIES.index("camera")]
-
-    def loss(batch: object, step: int) -> tuple[Tensor, dict[str, float]]:
-        assert isinstance(batch, Batch)
-        terms = camera_losses(net, batch.to(device))
-        total = torch.stack(list(terms.values())).sum()
-        return total, {name: float(term.detach()) for name, term in terms.items()}
-
-    progress.stage(
-        "camera",
-        net,
-        [*net.camera.parameters(), *own.parameters()],
-        stage,
-        lambda first: batches(split, first, stage.steps, stage.batch, seed, mixin),
-        loss,
-    )
 
 
 def camera_losses(net: Network, batch: Batch) -> dict[str, Tensor]:

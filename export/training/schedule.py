@@ -36,20 +36,20 @@ class Schedule:
 
 
 FULL = Schedule(
-    Stage(2700, 48, 2e-3),
-    Stage(4000, 48, 1.5e-3),
-    Stage(700, 192, 2e-3),
-    Stage(300, 512, 1e-3),
-    Stage(600, 192, 2e-3),
+    encoders=Stage(2700, 48, 2e-3),
+    camera=Stage(4000, 48, 1.5e-3),
+    fusion=Stage(700, 192, 2e-3),
+    clips=Stage(300, 512, 1e-3),
+    text=Stage(600, 192, 2e-3),
     unroll=8,
     checkpoint=200,
 )
 SMALL = Schedule(
-    Stage(12, 16, 2e-3),
-    Stage(12, 16, 1.5e-3),
-    Stage(16, 16, 2e-3),
-    Stage(8, 32, 1e-3),
-    Stage(12, 32, 2e-3),
+    encoders=Stage(12, 16, 2e-3),
+    camera=Stage(12, 16, 1.5e-3),
+    fusion=Stage(16, 16, 2e-3),
+    clips=Stage(8, 32, 1e-3),
+    text=Stage(12, 32, 2e-3),
     unroll=4,
     checkpoint=5,
 )
