@@ -237,13 +237,13 @@ def test_a_request_is_stale_once_a_root_followed(cloud: Cloud, bare: Shelf, bund
 
 
 def test_a_counter_that_goes_back_is_not_proposed(cloud: Cloud, bare: Shelf, bundles: list[Path]) -> None:
-    release = bare.add(bundles[0], least_counter=100)
+    release, at = bare.add(bundles[0], least_counter=100), now()
     with bare.engine.begin() as connection:
-        image = Image(connection, now())
+        image = Image(connection, at)
         for counter in range(1, 100):  # one of them lies in the bin where 100 does
             image.put(replace(release, counter=counter, path=f"reference/{counter}/manifest.json").image_target())
         with pytest.raises(ReleaseError, match="expected a counter above 100, got"):
-            ceremony.propose(connection, image.drafts(), now())
+            ceremony.propose(connection, image.drafts(), at)
 
 
 def test_a_request_is_accepted_once(cloud: Cloud, bundles: list[Path]) -> None:

@@ -146,10 +146,11 @@ def test_what_is_wanted_follows_the_stage_and_never_names_what_failed() -> None:
 def test_an_update_is_shadowed_swapped_in_and_stopped_without_losing_a_frame(
     vehicle: Vehicle, simulate_drive: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    drive = simulate_drive(seconds=36, scenario="demo")  # time for two shadows to start on a busy machine
+    drive = simulate_drive(seconds=42, scenario="demo")  # time for two shadows to start on a busy machine
     update = vehicle.add(fuse=scaled("scene_tags", 0.9))
     settings = vehicle.root / "settings.toml"
     settings.write_text(HARD)
+    spool = vehicle.root / "spool"
 
     def agent() -> None:
         vehicle.write(staged=update, stage=Stage.STAGE_SHADOWING)
@@ -160,6 +161,8 @@ def test_an_update_is_shadowed_swapped_in_and_stopped_without_losing_a_frame(
         vehicle.until(lambda answer: answer.shadow == update.bundle)
         vehicle.until(lambda _: (update.bundle, True) in (told := vehicle.evidence())
                       and told[update.bundle, True].of(ALL).frames > 0)  # fmt: skip
+        with Outbox(spool) as outbox:
+            vehicle.until(lambda _: any(scene.HasField("shadow") for scene in scenes_of(outbox)))
         vehicle.write(staged=update, stage=Stage.STAGE_ARMED)
         answer = vehicle.until(lambda answer: answer.running == update.bundle)
         assert answer.put_back is None and answer.shadow is None and not answer.trouble
@@ -168,7 +171,6 @@ def test_an_update_is_shadowed_swapped_in_and_stopped_without_losing_a_frame(
         vehicle.write(stage=Stage.STAGE_REFUSED, why="stopped")
         vehicle.until(lambda answer: answer.running == "" and answer.epoch == vehicle.epoch)
 
-    spool = vehicle.root / "spool"
     result = vehicle.run(drive, agent, "--spool", str(spool), "--config", str(settings))
     assert result["inbox_overflow"] == {} and result["recorder_dropped"] == 0
     vehicle.loses_nothing(drive)
@@ -185,9 +187,12 @@ def test_an_update_is_shadowed_swapped_in_and_stopped_without_losing_a_frame(
     folders = [word for one in vehicle.bundles for word in ("--bundle", str(one.path))]
     assert replay_main([str(vehicle.recorded), "--verify", "--config", str(settings), *folders]) == 0
     with Outbox(spool) as outbox:
-        scenes = [SceneSummary.FromString(raw) for (raw,) in outbox.execute("SELECT summary FROM scene").fetchall()]
-    told_of = [scene for scene in scenes if scene.HasField("shadow")]
+        told_of = [scene for scene in scenes_of(outbox) if scene.HasField("shadow")]
     assert told_of and all(scene.shadow.bundle_id == update.bundle for scene in told_of)
+
+
+def scenes_of(outbox: Outbox) -> list[SceneSummary]:
+    return [SceneSummary.FromString(raw) for (raw,) in outbox.execute("SELECT summary FROM scene").fetchall()]
 
 
 def child_of_run(vehicle: Vehicle) -> int:
