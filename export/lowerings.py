@@ -4,10 +4,10 @@
     x86  uint8 activations, zero point 128, or 0 behind a ReLU (which ONNX Runtime then folds into the Conv).
     arm  int8 activations, zero point 0, or -128 behind a ReLU: x86 less 128, bit for bit.
 
-All three have the same nodes in int8, the same scales and the same weights, so they are twins. They differ where a
-value behind a ReLU exceeds its range (trt cuts it off at 127 quanta, the others at 255), and where a runtime rounds a
-tie its own way. Biases are rounded to steps of the int32 accumulator in all. Pictures of bytes are not rounded at all:
-x86 takes the byte as the quantum, arm the byte less 128, and trt computes that Conv in float, with the rounded weights.
+All three have the same nodes in int8, the same scales and the same weights. Behind a ReLU uint8 would reach 255 quanta;
+a Clip cuts off at 127, as int8 does. So they are twins whatever comes in, and differ only where a runtime rounds a tie
+its own way. Biases are rounded to steps of the int32 accumulator in all. Pictures of bytes are not rounded at all: x86
+takes the byte as the quantum, arm the byte less 128, and trt computes that Conv in float, with the rounded weights.
 """
 
 from __future__ import annotations
@@ -187,14 +187,19 @@ class _Writer:
         """Writes the Q/DQ pair behind a tensor that is stored or read in int8."""
         if (name not in self._stored and name not in self._read) or self._is_left_float(name):
             return
-        maker = self._wiring.maker.get(self._layout.like.get(name, name))
-        cut = name in self._pixels or (maker is not None and maker.op_type == "Relu")
+        origin = self._layout.like.get(name, name)
+        maker = self._wiring.maker.get(origin)
+        relu = maker is not None and maker.op_type == "Relu"
         scale = self._add(f"{name}.scale", self._scales[name])
         pixels: Pixels | None = self._pixels.get(name) if self._target.bytes else None
-        zero = self._zero(self._target.relu_zero if cut else self._target.zero)
-        if pixels is None:
-            self._nodes.append(helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}.q"], f"{name}.q"))
+        zero = self._constant("zero", self._target.relu_zero if relu or name in self._pixels else self._target.zero)
         source = f"{name}.q" if pixels is None else pixels.source
+        if pixels is None:
+            self._nodes.append(helper.make_node("QuantizeLinear", [name, scale, zero], [source], source))
+        if relu and origin == name and self._target.relu_zero != self._target.zero:
+            most = self._constant("most", self._target.relu_zero + QUANTA)
+            self._nodes.append(helper.make_node("Clip", [source, zero, most], [f"{name}.cut"], f"{name}.cut"))
+            source = f"{name}.cut"
         self._nodes.append(helper.make_node("DequantizeLinear", [source, scale, zero], [f"{name}.dq"], f"{name}.dq"))
 
     def _weigh(self, fresh: onnx.NodeProto, node: onnx.NodeProto) -> None:
@@ -233,9 +238,9 @@ class _Writer:
         self._nodes.append(helper.make_node("DequantizeLinear", names, [f"{name}.dq"], f"{name}.dq", axis=axis))
         return f"{name}.dq"
 
-    def _zero(self, value: int) -> str:
+    def _constant(self, what: str, value: int) -> str:
         kind = np.dtype(self._target.kind)
-        return self._add(f"zero.{kind.name}.{value}", np.array(value, kind))
+        return self._add(f"{what}.{kind.name}.{value}", np.array(value, kind))
 
     def _add(self, name: str, values: Any) -> str:
         self._weights[name] = numpy_helper.from_array(np.asarray(values), name)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from calibration.histogram import Histogram
 
 QUANTA = 127
-MARGIN = 1.1
 LEAST, MOST = 0.7, 1.02  # share of a frozen quantum's reach that a channel's weights may fill
 _TINY = np.float32(2.0**-100)
 _SHARE = 0.99999
@@ -21,10 +20,8 @@ def activation_scale(seen: Histogram, how: str = "minmax") -> np.float32:
     """The quantum of an activation.
 
     Args:
-        how: minmax reaches all that was seen, margin a tenth further; percentile leaves out a hundred-thousandth of the
-            values that are not 0; mse costs least squared error. What is cut off behind a ReLU is cut off at different
-            values by the lowerings: under minmax they are twins on what was seen, under margin beyond it, at 0.8 dB
-            (figures in docs/quantisation.md).
+        how: minmax reaches all that was seen; percentile leaves out a hundred-thousandth of the values that are not 0;
+            mse costs least squared error (figures in docs/quantisation.md).
     """
     return max(np.float32(SCALES[how](seen) / QUANTA), _TINY)
 
@@ -73,7 +70,6 @@ def kept_scales(base: F32, fresh: F32) -> F32:
 
 SCALES: Final = {
     "minmax": lambda seen: seen.magnitude,
-    "margin": lambda seen: seen.magnitude * MARGIN,
     "percentile": percentile,
     "mse": least_error,
 }

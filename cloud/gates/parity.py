@@ -91,6 +91,9 @@ def unrounded(model: onnx.ModelProto) -> onnx.ModelProto | None:
     quantised = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
     if not quantised:
         return None
+    for node in model.graph.node:
+        if node.op_type == "Clip" and node.input[0] in quantised:  # what int8 does by itself
+            quantised[node.output[0]] = quantised[node.input[0]]
     instead = {
         node.output[0]: quantised[node.input[0]]
         for node in model.graph.node

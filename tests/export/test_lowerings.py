@@ -182,24 +182,23 @@ def test_nodes_kept_float_are_not_lowered(camera: tuple[onnx.ModelProto, Ranges]
     assert set(int8_nodes(model)) - {"head", "far"} >= set(int8_nodes(model, ["head", "far"]))
 
 
-def test_with_a_margin_twins_stay_twins_a_little_beyond_what_was_seen(camera: tuple[onnx.ModelProto, Ranges]) -> None:
+@pytest.mark.parametrize("scales", sorted(SCALES))
+def test_twins_stay_twins_where_values_are_cut_off(camera: tuple[onnx.ModelProto, Ranges], scales: str) -> None:
     model, _ = camera
-    feeds = graphs.pictures(48)
-    dimmer = [{"image": (feed["image"] * 0.93).astype(np.uint8)} for feed in feeds]
-    ranges = collect(model.SerializeToString(), dimmer)
-
-    def apart(scales: str) -> float:
-        """Quanta between the twins, at most."""
-        runs = [session(lower_to(model, ranges, target, scales=scales), optimised=False) for target in ("x86", "trt")]
-        found = [[np.concatenate([value.ravel() for value in run.run(None, feed)]) for feed in feeds] for run in runs]
-        quantum = max(max(-low, high) for low, high in (ranges.bounds[p.name] for p in runs[0].get_outputs())) / 127
-        return float(np.abs(np.array(found[0]) - np.array(found[1])).max() / quantum)
-
-    assert apart("margin") <= 1.0 < apart("minmax")
+    feeds = graphs.pictures(24)
+    ranges = collect(model.SerializeToString(), [{"image": feed["image"] // 2} for feed in feeds])
+    targets = ("x86", "arm", "trt")
+    runs = [session(lower_to(model, ranges, target, scales=scales), optimised=False) for target in targets]
+    found = [[np.concatenate([value.ravel() for value in run.run(None, feed)]) for feed in feeds] for run in runs]
+    x86, arm, trt = (np.array(values) for values in found)
+    exact = np.array([np.concatenate([v.ravel() for v in session(model).run(None, feed)]) for feed in feeds])
+    assert np.abs(exact - x86).max() > 0.05 * np.abs(exact).max()  # much is cut off
+    np.testing.assert_array_equal(x86, arm)
+    np.testing.assert_allclose(x86, trt, rtol=0, atol=np.abs(x86).max() / 127)
 
 
-@pytest.mark.parametrize("scales", sorted(set(SCALES) - {"margin"}))
-def test_scales_without_a_margin_stay_within_what_was_seen(camera: tuple[onnx.ModelProto, Ranges], scales: str) -> None:
+@pytest.mark.parametrize("scales", sorted(SCALES))
+def test_scales_stay_within_what_was_seen(camera: tuple[onnx.ModelProto, Ranges], scales: str) -> None:
     model, ranges = camera
     widest, drawn = (values(lower_to(model, ranges, "trt", scales=how)) for how in ("minmax", scales))
     activations = [n for n in drawn if n.endswith("_out.scale")]

@@ -793,7 +793,7 @@ def _dequantised(model: onnx.ModelProto) -> None:
     for each in model.graph.node:
         if each.op_type == "QuantizeLinear":
             instead[each.output[0]] = instead.get(each.input[0], each.input[0])
-        elif each.op_type == "DequantizeLinear" and each.input[0] in instead:
+        elif each.op_type in ("Clip", "DequantizeLinear") and each.input[0] in instead:
             instead[each.output[0]] = instead[each.input[0]]
         elif each.op_type == "DequantizeLinear" and each.input[0] in known:
             values, scale = known[each.input[0]].astype(F32), known[each.input[1]]
