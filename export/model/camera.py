@@ -94,6 +94,7 @@ class CameraEncoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = conv(3, 32, PATCH, kernel=PATCH, pad=0)  # 96 x 160
+        self.fine = conv(32, 32)
         self.near = nn.Sequential(conv(32, NEAR, 2), conv(NEAR, NEAR))  # 48 x 80
         self.middle = nn.Sequential(conv(64, 96, 2), conv(96, 96), conv(96, 96))  # 24 x 40
         self.far = nn.Sequential(conv(96, 144, 2), conv(144, 144), conv(144, 144))  # 12 x 20
@@ -101,7 +102,8 @@ class CameraEncoder(nn.Module):
         self.lateral = conv(64, 48, kernel=1)
         self.coarse = conv(96, 48, kernel=1)
         self.farthest = conv(144, 48, kernel=1)
-        self.blend = conv(48, 64)
+        self.blend = conv(48, NEAR)
+        self.sharp = conv(NEAR, NEAR)
         self.census = nn.Sequential(conv(64, 32, kernel=1), nn.AvgPool2d(CENSUS))
         self.maps = nn.Conv2d(64, sum(MAP_SIZES), 1)
         self.objects = ObjectReader()
@@ -117,12 +119,12 @@ class CameraEncoder(nn.Module):
 
     def beyond(self, patches: Tensor) -> Seen:
         """patches: (batch, 32, 96, 160), what the first convolution made."""
-        near = self.near(patches)
+        near = self.near(self.fine(patches))
         middle = self.middle(near)
         far = self.far(middle)
         wide = F.interpolate(self.farthest(far), scale_factor=2.0, mode="nearest")
         wide = F.interpolate(self.coarse(middle) + wide, scale_factor=2.0, mode="nearest")
-        blend = self.blend(self.lateral(near) + wide)
+        blend = self.sharp(self.blend(self.lateral(near) + wide))
         maps = self.maps(blend)
         found = find_objects(split_maps(maps))
         parts = [torch.flatten(self.deep(far), 1), torch.flatten(self.census(blend), 1)]

@@ -29,10 +29,12 @@ from export.model.strategies import STRATEGIES
 from export.model.tokens import Vocabulary
 from export.pack import BundleContent, folder_bytes, write_bundle
 from export.training import schedule as schedules
+from export.training.batches import Batch, plain
 from export.training.curves import write_curves
 from export.training.dataset import Split, prepare
 from export.training.encoders import embeddings_of, train_camera, train_encoders
 from export.training.equalise import equalise
+from export.training.grow import settle
 from export.training.language import learn_vocabulary, train_text
 from export.training.mixin import Mixin, read_mixin
 from export.training.plan import FULL, SMALL, Size, plans
@@ -43,9 +45,9 @@ from export.training.weights import VOCABULARY, load_weights, read_towers, round
 QUANTISED = ("camera", "audio", "lidar")  # motion and fuse gain nothing from int8: 0.02 and 0.1 ms in float
 ENCODING = ("encoders", "camera")  # stages that --steps is for
 FURTHER = ("trt", "arm")  # targets beside x86
-CALIBRATION_FRAMES = 4096  # the more, the fewer values lie beyond what was seen, where twins part
-EVENING_FRAMES = 768
-SCALES = "margin"  # what a vehicle meets is not all that was seen
+CALIBRATION_FRAMES = 2048
+AT_ONCE = 16
+SCALES = "percentile"
 GOLDEN_FRAMES = 4  # of a picture, the first alone: it is as large as all the rest
 
 
@@ -67,9 +69,11 @@ def main(argv: list[str]) -> int:
         split: prepare(options.cache / split, plans(split, size, options.seed), options.workers, split)
         for split in ("validation", "held_out", "train", "fresh")
     }
+    if options.only == "camera":
+        settle(net.camera, splits["train"])
     progress = Progress(options.run, _key(options, schedule, size), schedule.checkpoint, options.resume)
     words = train(net, splits["train"], splits["fresh"], schedule, options, progress, mixin)
-    equalise(net, splits["train"], spread_rows(splits["train"], EVENING_FRAMES))
+    equalise(net, batches_of(splits["train"]))
     rounded(net)
     if options.run:
         write_curves(options.run, progress.history)
@@ -132,7 +136,7 @@ def _first(options: argparse.Namespace) -> Network:
     """The network before the first step; where not all is trained, the fusion is begun anew, of whatever strategy."""
     if options.start is None:
         return Network(options.fusion)
-    net = load_weights(options.start)
+    net = load_weights(options.start, grow=options.only == "camera")
     if options.only or net.fuse.strategy != options.fusion:
         net.fuse = FuseNet(options.fusion)
     return net
@@ -176,11 +180,18 @@ def temper(net: Network, engines: Mapping[str, onnx.ModelProto], validation: Spl
     return found
 
 
-def feeds(name: str, split: Split, count: int = CALIBRATION_FRAMES) -> Iterator[dict[str, NDArray[np.generic]]]:
+def feeds(name: str, split: Split) -> Iterator[dict[str, NDArray[np.generic]]]:
     """An encoder's inputs on frames spread over all worlds."""
     port = str(contract.INPUTS[name]["name"])
-    for row in spread_rows(split, count):
+    for row in spread_rows(split, CALIBRATION_FRAMES):
         yield {port: _input(name, split, int(row))}
+
+
+def batches_of(split: Split) -> Iterator[Batch]:
+    """All encoders' inputs on the frames of `feeds`."""
+    rows = spread_rows(split, CALIBRATION_FRAMES)
+    for start in range(0, len(rows), AT_ONCE):
+        yield plain(split, rows[start : start + AT_ONCE])
 
 
 def spread_rows(split: Split, count: int) -> NDArray[np.int64]:
@@ -214,8 +225,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--from", dest="start", type=Path, metavar="WEIGHTS.npz", help="start from these weights")
     parser.add_argument(
         "--only", choices=("camera", "fusion"),
-        help="with --from: train the camera on, or none of the encoders, and then what reads them; the others, the "
-        "shared space and the text tower beside them stay",
+        help="with --from: train the camera on (an earlier version's grows into today's), or none of the encoders, and "
+        "then what reads them; the others, the shared space and the text tower beside them stay",
     )  # fmt: skip
     parser.add_argument("--steps", type=int, help="optimiser steps of the encoders, or of the camera")
     parser.add_argument("--worlds", type=int, help="training worlds")
@@ -232,6 +243,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
         raise ConfigError("--only: expected --from with the weights of all that stays, got none")
     if options.only == "fusion" and (options.steps or options.audio_dir or options.image_dir):
         raise ConfigError("--only fusion: expected no --steps, --audio-dir or --image-dir, which are for the encoders")
+    if options.only == "camera" and options.audio_dir:
+        raise ConfigError("--only camera: expected no --audio-dir, for no sound is trained")
     if options.fusion == "early":
         raise ConfigError(
             "--fusion: expected a strategy that a bundle can hold, got 'early': its engine would take features that no "
@@ -305,7 +318,7 @@ def bundle_content(
         measured.figures,
         lineage,
         name=name,
-        version="4",
+        version="5",
         ranges={engine: found.id for engine, found in lowered.ranges.items()},
         confidence=measured.confidence,
         lowerings=lowered.targets,

@@ -14,19 +14,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.model.camera import CameraEncoder
 from export.model.network import Network
-from export.training.batches import plain
-from export.training.dataset import Split
+from export.training.batches import Batch
 
-SHARE = 0.75  # of the activation's reach in a factor; the rest is of the weights, so that a second pass changes nothing
+SHARE = 0.6  # of the activation's reach in a factor; the rest is of the weights, so that a second pass changes nothing
 LEAST = 1e-3  # of the largest share: a channel that hardly ever says anything is left as it is
-BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +33,16 @@ class Shared:
     takers: tuple[nn.Conv2d, ...]
 
 
-def equalise(net: Network, split: Split, rows: NDArray[np.int64]) -> None:
+def equalise(net: Network, frames: Iterable[Batch]) -> None:
     """Evens out the channels of camera, sound and LiDAR, in place, by what they reach on these frames."""
     found = [*_of_camera(net.camera), *_of_chain(net.audio.body), *_of_chain(net.lidar.body)]
-    for shared, reach in zip(found, _reaches(net, found, split, rows)):
+    for shared, reach in zip(found, _reaches(net, found, frames)):
         _scale(shared, reach)
 
 
 @torch.no_grad()
-def _reaches(net: Network, found: list[Shared], split: Split, rows: NDArray[np.int64]) -> list[Tensor]:
-    """The largest value of each channel, by tensor."""
+def _reaches(net: Network, found: list[Shared], frames: Iterable[Batch]) -> list[Tensor]:
+    """By tensor, each channel's largest value in a frame, summed over frames: the mean is what it usually reaches."""
     reaches = [torch.zeros(shared.takers[0].in_channels) for shared in found]
     hooks = [
         maker.register_forward_hook(partial(_note, reach))
@@ -54,8 +50,7 @@ def _reaches(net: Network, found: list[Shared], split: Split, rows: NDArray[np.i
         for maker in shared.makers
     ]
     net.eval()
-    for start in range(0, len(rows), BATCH):
-        batch = plain(split, rows[start : start + BATCH])
+    for batch in frames:
         net.encode(batch.image, batch.pcm, batch.motion, batch.lidar)
     for hook in hooks:
         hook.remove()
@@ -64,7 +59,7 @@ def _reaches(net: Network, found: list[Shared], split: Split, rows: NDArray[np.i
 
 def _note(reach: Tensor, maker: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
     """A hook of what makes the channels."""
-    reach.copy_(reach.maximum(made.amax((0, 2, 3))))
+    reach.add_(made.amax((2, 3)).sum(0))
 
 
 @torch.no_grad()
@@ -87,11 +82,13 @@ def _of_camera(camera: CameraEncoder) -> list[Shared]:
     chains = [shared for stage in (camera.near, camera.middle, camera.far, camera.deep) for shared in _of_chain(stage)]
     return [
         *chains,
-        _shared([camera.stem], [camera.near[0]]),
+        _shared([camera.stem], [camera.fine]),
+        _shared([camera.fine], [camera.near[0]]),
         _shared([camera.near[-1]], [camera.middle[0], camera.lateral]),
         _shared([camera.middle[-1]], [camera.far[0], camera.coarse]),
         _shared([camera.far[-1]], [camera.deep[0], camera.farthest]),
         _shared([camera.lateral, camera.coarse, camera.farthest], [camera.blend]),
+        _shared([camera.blend], [camera.sharp]),
     ]
 
 

@@ -19,6 +19,7 @@ from edge.errors import ConfigError
 from edge.model_file import sha256_of
 from export.lower import store_half
 from export.model.network import Network
+from export.training.grow import grown
 
 VOCABULARY = "vocabulary.json"  # of the text tower, beside it
 TOWERS = ("text", "video")
@@ -73,8 +74,11 @@ def read_towers(folder: Path) -> dict[str, onnx.ModelProto]:
     return towers
 
 
-def load_weights(path: Path) -> Network:
+def load_weights(path: Path, grow: bool = False) -> Network:
     """The network that save_weights wrote.
+
+    Args:
+        grow: of an earlier version, too, whose camera has fewer convolutions (`export.training.grow`).
 
     Raises:
         ConfigError: no such file, or a weight is missing or of another shape.
@@ -83,6 +87,7 @@ def load_weights(path: Path) -> Network:
         with np.load(path, allow_pickle=False) as arrays:
             state = {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files if name != "strategy"}
             net = Network(str(arrays["strategy"]))
+        state = grown(state, net.camera) if grow else state
         known = {name: value for name, value in net.state_dict().items() if name.startswith(LEFT_OUT)}
         net.load_state_dict(known | {name: v.float() if v.is_floating_point() else v for name, v in state.items()})
     except (OSError, KeyError, ValueError, RuntimeError) as error:

@@ -44,7 +44,7 @@ def net() -> Network:
 
 def test_the_network_says_the_same(net: Network, split: Split) -> None:
     even = copy.deepcopy(net)
-    equalise(even, split, ROWS)
+    equalise(even, [plain(split, ROWS)])
     batch = plain(split, ROWS)
     one, other = (a.encode(batch.image, batch.pcm, batch.motion, batch.lidar) for a in (net, even))
     assert not torch.equal(net.camera.near[0][1].weight, even.camera.near[0][1].weight)
@@ -53,16 +53,16 @@ def test_the_network_says_the_same(net: Network, split: Split) -> None:
 
 
 def test_a_second_pass_changes_nothing(net: Network, split: Split) -> None:
-    equalise(net, split, ROWS)
+    equalise(net, [plain(split, ROWS)])
     once = copy.deepcopy(net.state_dict())
-    equalise(net, split, ROWS)
+    equalise(net, [plain(split, ROWS)])
     for name, value in net.state_dict().items():
         torch.testing.assert_close(value, once[name], rtol=1e-3, atol=1e-6, msg=name)
 
 
 def test_int8_loses_less_of_evened_channels(net: Network, split: Split, tmp_path: Path) -> None:
     even = copy.deepcopy(net)
-    equalise(even, split, ROWS)
+    equalise(even, [plain(split, ROWS)])
     feeds = [{"lidar": np.asarray(split.lidar[row : row + 1], np.float32)} for row in ROWS]
 
     def worst_db(body: Network) -> float:

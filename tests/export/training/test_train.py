@@ -150,6 +150,7 @@ def test_a_checkpoint_of_other_options_is_refused(work: Path) -> None:
         (["--resume"], "expected --run"),
         (["--only", "fusion"], "expected --from"),
         (["--only", "fusion", "--from", "w.npz", "--steps", "9"], "expected no --steps"),
+        (["--only", "camera", "--from", "w.npz", "--audio-dir", "sounds"], "expected no --audio-dir"),
         pytest.param(["--device", "cuda"], "expected a CUDA device", marks=NO_CUDA),
         (["--from", "nothing.npz"], "expected the weights of this network"),
         (["--fusion", "early"], "expected a strategy that a bundle can hold"),
