@@ -6,6 +6,7 @@ second, a vehicle gives 20). The encoders stay as they are; the facts' tower goe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +76,7 @@ def train_fusion(
 
     Args:
         facts: whether that tower is trained, too; without, what was trained towards it stays where it is.
-        found: (passes, frames, 4, 192) embeddings.
+        found: (passes, frames, 4, 192) embeddings; a sequence takes what lies between the first and the last pass.
         features: (frames, 4032), for the early strategy, instead.
         only: the one modality that is ever present, for a single-modality baseline.
     """
@@ -101,7 +102,7 @@ def _sequence_losses(
     span = (unroll + repeat - 1) // repeat
     first = drawn_worlds(labels.worlds, labels.fresh, size, rng) * labels.per_world
     first = first + torch.randint(0, max(labels.per_world - span + 1, 1), (size,), generator=rng)
-    turn = torch.randint(0, len(found), (size,), generator=rng)
+    share = _share(size, rng)
     state = torch.zeros(size, STATE)
     presence = _presence(size, rng, only)
     sums: dict[str, Tensor] = {}
@@ -110,7 +111,7 @@ def _sequence_losses(
         changes = torch.rand(size, generator=rng) < CHANGES
         presence = torch.where(changes[:, None], _presence(size, rng, only), presence)
         rows = first + min(step // repeat, labels.per_world - 1)
-        embeddings = found[turn, rows]
+        embeddings = F.normalize(share * found[0, rows] + (1.0 - share) * found[-1, rows], dim=2)
         noise = torch.randn(embeddings.shape, generator=rng) * NOISE
         given = F.normalize(embeddings + noise, dim=2) * presence[:, :, None]
         fused = net.fuse(given if features is None else features[rows].float(), presence, state)
@@ -139,6 +140,14 @@ def _sequence_losses(
         "tags F1": _f1(tags, labels.tags[rows] > 0),
         "sounds F1": _f1(sounds, labels.sounds[rows] > 0),
     }
+
+
+def _share(size: int, rng: torch.Generator) -> Tensor:
+    """(size, 4, 1) in 0..1, mostly near one end: how much of what a modality says is of the first pass.
+
+    Two passes are learned by heart; what lies between them is never the same twice.
+    """
+    return 0.5 - 0.5 * torch.cos(math.pi * torch.rand(size, len(MODALITIES), 1, generator=rng))
 
 
 def drawn_worlds(worlds: int, fresh: int, size: int, rng: torch.Generator) -> Tensor:
