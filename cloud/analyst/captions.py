@@ -26,9 +26,9 @@ SURE: Final[Mapping[str, float]] = {
     "vehicles": 0.94,
     "large": 0.9,
     "emergency": 0.9,
-    "sign": 0.9,
+    "sign": 0.94,
     "intent": 0.9,
-    "sound": 0.9,
+    "sound": 0.92,
 }
 
 
