@@ -38,7 +38,6 @@ from edge.samples import BundleInUse, Event, Frame
 from edge.scenes import Scene, SceneConfig, SceneCutter
 from edge.streams import DEADLINE_NS, ENCODERS, SECOND, STREAMS, Stream
 from edge.sync import Sync
-from edge.updates.health import RIVAL
 from edge.updates.in_charge import InCharge, Seen
 from edge.uplink.summary import quantised
 
@@ -72,6 +71,8 @@ class Loop:
         provider: of ONNX Runtime (cpu, cuda, tensorrt), or trt: native TensorRT.
         clock: for stage timings alone, which no decision depends on; None measures nothing.
         perception: of the bundle, where it is open already.
+        work: a clock of the processor's time that a thread was given, where engines need nothing else: two bundles are
+            compared by it, fairly on a busy machine; None compares by `clock`.
 
     Attributes:
         charge: the bundle that decides, and those that could.
@@ -89,13 +90,14 @@ class Loop:
         provider: str = "cpu",
         clock: Callable[[], int] | None = None,
         perception: Perception | None = None,
+        work: Callable[[], int] | None = None,
     ) -> None:
         self.config = config or LoopConfig()
         self._clock = clock or _no_clock
         opened = perception or Perception(bundle, self.config.streams, provider)
         self.lane = ThreadPoolExecutor(1, "lane")
         self._placed: Future[None] = self.lane.submit(lambda: None)
-        self.charge = InCharge(opened, self.lane, self._clock)
+        self.charge = InCharge(opened, self.lane, self._clock, work)
         self.ladder = OverloadLadder()
         self._watch = Watch(self.config.streams)
         self._judge = Judge(self.config.weights)
@@ -244,7 +246,7 @@ class Loop:
         perception, fresh = self.perception, seen.fresh
         if seen.failed:
             degraded_share = max(degraded_share, len(seen.failed) / len(seen.present))
-        previous_ns = self.charge.time_previous(frames, fresh)
+        of_previous_ns = self.charge.time_previous(frames, fresh)
         watched_ns = self._clock()
         alignment = self._watched(frames, perception.embeddings(fresh), watching) if self.config.align else IN_ORDER
         aligned_ns = self._clock()
@@ -313,7 +315,7 @@ class Loop:
                 "align": aligned_ns - watched_ns,
                 "fuse": seen.fused_ns - seen.encoded_ns,
                 "judge": judged_ns - aligned_ns,
-                **({RIVAL: previous_ns} if previous_ns else {}),
+                **of_previous_ns,
             },
         )
         self._index += 1

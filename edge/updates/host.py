@@ -146,7 +146,10 @@ class Host:
         self._witness = Witness(self._slots.account_bytes, told, self._wake.set, self._cores)
         self._witness.know(choice.bundle, perception.bundle)
         self._witness.put_back = choice.put_back
-        self._loop = Loop(perception.bundle, self._config, self._provider, clock, perception)
+        self._loop = Loop(
+            perception.bundle, self._config, self._provider, clock, perception,
+            time.thread_time_ns if self._provider == "cpu" else None,
+        )  # fmt: skip
         return self._loop
 
     def begin(self, inbox: Takes, clock: Callable[[], int]) -> None:

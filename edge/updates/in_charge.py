@@ -19,7 +19,7 @@ from edge.overload import OverloadLadder
 from edge.perception import Perception
 from edge.samples import BundleInUse, Frame
 from edge.streams import ENCODERS
-from edge.updates.health import ENGINE_ERROR, Health
+from edge.updates.health import ENGINE_ERROR, RIVAL, RIVAL_WORK, WORK, Health
 from edge.updates.swap import OpenBundles
 
 # Frames of another loop whose decisions may be known before they are decided here.
@@ -78,6 +78,7 @@ class InCharge:
         perception: of the bundle that decides first, open.
         lane: for what can run beside the costliest encoder.
         clock: for timings alone.
+        work: of what a thread was given of a processor, where that is what engines need; None where they need more.
 
     Attributes:
         perception: of the bundle that decides.
@@ -87,7 +88,9 @@ class InCharge:
             of an engine comes back with its input.
     """
 
-    def __init__(self, perception: Perception, lane: Executor, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, perception: Perception, lane: Executor, clock: Callable[[], int], work: Callable[[], int] | None = None
+    ) -> None:
         self.perception = perception
         self.lane = lane
         self.bundles = OpenBundles(perception)
@@ -96,7 +99,7 @@ class InCharge:
         self._previous: Perception | None = None
         self._health = Health()
         self._lost = ""  # why the bundle is not to decide the next frame
-        self._clock = clock
+        self._clock, self._work = clock, work
 
     @property
     def bundle(self) -> Bundle:
@@ -117,6 +120,8 @@ class InCharge:
             return False  # who feeds the loop opens bundles before it names them
         previous = self.bundles.get(in_use.previous_id)
         self._previous = previous if previous is not perception else None
+        if self._work is not None and previous is not None:
+            perception.clock = previous.clock = self._work
         if perception is not self.perception or not index:
             self._begin(perception)
             return True
@@ -157,18 +162,23 @@ class InCharge:
         if frame is not None and self._previous is None:
             self.perception.encode_ahead(frame, self.lane)
 
-    def time_previous(self, frames: FrameSet, fresh: Sequence[bool]) -> int:
-        """How long the previous bundle takes for what this one did, ns; 0 where nobody asks."""
-        if self._previous is None or not any(fresh) or not self._health.wants_trial():
-            return 0
+    def time_previous(self, frames: FrameSet, fresh: Sequence[bool]) -> dict[str, int]:
+        """Timings of the previous bundle at what this one did, and what engines of both worked; {} if nobody asks."""
+        previous = self._previous
+        if previous is None or not any(fresh) or not self._health.wants_trial():
+            return {}
         self.lane.submit(lambda: None).result()  # what alignment still does there is not its time
         started_ns = self._clock()
+        ran = [name for name, is_fresh in zip(self.perception.names, fresh) if is_fresh]
         try:
-            ran = [name for name, is_fresh in zip(self.perception.names, fresh) if is_fresh]
-            self._previous.decide(frames, ran, self.lane)
+            previous.decide(frames, ran, self.lane)
         except EngineError:
-            return 0
-        return self._clock() - started_ns
+            return {}
+        timings_ns = {RIVAL: self._clock() - started_ns}
+        if self._work is not None and self.bundle.threads == previous.bundle.threads == 1:
+            for stage, one in ((WORK, self.perception), (RIVAL_WORK, previous)):
+                timings_ns[stage] = sum(one.spent_ns.get(name, 0) for name in (*ran, "fuse"))
+        return timings_ns
 
     def observe(self, timings_ns: Mapping[str, int], level: int, period_ns: int) -> None:
         """Take a decision's timings, as recorded, and the level of service that it was made with."""

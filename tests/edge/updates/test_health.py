@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator
 from itertools import count, pairwise
 from pathlib import Path
@@ -22,7 +23,7 @@ from edge.recorder import Recorder
 from edge.replay import STEP_TIMING, Replay
 from edge.samples import BundleInUse
 from edge.streams import MS
-from edge.updates.health import FROZEN_FRAMES, LATE_WINDOW, TRIALS, Health
+from edge.updates.health import FROZEN_FRAMES, LATE_WINDOW, RIVAL, RIVAL_WORK, TRIALS, WORK, Health
 from edge.updates.swap import fed as swap_event
 from tests.edge.updates.test_swap import canonical, loop_of, run, with_swaps
 from tests.edge.updates.variants import dead, not_finite, raising, scaled, variant
@@ -146,33 +147,41 @@ class Slow:
 
     def __init__(self) -> None:
         self.now_ns = 0
+        self._worked_ns = threading.local()
 
     def __call__(self) -> int:
         return self.now_ns
 
-    def slowed(self, perception: Perception, cost_ns: int) -> Perception:
+    def work(self) -> int:
+        """What the calling thread was given of a processor."""
+        return getattr(self._worked_ns, "value", 0)
+
+    def slowed(self, perception: Perception, cost_ns: int, work_ns: int = 0) -> Perception:
         for engine in perception.engines.values():
-            self._slow(engine, cost_ns)
+            self._slow(engine, cost_ns, work_ns)
         return perception
 
-    def _slow(self, engine: BoundEngine, cost_ns: int) -> None:
+    def _slow(self, engine: BoundEngine, cost_ns: int, work_ns: int) -> None:
         usual = engine.run
 
         def run() -> None:
             usual()
             self.now_ns += cost_ns
+            self._worked_ns.value = self.work() + work_ns
 
         engine.run = run  # type: ignore[method-assign]
 
 
 def timed(
-    fed: list[Fed], bundle: Bundle, costs_ns: tuple[int, int], recorder: Recorder | None = None
-) -> Iterator[Decision]:
-    """Decisions on a machine where engines of the reference bundle and of the other one take so long."""
+    fed: list[Fed], bundle: Bundle, costs_ns: tuple[int, int], recorder: Recorder | None = None,
+    work_ns: tuple[int, int] | None = None,
+) -> Iterator[Decision]:  # fmt: skip
+    """Decisions on a machine where engines of the reference bundle and of the other one take so long, and work so."""
     clock, reference = Slow(), bundles.load()
-    loop = Loop(reference, None, "cpu", clock)
-    clock.slowed(loop.perception, costs_ns[0])
-    loop.charge.bundles.hold(clock.slowed(Perception(bundle, loop.config.streams), costs_ns[1]))
+    loop = Loop(reference, None, "cpu", clock, work=None if work_ns is None else clock.work)
+    ours_ns, others_ns = work_ns or (0, 0)
+    clock.slowed(loop.perception, costs_ns[0], ours_ns)
+    loop.charge.bundles.hold(clock.slowed(Perception(bundle, loop.config.streams), costs_ns[1], others_ns))
     start = BundleInUse(reference.id, "", "start")
     swaps = {0: start, AT: BundleInUse(bundle.id, reference.id, "armed")}
     batch = []
@@ -221,6 +230,21 @@ def test_a_busy_machine_is_not_the_new_bundles_fault(fed: list[Fed], make: Calla
     assert not any(d.put_back for d in decisions)
     assert any(d.overload_level for d in decisions)
     assert any("previous" in d.timings_ns for d in decisions)
+
+
+@pytest.mark.parametrize(
+    ("costs_ns", "work_ns", "is_blamed"),
+    [((1 * MS, 12 * MS), (1 * MS, 2 * MS), False), ((12 * MS, 12 * MS), (1 * MS, 12 * MS), True)],
+    ids=["it waits", "it works"],
+)
+def test_on_a_busy_machine_only_work_is_compared(
+    costs_ns: tuple[int, int], work_ns: tuple[int, int], is_blamed: bool, fed: list[Fed], make: Callable[..., Bundle]
+) -> None:
+    decisions = list(timed(fed, make(fuse=scaled("scene_tags", 0.9)), costs_ns, work_ns=work_ns))
+    assert any(d.put_back for d in decisions) == is_blamed
+    (tried, *_) = [d.timings_ns for d in decisions if RIVAL in d.timings_ns]
+    for stage, each_ns in ((RIVAL_WORK, work_ns[0]), (WORK, work_ns[1])):  # engines on both threads; some are shed
+        assert 2 * each_ns <= tried[stage] <= 5 * each_ns and tried[stage] % each_ns == 0
 
 
 def test_a_bundle_is_acquitted_for_longer_each_time() -> None:
