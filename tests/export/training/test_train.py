@@ -71,21 +71,21 @@ def test_curves_and_the_record_are_written(work: Path) -> None:
         assert "<polyline" in (run / f"{stage}.svg").read_text()
 
 
-@pytest.mark.parametrize("stage", ["encoders", "fusion", "text"])
-def test_a_run_that_is_killed_in_any_stage_resumes_to_the_same_bits(work: Path, stage: str) -> None:
-    name = f"killed in {stage}"
-    arguments = options(work, name)
-    checkpoint = work / name / "run" / "checkpoint.pt"
-    process = subprocess.Popen([sys.executable, "-c", RUN, *arguments], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while reached(checkpoint) != stage and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert reached(checkpoint) == stage
-    assert not (work / name / "bundle").exists()
+def test_a_run_that_is_killed_in_one_stage_after_the_other_resumes_to_the_same_bits(work: Path) -> None:
+    arguments = options(work, "killed")
+    checkpoint = work / "killed" / "run" / "checkpoint.pt"
+    for stage in ("encoders", "fusion", "text"):
+        resumed = ["--resume"] if checkpoint.is_file() else []
+        process = subprocess.Popen([sys.executable, "-c", RUN, *arguments, *resumed], stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 300
+        while reached(checkpoint) != stage and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert reached(checkpoint) == stage
+        assert not (work / "killed" / "bundle").exists()
     assert main([*arguments, "--resume"]) == 0
-    assert_same_weights(work / "first", work / name)
+    assert_same_weights(work / "first", work / "killed")
 
 
 def reached(checkpoint: Path) -> str:
@@ -99,10 +99,11 @@ def assert_same_weights(first: Path, second: Path) -> None:
             np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-def test_kept_encoders_and_towers_stay_while_the_fusion_is_trained(work: Path) -> None:
+def test_kept_encoders_and_towers_stay_while_a_fusion_of_another_strategy_is_trained(work: Path) -> None:
     start = work / "first" / "weights"
-    again = [*options(work, "kept"), "--from", str(start / "weights.npz"), "--only", "fusion"]
+    again = [*options(work, "kept"), "--from", str(start / "weights.npz"), "--only", "fusion", "--fusion", "late"]
     assert main(again) == 0
+    assert load_weights(work / "kept" / "weights" / "weights.npz").fuse.strategy == "late"
     before, after = load(work / "first" / "bundle"), load(work / "kept" / "bundle")
     assert before.engines["motion"].file.read() == after.engines["motion"].file.read()
     assert before.engines["fuse"].file.read() != after.engines["fuse"].file.read()
@@ -129,13 +130,6 @@ def test_a_camera_is_trained_on_beside_encoders_and_a_space_that_stay(work: Path
         stays = {name: np.array_equal(one[name], other[name]) for name in one.files}
     assert all(stays[name] for name in stays if name.startswith(("facts.", "motion.", "temperature")))
     assert not stays["camera.maps.weight"] and not stays["camera.stem.0.weight"]
-
-
-def test_a_fusion_of_another_strategy_is_begun_anew_on_kept_encoders(work: Path) -> None:
-    start = work / "first" / "weights" / "weights.npz"
-    arguments = [*options(work, "late"), "--from", str(start), "--only", "fusion", "--fusion", "late"]
-    assert main(arguments) == 0
-    assert load_weights(work / "late" / "weights" / "weights.npz").fuse.strategy == "late"
 
 
 def test_a_checkpoint_of_other_options_is_refused(work: Path) -> None:
