@@ -136,8 +136,12 @@ class Health:
             pace.rest -= 1
         if not rival_ns:
             return ""
-        pace.own_ns.append(timings_ns.get(WORK) or timings_ns.get("encode", 0) + timings_ns.get("fuse", 0))
-        pace.rival_ns.append(timings_ns.get(RIVAL_WORK) or rival_ns)
+        if WORK in timings_ns:
+            pace.own_ns.append(timings_ns[WORK])
+            pace.rival_ns.append(timings_ns.get(RIVAL_WORK, 0))
+        else:
+            pace.own_ns.append(timings_ns.get("encode", 0) + timings_ns.get("fuse", 0))
+            pace.rival_ns.append(rival_ns)
         pace.rest = _STRIDE
         if len(pace.own_ns) < TRIALS:
             return ""
