@@ -33,7 +33,7 @@ from edge.decision import (
 from edge.frameset import FrameSet
 from edge.judge import Judge, JudgeWeights
 from edge.overload import OverloadLadder
-from edge.perception import Perception
+from edge.perception import Perception, no_clock
 from edge.samples import BundleInUse, Event, Frame
 from edge.scenes import Scene, SceneConfig, SceneCutter
 from edge.streams import DEADLINE_NS, ENCODERS, SECOND, STREAMS, Stream
@@ -93,7 +93,7 @@ class Loop:
         work: Callable[[], int] | None = None,
     ) -> None:
         self.config = config or LoopConfig()
-        self._clock = clock or _no_clock
+        self._clock = clock or no_clock
         opened = perception or Perception(bundle, self.config.streams, provider)
         self.lane = ThreadPoolExecutor(1, "lane")
         self._placed: Future[None] = self.lane.submit(lambda: None)
@@ -407,7 +407,3 @@ class Loop:
 
 def _index(name: str, names: Sequence[str]) -> int | None:
     return names.index(name) if name in names else None
-
-
-def _no_clock() -> int:
-    return 0

@@ -50,7 +50,7 @@ class Perception:
         self.names = tuple(name for name in ENCODERS if name in bundle.encoders)
         self.ages = [0] * len(self.names)
         self.unheard: set[int] = set()
-        self.clock: Callable[[], int] = _no_clock
+        self.clock: Callable[[], int] = no_clock
         self.spent_ns: dict[str, int] = {}
         self._row = {stream.name: row - 1 for row, stream in enumerate(streams)}  # into picks
         self._is_on_cpu = provider == "cpu"
@@ -430,5 +430,6 @@ def _of(kinds: Sequence[str], index: float) -> str:
     return kinds[int(index)] if 0 <= index < len(kinds) else ""
 
 
-def _no_clock() -> int:
+def no_clock() -> int:
+    """Of who measures nothing."""
     return 0
