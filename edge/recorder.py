@@ -1,48 +1,35 @@
 """The recorder: what passed, and what was decided, to a drive; hard scenes, as clips, to the spool.
 
-It has a thread of its own and a bounded queue, so that the loop never waits for a disk. A full queue drops the oldest
-batch and counts it (live), or makes the producer wait (replay, where nothing may be lost).
-
-Every scene gets a number in the spool's outbox before a byte of it is written. A clip is written beside its final name,
-made durable, and only then renamed: it is in the spool whole or not at all, and the outbox says which.
+Drive and clips have a thread and a bounded queue each, so that the loop never waits for a disk, nor the drive for a
+clip that is made durable. A full queue drops the oldest batch and counts it (live), or makes the producer wait (replay,
+where nothing may be lost). A scene that ended is never dropped: it gets its number, and a clip of what is left.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import Message
 
 from edge.annotations import image_annotations
-from edge.asked import add_matches, cut, standing
+from edge.clips import Clips
 from edge.decision import Decision
-from edge.drive import codec, topics
+from edge.drive import topics
 from edge.drive.reader import DriveMessage
 from edge.drive.writer import DriveWriter
-from edge.durable import sync
-from edge.errors import DriveFormatError
 from edge.feed import Fed
-from edge.samples import GnssFix
 from edge.scenes import Scene, SceneConfig
-from edge.uplink.asks import GONE, KEPT, Ask, Asks
-from edge.uplink.outbox import Outbox, Quota, digest
-from edge.uplink.summary import doubt, summary_of, worth
+from edge.uplink.outbox import Quota
 from roadfuse.v1.ingest_pb2 import ShadowOpinion
 
-_QUEUE: Final = 256
-_ASKS_S: Final = 0.5  # between looks for what the cloud asks for
-# Sound and pictures of twenty seconds with a lot to spare; beyond, the oldest go, and are counted.
-RING_BYTES: Final = 512 << 20
-CLIP_METADATA: Final = "roadfuse.scene"
+_QUEUE: Final = 256  # batches
+_IDLE_S: Final = 0.5
 # What the run amounted to: `statistics` is the object of `roadfuse replay --json`.
 RUN_METADATA: Final = "roadfuse.run"
 
@@ -53,6 +40,56 @@ class _Batch(NamedTuple):
     scenes: list[Scene]
 
 
+class _Queue:
+    """Batches on their way to a thread.
+
+    Attributes:
+        dropped: batches of which only the scenes are left, because the thread was too slow.
+    """
+
+    def __init__(self, *, lossless: bool) -> None:
+        self.dropped = 0
+        self._lossless = lossless
+        self._ended = False  # as the one who takes sees it
+        self._queue: queue.Queue[_Batch | None] = queue.Queue(_QUEUE)
+
+    def put(self, batch: _Batch) -> None:
+        """Never blocks when live."""
+        while not self._lossless:
+            try:
+                return self._queue.put_nowait(batch)
+            except queue.Full:
+                try:
+                    oldest = self._queue.get_nowait()
+                except queue.Empty:
+                    continue
+                assert oldest is not None  # who puts ends it, afterwards
+                self.dropped += 1
+                batch = batch._replace(scenes=oldest.scenes + batch.scenes)
+        return self._queue.put(batch)
+
+    def end(self) -> None:
+        self._queue.put(None)
+
+    def take(self, idle: Callable[[], None]) -> Iterator[_Batch]:
+        """Batches until the end; calls `idle` twice a second while none comes."""
+        while True:
+            try:
+                batch = self._queue.get(timeout=_IDLE_S)
+            except queue.Empty:
+                idle()
+                continue
+            if batch is None:
+                self._ended = True
+                return
+            yield batch
+
+    def drain(self) -> None:
+        """Takes what still comes, so that who puts never waits for a thread that failed."""
+        while not self._ended:
+            self._ended = self._queue.get() is None
+
+
 class Recorder:
     """Writes a run in the background.
 
@@ -61,14 +98,10 @@ class Recorder:
         spool: folder for the clips of hard scenes and their outbox; None writes none.
         scenes: pre- and post-roll.
         metadata: of the drive.
-        lossless: wait rather than drop when the queue is full.
+        lossless: wait rather than drop when a queue is full.
         quota: what clips may take.
         wall_clock: ns since 1970; metadata of a scene, which nothing here depends on.
         opinion: what a staged bundle said of the frame at this instant, where one decides in the shadow.
-
-    Attributes:
-        dropped_batches: batches lost because the disk was too slow.
-        clips: written to the spool.
     """
 
     def __init__(
@@ -83,31 +116,30 @@ class Recorder:
         wall_clock: Callable[[], int] = time.time_ns,
         opinion: Callable[[int], ShadowOpinion | None] | None = None,
     ) -> None:
-        self._scenes = scenes or SceneConfig()
-        self._lossless = lossless
-        self._wall_clock = wall_clock
-        self._opinion = opinion
-        self._metadata = metadata or {}
-        self.dropped_batches = 0
-        self.clips: list[Path] = []
-        self._outbox = Outbox(spool, quota) if spool is not None else None
-        if self._outbox is not None:
-            self._outbox.recover()
-            self._asks = Asks(self._outbox)
-        self._looked_s = -math.inf  # when asks were looked for last
-        self._peaks: dict[int, Decision] = {}  # hardest frame of each scene that is not over
-        self._matches: dict[int, dict[str, float]] = {}  # of its frames: campaigns, and the best score of each
-        self._doubts: dict[int, float] = {}  # of its frames, together
-        self._fix: GnssFix | None = None
-        self._writer = DriveWriter(drive, self._metadata) if drive is not None else None
-        self._ring: deque[DriveMessage] = deque()
-        self._ring_bytes = 0
-        self._error: OSError | None = None
+        metadata = metadata or {}
+        self._clips = Clips(spool, scenes or SceneConfig(), metadata, quota, wall_clock, opinion) if spool else None
+        self._writer = DriveWriter(drive, metadata) if drive is not None else None
+        self._error: Exception | None = None
         self._statistics: dict[str, Any] | None = None
         self._boxes_shown = False
-        self._queue: queue.Queue[_Batch | None] = queue.Queue(_QUEUE)
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-        self._thread.start()
+        self._passed = _Queue(lossless=lossless)
+        self._recorded = _Queue(lossless=lossless)
+        self._threads = [
+            threading.Thread(target=work, name=name, daemon=True)
+            for name, work in (("recorder", self._write_drive), ("clips", self._cut_clips))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def dropped_batches(self) -> int:
+        """Batches lost, to the drive or to the clips, because the disk was too slow."""
+        return self._passed.dropped + self._recorded.dropped
+
+    @property
+    def clips(self) -> list[Path]:
+        """Written to the spool."""
+        return [] if self._clips is None else self._clips.written
 
     def offer(self, batch: list[Fed], decisions: list[Decision], scenes: list[Scene]) -> None:
         """Take what passed since the last offer. Never blocks when live.
@@ -117,20 +149,7 @@ class Recorder:
         """
         if self._error is not None:
             raise self._error
-        item = _Batch([fed.message for fed in batch], decisions, list(scenes))
-        if self._lossless:
-            self._queue.put(item)
-            return
-        while True:
-            try:
-                self._queue.put_nowait(item)
-                return
-            except queue.Full:
-                try:
-                    self._queue.get_nowait()
-                    self.dropped_batches += 1
-                except queue.Empty:
-                    continue
+        self._passed.put(_Batch([fed.message for fed in batch], decisions, list(scenes)))
 
     def close(self, *, complete: bool = True, statistics: dict[str, Any] | None = None) -> None:
         """Write what is left and finish the drive.
@@ -143,167 +162,55 @@ class Recorder:
             OSError: the disk refused.
         """
         self._statistics = statistics
-        self._queue.put(None)
-        self._thread.join()
+        self._passed.end()
+        for thread in self._threads:
+            thread.join()
         if self._error is not None and complete:
             raise self._error
 
-    def _run(self) -> None:
+    def _write_drive(self) -> None:
+        writer, clips = self._writer, self._clips
         try:
-            while (batch := self._get()) is not None:
-                self._record(batch)
-                self._answer_asks()
-            self._answer_asks(at_once=True)
-            if self._outbox is not None:
-                self._outbox.close()
-            if self._writer is not None:
+            for batch in self._passed.take(self._flush):
+                messages = self._as_recorded(batch)
+                if writer is not None:
+                    for message in messages:
+                        writer.copy(message)
+                if clips is not None:
+                    self._recorded.put(batch._replace(messages=messages))
+            if writer is not None:
                 if self._statistics is not None:
-                    self._writer.add_metadata(RUN_METADATA, {"statistics": json.dumps(self._statistics)})
-                self._writer.close()
-        except OSError as error:  # at the thread's top: the loop hears of it at its next offer
+                    writer.add_metadata(RUN_METADATA, {"statistics": json.dumps(self._statistics)})
+                writer.close()
+        except Exception as error:  # at the thread's top: the loop hears of it at its next offer
             self._error = error
-            while self._queue.get() is not None:
-                pass
+            self._passed.drain()
+        finally:
+            self._recorded.end()
 
-    def _get(self) -> _Batch | None:
-        """The next batch; while none comes, what was written is made to survive a kill."""
-        while True:
-            try:
-                return self._queue.get(timeout=0.5)
-            except queue.Empty:
-                if self._writer is not None:
-                    self._writer.flush()
-                self._answer_asks()
+    def _cut_clips(self) -> None:
+        clips = self._clips
+        if clips is None:
+            return
+        try:
+            for batch in self._recorded.take(clips.answer_asks):
+                clips.take(*batch)
+            clips.close()
+        except Exception as error:  # as above
+            self._error = error
+            self._recorded.drain()
 
-    def _record(self, batch: _Batch) -> None:
-        messages = batch.messages.copy()
+    def _flush(self) -> None:
+        """While nothing comes, what was written is made to survive a kill."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def _as_recorded(self, batch: _Batch) -> list[DriveMessage]:
+        messages = [message for message in batch.messages if message.topic in topics.SCHEMAS]
         for decision in batch.decisions:
             messages += _as_messages(decision, boxes=bool(decision.objects) or self._boxes_shown)
             self._boxes_shown = bool(decision.objects)
-        writer = self._writer
-        if writer is not None:
-            for message in messages:
-                _write(writer, message)
-        if self._outbox is not None:
-            for message in messages:
-                self._ring.append(message)
-                self._ring_bytes += len(message.payload)
-            self._follow(batch)
-            for scene in batch.scenes:
-                self._keep(scene)
-            self._trim()
-
-    def _trim(self) -> None:
-        """Forget what no scene can reach back to."""
-        config, ring = self._scenes, self._ring
-        if not ring:
-            return
-        reach_ns = config.pre_roll_ns + config.max_ns + config.post_roll_ns
-        oldest_ns = ring[-1].arrival_ns - reach_ns
-        while ring and (ring[0].arrival_ns < oldest_ns or self._ring_bytes > RING_BYTES):
-            self._ring_bytes -= len(ring.popleft().payload)
-
-    def _follow(self, batch: _Batch) -> None:
-        """Remembers the hardest decision of each scene that goes on, and where the vehicle is."""
-        for decision in batch.decisions:
-            hardest = self._peaks.get(decision.scene)
-            if decision.scene and (hardest is None or decision.hardness > hardest.hardness):
-                self._peaks[decision.scene] = decision
-            if decision.scene:
-                self._doubts[decision.scene] = self._doubts.get(decision.scene, 0.0) + doubt(decision)
-            if decision.scene and decision.campaigns:
-                add_matches(self._matches.setdefault(decision.scene, {}), decision)
-        self._fix = _last_fix(batch.messages) or self._fix
-
-    def _keep(self, scene: Scene) -> None:
-        """Numbers a scene that ended, and keeps its clip, or says why not."""
-        assert self._outbox is not None
-        outbox = self._outbox
-        peak = self._peaks.pop(scene.number, None)
-        matches = self._matches.pop(scene.number, None)
-        summary = summary_of(scene, peak, self._wall_clock(), self._fix, matches, self._in_shadow(scene))
-        sequence, lane = outbox.give(summary, worth(summary, self._doubts.pop(scene.number, 0.0)))
-        if scene.refusal and not lane:
-            outbox.refuse(sequence, scene.refusal)
-            return
-        messages = [
-            message for message in self._ring if message.capture_ns >= scene.first_ns - self._scenes.pre_roll_ns
-        ]
-        self._keep_clip(scene, sequence, messages, {})
-
-    def _in_shadow(self, scene: Scene) -> ShadowOpinion | None:
-        return None if self._opinion is None else self._opinion(scene.peak_ns)
-
-    def _answer_asks(self, *, at_once: bool = False) -> None:
-        """What the cloud asked for, out of the ring. Here a disk that is full costs the answer, not the recording."""
-        now_s = time.monotonic()
-        if self._outbox is None or (now_s - self._looked_s < _ASKS_S and not at_once):
-            return
-        self._looked_s = now_s
-        with suppress(OSError):
-            for ask in self._asks.open() if self._ring else ():
-                stands = standing(ask, self._ring[0].arrival_ns, self._ring[-1].arrival_ns)
-                if stands == "gone":
-                    self._asks.answer(ask, GONE)
-                elif stands == "held" and self._asks.is_kept(ask):
-                    self._asks.answer(ask, KEPT)
-                elif stands == "held":
-                    self._keep_asked(ask)
-                    if not at_once:
-                        return  # writing takes a while, and what is recorded waits in a queue that has an end
-
-    def _keep_asked(self, ask: Ask) -> None:
-        assert self._outbox is not None
-        scene, messages, peak, matches, doubts = cut(ask, self._ring)
-        summary = summary_of(
-            scene, peak, self._wall_clock(), _last_fix(messages) or self._fix, matches, self._in_shadow(scene)
-        )
-        sequence, _ = self._outbox.give(summary, worth(summary, doubts), ask.id)
-        self._keep_clip(scene, sequence, messages, {"ask": ask.id, "reason": ask.reason})
-
-    def _keep_clip(self, scene: Scene, sequence: int, messages: list[DriveMessage], facts: dict[str, str]) -> None:
-        assert self._outbox is not None
-        outbox = self._outbox
-        outbox.make_room(sum(len(message.payload) for message in messages))
-        path = outbox.path(sequence)
-        try:
-            self._write_clip(scene, sequence, messages, path, facts)
-        except OSError as error:
-            path.with_suffix(".part").unlink(missing_ok=True)
-            outbox.lose(sequence, f"not written: {error.strerror or error}")
-            return
-        outbox.hold(sequence, *digest(path))
-        self.clips.append(path)
-
-    def _write_clip(
-        self, scene: Scene, sequence: int, messages: list[DriveMessage], path: Path, further: dict[str, str]
-    ) -> None:
-        facts = {
-            **further,
-            "scene": str(scene.number),
-            "sequence": str(sequence),
-            "first_ns": str(scene.first_ns),
-            "last_ns": str(scene.last_ns),
-            "peak_ns": str(scene.peak_ns),
-            "peak_hardness": f"{scene.peak_hardness:.6f}",
-        }
-        part = path.with_suffix(".part")
-        with DriveWriter(part, self._metadata, durable=True) as clip:
-            clip.add_metadata(CLIP_METADATA, facts)
-            for message in messages:
-                _write(clip, message)
-        part.replace(path)
-        sync(path.parent)
-
-
-def _last_fix(messages: list[DriveMessage]) -> GnssFix | None:
-    fix = next((message for message in reversed(messages) if message.topic == topics.GNSS), None)
-    if fix is None:
-        return None
-    with suppress(DriveFormatError):
-        sample = codec.decode(fix.topic, fix.payload, fix.sequence)
-        return sample if isinstance(sample, GnssFix) else None
-    return None
+        return messages
 
 
 def _as_messages(decision: Decision, *, boxes: bool) -> list[DriveMessage]:
@@ -323,14 +230,3 @@ def _as_messages(decision: Decision, *, boxes: bool) -> list[DriveMessage]:
         )
         for channel, (topic, message) in enumerate(parts)
     ]
-
-
-def _write(writer: DriveWriter, message: DriveMessage) -> None:
-    if message.topic in topics.SCHEMAS:
-        writer.write_payload(
-            message.topic,
-            message.payload,
-            capture_ns=message.capture_ns,
-            arrival_ns=message.arrival_ns,
-            sequence=message.sequence,
-        )

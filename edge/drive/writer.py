@@ -32,6 +32,7 @@ from mcap.records import (
 from edge.drive import codec, topics
 from edge.drive.chunks import MAX_RECORD_BYTES
 from edge.drive.journal import RECORD_HEADER_BYTES, Journal
+from edge.drive.messages import DriveMessage
 from edge.samples import Sample
 
 CHUNK_BYTES: Final = 1 << 20
@@ -116,6 +117,16 @@ class DriveWriter:
         self._chunk_index.setdefault(channel.id, []).append((arrival_ns, self._chunk_bytes))
         self._chunk += (header, payload)
         self._chunk_bytes += len(header) + len(payload)
+
+    def copy(self, message: DriveMessage) -> None:
+        """Write a message as another drive has it, or is to have it; raises what `write_payload` does."""
+        self.write_payload(
+            message.topic,
+            message.payload,
+            capture_ns=message.capture_ns,
+            arrival_ns=message.arrival_ns,
+            sequence=message.sequence,
+        )
 
     def add_metadata(self, name: str, metadata: Mapping[str, str]) -> None:
         """Write a named record of facts."""

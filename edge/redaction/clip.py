@@ -169,7 +169,7 @@ class _Redaction:
             payload = ways[part](message) if part in ways else message.payload
             try:
                 if part is not Part.LEFT_OUT:
-                    clip.copy(message, payload)
+                    clip.copy(message._replace(payload=payload))
                     continue
             except ValueError:  # instants or a size that no reader would take
                 pass

@@ -32,17 +32,9 @@ class ClipWriter(DriveWriter):
     def __enter__(self) -> ClipWriter:
         return self
 
-    def copy(self, message: DriveMessage, payload: bytes) -> None:
-        """Write a message of the other drive with this payload.
-
-        Raises:
-            ValueError: an instant or a size that no reader would take.
-            OSError: the disk refused.
-        """
-        self.write_payload(
-            str(message.channel), payload,
-            capture_ns=message.capture_ns, arrival_ns=message.arrival_ns, sequence=message.sequence,
-        )  # fmt: skip
+    def copy(self, message: DriveMessage) -> None:
+        """Write a message under the channel that it had; raises what `write_payload` does."""
+        super().copy(message._replace(topic=str(message.channel)))
 
     def _register(self, topic: str) -> Channel:
         """The channel of an id, which keeps it: equal instants are ordered by it."""

@@ -6,16 +6,25 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from edge.drive import topics
+import pytest
+
+from edge.clips import CLIP_METADATA, Clips
+from edge.drive import codec, topics
 from edge.drive.journal import EXTENT_BYTES
+from edge.drive.messages import DriveMessage
 from edge.drive.reader import DriveReader
-from edge.recorder import CLIP_METADATA, Recorder
+from edge.drive.writer import DriveWriter
+from edge.feed import Fed
+from edge.recorder import Recorder
 from edge.replay import Replay, replay
-from edge.scenes import SceneConfig
+from edge.samples import NOT_FUSED, CanFrame, Event
+from edge.scenes import Scene, SceneConfig
 from edge.uplink.outbox import Outbox, digest
 from roadfuse.v1.ingest_pb2 import MEDIA_STATE_HELD
 
@@ -53,6 +62,22 @@ def eager_run(drive: Path, out: Path | None, spool: Path | None) -> Replay:
     with Replay(drive, config=LoopConfig(scenes=EAGER), recorder=Recorder(out, spool, EAGER, lossless=True)) as run:
         list(run)
     return run
+
+
+def can_frame(tenth: int) -> Fed:
+    at_ns = tenth * 100_000_000
+    payload = codec.encode(CanFrame(at_ns, tenth, 0, 1, b"x")).SerializeToString()
+    message = DriveMessage(at_ns, tenth, 0, at_ns, topics.CAN, payload)
+    return Fed(Event(at_ns, NOT_FUSED, None, len(payload)), message)
+
+
+def scene(number: int) -> Scene:
+    return Scene(number, first_ns=0, last_ns=0, peak_ns=0, peak_hardness=0.9, refusal="")
+
+
+def recorded_s(path: Path) -> float:
+    with DriveReader(path) as reader:
+        return max((message.arrival_ns for message in reader.messages()), default=0) / 1e9
 
 
 def test_a_clip_holds_pre_roll_scene_and_decisions_and_replays(drive: Path, tmp_path: Path) -> None:
@@ -109,29 +134,91 @@ def killed_while_recording(drive: Path, out: Path, dice: random.Random, *spool: 
     return lines
 
 
-def test_a_kill_loses_at_most_a_second_of_the_drive(drive: Path, tmp_path: Path) -> None:
+def test_a_kill_loses_no_queued_clip_and_at_most_a_second_of_the_drive(drive: Path, tmp_path: Path) -> None:
     dice = random.Random(4)
     for attempt in range(3):
-        decided_ns = killed_while_recording(drive, out := tmp_path / f"{attempt}.mcap", dice)
+        spool = tmp_path / f"spool-{attempt}"
+        decided_ns = killed_while_recording(drive, out := tmp_path / f"{attempt}.mcap", dice, spool)
         with DriveReader(out) as reader:
             arrivals = [message.arrival_ns for message in reader.messages()]
         # A chunk is half a second of arrivals; the rest is what was on its way to the recorder.
         assert decided_ns[-1] - max(arrivals, default=decided_ns[0]) <= 1_000_000_000
-
-
-def test_a_kill_loses_no_queued_clip(drive: Path, tmp_path: Path) -> None:
-    dice = random.Random(5)
-    for attempt in range(3):
-        spool = tmp_path / f"spool-{attempt}"
-        killed_while_recording(drive, out := tmp_path / f"{attempt}.mcap", dice, spool)
-        with DriveReader(out) as reader:
-            list(reader.messages())
         for clip in spool.glob("*.mcap"):
             with DriveReader(clip) as reader:
                 assert reader.complete
                 assert sum(1 for _ in reader.messages()) > 0
         Recorder(None, spool, lossless=True).close()  # the next run clears what the kill left half done
         assert not list(spool.glob("*.part"))
+
+
+def test_the_drive_goes_on_while_a_clip_is_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached, durable = threading.Event(), threading.Event()
+
+    def slow(_: Path) -> None:
+        reached.set()
+        assert durable.wait(60)
+
+    monkeypatch.setattr("edge.clips.sync", slow)
+    recorder = Recorder(out := tmp_path / "out.mcap", tmp_path / "spool", lossless=True)
+    recorder.offer([can_frame(0)], [], [scene(1)])
+    assert reached.wait(60)
+    for tenth in range(1, 100):
+        recorder.offer([can_frame(tenth)], [], [])
+    until = time.monotonic() + 60
+    while time.monotonic() < until and recorded_s(out) < 9:
+        time.sleep(0.05)
+    assert recorded_s(out) >= 9 and not recorder.clips
+    durable.set()
+    recorder.close()
+    assert len(recorder.clips) == 1
+
+
+def test_a_scene_keeps_its_number_though_a_slow_disk_costs_its_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, ready = threading.Event(), threading.Event()
+    take = Clips.take
+
+    def slow(*what: Any) -> None:
+        reached.set()
+        assert ready.wait(60)
+        take(*what)
+
+    monkeypatch.setattr(Clips, "take", slow)
+    recorder = Recorder(out := tmp_path / "out.mcap", tmp_path / "spool", lossless=False)
+    for tenth in range(400):
+        recorder.offer([can_frame(tenth)], [], [scene(tenth // 2)] if tenth in (2, 4, 399) else [])
+        assert reached.wait(60)
+        while recorded := recorder._passed._queue.qsize():  # the drive's thread keeps up
+            time.sleep(0.001 * recorded)
+    ready.set()
+    recorder.close()
+    assert recorder.dropped_batches > 100
+    with DriveReader(out) as reader:
+        assert sum(1 for _ in reader.messages()) == 400
+    with Outbox(tmp_path / "spool") as outbox:
+        told, _ = outbox.to_tell(10)
+    assert [one.sequence for one in told] == [1, 2, 3]
+    assert {one.first_ns for one in told} == {0}
+
+
+def test_a_disk_that_refuses_the_last_byte_is_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: DriveWriter) -> None:
+        raise OSError(28, "No space left on device")
+
+    recorder = Recorder(tmp_path / "out.mcap", tmp_path / "spool", lossless=True)
+    recorder.offer([can_frame(0)], [], [])
+    monkeypatch.setattr(DriveWriter, "close", full)
+    with pytest.raises(OSError, match="No space left"):
+        recorder.close()
+
+
+def test_whatever_fails_behind_the_queue_is_told_to_who_offers(tmp_path: Path) -> None:
+    recorder = Recorder(None, tmp_path / "spool", lossless=True, opinion=lambda _: 1 // 0)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ZeroDivisionError):
+        for tenth in range(10_000):
+            recorder.offer([can_frame(tenth)], [], [scene(1)] if tenth == 3 else [])
+    recorder.close(complete=False)
 
 
 def test_a_full_disk_is_said_in_one_line_and_the_drive_stays_readable(

@@ -11,11 +11,12 @@ from pathlib import Path
 import grpc
 import pytest
 
+from edge.clips import CLIP_METADATA
 from edge.drive import codec, topics
 from edge.drive.messages import DriveMessage
 from edge.drive.reader import DriveReader
 from edge.feed import Fed
-from edge.recorder import CLIP_METADATA, Recorder
+from edge.recorder import Recorder
 from edge.samples import NOT_FUSED, CanFrame, Event
 from edge.scenes import SceneConfig
 from edge.uplink.asks import MOST_OPEN, Ask, Asks
@@ -41,7 +42,7 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """The recorder looks after each batch, not twice a second."""
-    monkeypatch.setattr("edge.recorder._ASKS_S", 0.0)
+    monkeypatch.setattr("edge.clips._ASKS_S", 0.0)
 
 
 class Drive:
@@ -56,7 +57,9 @@ class Drive:
             payload = codec.encode(CanFrame(at_ns, tenth, 0, 1, b"x")).SerializeToString()
             message = DriveMessage(at_ns, tenth, 0, at_ns, topics.CAN, payload)
             self.recorder.offer([Fed(Event(at_ns, NOT_FUSED, None, len(payload)), message)], [], [])
-        while not self.recorder._ring or self.recorder._ring[-1] != message:
+        clips = self.recorder._clips
+        assert clips is not None
+        while not clips._ring or clips._ring[-1] != message:
             time.sleep(0.001)
         return self
 
@@ -139,7 +142,7 @@ def test_a_clip_that_cannot_be_written_is_gone_and_the_recording_goes_on(
         raise OSError(28, "No space left on device")
 
     drive = Drive(outbox).go(100, 104)
-    monkeypatch.setattr(drive.recorder, "_write_clip", full)
+    monkeypatch.setattr(drive.recorder._clips, "_write_clip", full)
     Asks(outbox).put([ask("7", 101, 102)])
     drive.go(104, 106).end()
     assert answers(outbox) == {"7": "gone"} and outbox.account().lost == 1
