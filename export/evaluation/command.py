@@ -11,7 +11,7 @@ from edge.bundle import load
 from edge.errors import ConfigError
 from edge.model_file import TARGETS, target_of
 from export.evaluation.drives import split_of_drives
-from export.evaluation.figures import add_float_twin, evaluate
+from export.evaluation.figures import evaluate
 from export.evaluation.heads import Figures, Thresholds
 from export.evaluation.page import page
 from export.evaluation.real import real_figures
@@ -37,11 +37,10 @@ def main(argv: list[str]) -> int:
     split = _split(options)
     sessions = open_bundle(options.bundle)
     towers, words = _towers(options.towers)
-    figures = evaluate(sessions, split, Thresholds.from_json(bundle.thresholds), towers, words)
+    twin = None if options.weights is None else _float_twin(options.weights)
+    figures = evaluate(sessions, split, Thresholds.from_json(bundle.thresholds), towers, words, twin)
     figures["bundle"] = {"name": bundle.name, "version": bundle.version, "id": bundle.id}
     figures["size"] = {name: spec.path.stat().st_size for name, spec in bundle.engines.items()}
-    if options.weights is not None:
-        add_float_twin(figures, _float_twin(options.weights), sessions, split, Thresholds.from_json(bundle.thresholds))
     if options.twin is not None:
         figures["twin"] = _twin(options.bundle, options.twin, sessions, split)
     if options.real is not None:

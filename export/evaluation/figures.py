@@ -63,33 +63,24 @@ def measure(
     confidence: dict[str, object] = {
         head: _confidence_json(learned) for head, learned in learn_confidence(fused, validation).items()
     }
-    figures = evaluate(low, held_out, thresholds, _open(towers) if towers else None, words)
+    twin = _open(graphs) if graphs is not None else None
+    figures = evaluate(low, held_out, thresholds, _open(towers) if towers else None, words, twin)
     figures["size"] = {name: len(model.SerializeToString()) for name, model in lowered.items()}
-    if graphs is not None:
-        add_float_twin(figures, _open(graphs), low, held_out, thresholds)
     return Measured(figures, thresholds, confidence)
 
 
-def add_float_twin(figures: Figures, full: Sessions, shipped: Sessions, split: Split, thresholds: Thresholds) -> None:
-    """Adds what the float engines reach, the difference, and both latencies."""
-    figures["fp32"] = _whole(full, split, thresholds)[0]
-    figures["int8_minus_fp32"] = difference(figures["int8"], figures["fp32"])
-    figures["latency_ms"] = {
-        name: dict(zip(("shipped", "fp32"), latency_ms(shipped[name], full[name]))) for name in shipped
-    }
-
-
 def evaluate(
-    sessions: Sessions, split: Split, thresholds: Thresholds, towers: Sessions | None, words: Vocabulary | None
-) -> Figures:
-    """All figures of one set of engines on one split."""
+    sessions: Sessions, split: Split, thresholds: Thresholds, towers: Sessions | None, words: Vocabulary | None,
+    twin: Sessions | None = None,
+) -> Figures:  # fmt: skip
+    """All figures of one set of engines on one split; with their float twin also what that reaches, and how fast."""
     whole, encoded, fused = _whole(sessions, split, thresholds)
     runs = {
         name: fused if name == "all" else fuse(sessions["fuse"], encoded.embeddings, split.per_world, present)
         for name, present in SUBSETS.items()
     }
     fast = fuse(sessions["fuse"], encoded.embeddings, split.per_world, ALL, repeat=5)
-    return {
+    figures: Figures = {
         "machine": MACHINE,
         "frames": len(split),
         "worlds": int(split.world.max()) + 1,
@@ -100,8 +91,16 @@ def evaluate(
         "retrieval": _retrieval(encoded, runs, split, towers, words),
         "calibration": calibration_figures(fused, split),
         "scores": score_figures(fused, encoded, split, sessions["fuse"]),
-        "latency_ms": {name: {"shipped": latency_ms(session)[0]} for name, session in sessions.items()},
     }
+    if twin is None:
+        figures["latency_ms"] = {name: {"shipped": latency_ms(session)[0]} for name, session in sessions.items()}
+        return figures
+    figures["fp32"] = _whole(twin, split, thresholds)[0]
+    figures["int8_minus_fp32"] = difference(whole, figures["fp32"])
+    figures["latency_ms"] = {
+        name: dict(zip(("shipped", "fp32"), latency_ms(session, twin[name]))) for name, session in sessions.items()
+    }
+    return figures
 
 
 def domain_figures(encoded: Encoded, fused: Mapping[str, F32], split: Split, thresholds: Thresholds) -> Figures:

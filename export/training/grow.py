@@ -28,14 +28,15 @@ def grown(state: dict[str, Tensor], camera: CameraEncoder) -> dict[str, Tensor]:
 @torch.no_grad()
 def settle(camera: CameraEncoder, split: Split) -> None:
     """Tells the norms of what `grown` added what they are given, so that they change nothing in training either."""
+    layers = [getattr(camera, name)[:2] for name in NEW]
+    layers = [layer for layer in layers if _changes_nothing(layer[0].weight)]
+    if not layers:
+        return
     rows = np.linspace(0, len(split) - 1, min(PICTURES, len(split))).astype(int)
     pictures = (
         torch.stack([torch.from_numpy(split.image(int(row))) for row in rows]).permute(0, 3, 1, 2).float() / 255.0
     )
-    for name in NEW:
-        convolution, norm = getattr(camera, name)[:2]
-        if not torch.equal(convolution.weight, nn.init.dirac_(torch.empty_like(convolution.weight))):
-            continue
+    for convolution, norm in layers:
         given: list[Tensor] = []
         hook = convolution.register_forward_pre_hook(lambda _, inputs, given=given: given.append(_cells(inputs[0])))
         for start in range(0, len(pictures), AT_ONCE):
@@ -46,6 +47,10 @@ def settle(camera: CameraEncoder, split: Split) -> None:
         norm.running_var.copy_(cells.var(1))
         norm.weight.copy_(torch.sqrt(norm.running_var + norm.eps))
         norm.bias.copy_(norm.running_mean)
+
+
+def _changes_nothing(weight: Tensor) -> bool:
+    return torch.equal(weight, nn.init.dirac_(torch.empty_like(weight)))
 
 
 def _cells(values: Tensor) -> Tensor:
