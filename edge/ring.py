@@ -24,7 +24,7 @@ from edge.gap import FIRST_SEQS, UNSEEN, Gap
 from edge.patience import Patience
 from edge.streams import MS, SECOND, Stream
 
-NEVER: Final = 1 << 62
+NEVER: Final = 1 << 64  # behind every instant that a drive can have
 LONG_AGO: Final = -NEVER
 # A stamp this far after its arrival is clock jitter; beyond, the clock is wrong.
 CLOCK_SLACK_NS: Final = 2 * MS

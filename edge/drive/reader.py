@@ -26,6 +26,7 @@ __all__ = ["DriveChannel", "DriveMessage", "DriveReader"]
 # Chunks whose times overlap are held together; recorders overlap a few, hostile files all of them.
 MAX_OVERLAP_BYTES: Final = 512 << 20
 _AFTER_ALL_NS: Final = 1 << 64
+_END_OF_TIME_NS: Final = 1 << 63  # instants lie before it
 
 
 class DriveReader:
@@ -167,6 +168,8 @@ class DriveReader:
                 channel, sequence, arrival_ns, capture_ns = unpack(records, at)
                 if not start_ns <= arrival_ns <= end_ns:
                     raise struct.error(f"arrival {arrival_ns} in a chunk of {start_ns}..{end_ns}")
+                if arrival_ns | capture_ns >= _END_OF_TIME_NS:
+                    raise struct.error(f"instants {arrival_ns} and {capture_ns}, of which one is no time")
                 topic = topics.get(channel)
                 if topic is None:
                     raise struct.error(f"a message of channel {channel}, which is defined nowhere")

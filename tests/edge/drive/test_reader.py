@@ -762,3 +762,16 @@ def test_a_flipped_bit_in_a_chunk_never_changes_a_message_unseen(tmp_path: Path,
         path.write_bytes(changed)
         found, _ = read_as_far_as_possible(path)
         assert set(found) <= whole
+
+
+@pytest.mark.parametrize(("log_time", "publish_time"), [(1 << 63, 0), ((1 << 64) - 1, 0), (0, 1 << 63)])
+def test_an_instant_beyond_the_end_of_time_is_damage(log_time: int, publish_time: int, tmp_path: Path) -> None:
+    path = tmp_path / "far.mcap"
+    with path.open("wb") as file:
+        writer = Writer(file)
+        writer.start()
+        channel = writer.register_channel("/x", "json", 0)
+        writer.add_message(channel, log_time=log_time, data=b"{}", publish_time=publish_time)
+        writer.finish()
+    with pytest.raises(DriveDamaged, match="no time"), DriveReader(path) as reader:
+        list(reader.messages())
