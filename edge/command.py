@@ -5,6 +5,8 @@ Exit codes: 0 fine, 1 a problem was found, 2 misuse or unusable input.
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
 
@@ -20,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: words after `roadfuse`; None takes the process's own.
     """
     argv = sys.argv[1:] if argv is None else argv
+    _prepare_output()
     commands = {entry.name: entry for entry in entry_points(group=GROUP)}
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_usage(commands))
@@ -36,6 +39,15 @@ def main(argv: list[str] | None = None) -> int:
     return _run(commands[name], rest)
 
 
+def _prepare_output() -> None:
+    """A stream that was closed takes what is written and keeps nothing; names that are no text are written escaped."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _run(entry: EntryPoint, argv: list[str]) -> int:
     try:
         code = entry.load()(argv)
@@ -47,6 +59,8 @@ def _run(entry: EntryPoint, argv: list[str]) -> int:
         return _fail(entry.name, f"needs the Python package {error.name!r}, which is not installed", 2)
     except FileNotFoundError as error:
         return _fail(entry.name, f"no such file: {error.filename}", 2)
+    except UnicodeEncodeError as error:  # a word that may name a file, but not what it was given for
+        return _fail(entry.name, f"expected text, got {error.object[:80]!r}", 2)
     except BrokenPipeError:  # the reader of our output went away: nobody is left to tell
         sys.stderr.close()
         return 1

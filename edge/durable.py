@@ -1,9 +1,11 @@
-"""What was written reaches the disk."""
+"""What was written reaches the disk, and takes the place of nothing that is needed."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from edge.errors import ConfigError
 
 
 def sync(path: Path) -> None:
@@ -17,3 +19,20 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def refuse_output(out: Path, *inputs: Path) -> None:
+    """Refuse to write where an input lies, or over something that is no file; to be asked before the work.
+
+    Raises:
+        ConfigError: the output is one of the inputs, a folder, a device or a pipe, or its folder is not there.
+    """
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out}: expected a file in an existing folder, got no folder {out.parent}")
+    if not out.exists():
+        return
+    if not out.is_file():
+        raise ConfigError(f"{out}: expected a file to write, got a {'folder' if out.is_dir() else 'device or pipe'}")
+    for source in inputs:
+        if source.exists() and out.samefile(source):
+            raise ConfigError(f"{out}: expected another file than the input, got {source}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +51,17 @@ def test_a_missing_drive_is_one_line_and_2(command: str) -> None:
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_closed_output_is_no_reason_to_fail(drive: Path) -> None:
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        done = subprocess.run(
+            ["sh", "-c", f'"$0" -m edge.command info "$1" {closed}', sys.executable, drive], check=False
+        )
+        assert done.returncode == 0, closed
+
+
+def test_a_word_that_is_no_text_where_one_is_needed_is_one_line() -> None:
+    words = [b"cloud", b"vehicles", b"--data", b"/nonexistent", b"--label", b"\xff=x"]
+    done = subprocess.run([sys.executable, "-m", "edge.command", *words], capture_output=True, check=False)
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"Traceback" not in done.stderr, done.stderr
