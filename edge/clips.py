@@ -6,13 +6,14 @@ made durable, and only then renamed: it is in the spool whole or not at all, and
 
 from __future__ import annotations
 
+import fcntl
 import math
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from edge.asked import add_matches, cut, standing
 from edge.decision import Decision
@@ -20,7 +21,7 @@ from edge.drive import codec, topics
 from edge.drive.reader import DriveMessage
 from edge.drive.writer import DriveWriter
 from edge.durable import sync
-from edge.errors import DriveFormatError
+from edge.errors import ConfigError, DriveFormatError
 from edge.samples import GnssFix
 from edge.scenes import Scene, SceneConfig
 from edge.uplink.asks import GONE, KEPT, Ask, Asks
@@ -32,6 +33,7 @@ _ASKS_S: Final = 0.5  # between looks for what the cloud asks for
 # Sound and pictures of twenty seconds with a lot to spare; beyond, the oldest go, and are counted.
 RING_BYTES: Final = 512 << 20
 CLIP_METADATA: Final = "roadfuse.scene"
+LOCK: Final = "recorder.lock"
 
 
 class Clips:
@@ -50,6 +52,7 @@ class Clips:
 
     Raises:
         OSError: the outbox can't be opened.
+        ConfigError: another recorder has the spool.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Clips:
         self._wall_clock = wall_clock
         self._opinion = opinion
         self.written: list[Path] = []
+        self._lock = _locked(spool)
         self._outbox = Outbox(spool, quota)
         self._outbox.recover()
         self._asks = Asks(self._outbox)
@@ -111,9 +115,9 @@ class Clips:
                         return  # writing takes a while, and what passes waits in a queue that has an end
 
     def close(self) -> None:
-        """Answer what is still asked for, and close the outbox."""
-        self.answer_asks(at_once=True)
+        """Let go of the spool."""
         self._outbox.close()
+        self._lock.close()
 
     def _trim(self) -> None:
         """Forget what no scene can reach back to."""
@@ -195,6 +199,22 @@ class Clips:
                 clip.copy(message)
         part.replace(path)
         sync(path.parent)
+
+
+def _locked(spool: Path) -> IO[bytes]:
+    """The spool's lock, held while the file is open: a second recorder would clear away what the first one writes.
+
+    Raises:
+        ConfigError: another recorder has it.
+    """
+    spool.mkdir(parents=True, exist_ok=True)
+    lock = (spool / LOCK).open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise ConfigError(f"{spool}: expected a spool of its own for each recorder, got one that is in use") from None
+    return lock
 
 
 def _last_fix(messages: list[DriveMessage]) -> GnssFix | None:

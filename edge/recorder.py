@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -120,6 +121,7 @@ class Recorder:
         self._clips = Clips(spool, scenes or SceneConfig(), metadata, quota, wall_clock, opinion) if spool else None
         self._writer = DriveWriter(drive, metadata) if drive is not None else None
         self._error: Exception | None = None
+        self._complete = True
         self._statistics: dict[str, Any] | None = None
         self._boxes_shown = False
         self._passed = _Queue(lossless=lossless)
@@ -161,7 +163,7 @@ class Recorder:
         Raises:
             OSError: the disk refused.
         """
-        self._statistics = statistics
+        self._complete, self._statistics = complete, statistics
         self._passed.end()
         for thread in self._threads:
             thread.join()
@@ -181,7 +183,10 @@ class Recorder:
             if writer is not None:
                 if self._statistics is not None:
                     writer.add_metadata(RUN_METADATA, {"statistics": json.dumps(self._statistics)})
-                writer.close()
+                if self._complete:
+                    writer.close()
+                else:
+                    writer.leave()
         except Exception as error:  # at the thread's top: the loop hears of it at its next offer
             self._error = error
             self._passed.drain()
@@ -193,9 +198,10 @@ class Recorder:
         if clips is None:
             return
         try:
-            for batch in self._recorded.take(clips.answer_asks):
-                clips.take(*batch)
-            clips.close()
+            with closing(clips):
+                for batch in self._recorded.take(clips.answer_asks):
+                    clips.take(*batch)
+                clips.answer_asks(at_once=True)
         except Exception as error:  # as above
             self._error = error
             self._recorded.drain()

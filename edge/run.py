@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
+import os
 import sys
 import threading
 import time
@@ -24,12 +26,14 @@ from edge.campaigns.file import fed as as_event
 from edge.decision import Decision
 from edge.drive import topics
 from edge.drive.reader import DriveReader
+from edge.durable import refuse_output
 from edge.feed import Fed
 from edge.loop import Loop
 from edge.read_ahead import ReadAhead
 from edge.realtime import realtime, without_spinning
 from edge.recorder import Recorder
-from edge.replay import STEP_TIMING
+from edge.replay import STEP_TIMING, expect_fused
+from edge.samples import BundleInUse
 from edge.statistics import RunStatistics
 from edge.streams import SECOND
 from edge.updates.disk import RealDisk
@@ -38,10 +42,15 @@ from edge.updates.host import Host
 # Half a second of everything a vehicle sends.
 INBOX: Final = 2048
 _HURRY_NS: Final = 1_000_000
+_LONGEST_WAIT_S: Final = 1.0  # whoever waits looks again then
 
 
 class Inbox:
-    """Between the sensors' threads and the loop: bounded; when full the oldest goes, and is counted by topic."""
+    """Between the sensors' threads and the loop: bounded; when full the oldest goes, and is counted by topic.
+
+    Attributes:
+        error: why nothing more comes, where that is not the end.
+    """
 
     def __init__(self, size: int = INBOX) -> None:
         self._size = size
@@ -49,6 +58,7 @@ class Inbox:
         self._ready = threading.Condition()
         self._closed = False
         self.overflow: Counter[str] = Counter()
+        self.error: Exception | None = None
 
     def put(self, item: Fed) -> None:
         """Never blocks."""
@@ -65,7 +75,7 @@ class Inbox:
         """The oldest item; None when none came in time."""
         with self._ready:
             if not self._items and not self._closed and timeout_s > 0:
-                self._ready.wait(timeout_s)
+                self._ready.wait(min(timeout_s, _LONGEST_WAIT_S))
             return self._items.popleft() if self._items else None
 
     def close(self) -> None:
@@ -101,9 +111,8 @@ class DriveClock:
 
     def sleep_until(self, instant_ns: int) -> None:
         """Sleep until the instant."""
-        ahead_s = self.seconds_until(instant_ns)
-        if ahead_s > 0:
-            time.sleep(ahead_s)
+        while (ahead_s := self.seconds_until(instant_ns)) > 0:
+            time.sleep(min(ahead_s, _LONGEST_WAIT_S))
 
     def seconds_until(self, instant_ns: int) -> float:
         """Real seconds until the instant."""
@@ -117,11 +126,15 @@ def live(
     """Run the loop in real time over a drive's messages; yields each decision when it is made.
 
     Args:
-        probes: what campaigns look for, looked at between frames by a thread of its own.
-        host: keeps the loop's bundles as the update agent wants them.
+        probes: what campaigns look for, looked at between frames by a thread of its own; what the drive recorded of
+            campaigns is passed over then.
+        host: keeps the loop's bundles as the update agent wants them; what the drive recorded of them is passed over.
+
+    Raises:
+        DriveError: the drive can't be read any further; all before it was decided, and offered to the recorder.
     """
     with ReadAhead(drive) as ahead:
-        feed = ahead.events(loop.config.streams)
+        feed = (fed for fed in ahead.events(loop.config.streams) if not _is_overruled(fed, probes))
         first = next(feed, None)
         if first is None:
             return
@@ -137,35 +150,44 @@ def live(
         statistics.start(time.perf_counter_ns())
         batch: list[Fed] = []
         last_ns = 0
-        while not (inbox.over and not loop.waiting):
-            fed = inbox.get(clock.seconds_until(loop.due_ns) if last_ns else 1.0)
-            now_ns = max(clock(), last_ns + 1)  # each step has an instant of its own
-            if fed is None and now_ns < loop.due_ns:
-                continue
-            last_ns = now_ns
-            statistics.now(now_ns)
-            if fed is not None:
-                fed = Fed(fed.event._replace(now_ns=now_ns), fed.message._replace(arrival_ns=now_ns))
-                batch.append(fed)
-            decisions = loop.step(None if fed is None else fed.event, now_ns)
-            if not decisions:
-                continue
-            done_ns = clock()
-            for decision in decisions:
-                decision.timings_ns[STEP_TIMING] = done_ns - decision.emitted_ns
-                loop.finished(decision, done_ns)
-                statistics.add(decision)
+        try:
+            while not (inbox.over and not loop.waiting):
+                fed = inbox.get(clock.seconds_until(loop.due_ns) if last_ns else 1.0)
+                now_ns = max(clock(), last_ns + 1)  # each step has an instant of its own
+                if fed is None and now_ns < loop.due_ns:
+                    continue
+                last_ns = now_ns
+                statistics.now(now_ns)
+                if fed is not None:
+                    fed = Fed(fed.event._replace(now_ns=now_ns), fed.message._replace(arrival_ns=now_ns))
+                    batch.append(fed)
+                decisions = loop.step(None if fed is None else fed.event, now_ns)
+                if not decisions:
+                    continue
+                done_ns = clock()
+                for decision in decisions:
+                    decision.timings_ns[STEP_TIMING] = done_ns - decision.emitted_ns
+                    loop.finished(decision, done_ns)
+                    statistics.add(decision)
+                if recorder is not None:
+                    recorder.offer(batch, decisions, loop.scenes)
+                if host is not None:
+                    host.saw(batch, decisions)
+                batch = []
+                yield from decisions
+            source.join()
+        finally:  # an interrupted run keeps the scene that is open, too
+            scene = loop.cutter.finish()
             if recorder is not None:
-                recorder.offer(batch, decisions, loop.scenes)
-            if host is not None:
-                host.saw(batch, decisions)
-            batch = []
-            yield from decisions
-        source.join()
-    scene = loop.cutter.finish()
-    if recorder is not None:
-        recorder.offer(batch, [], [scene] if scene else [])
-    statistics.end(time.perf_counter_ns(), loop.accounts(), scene)
+                recorder.offer(batch, [], [scene] if scene else [])
+            statistics.end(time.perf_counter_ns(), loop.accounts(), scene)
+    if inbox.error is not None:
+        raise inbox.error
+
+
+def _is_overruled(fed: Fed, probes: ProbeFile | None) -> bool:
+    """Whether a message of the drive says what is for somebody else to say here."""
+    return isinstance(fed.event.sample, BundleInUse) or (probes is not None and fed.message.topic == topics.CAMPAIGNS)
 
 
 def _play(feed: Iterator[Fed], inbox: Inbox, clock: DriveClock) -> None:
@@ -175,6 +197,8 @@ def _play(feed: Iterator[Fed], inbox: Inbox, clock: DriveClock) -> None:
             if fed.event.now_ns - clock() > _HURRY_NS:
                 clock.sleep_until(fed.event.now_ns)
             inbox.put(fed)
+    except Exception as error:  # at the thread's top: the loop raises it once it decided what came before
+        inbox.error = error
     finally:
         inbox.close()
 
@@ -199,11 +223,14 @@ def main(argv: list[str]) -> int:
     if options.updates is not None and options.bundle is not None:
         _parser().error("--bundle: expected none with --updates, which says what runs")
     settings = configs.load(options.config)
-    if options.speed <= 0:
+    if not 0 < options.speed < math.inf:
         _parser().error(f"--speed: expected a positive number, got {options.speed:g}")
     statistics = RunStatistics(settings.deadline_ns)
     inbox = Inbox()
+    if options.out is not None:
+        refuse_output(options.out, options.drive)
     with DriveReader(options.drive) as drive:
+        expect_fused(drive, settings.streams)
         host = None
         if options.updates is not None:
             host = Host(RealDisk(options.updates), settings, options.provider, _say)
@@ -211,7 +238,7 @@ def main(argv: list[str]) -> int:
         else:
             loop = Loop(bundles.load(options.bundle), settings, options.provider, time.perf_counter_ns)
         facts = {
-            "source": str(options.drive.name),
+            "source": os.fsencode(options.drive.name).decode("utf-8", "replace"),
             "bundle": loop.bundle.id,
             "mode": "live",
             "speed": f"{options.speed:g}",
@@ -229,7 +256,7 @@ def main(argv: list[str]) -> int:
             complete = True
         finally:
             try:
-                recorder.close(complete=complete, statistics=statistics.as_dict() if complete else None)
+                recorder.close(complete=complete, statistics=statistics.as_dict() if statistics.ended_ns else None)
             finally:
                 if host is not None:
                     host.close()

@@ -197,6 +197,18 @@ class DriveWriter:
         finally:
             self._journal.abandon()
 
+    def leave(self) -> None:
+        """Let go of the file as a kill would leave it, with all that was written so far.
+
+        Raises:
+            OSError: the disk refused; what was flushed before stands.
+        """
+        try:
+            self.flush()
+        finally:
+            self._closed = True
+            self._journal.abandon()
+
     def __enter__(self) -> DriveWriter:
         return self
 

@@ -20,8 +20,9 @@ from edge.drive.journal import EXTENT_BYTES
 from edge.drive.messages import DriveMessage
 from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
+from edge.errors import ConfigError
 from edge.feed import Fed
-from edge.recorder import Recorder
+from edge.recorder import RUN_METADATA, Recorder
 from edge.replay import Replay, replay
 from edge.samples import NOT_FUSED, CanFrame, Event
 from edge.scenes import Scene, SceneConfig
@@ -45,7 +46,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from edge.loop import LoopConfig
-from edge.recorder import Recorder
+from edge.recorder import RUN_METADATA, Recorder
 from edge.replay import Replay
 from tests_recorder_scenes import EAGER
 drive, out, *spool = map(Path, sys.argv[1:])
@@ -219,6 +220,24 @@ def test_whatever_fails_behind_the_queue_is_told_to_who_offers(tmp_path: Path) -
         for tenth in range(10_000):
             recorder.offer([can_frame(tenth)], [], [scene(1)] if tenth == 3 else [])
     recorder.close(complete=False)
+
+
+def test_a_spool_has_one_recorder_at_a_time(tmp_path: Path) -> None:
+    first = Recorder(None, tmp_path / "spool", lossless=True)
+    with pytest.raises(ConfigError, match="in use"):
+        Recorder(None, tmp_path / "spool", lossless=True)
+    first.close()
+    Recorder(None, tmp_path / "spool", lossless=True).close()
+
+
+def test_a_run_that_is_not_complete_leaves_a_drive_that_says_so(tmp_path: Path) -> None:
+    for complete in (False, True):
+        recorder = Recorder(out := tmp_path / "out.mcap", None, lossless=True)
+        recorder.offer([can_frame(tenth) for tenth in range(30)], [], [])
+        recorder.close(complete=complete, statistics={"frames": 0})
+        with DriveReader(out) as reader:
+            assert reader.complete is complete
+            assert sum(1 for _ in reader.messages()) == 30 and RUN_METADATA in reader.metadata
 
 
 def test_a_full_disk_is_said_in_one_line_and_the_drive_stays_readable(

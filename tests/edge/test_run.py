@@ -1,0 +1,138 @@
+"""A live run: whatever breaks it is told, and what came before is kept."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from edge.campaigns import file
+from edge.campaigns.probe import Probe, ProbeSet
+from edge.campaigns.wire import set_bytes
+from edge.command import main as roadfuse
+from edge.drive import topics
+from edge.drive.reader import DriveReader
+from edge.drive.writer import DriveWriter
+from edge.errors import DriveDamaged
+from edge.recorder import RUN_METADATA
+from edge.run import Inbox
+from edge.run import main as run_main
+from edge.uplink.outbox import Outbox
+from roadfuse.v1 import decision_pb2
+
+FAR_NS = 1 << 62
+ONE_SCENE = "[scenes]\nopen_at = 0.0\nclose_below = 0.0\nmax_s = 20.0\n"
+
+
+def run(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edge.command", "run", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def copied(
+    drive: Path, out: Path, *, until_s: float = math.inf, further: tuple[tuple[str, bytes, float], ...] = ()
+) -> Path:
+    """A drive as far as an instant from its start, with messages that it did not have: (topic, payload, when)."""
+    with DriveReader(drive) as source:
+        messages = list(source.messages())
+    start_ns = messages[0].arrival_ns
+    kept = [message for message in messages if message.arrival_ns - start_ns <= until_s * 1e9]
+    for topic, payload, at_s in further:
+        at_ns = start_ns + round(at_s * 1e9)
+        kept.append(messages[0]._replace(arrival_ns=at_ns, capture_ns=at_ns, topic=topic, payload=payload, sequence=0))
+    with DriveWriter(out) as target:
+        for message in sorted(kept):
+            target.copy(message)
+    return out
+
+
+def decisions_in(recorded: Path) -> list[decision_pb2.Decision]:
+    with suppress(DriveDamaged), DriveReader(recorded) as reader:  # it is being written
+        return [
+            decision_pb2.Decision.FromString(message.payload) for message in reader.messages(topics=[topics.DECISION])
+        ]
+    return []
+
+
+def test_a_run_never_records_over_its_own_drive(drive: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.mcap"
+    own.write_bytes(drive.read_bytes())
+    done = run(own, "--out", own)
+    assert done.returncode == 2 and "another file than the input" in done.stderr and done.stderr.count("\n") == 1
+    assert own.read_bytes() == drive.read_bytes()
+
+
+def test_a_drive_that_breaks_off_is_told_and_what_came_before_is_recorded(drive: Path, tmp_path: Path) -> None:
+    cut, out = tmp_path / "cut.mcap", tmp_path / "out.mcap"
+    cut.write_bytes(drive.read_bytes()[: drive.stat().st_size // 2])
+    done = run(cut, "--out", out, "--speed", 4)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr, done.stderr
+    with DriveReader(out) as reader:
+        assert not reader.complete and RUN_METADATA in reader.metadata
+    assert len(decisions_in(out)) > 20
+    assert roadfuse(["replay", str(out), "--verify", "--json"]) == 0
+
+
+def test_an_interrupted_run_keeps_the_scene_that_is_open(drive: Path, tmp_path: Path) -> None:
+    config = tmp_path / "one.toml"
+    config.write_text(ONE_SCENE)
+    out, spool = tmp_path / "out.mcap", tmp_path / "spool"
+    command = [sys.executable, "-m", "edge.command", "run", str(drive), "--out", str(out), "--spool", str(spool)]
+    child = subprocess.Popen([*command, "--config", str(config)], stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (out.exists() and len(decisions_in(out)) > 20):
+        time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    assert child.communicate(timeout=60)[1].strip() == "roadfuse run: interrupted" and child.returncode == 130
+    with Outbox(spool) as outbox:
+        (scene,), _ = outbox.to_tell(9)
+    assert scene.bytes > 0 and len(list(spool.glob("*.mcap"))) == 1
+    with DriveReader(out) as reader:
+        assert not reader.complete
+
+
+def test_what_a_drive_recorded_of_campaigns_does_not_overrule_what_is_looked_for_now(
+    drive: Path, tmp_path: Path
+) -> None:
+    old = ProbeSet((Probe("old", is_stopped=True),))
+    told = copied(drive, tmp_path / "told.mcap", until_s=2, further=((topics.CAMPAIGNS, set_bytes(old), 1.0),))
+    file.write(tmp_path / "now.probes", ProbeSet((Probe("now", expires_ns=FAR_NS),)))
+    words = ["--out", str(tmp_path / "out.mcap"), "--probes", str(tmp_path / "now.probes"), "--json"]
+    assert run_main([str(told), *words]) == 0
+    with DriveReader(tmp_path / "out.mcap") as reader:
+        looked_for = [message.payload for message in reader.messages(topics=[topics.CAMPAIGNS])]
+    assert len(looked_for) == 1 and b"now" in looked_for[0]
+
+
+@pytest.mark.parametrize("speed", ["nan", "inf", "-inf", "0", "-1"])
+def test_a_speed_that_is_none_is_refused(drive: Path, speed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_main([str(drive), f"--speed={speed}"])
+    assert "expected a positive number" in capsys.readouterr().err
+
+
+def test_a_drive_without_anything_for_the_loop_is_refused(tmp_path: Path) -> None:
+    with DriveWriter(tmp_path / "none.mcap") as writer:
+        writer.write_payload(topics.TRUTH, b"", capture_ns=0, arrival_ns=0, sequence=0)
+    done = run(tmp_path / "none.mcap")
+    assert done.returncode == 2 and "expected a stream of" in done.stderr
+
+
+def test_waiting_for_what_never_comes_looks_up_now_and_then() -> None:
+    assert Inbox().get(1e300) is None
+
+
+def test_a_name_that_is_no_text_can_be_run_and_recorded(drive: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "odd\udcff.mcap"
+    copied(drive, odd, until_s=1)
+    done = run(odd, "--out", tmp_path / "out\udcfe.mcap", "--speed", 4)
+    assert done.returncode == 0, done.stderr
+    done = run(odd, "--out", tmp_path / "out.mcap", "--json", "--speed", 4)
+    assert json.loads(done.stdout)["frames"] > 10
