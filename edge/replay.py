@@ -16,9 +16,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, TypeAlias
+
+from google.protobuf.message import DecodeError
 
 from edge import bundle as bundles
 from edge.bundle import Bundle
@@ -26,15 +29,17 @@ from edge.campaigns.file import first
 from edge.campaigns.probe import ProbeSet
 from edge.decision import Decision
 from edge.drive import topics
-from edge.drive.reader import DriveReader
+from edge.drive.reader import DriveMessage, DriveReader
 from edge.errors import DriveDamaged, DriveError, DriveFormatError
 from edge.feed import Fed
 from edge.loop import Loop, LoopConfig
 from edge.perception import Perception
 from edge.read_ahead import ReadAhead
 from edge.recorder import Recorder
+from edge.ring import NEVER
 from edge.samples import BundleInUse
 from edge.statistics import RunStatistics
+from edge.streams import Stream
 from edge.updates.health import ENGINE_ERROR
 from edge.updates.in_use import parse_in_use
 from roadfuse.v1 import decision_pb2
@@ -114,12 +119,7 @@ class Replay:
                 self.loop.charge.bundles.hold(Perception(other, self.loop.config.streams, provider))
             if self._happened is not None:
                 self.loop.charge.failing = self._happened.failing
-            fused = {stream.topic for stream in self.loop.config.streams}
-            if not fused & self.drive.topics:
-                raise DriveFormatError(
-                    f"{self.drive.path}: expected a stream of {', '.join(sorted(fused))}, "
-                    f"got {', '.join(sorted(self.drive.topics)) or 'no stream at all'}"
-                )
+            expect_fused(self.drive, self.loop.config.streams)
         except BaseException:
             self._ahead.close()
             self.drive.close()
@@ -134,6 +134,10 @@ class Replay:
     def recorded(self, index: int) -> bytes | None:
         """The recorded decision (serialised) that decision `index` repeats; None if there was none."""
         return None if self._happened is None else self._happened.recorded.get(index)
+
+    def is_expected(self, index: int) -> bool:
+        """Whether the recording would have decision `index`: of a run that was killed the last ones are lost."""
+        return self.drive.complete or self._happened is None or index <= max(self._happened.recorded, default=-1)
 
     def unrepeated(self) -> int:
         """Recorded decisions that this run did not come to."""
@@ -173,17 +177,19 @@ class Replay:
                 decisions = loop.step(event, now_ns)
                 if decisions:
                     yield from self._finish(decisions)
+            yield from self._drain()
         except DriveDamaged as error:  # what came before it gets its decisions first
             damage = error
-        yield from self._drain()
-        self._end()
+            yield from self._drain()
+        finally:  # an interrupted run keeps the scene that is open, too
+            self._end()
         if damage is not None:
             raise damage
 
     def _events(self) -> Iterator[Fed]:
         events = self._ahead.events(self.loop.config.streams, messages=self._recorder is not None)
         if not self._follows:
-            events = map(_without_swap, events)
+            events = (fed for fed in events if not isinstance(fed.event.sample, BundleInUse))
         events = self._with_foresight(events)
         return events if self._probes is None else first(self._probes, events)
 
@@ -219,7 +225,7 @@ class Replay:
         """The frames that still wait when the drive is over, each when it is due."""
         loop = self.loop
         if self._happened is not None:
-            yield from self._until(1 << 62)
+            yield from self._until(NEVER)
             return
         while loop.waiting:
             yield from self._finish(loop.step(None, max(loop.due_ns, self.statistics.last_now_ns)))
@@ -252,10 +258,25 @@ class Replay:
             time.sleep(ahead_s)
 
 
-def _without_swap(fed: Fed) -> Fed:
-    if isinstance(fed.event.sample, BundleInUse):
-        return fed._replace(event=fed.event._replace(sample=None))
-    return fed
+def expect_fused(drive: DriveReader, streams: Sequence[Stream]) -> None:
+    """Refuse a drive that has nothing for the loop.
+
+    Raises:
+        DriveFormatError: none of the streams is in it.
+    """
+    fused = {stream.topic for stream in streams}
+    if not fused & drive.topics:
+        raise DriveFormatError(
+            f"{drive.path}: expected a stream of {', '.join(sorted(fused))}, "
+            f"got {', '.join(sorted(drive.topics)) or 'no stream at all'}"
+        )
+
+
+def _said(drive: DriveReader, topic: str) -> Iterator[DriveMessage]:
+    """What a drive says on a topic, ahead of its events; damage is told of when these come to it."""
+    skip = drive.on_damage is not None
+    with DriveReader(drive.path, (lambda _: None) if skip else None) as reader, suppress(DriveDamaged):
+        yield from reader.messages(topics=[topic])
 
 
 class Swaps:
@@ -279,7 +300,7 @@ class Swaps:
         self.ids: list[str] = []
         if topics.BUNDLE not in drive.topics:
             return
-        for message in drive.messages(topics=[topics.BUNDLE]):
+        for message in _said(drive, topics.BUNDLE):
             in_use = parse_in_use(message.payload)
             named = () if in_use is None else (in_use.bundle_id, in_use.previous_id)
             self.ids += [one for one in named if one and one not in self.ids]
@@ -321,8 +342,11 @@ class Happened:
         self.failing: dict[int, str] = {}
         self._last_event_ns = -1
         self.recorded: dict[int, bytes] = {}
-        for message in drive.messages(topics=[topics.DECISION]):
-            decision = decision_pb2.Decision.FromString(message.payload)
+        for message in _said(drive, topics.DECISION):
+            try:
+                decision = decision_pb2.Decision.FromString(message.payload)
+            except DecodeError as error:
+                raise DriveFormatError(f"{drive.path}: expected a decision, got {error}") from None
             if decision.bundle_id not in bundles:
                 raise DriveFormatError(
                     f"{drive.path}: expected decisions of bundle {', '.join(one[:12] for one in bundles)}, "

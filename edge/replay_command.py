@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from edge import config as configs
 from edge.campaigns.file import read as read_probes
 from edge.decision import Decision
+from edge.durable import refuse_output
 from edge.errors import ConfigError, DriveDamaged
 from edge.recorder import Recorder
 from edge.replay import Replay
@@ -34,6 +36,8 @@ def _replay(options: argparse.Namespace) -> int:
     settings = configs.load(options.config)
     if options.probes is not None and (options.verify or options.as_ == "happened"):
         raise ConfigError("--probes: expected a run that is recomputed, got one that repeats what happened")
+    if options.out is not None:
+        refuse_output(options.out, options.drive)
     damages: list[DriveDamaged] = []
     run = Replay(
         options.drive,
@@ -48,11 +52,11 @@ def _replay(options: argparse.Namespace) -> int:
     first: Divergence | None = None
     with run:
         if options.out is not None or options.spool is not None:
-            _refuse_overwriting(options)
-            facts = {**run.drive.metadata.get("roadfuse.drive", {}), "bundle": run.bundle.id, "mode": options.as_}
+            mode = "happened" if options.verify else options.as_
+            facts = {**run.drive.metadata.get("roadfuse.drive", {}), "bundle": run.bundle.id, "mode": mode}
             run.record(Recorder(options.out, options.spool, settings.scenes, facts, lossless=True))
         for decision in _with_progress(run, options):
-            if options.verify and first is None:
+            if options.verify and first is None and run.is_expected(decision.index):
                 first = divergence(run.recorded(decision.index), decision)
     missing = run.unrepeated() if options.verify else 0
     result = {**run.statistics.as_dict(), "bundle": run.bundle.id, "clips": run.clips()}
@@ -74,7 +78,9 @@ def _diff(options: argparse.Namespace) -> int:
         try:
             tolerances[name] = float(value)
         except ValueError:
-            raise ConfigError(f"--tolerance: expected FIELD=NUMBER, got {entry!r}") from None
+            tolerances[name] = math.nan
+        if not tolerances[name] >= 0:
+            raise ConfigError(f"--tolerance: expected FIELD=NUMBER, got {entry!r}")
     result = compare(a, b, tolerances, frozenset(options.ignore))
     if options.json:
         print(json.dumps(result.as_dict()))
@@ -82,7 +88,10 @@ def _diff(options: argparse.Namespace) -> int:
         print(f"{result.compared} frames in both, {len(result.only_a)} only in {a}, {len(result.only_b)} only in {b}")
         for name, (frames, largest) in sorted(result.fields.items()):
             print(f"  {name:<18} differs in {frames} frames, by at most {largest:g}")
-        print(f"first: {result.first}" if result.first else "no difference")
+        if result.first:
+            print(f"first: {result.first}")
+        elif result.same:
+            print("no difference")
     return 0 if result.same else 1
 
 
@@ -135,11 +144,6 @@ def _speed(text: str) -> float | None:
     if not speed > 0:
         raise ConfigError(f"--speed: expected `max` or a positive number, got {text!r}")
     return speed
-
-
-def _refuse_overwriting(options: argparse.Namespace) -> None:
-    if options.out is not None and options.out.exists() and options.out.samefile(options.drive):
-        raise ConfigError(f"--out: expected another file than the drive, got {options.out}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -47,7 +47,10 @@ def divergence(recorded: bytes | None, decision: Decision) -> Divergence | None:
     del message.timings[:]
     if message.SerializeToString(deterministic=True) == decision.canonical():
         return None
-    expected = Decision.from_message(message)
+    try:
+        expected = Decision.from_message(message)
+    except ValueError as error:
+        return Divergence(decision.index, decision.stamp_ns, "judge", "bytes", f"a decision ({error})", "another")
     got = Decision.from_message(decision.to_message(timings=False))
     theirs = {(d.stage, d.tensor): d.crc32 for d in expected.digests}
     ours = {(d.stage, d.tensor): d.crc32 for d in got.digests}
@@ -118,7 +121,10 @@ class Difference:
             "compared": self.compared,
             "only_a": len(self.only_a),
             "only_b": len(self.only_b),
-            "fields": {name: {"frames": n, "largest": largest} for name, (n, largest) in self.fields.items()},
+            "fields": {
+                name: {"frames": n, "largest": largest if math.isfinite(largest) else None}
+                for name, (n, largest) in self.fields.items()
+            },
             "first": str(self.first) if self.first else None,
         }
 

@@ -14,17 +14,21 @@ from pathlib import Path
 
 import pytest
 
+from edge.command import main as roadfuse
 from edge.decision import Decision
 from edge.drive import topics
+from edge.drive.messages import DriveMessage
 from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
-from edge.errors import BundleError, DriveDamaged, DriveError, DriveFormatError
+from edge.errors import BundleError, ConfigError, DriveDamaged, DriveError, DriveFormatError
 from edge.frameset import EmitReason
 from edge.recorder import Recorder
 from edge.replay import Replay, replay
 from edge.replay_command import main as replay_main
 from edge.run import main as run_main
-from edge.samples import Event
+from edge.samples import BundleInUse, Event
+from edge.updates.in_use import in_use_bytes
+from roadfuse.v1 import decision_pb2
 
 
 def result_of(drive: Path, **options: object) -> dict[str, object]:
@@ -294,3 +298,114 @@ def test_as_designed_a_frame_leaves_when_it_is_due_not_when_the_next_sample_come
     for decision in replay(drive):
         assert decision.emitted_ns - decision.stamp_ns <= deadline_ns
         assert decision.reason in tuple(EmitReason)
+
+
+def changed(drive: Path, out: Path, change: Callable[[DriveMessage], DriveMessage | None]) -> Path:
+    """A drive with messages changed, or left out."""
+    with DriveReader(drive) as source, DriveWriter(out) as target:
+        for message in source.messages():
+            if (kept := change(message)) is not None:
+                target.copy(kept)
+    return out
+
+
+@pytest.fixture(scope="module")
+def decided(drive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("decided") / "decided.mcap"
+    assert replay_main([str(drive), "--out", str(out), "--json"]) == 0
+    return out
+
+
+def test_a_message_at_the_end_of_time_ends_the_replay(drive: Path, tmp_path: Path) -> None:
+    with DriveReader(drive) as source, DriveWriter(tmp_path / "far.mcap") as target:
+        for message in list(source.messages())[:400]:
+            target.copy(message)
+        target.copy(message._replace(arrival_ns=(1 << 63) - 1, topic=topics.CAN))
+    far, before = result_of(tmp_path / "far.mcap"), result_of(drive)
+    assert 0 < int(far["frames"]) < int(before["frames"])  # type: ignore[call-overload]
+
+
+def test_a_bundle_that_a_drive_names_but_nobody_followed_is_no_part_of_the_recording(
+    drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out, named = tmp_path / "out.mcap", tmp_path / "named.mcap"
+    in_use = in_use_bytes(BundleInUse("ab" * 32, "", ""))
+    with DriveReader(drive) as source, DriveWriter(named) as target:
+        for number, message in enumerate(source.messages()):
+            target.copy(message)
+            if number == 100:
+                target.copy(message._replace(topic=topics.BUNDLE, payload=in_use))
+    assert replay_main([str(named), "--out", str(out), "--json"]) == 0
+    assert replay_main([str(out), "--verify", "--json"]) == 0
+    assert run_main([str(named), "--out", str(out), "--json", "--speed", "4"]) == 0
+    assert replay_main([str(out), "--verify", "--json"]) == 0
+
+
+def test_a_killed_recording_without_its_last_decisions_verifies(
+    decided: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with DriveReader(decided) as source:
+        messages = list(source.messages())
+    last = max(at for at, message in enumerate(messages) if message.topic == topics.DECISION)
+    lost = {at for at in range(last + 1) if messages[at].topic == topics.DECISION and last - at < 40}
+    for is_whole in (False, True):
+        with DriveWriter(tmp_path / "killed.mcap") as target:
+            for at, message in enumerate(messages):
+                if at not in lost:
+                    target.copy(message)
+            if not is_whole:
+                target.leave()
+        assert replay_main([str(tmp_path / "killed.mcap"), "--verify", "--json"]) == int(is_whole)
+        assert json.loads(capsys.readouterr().out)["verified"] is not is_whole
+
+
+def test_what_happened_before_the_damage_is_repeated(decided: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(decided.read_bytes()[: decided.stat().st_size // 2])
+    found: list[Decision] = []
+    with pytest.raises(DriveDamaged), Replay(cut, mode="happened") as run:
+        found.extend(run)
+    assert len(found) > 20
+    damages: list[DriveDamaged] = []
+    with Replay(cut, mode="happened", on_damage=damages.append) as run:
+        list(run)
+    assert len(damages) == 1
+
+
+def test_a_recorded_decision_that_is_none_is_told_in_one_line(
+    decided: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    def broken(message: DriveMessage) -> DriveMessage:
+        return message._replace(payload=b"\xff\xff\xff") if message.topic == topics.DECISION else message
+
+    def odd(message: DriveMessage) -> DriveMessage:
+        if message.topic != topics.DECISION:
+            return message
+        decision = decision_pb2.Decision.FromString(message.payload)
+        decision.emit_reason = 77  # type: ignore[assignment]
+        return message._replace(payload=decision.SerializeToString())
+
+    assert roadfuse(["replay", str(changed(decided, tmp_path / "broken.mcap", broken)), "--verify"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert roadfuse(["replay", str(changed(decided, tmp_path / "odd.mcap", odd)), "--verify", "--json"]) == 1
+    assert "a decision (77" in json.loads(capsys.readouterr().out)["divergence"]
+
+
+def test_runs_of_which_one_has_more_frames_are_not_called_alike(
+    decided: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    dropped = iter(range(1000))
+
+    def without_first(message: DriveMessage) -> DriveMessage | None:
+        return None if message.topic == topics.DECISION and next(dropped) == 0 else message
+
+    shorter = changed(decided, tmp_path / "shorter.mcap", without_first)
+    assert replay_main(["--diff", str(decided), str(shorter)]) == 1
+    said = capsys.readouterr().out
+    assert "1 only in" in said and "no difference" not in said
+
+
+@pytest.mark.parametrize("tolerance", ["hardness=nan", "hardness=-1", "hardness=", "hardness"])
+def test_a_tolerance_that_is_no_number_is_refused(decided: Path, tolerance: str) -> None:
+    with pytest.raises(ConfigError, match="FIELD=NUMBER"):
+        replay_main(["--diff", str(decided), str(decided), "--tolerance", tolerance])
