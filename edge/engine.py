@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from edge.errors import BundleError
+from edge.errors import BundleError, DeviceError
 
 Tensor = NDArray[Any]
 PROVIDERS: Final = {
@@ -157,7 +157,8 @@ class OrtEngine(BoundEngine):
         apart: a run shows in the outputs once it counts (`advance`), so that an engine may run before its turn.
 
     Raises:
-        BundleError: the file is no such model, or the provider is not there.
+        BundleError: the file is no such model.
+        DeviceError: the provider is not there.
     """
 
     def __init__(
@@ -220,7 +221,7 @@ class OrtEngine(BoundEngine):
 def _session(path: Path, content: bytes | None, threads: int, provider: str) -> Any:
     available = {short: name for short, name in PROVIDERS.items() if name in ort.get_available_providers()}
     if provider not in available:
-        raise BundleError(f"provider: expected one of {', '.join(available)} here, got {provider!r}")
+        raise DeviceError(f"provider: expected one of {', '.join(available)} here, got {provider!r}")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -29,8 +29,7 @@ def engine_opener(bundle: Bundle, provider: str) -> OpenEngine:
         provider: of ONNX Runtime (cpu, cuda, tensorrt), or trt: plans from the cache, built where there is none.
 
     Raises:
-        BundleError: there is no such provider here.
-        DeviceError: trt, and there is no TensorRT or no GPU.
+        DeviceError: there is no such provider here; or trt, and there is no TensorRT or no GPU.
     """
     if provider == "trt":
         return _native(bundle)

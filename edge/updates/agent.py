@@ -148,8 +148,8 @@ class Agent:
         self._due_s = min(self._due_s, self._clock.monotonic_s() + within_s * self._chance())
 
     def is_wanted(self) -> bool:
-        """Whether what is being fetched still is; asked by the fetcher at each chunk."""
-        return self._work.is_wanted()
+        """Whether what is being fetched still is; asked by the fetcher at each chunk. An operator comes first."""
+        return self._work.is_wanted() and not operator.is_waiting(self._disk)
 
     def is_checked_in(self) -> bool:
         """Whether the last check-in went through and none is due."""

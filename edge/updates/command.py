@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from edge.updates.control import ControlLine
 
 _HEED_S: Final = 15.0  # for an agent that runs to heed an operator
+_PROVIDERS: Final = ("cpu", "cuda", "tensorrt", "trt")  # as edge/engine.py, whose runtime no agent loads, and trt
 _PREFIX: Final = re.compile(r"[0-9a-f]{6,64}")
 _log = logging.getLogger(__name__)
 
@@ -274,6 +275,16 @@ def _positive(text: str) -> float:
     return number
 
 
+def _tries(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return number
+
+
 def _prefix(text: str) -> str:
     if not _PREFIX.fullmatch(text):
         raise argparse.ArgumentTypeError(f"expected 6 to 64 hexadecimal digits, got {text!r}")
@@ -295,14 +306,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--broker", metavar="HOST:PORT", help="MQTT broker for stops, hints and reports")
     run.add_argument("--broker-plain", action="store_true", help="without TLS: a broker on this machine")
     run.add_argument("--hardware", metavar="CLASS", help="class of this vehicle (default: x86, arm or trt, as it is)")
-    run.add_argument("--provider", default="cpu", help="that the loop runs with: cpu, cuda, tensorrt or trt")
+    run.add_argument("--provider", choices=_PROVIDERS, default="cpu", help="that the loop runs with (default: cpu)")
     run.add_argument("--shadow-s", type=_positive, default=limits.shadow_s, metavar="S",
                      help=f"in the shadow before a bundle takes over (default: {limits.shadow_s:g})")  # fmt: skip
     run.add_argument("--shadow-frames", type=int, default=limits.shadow_frames, metavar="N",
                      help=f"likewise (default: {limits.shadow_frames})")  # fmt: skip
     run.add_argument("--probation-s", type=_positive, default=limits.probation_s, metavar="S",
                      help=f"healthy before it is confirmed (default: {limits.probation_s:g})")  # fmt: skip
-    run.add_argument("--tries", type=int, default=limits.tries, metavar="N",
+    run.add_argument("--tries", type=_tries, default=limits.tries, metavar="N",
                      help=f"of a self-test that the agent did not survive (default: {limits.tries})")  # fmt: skip
     run.add_argument("--report-s", type=_positive, default=60.0, metavar="S",
                      help="between words to the broker where nothing changes (default: 60)")  # fmt: skip

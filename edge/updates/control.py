@@ -23,6 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import UpdateError
+from edge.updates.rules import MOST_STOP_NUMBER
 from edge.updates.slots import Answer, Slots, running
 from edge.updates.troubles import told_why
 from edge.uplink.broker import identify
@@ -170,7 +171,7 @@ class ControlLine:
                 self._heard_stop(payload)
             else:
                 self._heard_desired(payload)
-        except ValueError as error:
+        except (ValueError, UpdateError) as error:
             self._say(f"{message.topic}: {error}")
 
     def _heard_stop(self, payload: bytes) -> None:
@@ -182,6 +183,8 @@ class ControlLine:
             notice = StopNotice.FromString(payload)
         except DecodeError:
             raise ValueError("expected a stop notice, got other bytes") from None
+        if notice.number > MOST_STOP_NUMBER:
+            raise ValueError(f"expected a stop notice of a number up to {MOST_STOP_NUMBER}, got {notice.number}")
         self._stop(notice)
 
     def _stop(self, notice: StopNotice) -> None:

@@ -123,6 +123,7 @@ class Host:
 
         Raises:
             BundleError: not even the reference bundle opens.
+            OSError: not even that one can be read.
         """
         slots, before = self._read()
         while True:
@@ -133,7 +134,7 @@ class Host:
                     raise BundleError("it is on probation, and this start could not be written down")
                 perception = self._opened(choice.bundle)
                 break
-            except RoadfuseError as error:
+            except (OSError, RoadfuseError) as error:
                 if choice.bundle == REFERENCE:
                     raise
                 self._bad.add(choice.bundle)
@@ -275,7 +276,7 @@ class Host:
             return True
         try:
             perception = self._opened(name)
-        except RoadfuseError as error:
+        except (OSError, RoadfuseError) as error:
             self._bad.add(name)
             self._say(f"{name[:12]} does not open: {error}")
             if is_needed:
@@ -299,7 +300,7 @@ class Host:
     def _is_whole(self, name: str) -> bool:
         try:
             return name not in self._bad and bool(self._load(name).id)
-        except RoadfuseError:
+        except (OSError, RoadfuseError):  # a file that can't be read is one that is not there
             return False
 
     def _is_out(self, name: str) -> bool:

@@ -10,6 +10,7 @@ So what has its own name under bundles/ is whole, whatever instant the power fai
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from edge.errors import UpdateError
@@ -125,11 +126,13 @@ class Installer:
             if not bundle:
                 have |= self._reference
                 continue
-            for name in self._disk.list(folder_of(bundle)):
-                path = f"{folder_of(bundle)}/{name}"
-                digest = self._disk.digest(path)
-                if digest is not None:
-                    have[digest] = path
+            with suppress(OSError):  # no difference is built on what can't be read; the files come all the same
+                for name in self._disk.list(folder_of(bundle)):
+                    path = f"{folder_of(bundle)}/{name}"
+                    with suppress(OSError):
+                        digest = self._disk.digest(path)
+                        if digest is not None:
+                            have[digest] = path
         return have
 
     def _put_away(self, bundle: str) -> None:

@@ -56,6 +56,7 @@ class Ledger:
 
         Raises:
             OSError: the disk refused; what was there counts.
+            UpdateError: no slots that can be read back; likewise.
         """
         with self._lock:
             if self._slots is not seen:
@@ -73,6 +74,7 @@ class Ledger:
 
         Raises:
             OSError: the disk refused; what was there counts.
+            UpdateError: no slots that can be read back; likewise.
         """
         with self._lock:
             wanted = rule(self._slots)
@@ -83,6 +85,7 @@ class Ledger:
 
     def _write(self, slots: Slots) -> None:
         content = slots.to_bytes()
+        Slots.of(content)  # what can't be read back replaces nothing
         self._kept.write(content)
         self._record.write(content)
 

@@ -45,6 +45,11 @@ def is_asked(disk: Disk, what: str) -> bool:
     return disk.size(_wish(what)) is not None
 
 
+def is_waiting(disk: Disk) -> bool:
+    """Whether any wish waits."""
+    return any(is_asked(disk, what) for what in _RULES)
+
+
 def heed(disk: Disk, apply: Callable[[Rule], object]) -> bool:
     """Do what is asked, if it still makes sense, and forget it.
 

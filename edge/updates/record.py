@@ -38,24 +38,30 @@ class Record:
         self._next = "a"
 
     def read(self) -> bytes | None:
-        """The content; None where nothing was ever written.
+        """The content; None where nothing was ever written. A copy that can't be read is one that is not whole.
 
         Raises:
             RecordLost: copies are there, and none is whole.
-            OSError: they can't be read.
+            OSError: one can't be read, and the other is not whole.
         """
         found: dict[str, tuple[int, bytes]] = {}
+        unread: OSError | None = None
         there = 0
         for suffix in "ab":
             try:
                 raw = self._disk.read(f"{self._name}.{suffix}")
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                unread = error
+                continue
             there += 1
             parsed = _parsed(raw)
             if parsed is not None:
                 found[suffix] = parsed
         if not found:
+            if unread is not None:
+                raise unread
             if there:
                 raise RecordLost(f"{self._name}: expected a whole copy, got {there} damaged")
             self._generation, self._next = 0, "a"
@@ -72,8 +78,12 @@ class Record:
             OSError: the disk refused.
         """
         for suffix in "ab":
-            if self._disk.size(f"{self._name}.{suffix}") is not None:
-                self._disk.sync(f"{self._name}.{suffix}")
+            try:
+                if self._disk.size(f"{self._name}.{suffix}") is not None:
+                    self._disk.sync(f"{self._name}.{suffix}")
+            except OSError:
+                if suffix != self._next:  # the copy that counts
+                    raise
         self._disk.sync_folder(self._name.rpartition("/")[0])
 
     def write(self, content: bytes) -> None:

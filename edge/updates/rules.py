@@ -20,6 +20,8 @@ _ID: Final = re.compile(r"[0-9a-f]{64}")
 # Nothing is under way: a release may be taken.
 AT_REST: Final = (Stage.STAGE_UNSPECIFIED, Stage.STAGE_IDLE, Stage.STAGE_CONFIRMED, Stage.STAGE_REFUSED)
 MOST_STOPPED: Final = 4096
+# As of every count that is signed; the wire holds numbers with which slots could not be read back.
+MOST_STOP_NUMBER: Final = 1 << 53
 # In the shadow a bundle is second in the queue for the processor: being late there is judged by its share of frames.
 _OF_ITS_OWN: Final = tuple(name for name in FAILURES if name != "late")
 
@@ -86,17 +88,19 @@ def heed_stop(slots: Slots, number: int, stopped: Iterable[str], *, is_signed: b
     """What follows from a stop notice.
 
     Args:
-        is_signed: the director says so, in an answer that is proven fresh; a broker's word alone can only add stops
-            with a higher number, never make the director's void.
+        number: of the notice; nothing follows from one above MOST_STOP_NUMBER.
+        is_signed: the director says so, in an answer that is proven fresh. What it names replaces what was stopped, but
+            for a lower number, which adds to it. A broker's word alone only ever adds, and is void with a lower number.
     """
-    named = tuple(sorted({one for one in stopped if _ID.fullmatch(one)}))[:MOST_STOPPED]
-    if number < slots.stop_number:
-        if not is_signed:
-            return None
-        number, named = slots.stop_number, tuple(sorted({*slots.stopped, *named}))[:MOST_STOPPED]
-    elif number == slots.stop_number and not is_signed:
-        named = tuple(sorted({*slots.stopped, *named}))[:MOST_STOPPED]
-    noted = replace(slots, stop_number=number, stopped=named)
+    if not 0 <= number <= MOST_STOP_NUMBER or (number < slots.stop_number and not is_signed):
+        return None
+    told = sorted({one for one in stopped if _ID.fullmatch(one)})
+    if is_signed and number >= slots.stop_number:
+        named = told
+    else:  # where there are too many, the first ones stay: a broker pushes nothing out
+        named = list(dict.fromkeys([*told, *slots.stopped] if is_signed else [*slots.stopped, *told]))
+    kept = tuple(sorted(named[:MOST_STOPPED]))
+    noted = replace(slots, stop_number=max(number, slots.stop_number), stopped=kept)
     if slots.previous is not None and slots.previous.bundle in named:
         noted = replace(noted, previous=None)
     if slots.active.bundle in named:

@@ -234,8 +234,9 @@ def read_slots(disk: Disk) -> Slots | None:
     """The slots; from where they are kept once more if they are lost; None where there are none to be read.
 
     Raises:
-        OSError: the disk can't be read.
+        OSError: the disk can't be read, neither here nor there.
     """
+    unread: OSError | None = None
     for record in (slots_record(disk), kept_record(disk)):
         try:
             content = record.read()
@@ -243,6 +244,10 @@ def read_slots(disk: Disk) -> Slots | None:
                 return Slots.of(content)
         except UpdateError:
             continue
+        except OSError as error:
+            unread = error
+    if unread is not None:
+        raise unread
     return None
 
 

@@ -13,7 +13,7 @@ from onnx import helper
 
 from edge import bundle
 from edge.engine import OrtEngine, reason
-from edge.errors import BundleError
+from edge.errors import BundleError, DeviceError
 from edge.perception import Perception
 from edge.preprocess import image_into
 from edge.streams import STREAMS
@@ -162,7 +162,7 @@ def test_a_missing_provider_is_refused_rather_than_replaced(tmp_path: Path, prov
 
     if any(name.lower().startswith(provider) for name in ort.get_available_providers()):
         pytest.skip(f"{provider} is here")
-    with pytest.raises(BundleError, match=f"provider: expected one of cpu.* here, got '{provider}'"):
+    with pytest.raises(DeviceError, match=f"provider: expected one of cpu.* here, got '{provider}'"):
         OrtEngine(adder(tmp_path / "adder.onnx"), provider=provider)
 
 

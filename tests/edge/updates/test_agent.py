@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
@@ -12,6 +13,7 @@ from edge.errors import UpdateError
 from edge.updates import operator
 from edge.updates.assignment import Assignment, TargetFile
 from edge.updates.install import Installer
+from edge.updates.rules import MOST_STOP_NUMBER
 from edge.updates.slots import Held, Slots
 from roadfuse.v1.updates_pb2 import Mode, Stage
 
@@ -152,7 +154,7 @@ def test_a_stopped_bundle_is_not_begun_and_comes_back_only_when_released_anew() 
 def test_a_brokers_notice_with_a_lower_number_is_void_and_makes_no_director_void() -> None:
     old, new = made(1), made(2)
     car, cloud = vehicle(old, new)
-    car.agent.stop(1 << 62, [])
+    car.agent.stop(MOST_STOP_NUMBER, [])
     assert not car.agent.stop(3, [new.id])
     assert car.agent.slots.active.bundle == new.id
     cloud.stop(new)
@@ -334,6 +336,50 @@ def test_fetching_stops_being_wanted_when_the_slots_change() -> None:
     while not wanted:
         car.step()
     assert wanted[:2] == [True, False]
+
+
+def test_fetching_stops_being_wanted_when_an_operator_wishes_something() -> None:
+    old, new = made(1), made(2)
+    car, cloud = vehicle(old)
+    cloud.assign(new)
+    inner, wanted = cloud.fetch, []
+
+    def fetch(sha256: bytes, offset: int) -> Iterator[bytes]:
+        wanted.append(car.agent.is_wanted())
+        operator.ask(car.disk, operator.BACK, old.id)
+        wanted.append(car.agent.is_wanted())
+        raise ConnectionError("no longer wanted just now")
+
+    cloud.fetch = fetch  # type: ignore[method-assign]
+    while not wanted:
+        car.step()
+    assert wanted == [True, False]
+    cloud.fetch = inner  # type: ignore[method-assign]
+    car.step()
+    assert car.agent.slots.active == Held() and not operator.is_asked(car.disk, operator.BACK)
+
+
+def test_a_base_with_a_file_that_can_not_be_read_keeps_no_release_from_coming() -> None:
+    old, new = made(1), made(2)
+    car, cloud = vehicle(old)
+    digest, fetch = car.disk.digest, car.agent._installer._fetcher.fetch
+    worn, *others = [f"bundles/{old.id}/{file.name}" for file in old.release.files]
+    had = []
+
+    def wears(name: str) -> bytes | None:
+        if name == worn:
+            raise OSError(errno.EIO, "Input/output error")
+        return digest(name)
+
+    def watch(file: TargetFile, have: dict[bytes, str]) -> str:
+        had.append(set(have.values()))
+        return fetch(file, have)
+
+    car.disk.digest = wears  # type: ignore[method-assign]
+    car.agent._installer._fetcher.fetch = watch  # type: ignore[method-assign, assignment]
+    cloud.assign(new)
+    assert car.settle().active.bundle == new.id
+    assert had[0] == set(others)
 
 
 def test_differences_may_be_built_on_what_is_on_board_and_on_the_reference() -> None:

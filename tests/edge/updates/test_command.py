@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from edge.command import main
+from edge.engine import PROVIDERS as ENGINES
+from edge.golden import NATIVE
+from edge.updates.command import _PROVIDERS as PROVIDERS
 from edge.updates.disk import RealDisk
 from edge.updates.owner import Owner
 from edge.updates.slots import Answer, Held, Refusal, Slots, answer_record, read_slots, slots_record
@@ -263,6 +266,31 @@ def test_misuse_is_one_line_and_2(
         signal.signal(signal.SIGINT, before[1])
     said = capsys.readouterr().err
     assert says in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--provider", "CPU", "invalid choice: 'CPU'"),
+        ("--provider", "cpuu", "invalid choice: 'cpuu'"),
+        ("--tries", "0", "expected a whole number of at least 1, got '0'"),
+        ("--tries", "-3", "expected a whole number of at least 1, got '-3'"),
+        ("--tries", "1.5", "expected a whole number of at least 1, got '1.5'"),
+    ],
+)
+def test_an_option_that_would_refuse_every_release_is_misuse(
+    tmp_path: Path, option: str, value: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "--updates", str(tmp_path), "--identity", str(tmp_path), "--cloud", "localhost:1"]
+    with pytest.raises(SystemExit) as ended:
+        main(["update", *words, f"{option}={value}"])
+    assert ended.value.code == 2
+    assert f"argument {option}: {says}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_agent_takes_the_providers_that_engines_have() -> None:
+    assert set(PROVIDERS) == {*ENGINES, NATIVE}
 
 
 def test_two_agents_never_have_one_folder(tmp_path: Path) -> None:

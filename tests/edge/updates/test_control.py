@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from edge.errors import UpdateError
 from edge.updates.control import STOP, ControlLine, reported
 from edge.updates.evidence import ALL, Evidence
-from edge.updates.slots import Answer, Held, Refusal, Slots
+from edge.updates.slots import Answer, Held, Refusal, Slots, read_slots
 from roadfuse.v1 import updates_pb2
 from roadfuse.v1.updates_pb2 import Stage, StopNotice
 from tests.edge.broker import MOSQUITTO, Broker
@@ -125,6 +125,19 @@ def test_a_stop_puts_the_previous_bundle_back_durably_before_the_agents_next_ste
         assert changed.get(timeout=30)
     assert car.agent.slots.active.bundle == old.id
     assert Vehicle(car.disk, world).loop.running == old.id  # a power cut right after it
+
+
+def test_a_stop_with_a_number_that_slots_do_not_take_is_said_and_costs_nothing(broker: Broker, cloud: Cloud) -> None:
+    bundle, world = made(1), SimulatedCloud()
+    car = Vehicle(CrashDisk(), world)
+    world.assign(bundle)
+    car.settle()
+    said: queue.Queue[str] = queue.Queue()
+    before = car.agent.slots
+    with line(broker, car.agent, say=said.put):
+        cloud.say(STOP, notice(1 << 63))
+        assert "expected a stop notice of a number up to" in said.get(timeout=30)
+    assert read_slots(car.disk) == car.agent.slots == before
 
 
 def test_a_stop_that_the_disk_refused_is_tried_again(broker: Broker, cloud: Cloud) -> None:

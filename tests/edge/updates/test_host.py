@@ -280,6 +280,46 @@ def test_an_active_bundle_that_is_damaged_on_disk_gives_way_to_the_previous_one(
     assert answer.put_back is not None and answer.put_back.bundle == update.bundle
 
 
+UNREADABLE = Path("/proc/self/mem")  # reading its first byte is an I/O error, to root as well
+
+
+def wear(vehicle: Vehicle, held: Held, name: str = "fuse.onnx") -> None:
+    """A file of a bundle can't be read any more."""
+    path = vehicle.disk.path(folder_of(held.bundle)) / name
+    path.unlink()
+    path.symlink_to(UNREADABLE)
+    with pytest.raises(OSError, match="Input/output error"):
+        path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["fuse.onnx", "manifest.json"])
+def test_an_active_bundle_with_a_file_that_can_not_be_read_gives_way_to_the_previous_one(
+    vehicle: Vehicle, name: str
+) -> None:
+    update, older = vehicle.add(), vehicle.add(fuse=scaled("scene_tags", 0.9))
+    wear(vehicle, update, name)
+    vehicle.write(active=update, previous=older, stage=Stage.STAGE_CONFIRMED)
+    assert host_of(vehicle).open().bundle.id == older.bundle
+    back = vehicle.answer().put_back
+    assert back is not None and back.bundle == update.bundle
+
+
+def test_a_file_that_can_not_be_read_while_engines_open_is_one_that_is_damaged(
+    vehicle: Vehicle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = vehicle.add()
+    opened = Host._opened
+
+    def wears(self: Host, name: str) -> object:
+        if name == update.bundle:
+            raise OSError(5, "Input/output error")
+        return opened(self, name)
+
+    monkeypatch.setattr(Host, "_opened", wears)
+    vehicle.write(active=update, stage=Stage.STAGE_CONFIRMED)
+    assert host_of(vehicle).open().bundle.id == bundles.load().id
+
+
 def test_without_slots_the_reference_bundle_runs(tmp_path: Path) -> None:
     lines: list[str] = []
     host = Host(RealDisk(tmp_path), LoopConfig(), say=lines.append)
@@ -297,11 +337,15 @@ def hosted(vehicle: Vehicle) -> Iterator[tuple[Host, Inbox]]:
     host.close()
 
 
+@pytest.mark.parametrize("is_there", [False, True])
 def test_what_does_not_open_is_said_and_the_loop_hears_nothing_of_it(
-    vehicle: Vehicle, hosted: tuple[Host, Inbox]
+    vehicle: Vehicle, hosted: tuple[Host, Inbox], is_there: bool
 ) -> None:
     update = vehicle.add()
-    (vehicle.disk.path(folder_of(update.bundle)) / "camera.onnx").unlink()
+    if is_there:
+        wear(vehicle, update, "camera.onnx")
+    else:
+        (vehicle.disk.path(folder_of(update.bundle)) / "camera.onnx").unlink()
     vehicle.write(staged=update, stage=Stage.STAGE_ARMED)
     answer = vehicle.until(lambda answer: bool(answer.trouble))
     assert answer.trouble.startswith("does not open: ") and answer.running == "" and answer.epoch == vehicle.epoch

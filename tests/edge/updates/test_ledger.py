@@ -10,7 +10,7 @@ import pytest
 from edge.errors import UpdateError
 from edge.updates.ledger import Ledger
 from edge.updates.record import MAX_BYTES, Record, RecordLost
-from edge.updates.slots import Answer, Held, Slots, answer_record, read_answer, read_slots, slots_record
+from edge.updates.slots import Answer, Held, Slots, answer_record, kept_record, read_answer, read_slots, slots_record
 from roadfuse.v1.updates_pb2 import Stage
 
 from .crash_disk import CrashDisk
@@ -26,6 +26,24 @@ class FullDisk(CrashDisk):
             super().write(name, content[: len(content) // 2])
             raise OSError(errno.ENOSPC, "No space left on device")
         super().write(name, content)
+
+
+class WornDisk(CrashDisk):
+    """Some of its files can't be read, until they are written anew."""
+
+    worn: tuple[str, ...] = ()
+
+    def read(self, name: str) -> bytes:
+        self._reach(name)
+        return super().read(name)
+
+    def size(self, name: str) -> int | None:
+        self._reach(name)
+        return super().size(name)
+
+    def _reach(self, name: str) -> None:
+        if name in self.worn:
+            raise OSError(errno.EIO, "Input/output error")
 
 
 def test_each_change_counts_the_epoch_and_is_what_a_reader_finds() -> None:
@@ -60,6 +78,59 @@ def test_a_full_disk_leaves_what_was_there(name: str) -> None:
     disk.is_full_for = "\0"
     assert ledger.change(seen, replace(seen, why="after"))
     assert read_slots(disk) == ledger.now
+
+
+def test_slots_that_could_not_be_read_back_replace_nothing() -> None:
+    disk = CrashDisk()
+    ledger = Ledger(disk, lambda: 0)
+    seen = ledger.now
+    with pytest.raises(UpdateError, match="expected a whole number"):
+        ledger.change(seen, replace(seen, stop_number=1 << 63))
+    assert ledger.now is seen
+    for record in (slots_record(disk), kept_record(disk)):
+        assert Slots.of(record.read() or b"") == seen
+    assert ledger.change(seen, replace(seen, stop_number=1))
+
+
+@pytest.mark.parametrize("worn", ["a", "b"])
+def test_a_copy_that_can_not_be_read_leaves_the_other_and_is_written_over(worn: str) -> None:
+    disk = WornDisk()
+    record = Record(disk, "it")
+    for content in (b"1", b"2"):
+        record.write(content)
+    disk.worn = (f"it.{worn}",)
+    again = Record(disk, "it")
+    assert again.read() == {"a": b"2", "b": b"1"}[worn]
+    again.hold()
+    disk.worn = ()
+    again.write(b"3")
+    assert Record(disk, "it").read() == b"3"
+    assert disk.read(f"it.{worn}").endswith(b"3")  # the whole one was not risked
+
+
+def test_a_record_of_which_no_copy_can_be_read_is_not_taken_for_a_fresh_start() -> None:
+    disk = WornDisk()
+    record = Record(disk, "it")
+    record.write(b"1")
+    disk.worn = ("it.a",)
+    with pytest.raises(OSError, match="Input/output error"):
+        Record(disk, "it").read()  # there is no other
+    with pytest.raises(OSError, match="Input/output error"):
+        record.hold()
+    disk.write("it.b", b"torn")
+    with pytest.raises(OSError, match="Input/output error"):
+        Record(disk, "it").read()
+
+
+def test_slots_that_can_not_be_read_are_read_where_they_are_kept_once_more() -> None:
+    disk = WornDisk()
+    ledger = Ledger(disk, lambda: 0)
+    ledger.change(ledger.now, replace(ledger.now, active=Held("a" * 64, 7)))
+    disk.worn = ("slots.a", "slots.b")
+    assert read_slots(disk) == ledger.now
+    disk.worn = (*disk.worn, "kept.a", "kept.b")
+    with pytest.raises(OSError, match="Input/output error"):
+        read_slots(disk)
 
 
 def test_lost_slots_come_back_without_what_was_under_way() -> None:

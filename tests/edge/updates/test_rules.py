@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.updates import rules
 from edge.updates.assignment import Assignment
 from edge.updates.boot import NOT_WHOLE
 from edge.updates.evidence import ALL, Evidence
-from edge.updates.rules import Limits, heed_answer, heed_stop
+from edge.updates.rules import MOST_STOP_NUMBER, MOST_STOPPED, Limits, heed_answer, heed_stop
 from edge.updates.slots import Answer, Held, PutBack, Refusal, Slots
 from roadfuse.v1.updates_pb2 import Mode, Stage
 
@@ -123,6 +125,65 @@ def test_only_the_director_takes_a_stop_back() -> None:
     assert heed_stop(stopped, 3, [], is_signed=False) is None
     after = heed_stop(stopped, 4, [], is_signed=True)
     assert after is not None and after.stopped == ()
+
+
+@pytest.mark.parametrize("number", [3, 4, 5, MOST_STOP_NUMBER])
+def test_a_brokers_notice_takes_no_stop_back_whatever_its_number(number: int) -> None:
+    stopped = replace(PROBATION, stop_number=4, stopped=(NEXT.bundle,))
+    after = heed_stop(stopped, number, [], is_signed=False) or stopped
+    assert (after.stopped, after.stop_number) == ((NEXT.bundle,), max(4, number))
+
+
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_a_notice_with_a_number_that_slots_do_not_take_changes_nothing(is_signed: bool) -> None:
+    for number in (MOST_STOP_NUMBER + 1, 1 << 63, (1 << 64) - 1):
+        assert heed_stop(PROBATION, number, [NEW.bundle], is_signed=is_signed) is None
+    after = heed_stop(PROBATION, MOST_STOP_NUMBER, [NEW.bundle], is_signed=is_signed)
+    assert after is not None and Slots.of(after.to_bytes()) == after
+
+
+FULL = tuple(f"{number:064x}" for number in range(MOST_STOPPED))
+
+
+def test_the_directors_stop_counts_though_a_broker_filled_the_list() -> None:
+    filled = heed_stop(PROBATION, 10, FULL, is_signed=False)
+    assert filled is not None and filled.stopped == FULL
+    after = heed_stop(filled, 5, [NEW.bundle, "f" * 64], is_signed=True)
+    assert after is not None and after.active == OLD
+    assert {NEW.bundle, "f" * 64} <= set(after.stopped) and len(after.stopped) == MOST_STOPPED
+    assert heed_stop(after, 5, [NEW.bundle, "f" * 64], is_signed=True) is None
+
+
+def test_a_broker_pushes_out_no_stop_that_was_there() -> None:
+    stopped = heed_stop(PROBATION, 4, ["f" * 64], is_signed=True)
+    assert stopped is not None
+    after = heed_stop(stopped, 5, FULL, is_signed=False)
+    assert after is not None and "f" * 64 in after.stopped and len(after.stopped) == MOST_STOPPED
+
+
+def test_a_stop_of_what_is_on_board_counts_though_there_is_no_room_to_remember_it() -> None:
+    full = replace(PROBATION, stop_number=4, stopped=FULL)
+    after = heed_stop(full, 4, [NEW.bundle, OLD.bundle], is_signed=False)
+    assert after is not None
+    assert (after.active, after.previous, after.stopped) == (Held(), None, FULL)
+
+
+NOTICES = st.lists(
+    st.tuples(st.integers(0, 6), st.sets(st.sampled_from([one * 64 for one in "abcdef"])), st.booleans()), max_size=8
+)
+
+
+@given(NOTICES)
+def test_whatever_a_broker_says_the_directors_last_word_holds(notices: list[tuple[int, set[str], bool]]) -> None:
+    slots, director = PROBATION, set[str]()
+    for number, bundles, is_signed in notices:
+        before = set(slots.stopped)
+        slots = heed_stop(slots, number, bundles, is_signed=is_signed) or slots
+        director = bundles if is_signed else director
+        assert director <= set(slots.stopped) <= before | bundles
+        assert is_signed or before <= set(slots.stopped)
+        if is_signed:
+            assert not bundles & {slots.active.bundle, *([slots.previous.bundle] if slots.previous else [])}
 
 
 def test_rubbish_in_a_notice_names_nothing() -> None:

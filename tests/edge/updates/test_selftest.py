@@ -95,6 +95,13 @@ def test_the_reference_bundle_stands_for_the_empty_id(updates: Updates) -> None:
     updates.tester().test("", "")
 
 
+def test_a_provider_that_is_not_here_is_no_fault_of_the_bundles(updates: Updates) -> None:
+    tester = ChildTester(updates.disk, "abacus", BUDGET)
+    for act in (lambda: tester.build(""), lambda: tester.test("", "")):
+        with pytest.raises(OSError, match=r"provider: expected one of cpu.* here, got 'abacus'"):
+            act()
+
+
 def test_a_damaged_bundle_is_not_whole(updates: Updates, tmp_path: Path) -> None:
     bundle = updates.add(onnx_of(tmp_path))
     path = updates.disk.path(f"bundles/{bundle}/camera.onnx")
