@@ -7,6 +7,8 @@ can't be decoded becomes empty, a stream of pictures or sound of an unknown form
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -65,7 +67,7 @@ def redact(source: Path, target: Path, detectors: Detectors | None = None, *, du
     """Writes the redacted clip of `source` as `target`, which is there whole or not at all.
 
     Args:
-        target: may be `source` itself.
+        target: may be `source` itself; a file that is there is replaced and keeps its mode.
         durable: wait for the disk at each chunk; at the end it is waited for in any case.
 
     Returns:
@@ -74,9 +76,12 @@ def redact(source: Path, target: Path, detectors: Detectors | None = None, *, du
     Raises:
         DriveError: `source` is no drive.
         BundleError: a detector can't be used.
-        OSError: it can't be read, or the disk refused; `target` is as it was.
+        OSError: it can't be read, `target` is no file that can be replaced, or the disk refused; `target` is as it was.
     """
     detectors = detectors or Detectors()
+    target = Path(os.path.realpath(target))  # a link stays, what it points to is replaced
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "expected a file to replace", str(target))
     part = part_of_target(target)
     facts = None
     try:
@@ -87,6 +92,8 @@ def redact(source: Path, target: Path, detectors: Detectors | None = None, *, du
                 shutil.copyfile(source, part)
             else:
                 facts = _Redaction(drive, detectors).write(part, durable)
+        if target.exists():
+            shutil.copymode(target, part)
         sync(part)
         part.replace(target)
         sync(target.parent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -50,7 +50,9 @@ class Pictures:
         self._bundles: dict[str, set[str]] = {}  # by whose decisions, and what they named: FACE, PLATE
         self._decided: dict[str, set[int]] = {}
         self._tracks: dict[int, list[Tracks]] = {}
-        self._looked: dict[int, set[int]] = {}  # stamps of the pictures that somebody looked at
+        self._spoken_of: dict[int, set[int]] = {}  # stamps of the pictures of which a decision speaks that will do
+        self._looked: dict[int, set[int]] = {}  # those, and stamps of the pictures that somebody looked at
+        self._repeated: dict[int, set[int]] = {}  # stamps that several pictures have
         self._decoders: dict[int, VideoDecoder] = {}
         self._encoders: dict[int, VideoEncoder] = {}
 
@@ -66,30 +68,35 @@ class Pictures:
 
     def look(self, drive: DriveReader) -> None:
         """Looks for faces in all pictures, and for people and vehicles where no decision speaks of them."""
+        self._find_repeated(drive)
         for id, channel in drive.channels.items():
             if id in self._parts:
                 is_recorded = channel.topic == topics.CAMERA
                 self._tracks[id] = [self._recorded] if is_recorded else []
-                self._looked[id] = set()
+                spoken_of: set[int] = set()
                 for bundle_id, named in self._bundles.items():
                     # One that never names people, or vehicles, may be unable to.
                     will_do = bundle_id == self._objects.id or (self._believes and {FACE, PLATE} <= named)
                     if is_recorded and will_do:
-                        self._looked[id] |= self._decided.get(bundle_id, set())
+                        spoken_of |= self._decided.get(bundle_id, set())
+                # Of which of several pictures of one instant a decision speaks, nobody knows.
+                self._spoken_of[id] = spoken_of - self._repeated[id]
+                self._looked[id] = set(self._spoken_of[id])
         objects: Looker | None = None
         own = {id: Tracks() for id in self._parts}
         faces = {id: Tracks() for id in self._parts}
-        for message in drive.messages({drive.channels[id].topic for id in self._parts}):
+        for message in self._messages(drive):
             id = message.channel
-            found = self._undecided(message) if id in self._parts else None
+            found = self._undecided(message)
             if found is None:
                 continue
             image, stamp_ns = found
+            instant_ns = self._instant_ns(message, stamp_ns)
             if self._faces is not None:
-                faces[id].add(stamp_ns, self._faces.find(image))
-            if stamp_ns not in self._looked[id]:
+                faces[id].add(instant_ns, self._faces.find(image))
+            if stamp_ns not in self._spoken_of[id]:
                 objects = objects or Looker(self._objects)
-                own[id].add(stamp_ns, objects.find(image))
+                own[id].add(instant_ns, objects.find(image))
                 self._facts.pictures_looked_at += 1
                 self._looked[id].add(stamp_ns)
         for id, tracks in self._tracks.items():
@@ -112,9 +119,11 @@ class Pictures:
         regions: list[Region] = []
         try:
             width, height = size_of(picture.data)
-            regions = self._regions(message.channel, stamp_ns, height)
+            regions = self._regions(message, stamp_ns, height)
             covered = rectangles(regions, width, height)
             if not covered and stamp_ns in self._looked[message.channel]:
+                if stamp_ns in self._repeated[message.channel]:
+                    codec.decode_jpeg(picture.data)  # raises: others of its instant were looked at, it was not
                 return message.payload
             picture.data = covered_jpeg(picture.data, covered) if covered else b""  # who could not be looked at goes
         except DriveFormatError:
@@ -133,7 +142,7 @@ class Pictures:
         if image is None:
             video.data, regions = b"", None
         else:
-            regions = self._regions(message.channel, stamp_ns, image.shape[0])
+            regions = self._regions(message, stamp_ns, image.shape[0])
             cover(image, rectangles(regions, image.shape[1], image.shape[0]))
             encoder = self._encoders.setdefault(message.channel, VideoEncoder())
             video.data = encoder.encoded(image, video.format)
@@ -141,6 +150,20 @@ class Pictures:
             self._count(regions if video.data else None)
         payload: bytes = video.SerializeToString(deterministic=True)
         return payload
+
+    def _messages(self, drive: DriveReader) -> Iterator[DriveMessage]:
+        topics_of_parts = {drive.channels[id].topic for id in self._parts}
+        return (message for message in drive.messages(topics_of_parts) if message.channel in self._parts)
+
+    def _find_repeated(self, drive: DriveReader) -> None:
+        """Stamps of several pictures of a channel: a camera's clock that stands still, or counts whole seconds."""
+        known: dict[int, set[int]] = {id: set() for id in self._parts}
+        self._repeated = {id: set() for id in self._parts}
+        for message in self._messages(drive):
+            id = message.channel
+            parsed = parsed_video if self._parts[id] is Part.VIDEO else _picture
+            if found := parsed(message.payload):
+                (self._repeated if found[1] in known[id] else known)[id].add(found[1])
 
     def _undecided(self, message: DriveMessage) -> tuple[NDArray[np.uint8], int] | None:
         """A picture that somebody has to look at, and its instant."""
@@ -152,17 +175,21 @@ class Pictures:
             image = self._decoders.setdefault(id, VideoDecoder()).picture(found[0])
             return None if image is None else (image, found[1])
         found = _picture(message.payload)
-        if found is None or (self._faces is None and found[1] in self._looked[id]):
+        if found is None or (self._faces is None and found[1] in self._spoken_of[id]):
             return None
         with suppress(DriveFormatError):
             return codec.decode_jpeg(found[0].data), found[1]
         return None
 
-    def _regions(self, id: int, stamp_ns: int, height_px: int) -> list[Region]:
-        """What is covered of the picture of an instant."""
+    def _instant_ns(self, message: DriveMessage, stamp_ns: int) -> int:
+        """When a picture was taken; where its stamp is another's too, when it arrived tells more."""
+        return message.arrival_ns if stamp_ns in self._repeated[message.channel] else stamp_ns
+
+    def _regions(self, message: DriveMessage, stamp_ns: int, height_px: int) -> list[Region]:
+        """What is covered of a picture."""
         regions = []
-        for tracks in self._tracks[id]:
-            boxes = tracks.at(stamp_ns)
+        for tracks in self._tracks[message.channel]:
+            boxes = tracks.at(stamp_ns if tracks is self._recorded else self._instant_ns(message, stamp_ns))
             if boxes is None:
                 return [Region(FACE, -_EVERYWHERE, -_EVERYWHERE, _EVERYWHERE, _EVERYWHERE)]
             regions += [region for box in boxes if (region := region_of(box, height_px)) is not None]

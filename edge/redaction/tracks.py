@@ -7,6 +7,7 @@ a second, the box at its end goes on as it moved and grows. Memory: about 50 byt
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -86,14 +87,19 @@ class Tracks:
     def __init__(self) -> None:
         self._live: list[Track] = []
         self._by_second: dict[int, list[Track]] = {}
-        self._crowded: set[int] = set()  # pictures with more boxes than can be meant
+        self._sizes: Counter[int] = Counter()  # boxes by instant
+        self._crowded: set[int] = set()  # instants with more boxes than can be meant
         self._last_ns = -1
         self.boxes = 0
 
     def add(self, stamp_ns: int, boxes: Iterable[Box]) -> None:
-        """Take one picture's boxes. Pictures that come out of order only end the tracks before them."""
+        """Take one picture's boxes. Pictures that come out of order only end the tracks before them.
+
+        Of several pictures of one instant, each gets the boxes of all.
+        """
         wanted = [box for box in boxes if kind_of(box.name)]
-        if len(wanted) > MAX_BOXES:
+        self._sizes[stamp_ns] += len(wanted)
+        if self._sizes[stamp_ns] > MAX_BOXES:
             self._crowded.add(stamp_ns)
             return
         if stamp_ns <= self._last_ns:

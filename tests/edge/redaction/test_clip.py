@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
 import resource
 import shutil
@@ -22,6 +23,7 @@ from foxglove_schemas_protobuf.CompressedVideo_pb2 import CompressedVideo
 from mcap.writer import Writer
 
 from edge import bundle as bundles
+from edge.command import main as roadfuse
 from edge.drive import codec, topics
 from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
@@ -30,6 +32,7 @@ from edge.import_model import main as import_model
 from edge.redaction.clip import Detectors, is_redacted, redact
 from edge.redaction.command import main
 from edge.redaction.facts import NAME, facts_of
+from edge.redaction.writer import ClipWriter
 from edge.samples import AudioChunk, Frame, VehicleState
 from roadfuse.v1.decision_pb2 import Decision
 from roadfuse.v1.truth_pb2 import GroundTruth
@@ -92,6 +95,51 @@ def test_pictures_of_a_bundle_that_may_be_unable_to_name_people_or_vehicles_are_
                 _decide(writer, at, named if at == 2 else [], bundle_id="another")
         facts = redact(clip, out, durable=False)
         assert facts is not None and facts.pictures_looked_at == looked, named
+
+
+@pytest.mark.parametrize("step_ns", [1_000_000_000, 1_000_000_000_000_000_000])
+def test_pictures_whose_stamps_repeat_are_each_looked_at_and_covered(
+    recorded: Path, tmp_path: Path, step_ns: int
+) -> None:
+    clip, out, looked_at = tmp_path / "clip.mcap", tmp_path / "out.mcap", tmp_path / "looked_at.mcap"
+    with DriveReader(recorded) as drive, ClipWriter(clip, drive.channels.values(), {}) as writer:
+        for message in drive.messages():
+            payload = message.payload
+            if message.topic == topics.CAMERA:
+                picture = CompressedImage.FromString(payload)
+                stamp_ns = codec.timestamp_ns(picture.timestamp) // step_ns * step_ns
+                picture.timestamp.CopyFrom(codec.timestamp(stamp_ns))
+                payload = picture.SerializeToString()
+            writer.copy(message._replace(payload=payload))
+    facts = redact(clip, out, durable=False)
+    assert facts is not None and facts.pictures_looked_at == facts.pictures - facts.pictures_emptied > 70
+    redact(recorded.with_name("drive.mcap"), looked_at, durable=False)  # with the right stamps and no decisions
+    wanted = covered = 0
+    pictures = ([m for m in messages(path) if m.topic == topics.CAMERA] for path in (clip, looked_at, out))
+    for was, right, now in zip(*pictures):
+        if CompressedImage.FromString(right.payload).data:
+            before, there, here = (
+                codec.decode_jpeg(CompressedImage.FromString(m.payload).data).astype(int) for m in (was, right, now)
+            )
+            is_wanted = np.abs(before - there).max(axis=2) > 24
+            wanted += int(is_wanted.sum())
+            covered += int((is_wanted & (np.abs(before - here).max(axis=2) > 24)).sum())
+    assert wanted > 100_000 and covered / wanted > 0.9
+
+
+def test_a_picture_that_nobody_could_look_at_goes_though_others_of_its_instant_were_looked_at(tmp_path: Path) -> None:
+    clip, out = tmp_path / "clip.mcap", tmp_path / "out.mcap"
+    with DriveWriter(clip) as writer:
+        for at in range(4):
+            message = codec.encode(Frame(1_000_000_000, at, np.full((208, 320, 3), 90, np.uint8)))
+            if at == 2:
+                message.data = message.data[: len(message.data) // 2]
+            writer.write_message(
+                topics.CAMERA, message, capture_ns=1_000_000_000, arrival_ns=1_000_000_000 + at, sequence=at
+            )
+    facts = redact(clip, out, durable=False)
+    assert facts is not None and (facts.pictures_looked_at, facts.pictures_emptied, facts.pictures_covered) == (3, 1, 0)
+    assert [bool(CompressedImage.FromString(m.payload).data) for m in messages(out)] == [True, True, False, True]
 
 
 def test_the_clip_says_what_was_found_and_covered(redacted: Redacted) -> None:
@@ -269,6 +317,30 @@ def test_a_full_disk_leaves_the_clip_as_it_was_and_nothing_beside_it(redacted: R
     assert resource.getrlimit(resource.RLIMIT_FSIZE)  # the limit is the child's alone
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == errno.EFBIG
     assert place.read_bytes() == redacted.source.read_bytes() and list(tmp_path.iterdir()) == [place]
+
+
+def test_what_a_link_points_to_is_replaced_and_keeps_its_mode(redacted: Redacted, tmp_path: Path) -> None:
+    place, link = tmp_path / "clip.mcap", tmp_path / "link.mcap"
+    shutil.copy(redacted.source, place)
+    place.chmod(0o600)
+    link.symlink_to(place.name)
+    assert redact(redacted.source, link, durable=False) is not None
+    assert link.is_symlink() and place.read_bytes() == redacted.path.read_bytes()
+    assert place.stat().st_mode & 0o777 == 0o600 and sorted(tmp_path.iterdir()) == [place, link]
+
+
+def test_what_is_no_file_is_not_replaced(
+    redacted: Redacted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe, link, folder = tmp_path / "pipe", tmp_path / "link", tmp_path / "folder"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    folder.mkdir()
+    for out in (pipe, link, folder):
+        assert roadfuse(["redact", str(redacted.source), "--out", str(out)]) == 2
+        said = capsys.readouterr()
+        assert "expected a file to replace" in said.err and (said.out + said.err).count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == [folder, link, pipe] and pipe.is_fifo() and link.is_symlink()
 
 
 @pytest.fixture(scope="module")

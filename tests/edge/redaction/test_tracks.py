@@ -91,3 +91,12 @@ def test_boxes_that_are_no_numbers_leave_the_others_as_they_are(bad: float) -> N
     tracks.add(0, [walker(0), Box("pedestrian", bad, bad, bad, bad), Box("vehicle", 50, 50, 10, 10)])
     found = tracks.at(0)
     assert found is not None and len(found) == 1 and holds(found, walker(0))
+
+
+def test_more_boxes_of_one_instant_than_can_be_meant_cover_the_whole_picture_whoever_has_them() -> None:
+    tracks = Tracks()
+    for at in range(MAX_BOXES):
+        tracks.add(0, [walker(at)])
+    assert len(tracks.at(0) or ()) == MAX_BOXES
+    tracks.add(0, [walker(0)])
+    assert tracks.at(0) is None
