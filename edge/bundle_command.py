@@ -12,6 +12,7 @@ from edge import bundle as bundles
 from edge import bundle_diff, bundle_show, golden
 from edge.bundle import Bundle
 from edge.bundle_pack import pack
+from edge.bundle_show import printable
 from edge.engine import PROVIDERS
 from edge.errors import BundleError
 from edge.model_file import TARGETS
@@ -41,7 +42,7 @@ def _diff(args: argparse.Namespace) -> int:
 def _pack(args: argparse.Namespace) -> int:
     made = pack(args.parts, args.mapping, args.out, target=args.target, with_golden=args.golden)
     size = sum(path.stat().st_size for path in made.path.iterdir())
-    print(f"{made.path}: {made.name} {made.version}, {size / 1e6:.2f} MB, id {made.id}")
+    print(printable(f"{made.path}: {made.name} {made.version}, {size / 1e6:.2f} MB, id {made.id}"))
     return 0
 
 
@@ -53,11 +54,10 @@ def _verify(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_as_json(bundle, answers), indent=2))
     else:
-        print(f"{bundle.path}: {bundle.name} {bundle.version}, id {bundle.id[:16]}: files and engines are whole")
-        for answer in answers:
-            print(f"  {answer}")
+        whole = f"{bundle.path}: {bundle.name} {bundle.version}, id {bundle.id[:16]}: files and engines are whole"
+        print("\n".join(map(printable, [whole, *(f"  {answer}" for answer in answers)])))
     if first is not None:
-        print(f"roadfuse bundle: {bundle.path}: diverges first at {first}", file=sys.stderr)
+        print(printable(f"roadfuse bundle: {bundle.path}: diverges first at {first}"), file=sys.stderr)
     return 0 if first is None else 1
 
 

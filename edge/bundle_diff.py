@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge import golden
 from edge.bundle import Bundle
-from edge.bundle_show import leaves
+from edge.bundle_show import leaves, printable
 from edge.engine import BoundEngine
 from edge.errors import BundleError
 from edge.heads import VECTORS
@@ -47,7 +47,7 @@ def text(found: Mapping[str, Any]) -> str:
     """`difference`, for the terminal."""
     lines = [f"a  {found['a']['bundle']} {found['a']['id'][:16]}", f"b  {found['b']['bundle']} {found['b']['id'][:16]}"]
     if found["same"]:
-        return "\n".join([*lines, "the same bundle"])
+        return "\n".join(map(printable, [*lines, "the same bundle"]))
     lines += _table("manifest", found["manifest"])
     if found["engines"]:
         lines.append("engines")
@@ -70,7 +70,7 @@ def text(found: Mapping[str, Any]) -> str:
         for name, change in found["predictions"].items():
             agree = "" if change["top_1"] is None else f", same first label in {100 * change['top_1']:.0f} %"
             lines.append(f"  {name:<28} at most {change['largest']:.3g} apart, mean {change['mean']:.3g}{agree}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _table(title: str, changes: Mapping[str, Any]) -> list[str]:

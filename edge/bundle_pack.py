@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -12,10 +11,11 @@ from typing import Any, Final
 
 from edge import bundle as bundles
 from edge import golden
-from edge.bundle import Bundle, parse_json
+from edge.bundle import MODALITIES, Bundle
 from edge.bundle_write import FUSE, Parts, write
 from edge.errors import BundleError, ConfigError
 from edge.model_file import MAX_BYTES, TARGETS
+from edge.model_mapping import read_json
 from edge.perception import Perception
 from edge.streams import STREAMS
 
@@ -59,22 +59,16 @@ def pack(folder: Path, mapping: Path, out: Path, *, target: str = "", with_golde
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"{path}: expected a mapping file, got {'a folder' if path.exists() else 'nothing'}")
-    if path.stat().st_size > _MAX_MAPPING_BYTES:
-        raise ConfigError(f"{path}: expected at most {_MAX_MAPPING_BYTES} bytes, got {path.stat().st_size}")
-    try:
-        described = parse_json(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: expected JSON, got {error}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    described = read_json(path, _MAX_MAPPING_BYTES)
     if not isinstance(described, dict) or not isinstance(described.get("encoders"), dict):
         raise ConfigError(f"{path}: expected an object with encoders, got {str(described)[:80]}")
     return described
 
 
 def _parts(folder: Path, mapping: Path, described: Mapping[str, Any], target: str) -> Parts:
+    for name in described["encoders"]:  # they become names of files
+        if name not in MODALITIES:
+            raise ConfigError(f"{mapping}: expected encoders of {', '.join(MODALITIES)}, got {name[:80]!r}")
     entries = {**described["encoders"], **({FUSE: described[FUSE]} if described.get(FUSE) else {})}
     models: dict[str, bytes] = {}
     lowerings: dict[str, dict[str, bytes]] = {}

@@ -77,7 +77,12 @@ def text(shown: Mapping[str, Any]) -> str:
         lines += [f"  {key:<52} {_short(value)}" for key, value in list(found.items())[:_MAX_LINES]]
         if len(found) > _MAX_LINES:
             lines.append(f"  and {len(found) - _MAX_LINES} more (--json)")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
+
+
+def printable(line: str) -> str:
+    """A line for the terminal: signs that it would obey, or that can't be written, are question marks."""
+    return "".join(sign if sign.isprintable() else "?" for sign in line)
 
 
 def leaves(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -12,9 +12,11 @@ count that reach the head's threshold, in any order, for equals may change place
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Final
 
 import numpy as np
@@ -34,6 +36,8 @@ _INPUT: Final = "input"
 _INT8_TOLERANCE: Final = 0.02
 _FLOAT_TOLERANCE: Final = 0.001
 _LEAST_TOLERANCE: Final = 1e-5
+# What zipfile, zlib and numpy raise over an archive or a header that is damaged; RuntimeError where it is encrypted.
+_DAMAGE: Final = (zipfile.BadZipFile, zlib.error, TokenError, ValueError, EOFError, KeyError, RuntimeError)
 _MAX_MEMBERS: Final = 4096
 _CELLS: Final = 12  # along each side of a made-up picture
 
@@ -123,12 +127,15 @@ def arrays_of(path: Path) -> Tensors:
                 raise BundleError(f"{path}: expected each array once, got one twice")
             arrays: Tensors = {}
             for member in members:
+                at, how = member.header_offset, member.compress_type
+                if at < 0 or how not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise zipfile.BadZipFile(f"an array at byte {at}, of compression {how}")
                 with archive.open(member) as file:
                     arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
             return arrays
     except FileNotFoundError:
         raise BundleError(f"{path}: expected arrays (.npz), got no file") from None
-    except (zipfile.BadZipFile, ValueError, EOFError, KeyError, NotImplementedError, MemoryError) as error:
+    except (*_DAMAGE, MemoryError) as error:
         raise BundleError(f"{path}: expected arrays (.npz), got: {' '.join(str(error).split())[:200]}") from None
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from edge import bundle as bundles
 from edge.bundle import Bundle
-from edge.bundle_show import call_ms
+from edge.bundle_show import call_ms, printable
 from edge.bundle_write import Parts, write
 from edge.errors import BundleError, ConfigError
 from edge.foreign_model import StaticModel, static_model
@@ -140,7 +140,7 @@ def _text(made: dict[str, Any]) -> str:
             tensors = ", ".join(f"{tensor} {described}" for tensor, described in engine[what].items())
             lines.append(f"          {what:<8}{tensors}")
     heads = ", ".join(f"{head} ({count} label{'s' * (count != 1)})" for head, count in made["heads"].items())
-    return "\n".join([*lines, f"  heads   {heads or 'none'}"])
+    return "\n".join(map(printable, [*lines, f"  heads   {heads or 'none'}"]))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -66,18 +66,42 @@ def read(path: Path) -> ModelMapping:
     Raises:
         ConfigError: not JSON, an unknown or missing key, a value of the wrong type or out of range.
     """
+    values = read_json(path, _MAX_BYTES)
     try:
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise ConfigError(f"{path}: expected at most {_MAX_BYTES} bytes, got {size}")
-        values = parse_json(path.read_bytes())
         return _checked(values, path.stem)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def read_json(path: Path, most: int) -> Any:
+    """What a JSON file of at most `most` bytes says: what could be written again, as a manifest.
+
+    Raises:
+        ConfigError: no such file, too large, not strict JSON, or a number or a text that JSON has no form for.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(most + 1)  # of a pipe or a device nobody knows the size
+        if len(raw) > most:
+            raise ConfigError(f"{path}: expected at most {most} bytes, got more")
+        values = parse_json(raw)
+        _check_writable(values)
     except FileNotFoundError:
         raise ConfigError(f"{path}: expected a mapping file, got nothing") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: expected a mapping file, got a folder") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: expected JSON, got {error}") from None
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
+    return values
+
+
+def _check_writable(values: Any) -> None:
+    try:
+        json.dumps(values, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError as error:  # 1e999, and half of a surrogate pair
+        raise ValueError(f"expected finite numbers and text of UTF-8, got: {error}") from None
 
 
 def _checked(values: Any, default_name: str) -> ModelMapping:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -271,19 +274,39 @@ def test_a_corrupt_bundle_is_one_line(
     assert message in error and error.count("\n") == 1
 
 
+def deflated(*, no_deflate: bool = False, encrypted: bool = False, before: bool = False) -> bytes:
+    """An .npz whose stream is none, or that says that it is encrypted, or begins before its file."""
+    file = io.BytesIO()
+    np.savez_compressed(file, **{"camera/input/image": np.zeros((2, 3, 8, 8), np.float32)})
+    content = bytearray(file.getvalue())
+    if no_deflate:
+        content[30 + sum(struct.unpack_from("<HH", content, 26))] = 0b111  # a block of the reserved type
+    if encrypted:
+        content[6] |= 1
+        content[content.index(b"PK\x01\x02") + 8] |= 1
+    if before:
+        content[content.index(b"PK\x05\x06") + 16] += 10
+    return bytes(content)
+
+
 def test_golden_vectors_that_are_none_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import hashlib
-    import io
 
-    pickled = io.BytesIO()
+    pickled, unclosed, odd = io.BytesIO(), io.BytesIO(), io.BytesIO()
     np.savez(pickled, **{"camera/input/image": np.array([{}], dtype=object)})
-    for content in (b"PK\x03\x04 no archive", pickled.getvalue()):
+    with zipfile.ZipFile(unclosed, "w") as archive:
+        archive.writestr("camera/input/image.npy", b"\x93NUMPY\x01\x00\x0e\x00{'descr': (((\n")
+    with zipfile.ZipFile(odd, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("camera/input/image.npy", b"no array")
+    contents = (b"PK\x03\x04 no archive", pickled.getvalue(), unclosed.getvalue(), odd.getvalue())
+    for content in (*contents, deflated(no_deflate=True), deflated(encrypted=True), deflated(before=True)):
         made = packed(tmp_path)
         (made / "golden.npz").write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
         told(made, lambda manifest, digest=digest: manifest["golden"].update(sha256=digest))
-        error = said(capsys, ["bundle", "verify", str(made)], 2)
-        assert "golden.npz: expected arrays (.npz), got: " in error and error.count("\n") == 1
+        for command in ("verify", "show"):
+            error = said(capsys, ["bundle", command, str(made)], 2)
+            assert "golden.npz: expected arrays (.npz), got: " in error and error.count("\n") == 1
         shutil.rmtree(made)
 
 
@@ -294,6 +317,11 @@ def test_golden_vectors_that_are_none_are_one_line(tmp_path: Path, capsys: pytes
         ({"encoders": {"camera": {**MAPPING["encoders"]["camera"], "file": "none.onnx"}}}, "an ONNX file, got nothing"),
         ({"encoders": {"camera": {}}}, "expected camera to be an object with a file"),
         ({"encoders": []}, "expected an object with encoders"),
+        (
+            {"encoders": {"../victim/model": MAPPING["encoders"]["camera"]}},
+            "expected encoders of camera, audio, motion, lidar, got '../victim/model'",
+        ),
+        ({"encoders": {"fuse": MAPPING["encoders"]["camera"]}}, "expected encoders of camera, audio, motion, lidar"),
         ({"encoders": {"radar": MAPPING["encoders"]["camera"]}}, "expected encoders of camera, audio, motion, lidar"),
         ({"heads": {"scene_tags": ["night"]}, "thresholds": {}}, "expected 1 values of scene_tags, one a label"),
         ({"golden": "none.npz"}, "none.npz: expected arrays (.npz), got no file"),
@@ -306,6 +334,16 @@ def test_parts_that_make_no_bundle_are_one_line_and_leave_nothing(
     error = said(capsys, parts(tmp_path / "parts", **changes), 2)
     assert message in error and error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["parts"]
+
+
+def test_an_engine_s_name_writes_no_file_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    victim = tmp_path / "victim/model.onnx"
+    victim.parent.mkdir()
+    victim.write_bytes(b"somebody else's")
+    argv = parts(tmp_path / "parts", encoders={str(victim.with_suffix("")): MAPPING["encoders"]["camera"]})
+    error = said(capsys, argv, 2)
+    assert "expected encoders of camera, audio, motion, lidar" in error and error.count("\n") == 1
+    assert victim.read_bytes() == b"somebody else's" and list(victim.parent.iterdir()) == [victim]
 
 
 @pytest.mark.parametrize(
@@ -368,14 +406,29 @@ def test_any_value_anywhere_loads_or_is_a_bundle_error(tmp_path: Path, where: li
         assert str(error).isprintable()
 
 
+def test_names_that_no_terminal_should_obey_are_shown_as_question_marks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, other = packed(tmp_path), tmp_path / "other"
+    shutil.copytree(made, other)
+    told(made, lambda manifest: manifest.update(name="half \ud800", lineage={"by": "\x1b[2J\nme"}))
+    assert ": half ? 1, " in said(capsys, ["bundle", "show", str(made)], 0)
+    assert "?[2J?me" in said(capsys, ["bundle", "show", str(made)], 0)
+    assert ": half ? 1, id" in said(capsys, ["bundle", "verify", str(made)], 0)
+    assert "thinker -> half ?" in said(capsys, ["bundle", "diff", str(other), str(made)], 1)
+
+
 def test_the_mapping_may_say_no_key_twice_and_no_nan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = parts(tmp_path / "parts")
     for text, message in (
         ('{"name": 1, "name": 2}', "'name' twice"),
         ('{"figures": NaN}', "expected numbers, got NaN"),
+        (json.dumps({**MAPPING, "figures": {"ap": 7}}).replace("7", "1e999"), "expected finite numbers"),
+        (json.dumps({**MAPPING, "name": "\ud800"}), "expected finite numbers and text of UTF-8"),
     ):
         (tmp_path / "parts/parts.json").write_text(text)
-        assert message in said(capsys, argv, 2)
+        error = said(capsys, argv, 2)
+        assert message in error and error.count("\n") == 1
 
 
 def test_show_tells_engines_heads_and_golden_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

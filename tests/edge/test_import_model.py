@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +283,39 @@ def test_a_mapping_that_is_none_is_one_line(tmp_path: Path, content: str) -> Non
     with pytest.raises(ConfigError, match=r"mapping\.json: ") as raised:
         read(path)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"constants": {"count": 7.5}}, "expected finite numbers"),
+        ({"name": "\ud800"}, "expected finite numbers and text of UTF-8"),
+    ],
+)
+def test_a_mapping_that_could_not_be_written_again_is_one_line(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    path = mapping_file(tmp_path, {**DETECTOR, **changes})
+    path.write_text(path.read_text().replace("7.5", "1e999"))
+    with pytest.raises(ConfigError, match=said) as raised:
+        read(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_of_a_mapping_that_does_not_end_no_more_is_read_than_one_may_have(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.json"
+    os.mkfifo(path)
+
+    def write() -> None:
+        with suppress(BrokenPipeError), path.open("wb", buffering=0) as pipe:
+            for _ in range(1024):
+                pipe.write(b" " * 4096)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with pytest.raises(ConfigError, match="expected at most 1048576 bytes, got more"):
+        read(path)
+    writer.join()
 
 
 def test_known_mappings_are_whole() -> None:
