@@ -33,6 +33,7 @@ else:
     import tomli as tomllib
 
 _NS = {"_ms": 1_000_000, "_s": 1_000_000_000}
+_LIMIT = 1 << 63  # times are 64-bit
 _FIXED = ("name", "topic", "policy")
 
 
@@ -40,7 +41,7 @@ def load(path: Path | str | None) -> LoopConfig:
     """The loop's settings.
 
     Raises:
-        ConfigError: the file is missing, is no TOML, or holds an unknown key or a wrong type.
+        ConfigError: the file is missing, is no TOML, or holds an unknown key, a wrong type or a number beyond 2^63.
     """
     if path is None:
         return LoopConfig()
@@ -50,16 +51,15 @@ def load(path: Path | str | None) -> LoopConfig:
         table = tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"{path}: expected a TOML file, got nothing") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError, a number of 5,000 digits
         raise ConfigError(f"{path}: expected TOML, got {error}") from None
     source = _Source(path, text)
     source.only(table, ("loop", "weights", "scenes", "streams"), "a table")
-    loop = source.fields(table.get("loop", {}), {"deadline_ns": int, "align": bool, "encode_ahead": bool})
     return LoopConfig(
-        **loop,
-        weights=JudgeWeights(**source.fields(table.get("weights", {}), _numeric(JudgeWeights))),
-        scenes=SceneConfig(**source.fields(table.get("scenes", {}), _numeric(SceneConfig))),
-        streams=source.streams(table.get("streams", {})),
+        **source.fields(table, "loop", {"deadline_ns": int, "align": bool, "encode_ahead": bool}),
+        weights=JudgeWeights(**source.fields(table, "weights", _numeric(JudgeWeights))),
+        scenes=SceneConfig(**source.fields(table, "scenes", _numeric(SceneConfig))),
+        streams=source.streams(table),
     )
 
 
@@ -70,42 +70,57 @@ class _Source:
         self._path = path
         self._lines = text.splitlines()
 
-    def fields(self, table: Any, kinds: dict[str, type]) -> dict[str, Any]:
-        """The table's values by the dataclass's field, times in ns."""
-        if not isinstance(table, dict):
-            raise ConfigError(f"{self._path}: expected a table, got {table!r}")
+    def fields(self, parent: dict[str, Any], table: str, kinds: dict[str, type]) -> dict[str, Any]:
+        """The values of one of the parent's tables by the dataclass's field, times in ns."""
         values: dict[str, Any] = {}
-        for key, value in table.items():
+        for key, value in self._table(parent, table).items():
             name, factor = _field(key, kinds)
             if name is None:
                 raise ConfigError(f"{self._where(key)}: expected a key of {', '.join(sorted(kinds))}, got {key!r}")
             wanted = kinds[name]
             if isinstance(value, bool) != (wanted is bool) or not isinstance(value, (int, float)):
-                raise ConfigError(f"{self._where(key)}: expected {key} as {wanted.__name__}, got {value!r}")
+                raise ConfigError(f"{self._where(key)}: expected {key} as {wanted.__name__}, got {_said(value)}")
             scaled = value * factor
+            if not abs(scaled) < _LIMIT:  # NaN is not less either
+                raise ConfigError(
+                    f"{self._where(key)}: expected {key} as a finite number below 2^63, got {_said(value)}"
+                )
             values[name] = wanted(scaled) if wanted is not int else round(scaled)
         return values
 
-    def streams(self, table: Any) -> tuple[Stream, ...]:
+    def streams(self, parent: dict[str, Any]) -> tuple[Stream, ...]:
         """The stream table with the file's changes."""
+        table = self._table(parent, "streams")
         names = [stream.name for stream in STREAMS]
         self.only(table, names, "a stream")
         kinds = {name: kind for name, kind in _numeric(Stream).items() if name not in _FIXED}
-        return tuple(
-            dataclasses.replace(stream, **self.fields(table.get(stream.name, {}), kinds)) for stream in STREAMS
-        )
+        return tuple(dataclasses.replace(stream, **self.fields(table, stream.name, kinds)) for stream in STREAMS)
 
-    def only(self, table: Any, known: Any, what: str) -> None:
+    def only(self, table: dict[str, Any], known: Any, what: str) -> None:
         """Refuse keys that are not known."""
         for key in table:
             if key not in known:
                 raise ConfigError(f"{self._where(key)}: expected {what} of {', '.join(known)}, got {key!r}")
+
+    def _table(self, parent: dict[str, Any], name: str) -> dict[str, Any]:
+        table = parent.get(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{self._where(name)}: expected {name} as a table, got {_said(table)}")
+        return table
 
     def _where(self, key: str) -> str:
         for number, line in enumerate(self._lines, 1):
             if key in line.split("#")[0]:
                 return f"{self._path}:{number}"
         return str(self._path)
+
+
+def _said(value: Any) -> str:
+    """A value of the file as a line has room for; numbers have at most 4,300 digits there."""
+    try:
+        return repr(value)[:80]
+    except (ValueError, RecursionError):
+        return f"{type(value).__name__} that is too large to tell"
 
 
 def _numeric(cls: Any) -> dict[str, type]:

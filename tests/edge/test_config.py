@@ -51,11 +51,29 @@ def test_values_and_units_are_taken(tmp_path: Path) -> None:
         ("[weights]\nalarm = true\n", r"loop.toml:2: expected alarm as float, got True"),
         ("[streams.lidar]\nname = 'x'\n", r"loop.toml:2: expected a key of"),
         ("[loop\n", r"loop.toml: expected TOML, got"),
+        ("[loop]\ndeadline_ms = nan", r"loop.toml:2: expected deadline_ms as a finite number below 2\^63, got nan"),
+        ("[loop]\ndeadline_ms = -inf", r"loop.toml:2: expected deadline_ms as a finite number below 2\^63, got -inf"),
+        ("[loop]\ndeadline_s = 1e300", r"loop.toml:2: expected deadline_s as a finite number below 2\^63, got 1e\+300"),
+        ("[weights]\nalarm = nan", r"loop.toml:2: expected alarm as a finite number below 2\^63, got nan"),
+        ("[weights]\nalarm = inf", r"loop.toml:2: expected alarm as a finite number below 2\^63, got inf"),
+        (
+            f"[scenes]\nopen_at = 1{'0' * 400}",
+            r"loop.toml:2: expected open_at as a finite number below 2\^63, got 1000",
+        ),
+        (f"[loop]\ndeadline_ns = 0x{'f' * 5000}", r"below 2\^63, got "),
+        (f"[loop]\nalign = 0x{'f' * 5000}", r"expected align as bool, got "),
+        (f"[loop]\ndeadline_ns = 1{'0' * 5000}", r"loop.toml.*: expected (TOML|deadline_ns)"),
+        (f"x = {'[' * 3000}", r"loop.toml: expected TOML, got "),
+        ("loop = 5", r"loop.toml:1: expected loop as a table, got 5"),
+        ("streams = 5", r"loop.toml:1: expected streams as a table, got 5"),
+        ("streams = []", r"loop.toml:1: expected streams as a table, got \[\]"),
+        ("[streams]\naudio = [1]", r"loop.toml:2: expected audio as a table, got \[1\]"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as raised:
         load(written(tmp_path, text))
+    assert len(str(raised.value)) < len(str(tmp_path)) + 200
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
