@@ -36,6 +36,7 @@ WHOLE_BYTES: Final = 1 << 20
 _TOLD_AT_ONCE: Final = 500
 _CALL_S: Final = 30.0
 _STALLED_S: Final = 120.0  # for a chunk's worth of an upload; a link that carries less is no link
+_PAUSE_S: Final = 10.0  # between chunks at most: a link that may only be used slowly carries smaller ones
 _IDLE_S: Final = 2.0  # between looks into an outbox that has nothing
 # Between questions what the cloud wants: its asks are worth something while the ring holds some 20 s. 2 MB a day.
 _HEAR_S: Final = 10.0
@@ -46,7 +47,8 @@ _PASSING: Final = frozenset({
 })  # fmt: skip
 # A cloud that was started again forgot what was begun; bytes that were damaged on the way start over.
 _BEGUN_ANEW: Final = frozenset({grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.DATA_LOSS})
-_TRIES: Final = 5  # of a clip that is refused so
+_TRIES: Final = 5  # of a clip that is refused so, or fails again and again while the cloud answers otherwise
+_LATER_S: Final = 600.0  # until the next try of a clip that was put off for others
 _UNKNOWN_HERE: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
 
 
@@ -109,17 +111,29 @@ class Uplink:
         self._takes_whole = True  # the cloud knows of clips in one call
         self._in_parts: set[int] = set()  # small clips whose one call failed: a poor link carries parts of them
         self._passed_over: set[int] = set()  # clips that the cloud refuses, until the next start
+        self._failures: dict[int, int] = {}  # in a row, by clip
+        self._durable: dict[int, int] = {}  # bytes of a clip that the cloud had at most
+        self._put_off_to_s: dict[int, float] = {}  # clips that others go before until then
+        self._stop = threading.Event()
+        self._under_way: grpc.Call | None = None  # the long call that `stop` cuts short
         self._unheard: set[int] = set()  # scenes that it does not want to hear of
 
     def run(self, stop: threading.Event, backoff: Backoff | None = None) -> None:
-        """Goes on until `stop`; after a failure it waits and tries again, for ever."""
+        """Goes on until `stop`; after a failure, also of the disk, it waits and tries again, for ever.
+
+        Raises:
+            OutboxError: the outbox is damaged.
+        """
         backoff = backoff or Backoff()
+        self._heed(stop)
         while not stop.is_set():
             try:
                 if not self.step():
                     stop.wait(_IDLE_S)
                 backoff.succeeded()
-            except (grpc.RpcError, UplinkError) as error:
+            except (grpc.RpcError, UplinkError, OSError) as error:
+                if stop.is_set():
+                    return
                 self.traffic.failures += 1
                 wait_s = backoff.wait_s()
                 self._say(f"{said(error)}; again in {wait_s:.1f} s")
@@ -130,11 +144,15 @@ class Uplink:
 
         Raises:
             UplinkError: a call failed, or the cloud refused something.
+            OSError: the disk is full or broken.
         """
+        self._heed(stop)
         try:
             while not stop.is_set() and self.step():
                 pass
-        except grpc.RpcError as error:
+        except (grpc.RpcError, UplinkError) as error:
+            if stop.is_set():
+                return
             raise UplinkError(said(error)) from None
         if self._unheard:
             raise UplinkError(f"the cloud does not hear of {len(self._unheard)} scenes")
@@ -145,17 +163,37 @@ class Uplink:
         Raises:
             grpc.RpcError: the cloud can't be reached, or is not able to just now.
             UplinkError: it refuses this vehicle.
+            OSError: the disk is full or broken.
         """
         told = self.tell()
         if self._campaigns is not None and self._campaigns.choose():
             told += self.tell()
         self._look_at_link()
-        clip = self._outbox.next_up(self._passed_over, self._link)
+        now_s = self._clock()
+        put_off = {sequence for sequence, to_s in self._put_off_to_s.items() if now_s < to_s}
+        clip = self._outbox.next_up(self._passed_over | put_off, self._link)
         if clip is None:
             return told > 0
         if self._is_ready(clip):
             self._hand_up(clip)
         return True
+
+    def _heed(self, stop: threading.Event) -> None:
+        """From now on `stop` cuts short what is under way: the next start goes on at the byte that is durable."""
+        self._stop = stop
+
+        def cut() -> None:
+            stop.wait()
+            if self._under_way is not None:
+                self._under_way.cancel()
+
+        threading.Thread(target=cut, name="stop", daemon=True).start()
+
+    def _may_be_cut(self, call: Any) -> Any:
+        self._under_way = call
+        if self._stop.is_set():  # before the thread above could know of this call
+            call.cancel()
+        return call
 
     def _look_at_link(self) -> None:
         link = self._link_now()
@@ -261,36 +299,70 @@ class Uplink:
             path = self._prepare(clip.path)
             if path == clip.path:
                 return True
-            self._outbox.replace(clip.sequence, *digest(path))
+            made_anew = digest(path)
         except FileNotFoundError:
             self._outbox.lose(clip.sequence, "file is missing")  # does nothing where it was evicted meanwhile
         except RoadfuseError as error:
             self._passed_over.add(clip.sequence)
             self._say(f"scene {clip.sequence} stays on board: {error}")
+        except OSError as error:
+            self._put_off(clip, error)
+        else:
+            self._outbox.replace(clip.sequence, *made_anew)
         return False
 
     def _hand_up(self, clip: Held) -> None:
         try:
-            with clip.path.open("rb") as file:  # once it is open, an eviction takes nothing from it
-                if os.fstat(file.fileno()).st_size != clip.size_bytes:
-                    self._outbox.lose(clip.sequence, "damaged: not as long as it was written")
-                    return
-                with _refusals():
-                    self._upload(clip, file)
+            loss = self._send(clip)
         except FileNotFoundError:
-            self._outbox.lose(clip.sequence, "file is missing")  # does nothing where it was evicted meanwhile
+            loss = "file is missing"
+        except OSError as error:
+            self._put_off(clip, error)
+            return
         except _Refusal as refusal:
-            if digest(clip.path)[0] != clip.sha256:
-                self._outbox.lose(clip.sequence, "damaged: its digest changed")
-                return
             self._refusals[clip.sequence] = self._refusals.get(clip.sequence, 0) + 1
             if not refusal.may_pass or self._refusals[clip.sequence] >= _TRIES:
                 self._passed_over.add(clip.sequence)
             raise UplinkError(f"scene {clip.sequence}: the cloud refuses its clip: {refusal}") from None
-        else:
-            self._outbox.deliver(clip.sequence)
-            self._in_parts.discard(clip.sequence)
-            self.traffic.clips += 1
+        except (grpc.RpcError, UplinkError) as error:
+            # Is it the clip or the cloud? Before the next try the cloud is to answer a report.
+            self._heard_s = -math.inf
+            self._failures[clip.sequence] = self._failures.get(clip.sequence, 0) + 1
+            if self._failures[clip.sequence] >= _TRIES:
+                self._put_off(clip, error)
+            raise
+        if loss:
+            self._outbox.lose(clip.sequence, loss)  # does nothing where it was evicted meanwhile
+            return
+        self._in_parts.add(clip.sequence)  # if this is not written down, Begin says that nothing is to be sent again
+        self._outbox.deliver(clip.sequence)
+        self._in_parts.discard(clip.sequence)
+        for by_clip in (self._failures, self._durable, self._put_off_to_s):
+            by_clip.pop(clip.sequence, None)
+        self.traffic.clips += 1
+
+    def _put_off(self, clip: Held, error: Exception) -> None:
+        self._put_off_to_s[clip.sequence] = self._clock() + _LATER_S
+        why = f"can't be read: {error.strerror or error}" if isinstance(error, OSError) else said(error)
+        self._say(f"scene {clip.sequence}: others go first for {_LATER_S / 60:.0f} minutes: {why}")
+
+    def _send(self, clip: Held) -> str:
+        """Hands up a clip; why it is lost, or nothing where the cloud has it.
+
+        Raises:
+            OSError: its file can't be read.
+        """
+        with clip.path.open("rb") as file:  # once it is open, an eviction takes nothing from it
+            if os.fstat(file.fileno()).st_size != clip.size_bytes:
+                return "damaged: not as long as it was written"
+            try:
+                with _refusals():
+                    self._upload(clip, file)
+            except _Refusal:
+                if digest(clip.path)[0] != clip.sha256:
+                    return "damaged: its digest changed"
+                raise
+        return ""
 
     def _upload(self, clip: Held, file: BinaryIO) -> None:
         if clip.size_bytes <= WHOLE_BYTES and clip.sequence not in self._in_parts and self._put(clip, file):
@@ -303,10 +375,11 @@ class Uplink:
         if begun.is_complete:
             return
         durable = begun.durable_offset
+        if durable > self._durable.get(clip.sequence, 0):  # it came further: a poor link, and no poor clip
+            self._durable[clip.sequence] = durable
+            self._failures.pop(clip.sequence, None)
         if durable < clip.size_bytes:
-            allowed_s = _STALLED_S * (1 + clip.size_bytes // CHUNK_BYTES)
-            for answer in self._stub.Append(self._chunks(clip.sequence, file, durable), timeout=allowed_s):
-                durable = answer.durable_offset
+            durable = self._append(clip, file, durable)
         if durable != clip.size_bytes:
             raise UplinkError(f"scene {clip.sequence}: expected {clip.size_bytes} durable bytes, got {durable}")
         self._stub.Complete(wire.CompleteRequest(outbox=outbox, sequence=clip.sequence), timeout=_CALL_S)
@@ -320,32 +393,61 @@ class Uplink:
         if wait_s > 0.0:
             self._wait(wait_s)
         request = wire.PutRequest(outbox=self._outbox.id, sequence=clip.sequence, sha256=clip.sha256, content=content)
-        try:
-            self._stub.Put(request, timeout=_STALLED_S)
-        except grpc.RpcError as error:
-            status: Any = error
-            if status.code() is grpc.StatusCode.UNIMPLEMENTED:
+        call = self._may_be_cut(self._stub.Put.future(request, timeout=_STALLED_S))
+        if (status := call.code()) is not grpc.StatusCode.OK:
+            if status is grpc.StatusCode.UNIMPLEMENTED:
                 self._takes_whole = False
                 return False
             self._in_parts.add(clip.sequence)
-            raise
+            raise call
         self.traffic.sent_bytes += len(content)
         return True
 
-    def _chunks(self, sequence: int, file: BinaryIO, offset: int) -> Iterator[wire.Chunk]:
-        """The clip from an offset on, no faster than the link may be used."""
-        file.seek(offset)
+    def _append(self, clip: Held, file: BinaryIO, durable: int) -> int:
+        """Sends a clip from an offset on; how far it is durable then.
+
+        Raises:
+            OSError: its file can't be read.
+        """
+        missing = clip.size_bytes - durable
+        allowed_s = _STALLED_S * (1 + clip.size_bytes // CHUNK_BYTES) + self._bucket.lasts_s(missing)
+        unread: list[OSError] = []
+        call = self._stub.Append(self._chunks(clip.sequence, file, durable, unread), timeout=allowed_s)
+        try:
+            for answer in self._may_be_cut(call):
+                durable = answer.durable_offset
+        except grpc.RpcError:
+            if not unread:
+                raise
+        if unread:
+            raise unread[0]
+        return durable
+
+    def _chunks(self, sequence: int, file: BinaryIO, offset: int, unread: list[OSError]) -> Iterator[wire.Chunk]:
+        """The clip from an offset on, no faster than the link may be used; ends early when it is time to stop.
+
+        Args:
+            unread: takes why the file can't be read: a call that draws chunks swallows what they raise.
+        """
         outbox = self._outbox.id
-        while content := file.read(CHUNK_BYTES):
-            wait_s = self._bucket.wait_s(len(content), self._clock())
-            if wait_s > 0.0:
-                self._wait(wait_s)
-            yield wire.Chunk(
-                outbox=outbox, sequence=sequence, offset=offset, content=content, crc32=zlib.crc32(content)
-            )
-            outbox, sequence = b"", 0  # only the first says whose it is
-            offset += len(content)
-            self.traffic.sent_bytes += len(content)
+        rate = self._link.bytes_per_s
+        most_bytes = max(int(min(rate * _PAUSE_S, CHUNK_BYTES)), 1) if rate else CHUNK_BYTES
+        try:
+            file.seek(offset)
+            while content := file.read(most_bytes):
+                wait_s = self._bucket.wait_s(len(content), self._clock())
+                if wait_s > 0.0:
+                    self._wait(wait_s)
+                if self._stop.is_set():
+                    return
+                yield wire.Chunk(
+                    outbox=outbox, sequence=sequence, offset=offset, content=content, crc32=zlib.crc32(content)
+                )
+                outbox, sequence = b"", 0  # only the first says whose it is
+                offset += len(content)
+                self.traffic.sent_bytes += len(content)
+        except OSError as error:
+            unread.append(error)
 
 
 def said(error: Exception) -> str:

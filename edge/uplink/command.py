@@ -105,7 +105,7 @@ def _run(words: argparse.Namespace) -> int:
             )
             beats.start()
         if words.keep_days is not None:
-            _let_go(outbox, words.keep_days)
+            _let_go(words.spool, words.keep_days)
         if words.once:
             uplink.drain(stop)
         else:
@@ -121,14 +121,14 @@ def _run(words: argparse.Namespace) -> int:
 def _keep_no_longer(words: argparse.Namespace, stop: threading.Event) -> None:
     """Once an hour, lets go of clips that are older than they may be."""
     while words.keep_days is not None and not stop.wait(_HOUR_S):
-        with _outbox(words.spool) as outbox:
-            _let_go(outbox, words.keep_days)
+        _let_go(words.spool, words.keep_days)
 
 
-def _let_go(outbox: Outbox, days: float) -> None:
+def _let_go(spool: Path, days: float) -> None:
     try:
-        gone = outbox.expire(time.time_ns() - int(days * _DAY_S * 1e9))
-    except OSError as error:  # a full disk; tried again in an hour
+        with _outbox(spool) as outbox:
+            gone = outbox.expire(time.time_ns() - int(days * _DAY_S * 1e9))
+    except (OSError, OutboxError) as error:  # a full disk, a lock that was held for long; tried again in an hour
         _say(f"clips older than {days:g} days stay: {error}")
         return
     if gone:
@@ -161,9 +161,12 @@ def _warn(clips: str, words: argparse.Namespace) -> None:
 
 def _beat(line: StatusLine, spool: Path, uplink: Uplink, stop: threading.Event) -> None:
     """Telemetry, until it is time to stop."""
-    with Outbox(spool) as outbox:
-        while not stop.wait(_BEAT_S):
-            line.telemetry({**outbox.account()._asdict(), **asdict(uplink.traffic)})
+    while not stop.wait(_BEAT_S):
+        try:
+            with _outbox(spool) as outbox:
+                line.telemetry({**outbox.account()._asdict(), **asdict(uplink.traffic)})
+        except (OSError, OutboxError) as error:
+            _say(f"no telemetry: {error}")
 
 
 def _say(line: str) -> None:

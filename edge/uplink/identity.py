@@ -10,21 +10,25 @@ from __future__ import annotations
 
 import datetime
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import grpc
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from edge.durable import sync
 from edge.errors import UplinkError
 from roadfuse.v1 import ingest_pb2 as wire
 from roadfuse.v1.ingest_pb2_grpc import EnrolmentStub, IngestStub
 
 KEY, CERTIFICATE, CLOUD_CA = "key.pem", "certificate.pem", "cloud-ca.pem"
 DIRECTOR_ROOT, IMAGE_ROOT = "director-root.json", "image-root.json"
+_PENDING: Final = "key.new"  # the key's name until its certificate is there
 _CALL_S: Final = 30.0
 # Background class: the network drops or delays this before all else (RFC 8622, "lower effort").
 _LOWER_EFFORT: Final = 1
@@ -92,14 +96,11 @@ def renew(address: str, identity: Path, server_name: str | None = None) -> None:
         address: host:port of the cloud's ingest.
 
     Raises:
-        UplinkError: the folder lacks a part, or the cloud refuses.
+        UplinkError: the folder lacks a part, the cloud refuses, or what it gives is no certificate of the key.
+        OSError: a file can't be read or written.
     """
-    try:
-        key = serialization.load_pem_private_key(_read(identity / KEY), None)
-    except (ValueError, TypeError) as error:
-        raise UplinkError(f"{identity / KEY}: expected a private key, got {error}") from None
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    request = wire.RenewRequest(csr=_request(key, vehicle_of(identity)))
+    key = _key(identity / KEY)
+    request = wire.RenewRequest(csr=_request(key, _name(vehicle_of(identity))))
     with channel(address, identity, server_name) as link:
         try:
             response = IngestStub(link).Renew(request, timeout=_CALL_S)
@@ -107,7 +108,7 @@ def renew(address: str, identity: Path, server_name: str | None = None) -> None:
             from edge.uplink.client import said
 
             raise UplinkError(f"{address}: not renewed: {said(error)}") from None
-    _write(identity / CERTIFICATE, response.certificate + response.chain)
+    _write(identity / CERTIFICATE, _checked(address, key, response.certificate + response.chain))
 
 
 def enrol(
@@ -115,19 +116,26 @@ def enrol(
 ) -> None:
     """Makes a key, has its certificate signed against a one-time token, and writes both.
 
+    The key is durable before the token is spent: where the answer was lost, or could not be written, the same token
+    counts once more with the same key.
+
     Args:
         address: host:port of the cloud's enrolment.
         cloud_ca: certificate of the CA that the cloud's own is signed by, PEM.
 
     Raises:
-        UplinkError: the folder holds an identity already, or the cloud refuses.
+        UplinkError: the folder holds an identity already, the cloud refuses, or what it gives is no certificate of the
+            key.
         OSError: a file can't be read or written.
     """
     if (identity / KEY).exists():
         raise UplinkError(f"{identity}: expected no identity, got one: enrol into another folder, or remove it")
+    subject = _name(vehicle)
     ca = _read(cloud_ca)
-    key = ec.generate_private_key(ec.SECP256R1())
-    request = wire.EnrolRequest(csr=_request(key, vehicle), token=token)
+    identity.mkdir(parents=True, exist_ok=True)
+    _write(identity / CLOUD_CA, ca)
+    key = _pending(identity / _PENDING)
+    request = wire.EnrolRequest(csr=_request(key, subject), token=token)
     credentials = grpc.ssl_channel_credentials(ca)
     with grpc.secure_channel(address, credentials, options=_options(server_name)) as link:
         try:
@@ -136,20 +144,55 @@ def enrol(
             from edge.uplink.client import said
 
             raise UplinkError(f"{address}: not enrolled: {said(error)}") from None
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    identity.mkdir(parents=True, exist_ok=True)
-    _write(identity / CLOUD_CA, ca)
-    _write(identity / CERTIFICATE, response.certificate + response.chain)
+    _write(identity / CERTIFICATE, _checked(address, key, response.certificate + response.chain))
     for name, root in ((DIRECTOR_ROOT, response.director_root), (IMAGE_ROOT, response.image_root)):
         if root:
             _write(identity / name, root)
-    _write(identity / KEY, secret)  # last: with it the identity is whole
+    (identity / _PENDING).replace(identity / KEY)  # last: with it the identity is whole
+    sync(identity)
 
 
-def _request(key: ec.EllipticCurvePrivateKey, vehicle: str) -> bytes:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, vehicle)])
+def _pending(path: Path) -> ec.EllipticCurvePrivateKey:
+    """The key of an enrolment that was cut short, or a new one; on the disk in any case."""
+    with suppress(UplinkError):
+        return _key(path)
+    key = ec.generate_private_key(ec.SECP256R1())
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    _write(path, secret)
+    return key
+
+
+def _key(path: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(_read(path), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise UplinkError(f"{path}: expected a private key, got {error}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise UplinkError(f"{path}: expected a key of an elliptic curve, as `enrol` makes it, got another")
+    return key
+
+
+def _checked(address: str, key: ec.EllipticCurvePrivateKey, chain: bytes) -> bytes:
+    """What the cloud gave, where it is a certificate of the key, with those up to the device CA."""
+    try:
+        public = x509.load_pem_x509_certificates(chain)[0].public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise UplinkError(f"{address}: expected a certificate, got {error}") from None
+    if public != key.public_key():
+        raise UplinkError(f"{address}: expected a certificate of this vehicle's key, got one of another")
+    return chain
+
+
+def _name(vehicle: str) -> x509.Name:
+    try:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, vehicle)])
+    except ValueError:
+        raise UplinkError(f"vehicle: expected a name of 1 to 64 bytes, got {vehicle!r}") from None
+
+
+def _request(key: ec.EllipticCurvePrivateKey, name: x509.Name) -> bytes:
     request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.PEM)
 
@@ -174,3 +217,4 @@ def _write(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+    sync(path.parent)

@@ -8,7 +8,6 @@ clips = "wanted"
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ else:
     import tomli as tomllib
 
 _STRICTEST_FIRST: Final[tuple[Clips, ...]] = ("none", "wanted", "all")
+_MOST: Final = 1e15  # of a price or a rate: no link has such, and integers of TOML have no end
 
 
 class LinkFile:
@@ -65,7 +65,7 @@ class LinkFile:
             table = tomllib.loads(self._path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{self._path}: expected a TOML file, got: {error.strerror or error}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, too many digits or brackets
             raise ConfigError(f"{self._path}: expected TOML, got {error}") from None
         known = [field.name for field in dataclasses.fields(Link)]
         for key, value in table.items():
@@ -73,13 +73,17 @@ class LinkFile:
                 raise ConfigError(f"{self._path}: expected a key of {', '.join(known)}, got {key!r}")
             if key == "clips" and value not in get_args(Clips):
                 raise ConfigError(f"{self._path}: expected clips of {', '.join(get_args(Clips))}, got {value!r}")
-            if key != "clips" and not _is_amount(value):
-                raise ConfigError(f"{self._path}: expected {key} as a number from 0 on, got {value!r}")
+            if key != "clips":
+                table[key] = self._amount(key, value)
         if "price_per_mb" not in table:
             raise ConfigError(f"{self._path}: expected price_per_mb, got none")
         link = dataclasses.replace(self._most, **table)
         return dataclasses.replace(link, clips=min(link.clips, self._most.clips, key=_STRICTEST_FIRST.index))
 
-
-def _is_amount(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    def _amount(self, key: str, value: object) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ConfigError(f"{self._path}: expected {key} as a number, got {value!r}")
+        if not 0 <= value <= _MOST:
+            got = f"{value:g}" if isinstance(value, float) else f"an integer of {value.bit_length()} bits"
+            raise ConfigError(f"{self._path}: expected {key} from 0 to {_MOST:g}, got {got}")
+        return float(value)

@@ -35,6 +35,7 @@ _BALLAST_BYTES: Final = 2 << 20
 _BUSY_S: Final = 30.0
 _LANE: Final = 100  # of so many scenes one is sent whatever it is worth
 _MOST_FORMER: Final = 8
+_MOST_NUMBER: Final = 1 << 62  # of a file that is taken in: SQLite counts on from there, and has to be able to
 _DIGEST_BYTES: Final = 32
 # A scene that goes up for a campaign is worth so many times more, times the campaign's weight: an easy one is worth a
 # thirtieth of a hard one, and should come before it.
@@ -89,13 +90,14 @@ class Quota:
 class Outbox:
     """One vehicle's outbox in a folder, which is made if it is not there. To be closed, or used in a `with` block.
 
-    Every call may raise OSError: the disk is full or broken, and nothing was changed.
+    Every call may raise OSError: the disk is full or broken, and nothing was changed; or OutboxError: the outbox is
+    damaged.
 
     Args:
         folder: of the clips.
 
     Raises:
-        OutboxError: the folder holds another program's database, or one of a newer version.
+        OutboxError: the folder holds another program's database, a damaged one, or one of a newer version.
         OSError: the folder can't be made or written.
 
     Attributes:
@@ -106,20 +108,19 @@ class Outbox:
         self.folder = folder
         self.quota = quota or Quota()
         folder.mkdir(parents=True, exist_ok=True)
-        try:
+        self._free_ballast()  # opening makes files beside, too
+        with _said_of(folder / NAME):
             self._db = sqlite3.connect(folder / NAME, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")  # NORMAL loses commits in a power cut
-            with self.transaction():
-                version = self._one("PRAGMA user_version")
-                if version or self._one("SELECT count(*) FROM sqlite_master"):
-                    _expect_version(folder / NAME, version)
-                for statement in schema.steps(version):
-                    self._db.execute(statement)
-                self._db.execute("INSERT OR IGNORE INTO fact VALUES ('id', ?)", (uuid.uuid4().bytes,))
-            self.id = bytes(self._one("SELECT value FROM fact WHERE name = 'id'"))
-        except sqlite3.DatabaseError as error:
-            raise OutboxError(f"{folder / NAME}: expected an outbox, got {error}") from None
+        self.execute("PRAGMA journal_mode = WAL")
+        self.execute("PRAGMA synchronous = FULL")  # NORMAL loses commits in a power cut
+        with self.transaction():
+            version = self._one("PRAGMA user_version")
+            if version or self._one("SELECT count(*) FROM sqlite_master"):
+                _expect_version(folder / NAME, version)
+            for statement in schema.steps(version):
+                self.execute(statement)
+            self.execute("INSERT OR IGNORE INTO fact VALUES ('id', ?)", (uuid.uuid4().bytes,))
+        self.id = bytes(self._one("SELECT value FROM fact WHERE name = 'id'"))
 
     def __enter__(self) -> Outbox:
         return self
@@ -141,7 +142,9 @@ class Outbox:
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """A statement; within `transaction` where it writes."""
-        return self._db.execute(statement, values)
+        cursor = _Cursor(self._db)
+        cursor.path = self.folder / NAME
+        return cursor.execute(statement, values)
 
     # What the recorder does.
 
@@ -155,11 +158,11 @@ class Outbox:
         """
         lane = 1.0 / _LANE if _is_drawn(summary) else 0.0
         with self.transaction():
-            row = self._db.execute(
+            row = self.execute(
                 "INSERT INTO scene (state, summary, worth, lane, wanted) VALUES ('writing', ?, ?, ?, ?)",
                 (summary.SerializeToString(deterministic=True), worth, lane, int(bool(ask))),
             )
-            self._db.execute("UPDATE ask SET sequence = ? WHERE id = ? AND answer = ''", (row.lastrowid, ask))
+            self.execute("UPDATE ask SET sequence = ? WHERE id = ? AND answer = ''", (row.lastrowid, ask))
         return int(row.lastrowid or 0), lane
 
     def hold(self, sequence: int, sha256: bytes, size_bytes: int) -> None:
@@ -184,7 +187,7 @@ class Outbox:
         What the cloud asked for, and what was drawn by chance, goes last; what campaigns chose is worth more.
         """
         gone = []
-        rows = self._db.execute(
+        rows = self.execute(
             f"SELECT sequence, bytes FROM scene WHERE state = 'held' ORDER BY wanted, lane, {_WORTH_A_BYTE}, sequence"
         ).fetchall()
         held = sum(size for _, size in rows)
@@ -206,7 +209,7 @@ class Outbox:
         A clip is as old as its file says: one from the future is young.
         """
         gone = []
-        for (sequence,) in self._db.execute("SELECT sequence FROM scene WHERE state = 'held'").fetchall():
+        for (sequence,) in self.execute("SELECT sequence FROM scene WHERE state = 'held'").fetchall():
             with suppress(FileNotFoundError):  # `recover` says what became of it
                 if self.path(sequence).stat().st_mtime_ns < before_ns:
                     self._change(sequence, ("held",), "evicted", "retention")
@@ -221,12 +224,12 @@ class Outbox:
         """
         for part in self.folder.glob("scene-*.part"):
             part.unlink()
-        known = dict(self._db.execute("SELECT sequence, state FROM scene").fetchall())
+        known = dict(self.execute("SELECT sequence, state FROM scene").fetchall())
         for sequence, state in known.items():
             path = self.path(sequence)
             if state == "writing":
                 if path.exists():  # its last step was left
-                    self.hold(sequence, *digest(path))
+                    self._take_in(sequence)
                 else:
                     self.lose(sequence, "killed while it was written")
             elif state == "held" and not path.exists():
@@ -234,20 +237,26 @@ class Outbox:
             elif state not in ("writing", "held"):
                 path.unlink(missing_ok=True)
         for path in sorted(self.folder.glob("scene-*.mcap")):
-            number = path.stem.removeprefix("scene-")
-            if number.isdecimal() and int(number) not in known and path == self.path(int(number)):
+            number = _number(path)
+            if number and number not in known and path == self.path(number):
                 with self.transaction():
-                    self._db.execute(
-                        "INSERT INTO scene (sequence, state, summary) VALUES (?, 'writing', x'')", (int(number),)
-                    )
-                self.hold(int(number), *digest(path))
+                    self.execute("INSERT INTO scene (sequence, state, summary) VALUES (?, 'writing', x'')", (number,))
+                self._take_in(number)
         self._lay_ballast()
+
+    def _take_in(self, sequence: int) -> None:
+        try:
+            found = digest(self.path(sequence))
+        except OSError as error:
+            self.lose(sequence, f"can't be read: {error.strerror or error}")
+        else:
+            self.hold(sequence, *found)
 
     # What the uplink does.
 
     def to_tell(self, most: int) -> tuple[list[SceneSummary], list[Eviction]]:
         """Scenes that the cloud does not know, and those it knows whose clip went since; by number."""
-        rows = self._db.execute(
+        rows = self.execute(
             "SELECT sequence, summary, state, told, reason, bytes, sha256, lane, former FROM scene "
             "WHERE told <> state AND state <> 'writing' AND state <> 'delivered' ORDER BY sequence LIMIT ?",
             (most,),
@@ -275,11 +284,12 @@ class Outbox:
             for one in told:
                 # A clip that was made anew meanwhile is to be told of again.
                 sha256 = one.sha256 if isinstance(one, SceneSummary) else None
-                self._db.execute(
+                self.execute(
                     "UPDATE scene SET told = ?1 WHERE sequence = ?2 AND coalesce(?3, sha256) = sha256",
                     (states[one.media], one.sequence, sha256),
                 )
-            self._db.executemany("UPDATE scene SET wanted = 1 WHERE sequence = ?", [(number,) for number in wanted])
+            for number in wanted:
+                self.execute("UPDATE scene SET wanted = 1 WHERE sequence = ?", (number,))
 
     def replace(self, sequence: int, sha256: bytes, size_bytes: int) -> bool:
         """The clip was made anew at `anew(sequence)`, durable: it takes the place of the one that is held.
@@ -296,12 +306,12 @@ class Outbox:
         if len(sha256) != _DIGEST_BYTES or size_bytes < 1:
             raise ValueError(f"expected a SHA-256 and a clip, got {len(sha256)} bytes and {size_bytes}")
         with self.transaction():
-            row = self._db.execute(
+            row = self.execute(
                 "SELECT former, sha256 FROM scene WHERE sequence = ? AND state = 'held'", (sequence,)
             ).fetchone()
             if row is not None:
                 former = [*_digests(row[0]), bytes(row[1])][-_MOST_FORMER:]
-                self._db.execute(
+                self.execute(
                     "UPDATE scene SET sha256 = ?, bytes = ?, former = ?, told = '' WHERE sequence = ?",
                     (sha256, size_bytes, b"".join(one for one in former if one != sha256), sequence),
                 )
@@ -314,13 +324,10 @@ class Outbox:
     def settle(self) -> None:
         """Ends what `replace` left half done; for the process that calls it, before it does."""
         for path in self.folder.glob("scene-*.anew"):
-            number = path.stem.removeprefix("scene-")
-            row = self._db.execute(
-                "SELECT sha256 FROM scene WHERE sequence = ? AND state = 'held'",
-                (int(number) if number.isdecimal() else 0,),
-            ).fetchone()
-            if row is not None and digest(path)[0] == bytes(row[0]):
-                self._put_in_place(int(number))
+            number = _number(path)
+            row = self.execute("SELECT sha256 FROM scene WHERE sequence = ? AND state = 'held'", (number,)).fetchone()
+            if row is not None and path == self.anew(number) and _holds(path, bytes(row[0])):
+                self._put_in_place(number)
             else:
                 path.unlink(missing_ok=True)
 
@@ -338,7 +345,7 @@ class Outbox:
 
     def in_order(self) -> Generator[Held, None, None]:
         """Clips on board that the cloud was told of: asked for first, then drawn by chance, then by worth a byte."""
-        rows = self._db.execute(
+        rows = self.execute(
             f"SELECT sequence, bytes, sha256, {_VALUE}, wanted, lane, boost FROM scene "
             "WHERE state = 'held' AND told = 'held' "
             f"ORDER BY wanted DESC, lane DESC, {_WORTH_A_BYTE} DESC, sequence"
@@ -362,7 +369,7 @@ class Outbox:
 
     def account(self) -> Account:
         """What became of all scenes."""
-        counts = dict(self._db.execute("SELECT state, count(*) FROM scene GROUP BY state").fetchall())
+        counts = dict(self.execute("SELECT state, count(*) FROM scene GROUP BY state").fetchall())
         held_bytes = self._one("SELECT coalesce(sum(bytes), 0) FROM scene WHERE state = 'held'")
         given = self._one("SELECT coalesce(max(sequence), 0) FROM scene")
         writing, held, delivered, evicted, lost = (
@@ -382,16 +389,16 @@ class Outbox:
         """One scene's state; does nothing where it is no longer in one of `before`: the other process was faster."""
         marks = ", ".join("?" * len(before))
         with self.transaction():
-            self._db.execute(
+            self.execute(
                 f"UPDATE scene SET state = ?, reason = ? WHERE sequence = ? AND state IN ({marks})",
                 (state, reason, sequence, *before),
             )
-            self._db.execute(
+            self.execute(
                 "UPDATE ask SET answer = ? WHERE sequence = ? AND answer = ''",
                 ("kept" if state == "held" else "gone", sequence),
             )
             if size is not None:
-                self._db.execute("UPDATE scene SET bytes = ?, sha256 = ? WHERE sequence = ?", (size, sha256, sequence))
+                self.execute("UPDATE scene SET bytes = ?, sha256 = ? WHERE sequence = ?", (size, sha256, sequence))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -399,20 +406,20 @@ class Outbox:
         try:
             self._begin()
             yield
-            self._db.execute("COMMIT")
-        except BaseException as error:
+            self.execute("COMMIT")
+        except BaseException:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError):
-                code = errno.ENOSPC if "full" in str(error) else errno.EIO
-                raise OSError(code, str(error), str(self.folder / NAME)) from None
             raise
 
     def _begin(self) -> None:
+        self._free_ballast()
+        self.execute("BEGIN IMMEDIATE")
+
+    def _free_ballast(self) -> None:
         stat = os.statvfs(self.folder)
         if stat.f_bavail * stat.f_frsize < _BALLAST_BYTES:
             (self.folder / _BALLAST).unlink(missing_ok=True)
-        self._db.execute("BEGIN IMMEDIATE")
 
     def _lay_ballast(self) -> None:
         stat = os.statvfs(self.folder)
@@ -422,8 +429,48 @@ class Outbox:
                 os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
 
     def _one(self, statement: str) -> Any:
-        row = self._db.execute(statement).fetchone()
+        row = self.execute(statement).fetchone()
         return None if row is None else row[0]
+
+
+class _Cursor(sqlite3.Cursor):
+    """One whose errors are the outbox's: also rows that are fetched late may lie on a bad block."""
+
+    path: Path
+
+    def execute(self, statement: str, values: Any = ()) -> _Cursor:
+        with _said_of(self.path):
+            super().execute(statement, values)
+            return self
+
+    def fetchone(self) -> Any:
+        with _said_of(self.path):
+            return super().fetchone()
+
+    def fetchall(self) -> list[Any]:
+        with _said_of(self.path):
+            return super().fetchall()
+
+    def __next__(self) -> Any:
+        with _said_of(self.path):
+            return super().__next__()
+
+
+@contextmanager
+def _said_of(path: Path) -> Iterator[None]:
+    """What SQLite says of the disk becomes an OSError; that the file is damaged, or no outbox, an OutboxError."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise OSError(errno.ENOSPC if "full" in str(error) else errno.EIO, str(error), str(path)) from None
+    except sqlite3.DatabaseError as error:
+        raise OutboxError(f"{path}: expected an outbox, got {error}") from None
+
+
+def _number(path: Path) -> int:
+    """Of the scene that a file is named after; 0 of another's."""
+    digits = path.stem.removeprefix("scene-")
+    return int(digits) if digits.isdecimal() and int(digits) < _MOST_NUMBER else 0
 
 
 def digest(path: Path) -> tuple[bytes, int]:
@@ -435,6 +482,13 @@ def digest(path: Path) -> tuple[bytes, int]:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else _digest(file)
         return found, file.tell()
+
+
+def _holds(path: Path, sha256: bytes) -> bool:
+    try:
+        return digest(path)[0] == sha256
+    except OSError:  # on a bad block
+        return False
 
 
 def _digest(file: Any) -> bytes:

@@ -5,6 +5,7 @@ sleeps.
 from __future__ import annotations
 
 import random
+import threading
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -14,6 +15,7 @@ _MB: Final = 1e6
 _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 300.0
 _BURST_S: Final = 2.0  # of the rate, that may be saved up
+_FOR_EVER_S: Final = threading.TIMEOUT_MAX / 2  # centuries: nothing waits for longer, nor does a call's deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,11 @@ class Bucket:
         elapsed_s = 0.0 if self._last_s is None else max(now_s - self._last_s, 0.0)
         self._last_s = now_s
         self._tokens = min(self._tokens + elapsed_s * self._rate, _BURST_S * self._rate) - size_bytes
-        return max(-self._tokens / self._rate, 0.0)
+        return self.lasts_s(0)
+
+    def lasts_s(self, size_bytes: int) -> float:
+        """How long so many bytes wait at most, together with what was taken on credit; takes none."""
+        return min(max(size_bytes - self._tokens, 0.0) / self._rate, _FOR_EVER_S) if self._rate else 0.0
 
 
 class Backoff:

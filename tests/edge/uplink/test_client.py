@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from edge.errors import UplinkError
 from edge.uplink.client import CHUNK_BYTES, WHOLE_BYTES, Uplink, said
-from edge.uplink.outbox import Outbox, Quota
+from edge.uplink.outbox import NAME, Outbox, Quota
 from edge.uplink.pace import Backoff, Bucket, Clips, Link
 from edge.uplink.waiting import noted_link
 from roadfuse.v1.ingest_pb2 import MEDIA_STATE_EVICTED, SceneSummary
@@ -41,6 +43,11 @@ def channel(cloud: Cloud) -> Iterator[grpc.Channel]:
 def outbox(tmp_path: Path) -> Iterator[Outbox]:
     with Outbox(tmp_path, Quota(1 << 40, 0)) as outbox:
         yield outbox
+
+
+class Hasty(Backoff):
+    def wait_s(self) -> float:
+        return 0.001
 
 
 def held(outbox: Outbox, content: bytes, worth: float = 1.0) -> int:
@@ -242,11 +249,6 @@ def test_a_run_waits_longer_after_each_failure_and_goes_on(outbox: Outbox, cloud
     cloud.failures["Report"] = [Status.UNAVAILABLE] * 3
     stop, lines = threading.Event(), list[str]()
 
-    class Hasty(Backoff):
-        def wait_s(self) -> float:
-            super().wait_s()
-            return 0.001
-
     runner = threading.Thread(target=Uplink(outbox, channel, say=lines.append).run, args=(stop, Hasty()))
     runner.start()
     while not cloud.clips:
@@ -344,3 +346,249 @@ def test_a_small_clip_whose_call_failed_goes_in_parts(outbox: Outbox, cloud: Clo
     drain(Uplink(outbox, channel))
     assert cloud.clips == {(outbox.id, first): b"x" * 1000, (outbox.id, second): b"y" * 1000}
     assert [sequence for _, sequence in cloud.promised] == [first] and cloud.whole == 1
+
+
+class Troubled(Cloud):
+    """Does something when a call comes, before it answers."""
+
+    def at(self, call: str, context: Any) -> None:
+        raise NotImplementedError
+
+    def _fail(self, call: str, context: Any) -> None:
+        self.at(call, context)
+        super()._fail(call, context)
+
+
+class Broken:
+    """A clip on a bad block."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def __enter__(self) -> Broken:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def read(self, *_: int) -> bytes:
+        raise OSError(5, "Input/output error")
+
+
+def break_clip(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
+    opened = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, *how: Broken(opened(path, *how)) if path == clip else opened(path, *how)
+    )
+
+
+@pytest.mark.parametrize("call", ["Report", "Put"])
+def test_a_run_outlives_an_outbox_that_cannot_be_written_for_a_while(outbox: Outbox, call: str) -> None:
+    """Here another process holds it, on a road a disk is full: what the cloud has is written down later."""
+    other = sqlite3.connect(outbox.folder / NAME, isolation_level=None, check_same_thread=False)
+    calls: list[str] = []
+
+    class Locking(Troubled):
+        def at(self, come: str, context: Any) -> None:
+            if come == call and call not in calls:
+                other.execute("BEGIN IMMEDIATE")
+            calls.append(come)
+
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if other.in_transaction:
+            other.execute("ROLLBACK")
+
+    cloud, stop = Locking(takes_whole=True), threading.Event()
+    server, address = serve(cloud)
+    outbox.execute("PRAGMA busy_timeout = 1")
+    sequence = held(outbox, b"x" * 1000)
+    with grpc.insecure_channel(address) as channel:
+        runner = threading.Thread(
+            target=Uplink(outbox, channel, wait=stop.wait, say=say).run, args=(stop, Hasty()), daemon=True
+        )
+        runner.start()
+        while outbox.path(sequence).exists() and runner.is_alive():
+            stop.wait(0.01)
+        stop.set()
+        runner.join(timeout=20)
+    server.stop(None)
+    other.close()
+    assert outbox.account().delivered == 1 and cloud.received_bytes == 1000, "nothing is sent again"
+    assert len(lines) == 1 and "database is locked" in lines[0] and "again in" in lines[0]
+
+
+def test_a_clip_that_is_evicted_while_the_cloud_refuses_it_holds_up_no_other(outbox: Outbox) -> None:
+    first, second = held(outbox, b"a", worth=2.0), held(outbox, b"b")
+
+    class Refusing(Troubled):
+        def at(self, call: str, context: Any) -> None:
+            if call == "Put" and outbox.path(first).exists():
+                outbox._change(first, ("held",), "evicted", "quota")
+                outbox.path(first).unlink()
+                context.abort(Status.INVALID_ARGUMENT, "no")
+
+    cloud = Refusing(takes_whole=True)
+    server, address = serve(cloud)
+    with grpc.insecure_channel(address) as channel:
+        drain(Uplink(outbox, channel))
+    server.stop(None)
+    assert [sequence for _, sequence in cloud.clips] == [second] and outbox.account().evicted == 1
+
+
+@pytest.mark.parametrize("takes_whole", [True, False])
+def test_a_clip_that_cannot_be_read_is_put_off_and_holds_up_no_other(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel, monkeypatch: pytest.MonkeyPatch, takes_whole: bool
+) -> None:
+    cloud.takes_whole = takes_whole
+    bad, good = held(outbox, b"a" * 10, worth=2.0), held(outbox, b"b" * 10)
+    lines, now_s = list[str](), [0.0]
+    uplink = Uplink(outbox, channel, say=lines.append, clock=lambda: now_s[0])
+    with monkeypatch.context() as patch:
+        break_clip(patch, outbox.path(bad))
+        uplink.drain(threading.Event())
+    assert [sequence for _, sequence in cloud.clips] == [good] and outbox.path(bad).exists()
+    assert lines == [f"scene {bad}: others go first for 10 minutes: can't be read: Input/output error"]
+    now_s[0] = 601.0
+    uplink.drain(threading.Event())
+    assert len(cloud.clips) == 2
+
+
+@pytest.mark.parametrize("status", [Status.UNKNOWN, Status.INTERNAL, Status.RESOURCE_EXHAUSTED, Status.UNAVAILABLE])
+def test_a_clip_at_which_a_cloud_that_answers_fails_again_and_again_is_put_off(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel, status: grpc.StatusCode
+) -> None:
+    bad, good = held(outbox, b"a", worth=2.0), held(outbox, b"b")
+    now_s = [0.0]
+    uplink = Uplink(outbox, channel, clock=lambda: now_s[0])
+    cloud.failures["Begin"] = [status] * 5
+    drain(uplink)
+    assert [sequence for _, sequence in cloud.clips] == [good]
+    cloud.failures["Begin"] = [status] * 3
+    for now_s[0] in (601.0, 1202.0, 1803.0):
+        drain(uplink)  # from here on one try each time
+        assert len(cloud.clips) == 1
+    now_s[0] = 2404.0
+    drain(uplink)
+    assert [sequence for _, sequence in cloud.clips] == [good, bad]
+
+
+def test_a_clip_is_not_blamed_for_a_cloud_that_is_away(outbox: Outbox) -> None:
+    class Away(Troubled):
+        calls = 0  # that don't reach it
+
+        def at(self, call: str, context: Any) -> None:
+            if self.calls:
+                self.calls -= 1
+                context.abort(Status.UNAVAILABLE, "nobody is there")
+
+    first, second = held(outbox, b"a", worth=2.0), held(outbox, b"b")
+    cloud = Away()
+    server, address = serve(cloud)
+    with grpc.insecure_channel(address) as channel:
+        uplink = Uplink(outbox, channel, clock=lambda: 0.0)
+        uplink.tell()
+        cloud.calls = 10
+        drain(uplink)
+    server.stop(None)
+    assert [sequence for _, sequence in cloud.clips] == [first, second]
+
+
+def test_a_poor_link_that_carries_a_part_of_a_clip_each_time_ends_it_before_it_begins_another(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel
+) -> None:
+    first, second = held(outbox, os.urandom(9 * CHUNK_BYTES), worth=1e9), held(outbox, b"b")
+    uplink = Uplink(outbox, channel)
+    for chunks in range(1, 9):
+        cloud.cut_after = chunks * CHUNK_BYTES
+        with pytest.raises(grpc.RpcError):
+            uplink.step()
+    drain(uplink)
+    assert [sequence for _, sequence in cloud.clips] == [first, second]
+
+
+def test_a_stop_ends_an_upload_at_its_pace_and_the_next_start_goes_on_there(
+    outbox: Outbox, cloud: Cloud, channel: grpc.Channel
+) -> None:
+    content = os.urandom(40 * CHUNK_BYTES)
+    sequence = held(outbox, content)
+    stop, lines = threading.Event(), list[str]()
+    uplink = Uplink(outbox, channel, lambda: Link(2.0 * CHUNK_BYTES), wait=stop.wait, say=lines.append)
+    runner = threading.Thread(target=uplink.run, args=(stop,), daemon=True)
+    runner.start()
+    while cloud.received_bytes < 2 * CHUNK_BYTES:
+        stop.wait(0.01)
+    stop.set()
+    runner.join(timeout=20)
+    assert not runner.is_alive() and not lines
+    assert cloud.received_bytes < len(content), "what was left did not go all at once"
+    drain(Uplink(outbox, channel))
+    assert cloud.clips[outbox.id, sequence] == content and cloud.received_bytes <= len(content) + CHUNK_BYTES
+
+
+@pytest.mark.parametrize("call, is_once", [("Put", False), ("Append", False), ("Append", True)])
+def test_a_stop_ends_an_upload_to_a_cloud_that_stalls(outbox: Outbox, call: str, is_once: bool) -> None:
+    stalls, ends = threading.Event(), threading.Event()
+
+    class Stalling(Troubled):
+        def at(self, come: str, context: Any) -> None:
+            if come == call:
+                stalls.set()
+                ends.wait(60)
+
+    server, address = serve(Stalling(takes_whole=call == "Put"))
+    held(outbox, b"clip")
+    stop, lines, failed = threading.Event(), list[str](), list[Exception]()
+    with grpc.insecure_channel(address) as channel:
+        uplink = Uplink(outbox, channel, wait=stop.wait, say=lines.append)
+
+        def work() -> None:
+            try:
+                uplink.drain(stop) if is_once else uplink.run(stop)
+            except Exception as error:
+                failed.append(error)
+
+        runner = threading.Thread(target=work, daemon=True)
+        runner.start()
+        assert stalls.wait(20)
+        stop.set()
+        runner.join(timeout=20)
+        assert not runner.is_alive() and not lines and not failed
+    ends.set()
+    server.stop(None)
+    assert outbox.account().held == 1
+
+
+def test_a_slow_link_carries_small_chunks_and_has_the_time_that_they_take(outbox: Outbox) -> None:
+    allowed_s: list[float] = []
+
+    class Watching(Troubled):
+        def at(self, call: str, context: Any) -> None:
+            if call == "Append":
+                allowed_s.append(context.time_remaining())
+
+    server, address = serve(Watching(takes_whole=True))
+    held(outbox, os.urandom(WHOLE_BYTES + 1))
+    waits: list[float] = []
+    with grpc.insecure_channel(address) as channel:
+        Uplink(outbox, channel, lambda: Link(1_000.0), clock=lambda: sum(waits), wait=waits.append).drain(
+            threading.Event()
+        )
+    server.stop(None)
+    assert outbox.account().delivered == 1
+    assert max(waits) <= 10.0 and sum(waits) >= 1_000.0, "a cloud hangs up on who is silent for minutes"
+    assert allowed_s[0] > sum(waits)
+
+
+def test_a_link_that_carries_next_to_nothing_waits_and_breaks_nothing(outbox: Outbox, channel: grpc.Channel) -> None:
+    waits: list[float] = []
+    held(outbox, b"clip")
+    Uplink(outbox, channel, lambda: Link(1e-300), wait=waits.append).drain(threading.Event())
+    assert outbox.account().delivered == 1
+    for wait_s in waits:
+        assert threading.Lock().acquire(timeout=wait_s), "as long as a thread can wait"

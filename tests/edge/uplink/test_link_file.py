@@ -44,6 +44,8 @@ BAD = [
     "", "price_per_mb = ", "price_per_mb = -1", "price_per_mb = nan", "price_per_mb = inf", "price_per_mb = true",
     'price_per_mb = "2"', "price_per_mb = 1\nprice = 1", 'price_per_mb = 1\nclips = "some"',
     "price_per_mb = 1\nclips = []", "price_per_mb = 1\nbytes_per_s = -1", "[price_per_mb]", "\0",
+    "price_per_mb = 1" + "0" * 400, "price_per_mb = 1\nbytes_per_s = 1" + "0" * 400, "price_per_mb = 1" + "0" * 5_000,
+    "price_per_mb = 0x" + "f" * 5_000, "price_per_mb = 1\nx = " + "[" * 30_000, "price_per_mb = 1e300",
 ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.command import main as roadfuse
 from edge.errors import OutboxError
 from edge.uplink import outbox as outboxes
 from edge.uplink import schema
@@ -393,3 +394,105 @@ def test_an_outbox_of_the_first_version_is_taken_over_with_all_it_holds(tmp_path
         assert outbox.id == bytes(16) and outbox.account().held == 1 and held(outbox) == 2
     with Outbox(tmp_path) as outbox:
         assert outbox.account().held == 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_outbox_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int) -> None:
+    with Outbox(tmp_path, ROOMY) as outbox:
+        for _ in range(300):
+            held(outbox)
+    raw = bytearray((tmp_path / NAME).read_bytes())
+    at = random.Random(seed).randrange(4096, len(raw) - 20_000)
+    raw[at : at + 20_000] = b"\xff" * 20_000
+    (tmp_path / NAME).write_bytes(raw)
+    assert roadfuse(["uplink", "status", "--spool", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{tmp_path / NAME}: expected an outbox, got" in said
+
+
+def test_rows_that_are_fetched_from_a_bad_page_are_said_to_be_of_a_damaged_outbox(tmp_path: Path) -> None:
+    with Outbox(tmp_path, ROOMY) as outbox:
+        for _ in range(300):
+            held(outbox)
+    raw = bytearray((tmp_path / NAME).read_bytes())
+    with Outbox(tmp_path, ROOMY) as outbox:
+        first = outbox.execute("SELECT rootpage FROM sqlite_master WHERE name = 'scene'").fetchone()[0]
+        for page in range(first + 1, len(raw) // 4096):  # the root stays: the first rows may be fine
+            if raw[page * 4096] == 13:
+                raw[page * 4096 : page * 4096 + 4096] = b"\xff" * 4096
+    (tmp_path / NAME).write_bytes(raw)
+    with Outbox(tmp_path, ROOMY) as outbox:
+        for fetch in (lambda rows: rows.fetchall(), list, lambda rows: [rows.fetchone() for _ in range(300)]):
+            with pytest.raises(OutboxError, match="expected an outbox"):
+                fetch(outbox.execute("SELECT * FROM scene"))
+
+
+@pytest.mark.parametrize("number", [1 << 62, (1 << 63) - 1, 1 << 63, 10**22])
+def test_a_file_of_a_number_that_no_scene_can_have_is_left_alone(tmp_path: Path, number: int) -> None:
+    (tmp_path / f"scene-{number}.mcap").write_bytes(b"not ours")
+    (tmp_path / f"scene-{number}.anew").write_bytes(b"not ours")
+    with Outbox(tmp_path, ROOMY) as outbox:
+        outbox.recover()
+        outbox.settle()
+        assert outbox.account().given == 0 and held(outbox) == 1
+    assert (tmp_path / f"scene-{number}.mcap").exists()
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_clip_that_cannot_be_read_is_lost_and_keeps_nobody_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    with Outbox(tmp_path, ROOMY) as outbox:
+        good = held(outbox)
+        bad = outbox.give(SUMMARY, 1.0)[0] if is_known else 7
+        outbox.path(bad).write_bytes(b"clip")
+
+        def broken(path: Path) -> tuple[bytes, int]:
+            if path == outbox.path(bad):
+                raise OSError(5, "Input/output error")
+            return digest(path)
+
+        monkeypatch.setattr(outboxes, "digest", broken)
+        for _ in range(2):
+            outbox.recover()
+        scenes = {scene.sequence: (scene.media, scene.reason) for scene in outbox.to_tell(9)[0]}
+        assert scenes[bad] == (MEDIA_STATE_LOST, "can't be read: Input/output error")
+        assert scenes[good][0] == MEDIA_STATE_HELD
+
+
+def test_a_clip_made_anew_that_cannot_be_read_goes_and_keeps_nobody_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Outbox(tmp_path, ROOMY) as outbox:
+        sequence = held(outbox)
+        outbox.anew(sequence).write_bytes(b"clip")
+
+        def broken(path: Path) -> tuple[bytes, int]:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(outboxes, "digest", broken)
+        outbox.settle()
+        assert outbox.path(sequence).exists() and not outbox.anew(sequence).exists()
+
+
+def test_on_a_full_disk_the_ballast_goes_before_the_outbox_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening makes files beside it, for which there is no room."""
+    with Outbox(tmp_path, ROOMY) as outbox:
+        outbox.make_room()
+    ballast = tmp_path / "outbox.ballast"
+    assert ballast.exists()
+
+    class Full:
+        f_bavail = f_frsize = 0
+
+    connect = sqlite3.connect
+
+    def connected(*words: object, **how: object) -> sqlite3.Connection:
+        assert not ballast.exists()
+        return connect(*words, **how)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(os, "statvfs", lambda _: Full)
+    monkeypatch.setattr(sqlite3, "connect", connected)
+    Outbox(tmp_path).close()
