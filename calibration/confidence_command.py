@@ -16,11 +16,14 @@ from calibration.labels import SUFFIX, HeadLabels, Labels, file_sha256, read_lab
 from calibration.reliability_plot import diagram
 from edge import bundle as bundles
 from edge.decision import Decision
+from edge.durable import refuse_output
 from edge.errors import ConfigError
 from edge.replay import replay
 
 FORMAT: Final = 1
 _NS_PER_S: Final = 1_000_000_000
+_SHORTEST_UNIT_S: Final = 0.001
+_LONGEST_UNIT_S: Final = 86_400.0
 
 
 @dataclass(slots=True)
@@ -39,15 +42,18 @@ def main(argv: list[str]) -> int:
     Raises:
         ConfigError: labels of another drive or other heads, or too few of them.
     """
-    options = _parser().parse_args(argv)
+    options = _options(argv)
+    files = _pairs(options.drives, options.labels)
+    for out in filter(None, (options.out, options.plot)):
+        refuse_output(out, *(path for pair in files for path in pair))
     bundle = bundles.load(options.bundle)
-    pairs = [(drive, read_labels(labels)) for drive, labels in _pairs(options.drives, options.labels)]
+    pairs = [(drive, read_labels(labels)) for drive, labels in files]
     samples = _gather(bundle, pairs, round(options.unit_s * _NS_PER_S))
     found = {head: _fit(head, of_head, options) for head, of_head in samples.items()}
     content = {
         "format": FORMAT,
         "bundle_id": bundle.id,
-        "drives": {path.name: labels.drive_sha256 for path, labels in pairs},
+        "drives": {str(path): labels.drive_sha256 for path, labels in pairs},
         "unit": f"{options.unit_s:g} s of a drive" if options.unit_s else "drive",
         "heads": {head: json.loads(confidence.to_json()) for head, confidence in found.items()},
         "uncalibrated_f1_thresholds": {
@@ -61,6 +67,17 @@ def main(argv: list[str]) -> int:
         options.plot.write_text(diagram({head: confidence.figures for head, confidence in found.items()}))
     print(json.dumps(_summary(found)) if options.json else _report(options.out, found))
     return 0
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    options = _parser().parse_args(argv)
+    if options.unit_s and not _SHORTEST_UNIT_S <= options.unit_s <= _LONGEST_UNIT_S:  # NaN, too, is none
+        raise ConfigError(
+            f"--unit-s: expected 0 or {_SHORTEST_UNIT_S:g} to {_LONGEST_UNIT_S:g} s, got {options.unit_s:g}"
+        )
+    if options.seed < 0:
+        raise ConfigError(f"--seed: expected at least 0, got {options.seed}")
+    return options
 
 
 def read_confidence(path: Path) -> dict[str, Confidence]:

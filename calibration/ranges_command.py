@@ -23,6 +23,7 @@ from calibration.ranges import Ranges, collect, read_ranges, write_ranges
 from edge import bundle as bundles
 from edge.bundle import Bundle
 from edge.decision import Decision
+from edge.durable import refuse_output
 from edge.errors import ConfigError
 from edge.loop import LoopConfig
 from edge.perception import Perception
@@ -38,6 +39,10 @@ def main(argv: list[str]) -> int:
     """The command."""
     options = _parser().parse_args(argv)
     bundle = bundles.load(options.model if options.model.is_dir() else options.bundle)
+    inputs = [options.model, *options.drives, *(spec.path for spec in bundle.engines.values())]
+    refuse_output(options.out, *inputs)
+    if options.keep is not None:
+        refuse_output(options.keep, *inputs, *options.merge)
     name, content = _engine(options, bundle)
     features = [describe(decision, inputs) for _, decision, inputs in _frames(options.drives, bundle, name)]
     if not features:

@@ -14,6 +14,7 @@ from calibration.rig.chessboard import Found, find_boards, parse_board
 from calibration.rig.intrinsics import fit_without_outliers, held_out_px, measured
 from calibration.rig.lens_plot import residuals
 from calibration.rig.rig_file import write_part
+from edge.durable import refuse_output
 
 
 def main(argv: list[str]) -> int:
@@ -23,6 +24,8 @@ def main(argv: list[str]) -> int:
         ConfigError: no board, too few views, or files that are no pictures.
     """
     options = _parser().parse_args(argv)
+    for out in filter(None, (options.out, options.plot)):
+        refuse_output(out, *options.images)
     cv2.setNumThreads(1)
     board = parse_board(options.board, options.square_m)
     found = find_boards(options.images, board)

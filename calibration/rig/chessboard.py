@@ -32,7 +32,7 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One picture of the board; corners_px: (corners, 2) float32, in the order of Board.points_board."""
+    """One picture of the board; name: its path as given; corners_px: (corners, 2) float32, as Board.points_board."""
 
     name: str
     corners_px: NDArray[np.float32]
@@ -80,9 +80,9 @@ def find_boards(paths: Iterable[Path], board: Board) -> Found:
         sizes[picture.shape] += 1
         corners = corners_of(np.asarray(picture, np.uint8), board)
         if corners is None:
-            skipped[path.name] = f"no full board of {board.columns}x{board.rows} inner corners"
+            skipped[str(path)] = f"no full board of {board.columns}x{board.rows} inner corners"
         else:
-            views.append((picture.shape, View(path.name, corners)))
+            views.append((picture.shape, View(str(path), corners)))
     if not sizes:
         raise ConfigError("expected pictures of a board, got none")
     most = sizes.most_common(1)[0][0]

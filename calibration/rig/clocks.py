@@ -14,6 +14,7 @@ from calibration.rig.correlate import HIGH_PASS_S, Offset, Series, find_offset
 from calibration.rig.rig_file import write_part
 from calibration.rig.signals import Signals, derivative, read_signals
 from edge.drive.reader import DriveReader
+from edge.durable import refuse_output
 from edge.errors import DriveFormatError
 
 SPEED_S: Final = 10.0  # speed changes more slowly than all else
@@ -26,6 +27,7 @@ def main(argv: list[str]) -> int:
         DriveFormatError: the drive has no two streams that share a motion.
     """
     options = _parser().parse_args(argv)
+    refuse_output(options.out, options.drive)
     cv2.setNumThreads(1)
     with DriveReader(options.drive) as drive:
         offsets = clock_offsets(read_signals(drive))

@@ -70,6 +70,10 @@ def find_offset(
         tried: pairs of signals that this one was chosen from.
         high_pass_s: what is slower does not count.
     """
+    for series in (reference, other):
+        apart_s = float(np.median(np.diff(series.stamps_s))) if len(series.stamps_s) > 1 else 0.0
+        if apart_s > LONGEST_GAP_S:  # each pair of samples would be a gap
+            return _none(f"samples are {apart_s:.2g} s apart, expected at most {LONGEST_GAP_S:g} s")
     x, y = _on_one_grid(reference, other, high_pass_s)
     if len(x) < LEAST_S / GRID_S:
         return _none(f"{len(x) * GRID_S:.1f} s of both, expected at least {LEAST_S:g} s")

@@ -17,6 +17,7 @@ from calibration.rig.poses import F64, Geometry, difference, parse_guess, quater
 from calibration.rig.rig_file import write_part
 from edge.drive import codec, topics
 from edge.drive.reader import DriveReader
+from edge.durable import refuse_output
 from edge.errors import ConfigError, DriveFormatError
 from edge.samples import Frame, Sweep
 
@@ -31,8 +32,13 @@ def main(argv: list[str]) -> int:
         ConfigError: too few edges, or drives of different rigs.
     """
     options = _parser().parse_args(argv)
-    if options.frames < 1:
-        raise ConfigError(f"--frames: expected at least 1, got {options.frames}")
+    for name, least in (("frames", 1), ("plant", 0), ("seed", 0)):
+        if (count := getattr(options, name)) < least:
+            raise ConfigError(f"--{name}: expected at least {least}, got {count}")
+    for out in filter(None, (options.out, options.plot)):
+        refuse_output(out, *options.drive)
+    if options.plot is not None and not cv2.haveImageWriter(str(options.plot)):
+        raise ConfigError(f"--plot: expected the name of a picture, as .png or .jpg, got {options.plot}")
     cv2.setNumThreads(1)
     geometry, frames = _read(options.drive, options.frames)
     guess = geometry.camera_SE3_lidar if options.guess is None else parse_guess(options.guess)
@@ -80,7 +86,7 @@ def _frames(drive: DriveReader, geometry: Geometry, count: int) -> list[Pair]:
         raise DriveFormatError(
             f"{drive.path}: expected a picture within {NEAREST_NS // 1_000_000} ms of a sweep, got none"
         )
-    chosen = paired[np.unique(np.linspace(0, len(paired) - 1, count).round().astype(int))]
+    chosen = paired[np.unique(np.linspace(0, len(paired) - 1, min(count, len(paired))).round().astype(int))]
     wanted = {topics.CAMERA: set(nearest[chosen].tolist()), topics.LIDAR: set(sweeps[chosen].tolist())}
     grey: dict[int, NDArray[np.uint8]] = {}
     edges = {}
@@ -169,7 +175,7 @@ def _draw(path: Path, frame: Pair, matrix: F64, poses: list[F64]) -> None:
                     cv2.circle(row, (x, y), 1, color, -1)
         rows.append(row)
     if not cv2.imwrite(str(path), np.concatenate(rows)):
-        raise ConfigError(f"--plot: expected the name of a picture, got {path}")
+        raise ConfigError(f"--plot: expected a place for a picture, got {path}")
 
 
 def _parser() -> argparse.ArgumentParser:

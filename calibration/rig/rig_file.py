@@ -1,10 +1,11 @@
 """The rig file: what was measured of a vehicle's sensors, by which command, from which recordings. JSON:
 
     {"format": 1,
-     "parts": {"camera": {"command": "...", "sources": {"NAME": "SHA-256"}, "measured": {...}},
+     "parts": {"camera": {"command": "...", "sources": {"PATH": "SHA-256"}, "measured": {...}},
                "lidar": {...}, "clocks": {...}}}
 
-Each `roadfuse calibrate rig` command writes its own part and keeps the others.
+A path is as it was given: pictures of different folders may share a name. Each `roadfuse calibrate rig` command writes
+its own part and keeps the others.
 """
 
 from __future__ import annotations
@@ -47,6 +48,6 @@ def write_part(path: Path, part: str, command: str, sources: Iterable[Path], mea
         ConfigError: the file is there and is no rig file.
     """
     parts = read_rig(path) if path.exists() else {}
-    digests = {source.name: file_sha256(source) for source in sources}
+    digests = {str(source): file_sha256(source) for source in sources}
     parts[part] = {"command": command, "sources": digests, "measured": measured}
     path.write_text(json.dumps({"format": FORMAT, "parts": parts}, indent=1, sort_keys=True) + "\n")

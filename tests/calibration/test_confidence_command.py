@@ -77,7 +77,7 @@ def test_a_head_is_calibrated_on_labelled_drives(
     assert confidence.names == ("loud",) and sum(confidence.units.values()) == 16
     assert confidence.figures["after"]["ece"] < confidence.figures["before"]["ece"]
     content = json.loads(out.read_text())
-    assert content["drives"]["drive3.mcap"] == file_sha256(drives[3])
+    assert content["drives"][str(drives[3])] == file_sha256(drives[3])
     assert len(content["uncalibrated_f1_thresholds"]["sound_events"]) == 1
     assert plot.read_text().startswith("<svg")
 
@@ -143,3 +143,34 @@ def test_labels_come_back_as_they_were_written(tmp_path: Path) -> None:
     file = tmp_path / "labels.json"
     file.write_text(labels.to_json())
     assert read_labels(file) == labels
+
+
+def test_no_output_takes_the_place_of_a_drive_or_its_labels(bundle: Path, tmp_path: Path) -> None:
+    drive = write_drive(tmp_path / "drive.mcap", 1, 4)
+    labels = drive.with_suffix(SUFFIX)
+    before = drive.read_bytes(), labels.read_bytes()
+    for given in ([drive], [labels], [tmp_path / "out.json", "--plot", drive]):
+        with pytest.raises(ConfigError, match="expected another file than the input"):
+            main([str(bundle), "--drives", str(drive), "--out", *map(str, given)])
+    assert before == (drive.read_bytes(), labels.read_bytes())
+
+
+def test_drives_of_one_name_are_told_apart_by_their_folders(bundle: Path, tmp_path: Path) -> None:
+    drives = []
+    for seed in range(12):
+        (tmp_path / str(seed)).mkdir()
+        drives.append(write_drive(tmp_path / str(seed) / "drive.mcap", seed))
+    out = tmp_path / "out.json"
+    assert main([*words(bundle, drives, out), "--alpha", "0.4"]) == 0
+    assert json.loads(out.read_text())["drives"] == {str(drive): file_sha256(drive) for drive in drives}
+
+
+@pytest.mark.parametrize(
+    "option", ["--unit-s=nan", "--unit-s=inf", "--unit-s=1e300", "--unit-s=-1", "--unit-s=1e-12", "--seed=-1"]
+)
+def test_options_that_make_no_sense_are_refused_in_one_line(
+    bundle: Path, drives: list[Path], tmp_path: Path, option: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{option.split('=')[0]}: expected") as caught:
+        main([*words(bundle, drives[:1], tmp_path / "out.json"), option])
+    assert "\n" not in str(caught.value)

@@ -111,3 +111,16 @@ def test_bad_input_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
             main([*words, "--drives", str(folder / "5.mcap"), "--out", str(out)])
         assert "\n" not in str(caught.value)
     assert not out.exists()
+
+
+def test_no_output_takes_the_place_of_an_input(folder: Path, tmp_path: Path) -> None:
+    model, drive = tmp_path / "camera.onnx", tmp_path / "5.mcap"
+    for path in (model, drive):
+        path.write_bytes((folder / path.name).read_bytes())
+    command = [str(model), "--drives", str(drive), "--frames", "2"]
+    fine = str(tmp_path / "r.json")
+    for words in (["--out", str(model)], ["--out", str(drive)], ["--out", fine, "--keep", str(drive)]):
+        with pytest.raises(ConfigError, match="expected another file than the input"):
+            main([*command, *words])
+    for path in (model, drive):
+        assert path.read_bytes() == (folder / path.name).read_bytes()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from calibration.labels import file_sha256
 from calibration.rig.camera import main
 from calibration.rig.chessboard import Board, View, corners_of, parse_board
 from calibration.rig.intrinsics import NAMES, fit, fit_without_outliers, held_out_px
@@ -161,3 +162,28 @@ def test_the_real_chessboards_give_a_lens_that_holds_on_views_left_out(recording
     assert len(measured["view_rms_px"]) == 16 and len(measured["skipped"]) == 4
     assert measured["parameters"]["fx_px"]["value"] == pytest.approx(1160, abs=12)
     assert measured["rms_px"] < 0.9 and measured["held_out_px"] < 1.0
+
+
+def test_pictures_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / str(i) / "board.png" for i in range(8)]
+    for i, path in enumerate(paths):
+        path.parent.mkdir()
+        cv2.imwrite(str(path), picture(rng.uniform(-0.5, 0.5, 3)) if i else np.full((480, 640), 90, np.uint8))
+    out = tmp_path / "rig.json"
+    assert main([*map(str, paths), "--out", str(out)]) == 0
+    part = read_rig(out)["camera"]
+    assert list(part["measured"]["skipped"]) == [str(paths[0])]
+    seen = part["measured"]["view_rms_px"].keys() | part["measured"]["dropped_view_rms_px"].keys()
+    assert seen == {str(path) for path in paths[1:]}
+    assert part["sources"] == {str(path): file_sha256(path) for path in paths}
+
+
+@pytest.mark.parametrize("option", ["--out", "--plot"])
+def test_no_output_takes_the_place_of_a_picture(tmp_path: Path, option: str) -> None:
+    board = tmp_path / "board.png"
+    cv2.imwrite(str(board), picture(np.array([0.3, 0.2, 0.1])))
+    content = board.read_bytes()
+    with pytest.raises(ConfigError, match="expected another file than the input"):
+        main([str(board), "--out", str(tmp_path / "rig.json"), option, str(board)])
+    assert board.read_bytes() == content

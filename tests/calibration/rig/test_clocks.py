@@ -12,7 +12,7 @@ from calibration.rig.rig_file import read_rig
 from calibration.rig.signals import read_signals
 from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
-from edge.errors import DriveFormatError
+from edge.errors import ConfigError, DriveFormatError
 from edge.samples import AudioChunk, Frame, GnssFix, ImuSample, Sample, VehicleState
 
 NS = 1_000_000_000
@@ -152,3 +152,11 @@ def test_shifts_planted_in_a_real_drive_come_back(recordings: Path, tmp_path: Pa
         first, second = before[name].offset_s, after[name].offset_s
         assert first is not None and second is not None
         assert second - first == pytest.approx(sign * 0.137, abs=0.01), name
+
+
+def test_the_rig_file_never_takes_the_place_of_the_drive(tmp_path: Path) -> None:
+    path = write(tmp_path / "drive.mcap", Road(4, 2.0).samples())
+    content = path.read_bytes()
+    with pytest.raises(ConfigError, match="expected another file than the input"):
+        main(["--drive", str(path), "--out", str(path)])
+    assert path.read_bytes() == content

@@ -83,6 +83,12 @@ def test_the_sign_of_an_axis_may_be_unknown() -> None:
     assert found.offset_s == pytest.approx(0.13, abs=0.01)
 
 
+def test_a_signal_that_is_sampled_too_seldom_is_said_to_be_so() -> None:
+    found = find_offset(*motion(6, 40.0, 0.0, 0.1, rate_hz=1.0))
+    assert found.offset_s is None
+    assert found.reason == "samples are 1 s apart, expected at most 0.5 s"
+
+
 def test_a_gap_is_not_bridged() -> None:
     first, second = motion(6, 40.0, 0.2, -0.07)
     kept = (second.stamps_s < 15.0) | (second.stamps_s > 25.0)

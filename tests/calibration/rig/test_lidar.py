@@ -173,6 +173,37 @@ def test_the_command_reports_planted_errors_and_writes_the_pose(
     assert cv2.imread(str(plot)).shape == (2 * SIZE_PX[1], SIZE_PX[0], 3)
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--plot", "edges.svg"], "--plot: expected the name of a picture"),
+        (["--plot", "edges"], "--plot: expected the name of a picture"),
+        (["--plot", "drive.mcap"], "expected another file than the input"),
+        (["--out", "drive.mcap"], "expected another file than the input"),
+        (["--plant=-1"], "--plant: expected at least 0"),
+        (["--plant", "1", "--seed=-1"], "--seed: expected at least 0"),
+        (["--frames", "0"], "--frames: expected at least 1"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("drive.mcap").write_bytes(b"no drive, as reading it would say")
+    with pytest.raises(ConfigError, match=says):
+        main(["--drive", "drive.mcap", "--out", "rig.json", *words])
+    assert [path.name for path in Path().iterdir()] == ["drive.mcap"]
+
+
+def test_more_frames_than_a_drive_has_are_all_of_them(tmp_path: Path) -> None:
+    drive, out = tmp_path / "drive.mcap", tmp_path / "rig.json"
+    write_drive(drive, 3)
+    assert main(["--drive", str(drive), "--frames", "2000000000", "--out", str(out)]) == 0
+    rig = read_rig(out)["lidar"]
+    assert rig["measured"]["frames"] == 3
+    assert list(rig["sources"]) == [str(drive)]
+
+
 def test_a_drive_without_poses_is_refused(tmp_path: Path) -> None:
     write_drive(tmp_path / "drive.mcap", 1, poses=False)
     with pytest.raises(DriveFormatError, match="expected poses of camera and lidar"):
