@@ -32,12 +32,11 @@ VEHICLE_BUS: Final = 0
 PAYLOAD_BYTES: Final = 8
 MAX_BUS: Final = 255
 MAX_ID: Final = 0x1FFFFFFF
+_NO_TOPIC: Final = "a drive has no topic for it"
+_OF_CAN: Final = tuple(f"processed_log/CAN/{name}" for name in ("speed", "wheel_speed", "steering_angle", "car_speed"))
 # What the set holds besides, and why a drive does without.
 _REASONS: Final = {
-    "processed_log/CAN/speed": "derived from CAN; /vehicle has it",
-    "processed_log/CAN/wheel_speed": "derived from CAN; /vehicle has it",
-    "processed_log/CAN/steering_angle": "derived from CAN; /vehicle has it",
-    "processed_log/CAN/car_speed": "derived from CAN; /vehicle has it",
+    **dict.fromkeys(_OF_CAN, "derived from CAN; /vehicle has it"),
     "processed_log/GNSS/live_gnss_qcom": "a drive has one GNSS stream and u-blox is the faster receiver",
     "processed_log/GNSS/raw_gnss_qcom": "satellite ranges have no topic in a drive",
     "processed_log/GNSS/raw_gnss_ublox": "satellite ranges have no topic in a drive",
@@ -54,7 +53,8 @@ def open_recording(source: Path, options: Options) -> Recording:
         SourceError: an array is missing, damaged or of another shape, or the CAN log comes without a DBC.
     """
     skipped, streams, used = Skipped(), list[Iterable[Event]](), set[str]()
-    if (source / CAN).is_dir():
+    has_can = (source / CAN).is_dir()
+    if has_can:
         used.add(CAN)
         streams.append(_can(source, options.dbc, skipped))
     if (source / ACCEL).is_dir() and (source / GYRO).is_dir():
@@ -63,16 +63,19 @@ def open_recording(source: Path, options: Options) -> Recording:
     if (source / GNSS).is_dir():
         used.add(GNSS)
         streams.append(events(topics.GNSS, _gnss(source, skipped)))
-    if (source / VIDEO).is_file() and (source / FRAME_TIMES).is_file():
+    timed = (source / FRAME_TIMES).is_file()
+    if not (source / VIDEO).is_file():
+        instants = f"; global_pose has the instants of {len(_array(source / FRAME_TIMES))} pictures" if timed else ""
+        skipped.stream("camera", f"no {VIDEO} in the folder{instants}")
+    elif timed:
         streams.append(events(topics.CAMERA, _frames(source, skipped)))
     else:
-        pictures = f"no {VIDEO} in the folder"
-        if (source / FRAME_TIMES).is_file():
-            pictures += f"; global_pose has the instants of {len(_array(source / FRAME_TIMES))} pictures"
-        skipped.stream("camera", pictures)
+        skipped.stream("camera", f"no {FRAME_TIMES} in the folder says when the pictures of {VIDEO} were taken")
     folders = {path.parent.relative_to(source).as_posix() for path in sorted(source.glob("processed_log/*/*/t"))}
     for name in sorted((folders | {"global_pose"} if (source / "global_pose").is_dir() else folders) - used):
-        skipped.stream(name, _REASONS.get(name, "a drive has no topic for it"))
+        without_can = name in _OF_CAN and not has_can
+        reason = f"derived from CAN, and no {CAN} is in the folder" if without_can else _REASONS.get(name, _NO_TOPIC)
+        skipped.stream(name, reason)
     return Recording("comma2k19", streams, skipped, {"clock": "device boot time", "arrival": "capture"})
 
 

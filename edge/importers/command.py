@@ -1,7 +1,7 @@
 """`roadfuse import SOURCE --out DRIVE.mcap`: a foreign recording becomes a drive.
 
-The drive is written beside its name (`.part`) and renamed at the end, so that a half-written one never carries it. What
-could not be mapped is named on stderr, in the drive's metadata and in --json.
+The drive is written beside its name and renamed at the end, so that a half-written one never carries it. What could not
+be mapped is named on stderr, in the drive's metadata and in --json.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
-import math
+import secrets
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from edge.drive import codec
 from edge.drive.writer import DriveWriter
-from edge.errors import SourceError
+from edge.durable import refuse_output
+from edge.errors import ConfigError, SourceError
 from edge.importers import detect
 from edge.importers.recording import MAX_STAMP_NS, NS_PER_S, Event, Options, Recording
 from edge.samples import Frame
@@ -107,17 +108,19 @@ def import_recording(
 
     Raises:
         SourceError: the source can't be imported; no drive is left behind.
+        ConfigError: the drive would take the place of something else.
     """
+    options = options or Options()
     if not source.is_file() and not source.is_dir():
         got = "something else" if source.exists() else "nothing of that name"
         raise SourceError(f"{source}: expected a file or a folder, got {got}")
-    if not out.parent.is_dir() or out.is_dir():
-        raise SourceError(f"{out}: expected a file name in an existing folder, got none")
-    if out.exists() and out.samefile(source):
-        raise SourceError(f"{out}: expected a drive other than the source, got the source itself")
-    part = out.with_name(f"{out.name}.part")
+    refuse_output(out, source, *options.dbc)
+    if out.exists() and source.resolve() in out.resolve().parents:
+        raise ConfigError(f"{out}: expected another file than those of the source, got one in {source}")
+    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    part.touch(exist_ok=False)  # whatever else lies there stays
     try:
-        recording = detect.opener(format_name or detect.detect(source))(source, options or Options())
+        recording = detect.opener(format_name or detect.detect(source))(source, options)
         summary = _write(recording, source, part, out, cut or Cut(), progress and sys.stderr.isatty())
         part.replace(out)
     except SourceError as error:
@@ -200,6 +203,6 @@ def _cut(merged: Iterator[Event], cut: Cut) -> Iterator[Event]:
 
 def _seconds(word: str) -> float:
     value = float(word)
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"expected seconds of 0 or more, got {word}")
+    if not 0 <= value * NS_PER_S < MAX_STAMP_NS:  # also false for NaN
+        raise argparse.ArgumentTypeError(f"expected seconds from 0 to {MAX_STAMP_NS // NS_PER_S}, got {word}")
     return value

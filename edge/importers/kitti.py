@@ -25,13 +25,14 @@ from numpy.typing import NDArray
 
 from edge.drive import codec, topics
 from edge.errors import SourceError
-from edge.importers.recording import NS_PER_S, Event, Options, Recording, Skipped, events
+from edge.importers.recording import MAX_STAMP_NS, NS_PER_S, Event, Options, Recording, Skipped, events
 from edge.samples import Frame, Sweep
 
 CAMERA: Final = "image_02"
 VELODYNE: Final = "velodyne_points"
 TIMESTAMPS: Final = "timestamps.txt"
 PERIOD_NS: Final = NS_PER_S // 10
+_PICTURES: Final = (".png", ".jpg", ".jpeg")
 _POINT_BYTES: Final = 16  # x, y, z, reflectance as float32
 
 
@@ -43,8 +44,8 @@ def open_recording(source: Path, options: Options) -> Recording:
     """
     del options
     skipped, streams = Skipped(), list[Iterable[Event]]()
-    pictures = _files(source, CAMERA, ".png")
-    scans = _files(source, VELODYNE, ".bin")
+    pictures = _files(source, CAMERA, _PICTURES, skipped)
+    scans = _files(source, VELODYNE, (".bin",), skipped)
     if not pictures and not scans:
         raise SourceError(f"{source}: expected pictures in {CAMERA}/data or scans in {VELODYNE}/data, got neither")
     found = {name: files for name, files in ((CAMERA, pictures), (VELODYNE, scans)) if files}
@@ -67,22 +68,37 @@ def open_recording(source: Path, options: Options) -> Recording:
     return Recording("kitti", streams, skipped, {"clock": clock, "arrival": "capture"})
 
 
-def _files(source: Path, stream: str, suffix: str) -> list[Path]:
+def _files(source: Path, stream: str, suffixes: tuple[str, ...], skipped: Skipped) -> list[Path]:
+    """The files of a stream in the order of their numbers; what else its folder holds is named."""
     folder = source / stream / "data"
-    return sorted(folder.glob(f"*{suffix}")) if folder.is_dir() else []
+    if not folder.is_dir():
+        if folder.parent.is_dir():
+            skipped.stream(stream, "no data folder in it")
+        return []
+    files, others = list[Path](), list[str]()
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in suffixes:
+            files.append(path)
+        else:
+            others.append(path.name)
+    if others:
+        skipped.stream(f"{stream}/data", f"{len(others)} files end in none of {', '.join(suffixes)}, as {others[0]}")
+    for path in files:
+        if not path.stem.isdecimal():
+            raise SourceError(f"{folder}: expected files named by their number, got {path.name}")
+    return sorted(files, key=lambda path: int(path.stem))
 
 
 def _stamps(folder: Path, files: list[Path], stamped: bool) -> list[int]:
     """One instant a file, ns; a file's number is its line in timestamps.txt."""
-    try:
-        numbers = [int(path.stem) for path in files]
-    except ValueError:
-        raise SourceError(f"{folder}: expected files named by their number, got {files[0].name}") from None
+    numbers = [int(path.stem) for path in files]
+    if any(after == before for before, after in pairwise(numbers)):
+        raise SourceError(f"{folder}: expected one file a number, got two of one")
     listed = folder / TIMESTAMPS
     if not stamped:
         return [NS_PER_S + number * PERIOD_NS for number in numbers]
     lines = listed.read_text(errors="replace").split("\n")
-    if numbers and numbers[-1] >= len(lines):
+    if numbers[-1] >= len(lines):
         raise SourceError(f"{listed}: expected {numbers[-1] + 1} lines, got {len(lines)}")
     stamps = [_instant(listed, lines[number]) for number in numbers]
     if any(after <= before for before, after in pairwise(stamps)):
@@ -95,17 +111,24 @@ def _instant(listed: Path, line: str) -> int:
     whole, _, fraction = line.strip().partition(".")
     try:
         seconds = timegm(datetime.strptime(whole, "%Y-%m-%d %H:%M:%S").timetuple())
-        return seconds * NS_PER_S + int(fraction.ljust(9, "0")[:9] or 0)
+        instant_ns = seconds * NS_PER_S + int(fraction.ljust(9, "0")[:9] or 0)
     except ValueError:
         raise SourceError(f"{listed}: expected YYYY-MM-DD HH:MM:SS.fraction, got {line[:40]!r}") from None
+    if not 0 <= instant_ns < MAX_STAMP_NS:
+        raise SourceError(f"{listed}: expected a year of 1970 to 2116, got {line[:40]!r}")
+    return instant_ns
 
 
 def _frames(files: list[Path], stamps: list[int]) -> Iterator[Frame]:
     for seq, (path, stamp_ns) in enumerate(zip(files, stamps)):
-        image = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_COLOR)
-        if image is None:
-            raise SourceError(f"{path}: expected a PNG picture, got {path.stat().st_size} bytes that are none")
-        yield Frame(stamp_ns, seq, np.asarray(image, np.uint8))
+        yield Frame(stamp_ns, seq, _picture(path))
+
+
+def _picture(path: Path) -> NDArray[np.uint8]:
+    image = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise SourceError(f"{path}: expected a PNG or JPEG picture, got {path.stat().st_size} bytes that are none")
+    return np.asarray(image, np.uint8)
 
 
 def _sweeps(files: list[Path], stamps: list[int], skipped: Skipped) -> Iterator[Sweep]:
@@ -157,13 +180,13 @@ def _calibration_events(
     projection = calibration[f"P_rect_{camera}"].reshape(3, 4)
     if np.linalg.matrix_rank(projection[:, :3]) < 3:
         raise SourceError(f"{source}: expected a projection P_rect_{camera} of rank 3, got less")
-    header = picture.read_bytes()[16:24]  # a PNG's width and height
+    height, width = _picture(picture).shape[:2]
     stamp = codec.timestamp(at_ns)
     message = CameraCalibration(
         timestamp=stamp,
         frame_id="camera",
-        width=int.from_bytes(header[:4], "big"),
-        height=int.from_bytes(header[4:], "big"),
+        width=width,
+        height=height,
         K=projection[:, :3].reshape(-1).tolist(),
         R=np.eye(3).reshape(-1).tolist(),
         P=np.pad(projection[:, :3], ((0, 0), (0, 1))).reshape(-1).tolist(),

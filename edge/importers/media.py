@@ -97,7 +97,7 @@ def check_end(stream: Any, last_ns: int, skipped: Skipped, name: str) -> None:
 
 
 def frames(path: Path, stream_index: int, skipped: Skipped, name: str, *, grey: bool = False) -> Iterator[Frame]:
-    """The pictures of one stream, BGR (or grey), in the order of their instants; JPEG is left to the writer."""
+    """The pictures of one stream, BGR (or grey), upright and in the order of their instants; JPEG is the writer's."""
     last_ns, seq = -MAX_STAMP_NS, 0
     with opened(path) as container:
         stream = container.streams[stream_index]
@@ -113,9 +113,16 @@ def frames(path: Path, stream_index: int, skipped: Skipped, name: str, *, grey: 
                 skipped.count(name, "picture not later than the one before")
                 continue
             last_ns = stamp_ns
-            yield Frame(stamp_ns, seq, _brightness(picture) if grey else picture.to_ndarray(format="bgr24"))
+            image = _brightness(picture) if grey else picture.to_ndarray(format="bgr24")
+            yield Frame(stamp_ns, seq, _upright(image, picture.rotation))
             seq += 1
         check_end(stream, last_ns, skipped, name)
+
+
+def _upright(image: NDArray[np.uint8], rotation_deg: int) -> NDArray[np.uint8]:
+    """A picture as its display matrix wants it: turned counterclockwise. Phones film on their side."""
+    quarters = round(rotation_deg / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
 
 
 def _brightness(picture: Any) -> NDArray[np.uint8]:

@@ -1,8 +1,9 @@
 """ROS recordings: rosbag1 files, rosbag2 folders, and single sqlite3 or MCAP files of a rosbag2, through `rosbags`.
 
 The message types of `rosmsg.TOPICS` have a topic in a drive; of several topics of one kind the fullest is taken, and
-all others are named. Capture is the header's stamp, arrival the record's time; both are the recorder's ROS time.
-Sequence numbers follow the capture stamps, so that messages recorded out of order show as such.
+all others are named. Capture is the header's stamp, arrival the record's time; both are the recorder's ROS time. Where
+the header has no stamp, capture is arrival. Sequence numbers follow the capture stamps, so that messages recorded
+out of order show as such.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection
+from rosbags.interfaces import Connection, MessageDefinition, MessageDefinitionFormat
+from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from edge.drive import topics
@@ -29,6 +31,7 @@ from edge.samples import AudioChunk, Sample
 _SUFFIXES: Final = {b"#ROSBAG V": ".bag", b"SQLite format 3": ".db3", b"\x89MCAP0": ".mcap"}
 _AUDIO_INFO: Final = "audio_common_msgs/msg/AudioInfo"
 _AUDIO_DATA: Final = "audio_common_msgs/msg/AudioData"
+_UNREAD: Final = MessageDefinition(MessageDefinitionFormat.NONE, "")
 
 
 def open_recording(source: Path, options: Options) -> Recording:
@@ -61,13 +64,28 @@ def _opened(source: Path) -> Iterator[AnyReader]:
     with tempfile.TemporaryDirectory() as folder:
         path = _named_by_content(source, Path(folder)) if source.is_file() else source
         try:
-            with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
+            bag = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
+            if bag.is2:
+                bag.readers = [_Reader(path)]
+            with bag as reader:
                 yield reader
         except SourceError:
             raise
         except Exception as error:  # a foreign parser raises whatever damaged bytes lead it to
             detail = " ".join(f"{type(error).__name__} {error}".replace(str(path), source.name).split())[:160]
             raise SourceError(f"{source}: expected a readable ROS bag, got: {detail}") from None
+
+
+class _Reader(Reader):
+    """A ROS 2 bag with the definitions of what is read here alone.
+
+    `rosbags` parses them all, and refuses a bag for one recorded service: what defines that is no message.
+    """
+
+    @property
+    def connections(self) -> list[Connection]:
+        read = {*rosmsg.TOPICS, _AUDIO_INFO}
+        return [one if one.msgtype in read else one._replace(msgdef=_UNREAD) for one in super().connections]
 
 
 def _named_by_content(source: Path, folder: Path) -> Path:
@@ -103,11 +121,11 @@ def _sequences(reader: AnyReader, name: str) -> NDArray[np.int64]:
     """Of each message of a topic, in record order: its place in the order of capture."""
     connections = [connection for connection in reader.connections if connection.topic == name]
     stamps = []
-    for _, _, raw in reader.messages(connections=connections):
+    for _, recorded_ns, raw in reader.messages(connections=connections):
         order = ">" if reader.is2 and not raw[1] & 1 else "<"
         # Seconds and nanoseconds stand behind the 4 bytes of CDR's header or of ROS 1's seq.
         sec, nanosec = struct.unpack_from(f"{order}iI", raw, 4)
-        stamps.append(sec * NS_PER_S + nanosec)
+        stamps.append(sec * NS_PER_S + nanosec or recorded_ns)
     ranks = np.empty(len(stamps), np.int64)
     ranks[np.argsort(np.array(stamps, np.int64), kind="stable")] = np.arange(len(stamps))
     return ranks
@@ -131,13 +149,19 @@ def _read(
             message = reader.deserialize(raw, connection.msgtype)
             sample: Sample
             try:
+                stamp_ns = 0 if connection.msgtype == _AUDIO_DATA else rosmsg.stamp_ns(message)
                 if wanted[name] == topics.AUDIO and audio is not None:
-                    sample = _chunk(message, connection.msgtype, arrival_ns, at, *audio)
+                    sample = _chunk(message, connection.msgtype, stamp_ns, arrival_ns, at, *audio)
                 else:
-                    sample = rosmsg.sample(connection.msgtype, message, int(sequences[name][at]))
+                    at_ns = stamp_ns or arrival_ns
+                    sample = rosmsg.sample(connection.msgtype, message, at_ns, int(sequences[name][at]))
+                if sample.stamp_ns < 0:
+                    raise rosmsg.Unusable("its stamp is before 1970")
             except rosmsg.Unusable as reason:
                 skipped.count(name, str(reason))
                 continue
+            if not stamp_ns and connection.msgtype != _AUDIO_DATA:
+                skipped.count(name, "no stamp in the header, its record's time written")
             yield Event(wanted[name], arrival_ns, sample.stamp_ns, sample)
 
 
@@ -151,11 +175,13 @@ def _audio_info(reader: AnyReader) -> tuple[int, int] | None:
     return None
 
 
-def _chunk(message: Any, msgtype: str, arrival_ns: int, seq: int, rate_hz: int, channels: int) -> AudioChunk:
-    """A block of sound; without a header it began its own length before its record."""
+def _chunk(
+    message: Any, msgtype: str, stamp_ns: int, arrival_ns: int, seq: int, rate_hz: int, channels: int
+) -> AudioChunk:
+    """A block of sound; without a stamp (0) it began its own length before its record."""
     content = np.asarray((message if msgtype == _AUDIO_DATA else message.audio).data, np.uint8).tobytes()
     if not 1_000 <= rate_hz <= 384_000 or channels < 1 or len(content) % (2 * channels) or not content:
         raise rosmsg.Unusable("its bytes are no whole samples")
     pcm = np.frombuffer(content, "<i2").reshape(-1, channels).astype(np.int32).sum(axis=1) // channels
-    begin_ns = arrival_ns - len(pcm) * NS_PER_S // rate_hz if msgtype == _AUDIO_DATA else rosmsg.stamp_ns(message)
+    begin_ns = stamp_ns or arrival_ns - len(pcm) * NS_PER_S // rate_hz
     return AudioChunk(begin_ns, seq, rate_hz, pcm.astype(np.int16))

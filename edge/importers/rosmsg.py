@@ -43,18 +43,18 @@ class Unusable(Exception):
 
 
 def stamp_ns(message: Any) -> int:
-    """The header's instant."""
+    """The header's instant; 0 where the sender left it unset."""
     stamp = message.header.stamp
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
-def sample(msgtype: str, message: Any, seq: int) -> Sample:
-    """The sample of a message with a header.
+def sample(msgtype: str, message: Any, at_ns: int, seq: int) -> Sample:
+    """The sample of a message that was captured at an instant.
 
     Raises:
         Unusable: the message says itself that it is no measurement, or is in a form that is not read here.
     """
-    return _CONVERTERS[msgtype](message, stamp_ns(message), seq)
+    return _CONVERTERS[msgtype](message, at_ns, seq)
 
 
 def _imu(message: Any, at_ns: int, seq: int) -> ImuSample:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from edge.command import main as roadfuse
 from edge.drive import topics
 from edge.drive.reader import DriveReader
-from edge.errors import SourceError
+from edge.errors import ConfigError, SourceError
 from edge.importers import command, detect
 from edge.importers.recording import Options, Recording
 
@@ -56,7 +57,7 @@ def test_a_cut_is_a_part_of_the_whole(film: Path, importing: Callable[..., Any])
 def test_a_cut_beyond_the_end_is_refused(film: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="expected at least one sample"):
         command.import_recording(film, tmp_path / "a.mcap", cut=command.Cut(60.0))
-    assert not list(tmp_path.glob("a.mcap*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["film"]
 
 
 @pytest.mark.parametrize(
@@ -65,9 +66,9 @@ def test_a_cut_beyond_the_end_is_refused(film: Path, tmp_path: Path) -> None:
         (["absent", "--out", "a.mcap"], "absent: expected a file or a folder, got nothing of that name"),
         (["empty", "--out", "a.mcap"], "empty: expected one of"),
         (["folder", "--out", "a.mcap"], "got a folder with nothing"),
-        (["film", "--out", "absent/a.mcap"], "expected a file name in an existing folder"),
-        (["film", "--out", "folder"], "expected a file name in an existing folder"),
-        (["film", "--out", "film"], "expected a drive other than the source"),
+        (["film", "--out", "absent/a.mcap"], "absent/a.mcap: expected a file in an existing folder"),
+        (["film", "--out", "folder"], "folder: expected a file to write, got a folder"),
+        (["film", "--out", "film"], "film: expected another file than the input"),
         (["film", "--out", "a.mcap", "--format", "gopro"], "expected a GoPro telemetry (GPMF) track"),
         (["film", "--out", "a.mcap", "--format", "mf4"], "expected an MF4 block ##HD"),
         (["film", "--out", "a.mcap", "--format", "rosbag1"], "expected a readable ROS bag"),
@@ -121,3 +122,50 @@ def test_stamps_before_time_zero_are_refused(film: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr("edge.importers.media.ORIGIN_NS", -1_000_000_000)
     with pytest.raises(SourceError, match="expected stamps of /camera"):
         command.import_recording(film, tmp_path / "a.mcap")
+
+
+def test_files_beside_the_drive_stay_whatever_they_are_called(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.mcap.part").write_bytes(b"a note")
+    command.import_recording(film, tmp_path / "a.mcap")
+    source = film.rename(tmp_path / "film.mcap.part")
+    content = source.read_bytes()
+    command.import_recording(source, tmp_path / "film.mcap")
+    assert (tmp_path / "a.mcap.part").read_bytes() == b"a note"
+    assert source.read_bytes() == content
+    (tmp_path / "empty").touch()
+    with pytest.raises(SourceError, match="expected one of"):
+        command.import_recording(tmp_path / "empty", tmp_path / "a.mcap")
+    assert (tmp_path / "a.mcap.part").read_bytes() == b"a note"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.mcap", "a.mcap.part", "empty", "film.mcap", "film.mcap.part"
+    ]  # fmt: skip
+
+
+def test_the_drive_has_the_rights_of_any_new_file(film: Path, tmp_path: Path) -> None:
+    command.import_recording(film, tmp_path / "a.mcap")
+    (tmp_path / "new").touch()
+    assert (tmp_path / "a.mcap").stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
+def test_a_dbc_a_pipe_and_a_file_of_the_source_are_no_place_for_a_drive(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "car.dbc").write_text("VERSION")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metadata.yaml").write_text("rosbag2_bagfile_information:")
+    for source, out, says in (
+        (film, tmp_path / "car.dbc", "expected another file than the input"),
+        (film, tmp_path / "pipe", "expected a file to write, got a device or pipe"),
+        (tmp_path / "run", tmp_path / "run" / "metadata.yaml", "expected another file than those of the source"),
+    ):
+        before = None if out.is_fifo() else out.read_bytes()
+        with pytest.raises(ConfigError, match=says):
+            command.import_recording(source, out, Options((tmp_path / "car.dbc",)))
+        assert out.is_fifo() if before is None else out.read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--start", "--seconds"])
+def test_a_cut_that_no_clock_shows_is_refused(film: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        roadfuse(["import", str(film), "--out", str(film.with_name("a.mcap")), option, "1e300"])
+    assert left.value.code == 2
+    assert "expected seconds from 0 to" in capsys.readouterr().err

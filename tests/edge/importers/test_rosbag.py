@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mcap.reader import make_reader
+from mcap.writer import Writer as McapWriter
 from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
@@ -222,7 +224,7 @@ def test_a_bag_that_was_cut_off_is_refused(small: Path, tmp_path: Path) -> None:
         with pytest.raises(SourceError, match="expected") as caught:
             import_recording(small, tmp_path / "out.mcap")
         assert "\n" not in str(caught.value)
-        assert not list(tmp_path.glob("out*"))
+        assert not list(tmp_path.glob("*out*"))
 
 
 def test_flipped_bits_give_a_drive_or_one_error(small: Path, tmp_path: Path) -> None:
@@ -237,3 +239,55 @@ def test_flipped_bits_give_a_drive_or_one_error(small: Path, tmp_path: Path) -> 
             import_recording(small, tmp_path / "out.mcap")
         except SourceError as error:
             assert "\n" not in str(error)
+
+
+def write_imu(folder: Path, stamps_ns: list[int]) -> None:
+    """An IMU message every 10 ms, with the stamps of its header."""
+    make = Recorder(Stores.ROS2_HUMBLE)
+    with Writer2(folder, version=8) as bag:
+        connection = bag.add_connection("/imu", "sensor_msgs/msg/Imu", typestore=make.store)
+        for number, stamp_ns in enumerate(stamps_ns):
+            content = make.store.serialize_cdr(make.imu(stamp_ns, 0.0), connection.msgtype)
+            bag.write(connection, START_NS + number * 10 * MS, content)
+
+
+def test_messages_without_a_stamp_have_the_time_of_their_record(tmp_path: Path, importing: Callable[..., Any]) -> None:
+    write_imu(tmp_path / "bag", [START_NS - 1, 0, 0])
+    found = importing(tmp_path / "bag")
+    imu = found.streams[topics.IMU]
+    assert [m.capture_ns for m in imu] == [START_NS - 1, START_NS + 10 * MS, START_NS + 20 * MS]
+    assert [m.sequence for m in imu] == [0, 1, 2]
+    reason = "2 messages: no stamp in the header, its record's time written"
+    assert {"name": "/imu", "reason": reason} in found.summary.skipped
+
+
+def test_a_message_with_an_impossible_stamp_is_left_out_alone(tmp_path: Path, importing: Callable[..., Any]) -> None:
+    write_imu(tmp_path / "bag", [START_NS, -(10**9), START_NS + 20 * MS])
+    found = importing(tmp_path / "bag")
+    assert [m.capture_ns - START_NS for m in found.streams[topics.IMU]] == [0, 20 * MS]
+    assert {"name": "/imu", "reason": "1 messages: its stamp is before 1970"} in found.summary.skipped
+
+
+def test_a_recorded_service_is_named_and_the_rest_is_read(tmp_path: Path, importing: Callable[..., Any]) -> None:
+    write_bag2(tmp_path / "bag", StoragePlugin.MCAP)
+    (plain,) = (tmp_path / "bag").glob("*.mcap")
+    served = tmp_path / "served.mcap"
+    with plain.open("rb") as source, served.open("wb") as target:
+        bag = McapWriter(target)
+        bag.start(profile="ros2")
+        channels: dict[int, int] = {}
+        definition = b"int64 a\nint64 b\n---\nint64 sum\n"
+        event = bag.register_schema("example_interfaces/srv/AddTwoInts_Event", "ros2msg", definition)
+        service = bag.register_channel("/add/_service_event", "cdr", event, {"offered_qos_profiles": ""})
+        bag.add_message(service, START_NS, b"\0\1\0\0", START_NS)
+        for schema, channel, message in make_reader(source).iter_messages():
+            if channel.id not in channels:
+                assert schema is not None
+                of = bag.register_schema(schema.name, schema.encoding, schema.data)
+                channels[channel.id] = bag.register_channel(channel.topic, "cdr", of, channel.metadata)
+            bag.add_message(channels[channel.id], message.log_time, message.data, message.publish_time)
+        bag.finish()
+    found = importing(served)
+    assert found.summary.streams[topics.IMU] == 4
+    skipped = {entry["name"]: entry["reason"] for entry in found.summary.skipped}
+    assert skipped["/add/_service_event"] == ("example_interfaces/srv/AddTwoInts_Event, 1 messages: no topic takes it")

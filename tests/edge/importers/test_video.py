@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -140,4 +143,37 @@ def test_flipped_bits_and_cuts_give_a_drive_or_one_error(make: Any, tmp_path: Pa
             import_recording(tmp_path / "broken", tmp_path / "out.mcap", format_name="video")
         except SourceError as error:
             assert "\n" not in str(error)
-        assert not (tmp_path / "out.mcap.part").exists()
+        assert {path.name for path in tmp_path.iterdir()} <= {"film", "broken", "out.mcap"}
+
+
+# The matrix of a track's header, as 16.16 fixed point: what a phone writes that was held upright, upside down, ...
+ROTATIONS = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
+
+
+@pytest.mark.parametrize("clockwise_deg", ROTATIONS)
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_film_that_was_taken_on_its_side_is_turned(tmp_path: Path, clockwise_deg: int, grey: bool) -> None:
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:16, :16] = 255  # above and left, as it was coded
+    with av.open(str(tmp_path / "film.mp4"), "w") as file:
+        video = file.add_stream("mpeg4", rate=10)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for number in range(3):
+            frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+            frame.pts, frame.time_base = number, Fraction(1, 10)
+            file.mux(video.encode(frame))
+        file.mux(video.encode(None))
+    content = bytearray((tmp_path / "film.mp4").read_bytes())
+    at = content.index(b"tkhd") + 44
+    a, b, c, d = ROTATIONS[clockwise_deg]
+    content[at : at + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    (tmp_path / "film.mp4").write_bytes(content)
+    streams = detect.opener("video")(tmp_path / "film.mp4", Options(grey=grey)).streams
+    frames = [event.content for event in streams[0]]
+    expected = np.rot90(picture, -clockwise_deg // 90)[..., 0]
+    for frame in frames:
+        assert isinstance(frame, Frame) and frame.image is not None
+        assert frame.image.shape[:2] == expected.shape
+        bright = frame.image.reshape(*expected.shape, -1).mean(axis=2) > 128
+        assert (bright != (expected > 128)).mean() < 0.05
+    assert len(frames) == 3
