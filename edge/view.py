@@ -14,6 +14,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+from edge.durable import refuse_output
 from edge.errors import RoadfuseError
 
 LOOPBACK = "127.0.0.1"
@@ -31,6 +32,7 @@ def main(argv: list[str]) -> int:
     if find_spec("rerun") is None:
         raise ModuleNotFoundError("No module named 'rerun'", name="rerun-sdk")
     if words.save is not None:
+        refuse_output(words.save, words.drive)
         _record(words.drive, words.save, words.map)
         print(f"{words.save}: {words.save.stat().st_size / 1e6:.1f} MB")
         return 0

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from edge.alignment.job import Alignment, Progress, Settings, Stretch, align, words_of
 from edge.alignment.methods import LEVELS, METHODS
 from edge.alignment.offset import Offset
+from edge.durable import refuse_output
 from edge.errors import AlignmentError
 
 _MS = 1_000_000
@@ -31,6 +32,8 @@ def main(argv: list[str]) -> int:
         _whole_ms("--stretch-s", 1e3 * words.stretch_s, 2_000, 600_000),
         bundle=words.bundle,
     )
+    if words.out is not None:
+        refuse_output(words.out, words.source)
     result: Alignment | None = None
     quiet = words.json or words.stream or not sys.stderr.isatty()
     with tqdm(unit="s", disable=quiet, bar_format="{desc} {n:.0f} s") as bar:

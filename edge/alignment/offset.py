@@ -31,6 +31,7 @@ LEAST_NS: Final = 1_500_000_000  # of both at every lag
 BEST_BLOCKS: Final = 0.02  # share that counts
 STILL: Final = 0.5  # share of the blocks, those that change least, that can't be the source
 SURROGATES: Final = 24
+_CHANNELS: Final = 128  # that OpenCV takes at once
 SURE: Final = 0.95  # confidence from which an offset is told
 _SECOND_NS: Final = 1_000_000_000
 
@@ -196,8 +197,12 @@ def _spread(blocks: F32, heard: NDArray[np.bool_], counts: F64) -> F32:
 
 def _around(correlations: F32, shape: tuple[int, int]) -> F32:
     """(blocks, lags) each block with its neighbours."""
-    maps = cv2.GaussianBlur(correlations.reshape(*shape, -1), (0, 0), 1.0)
-    return np.asarray(maps, np.float32).reshape(correlations.shape)
+    maps = np.empty((*shape, correlations.shape[1]), np.float32)
+    for first in range(0, maps.shape[2], _CHANNELS):
+        lags = slice(first, first + _CHANNELS)
+        slab = np.ascontiguousarray(correlations[:, lags]).reshape(*shape, -1)
+        maps[..., lags] = cv2.GaussianBlur(slab, (0, 0), 1.0).reshape(slab.shape)
+    return maps.reshape(correlations.shape)
 
 
 def _best(maps: F32) -> F64:

@@ -6,6 +6,7 @@ import argparse
 import webbrowser
 from pathlib import Path
 
+from edge.durable import refuse_output
 from edge.report.page import CARDS, MAX_CARDS, page
 
 
@@ -26,6 +27,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--open", action="store_true", help="open it in the browser")
     words = parser.parse_args(argv)
     out: Path = words.out or words.drive.with_suffix(".html")
+    refuse_output(out, words.drive)
     out.write_text(page(words.drive, words.scenes), encoding="utf-8")
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     if words.open:

@@ -12,7 +12,7 @@ from edge import view
 from edge.drive import topics
 from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
-from edge.errors import DriveFormatError
+from edge.errors import ConfigError, DriveFormatError
 from edge.loop import LoopConfig
 from edge.recorder import Recorder
 from edge.replay import Replay
@@ -101,6 +101,15 @@ def test_a_drive_with_nothing_to_see_is_refused(tmp_path: Path) -> None:
         drive.write(topics.CAN, CanFrame(1, 0, 0, 1, b"\x00"), arrival_ns=1)
     with pytest.raises(DriveFormatError, match="expected a stream of /camera"):
         view.main([str(path), "--save", str(tmp_path / "can.rrd")])
+
+
+def test_a_recording_takes_no_drives_place_and_needs_a_folder(decided: Path, tmp_path: Path) -> None:
+    drive = tmp_path / "drive.mcap"
+    drive.write_bytes(decided.read_bytes())
+    for out, says in ((drive, "another file than the input"), (tmp_path / "no" / "v.rrd", "in an existing folder")):
+        with pytest.raises(ConfigError, match=says):
+            view.main([str(drive), "--save", str(out)])
+    assert drive.read_bytes() == decided.read_bytes()
 
 
 def test_the_viewer_is_reachable_from_this_machine_alone(

@@ -150,6 +150,16 @@ def test_settings_that_make_no_sense_are_refused_in_one_line(
     assert said.count("\n") == 1 and "expected" in said and "got" in said
 
 
+def test_the_picture_never_takes_the_place_of_the_recording(
+    late: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "late.mcap"
+    source.write_bytes(late.read_bytes())
+    assert roadfuse(["align", str(source), "--out", str(source)]) == 2
+    assert "expected another file than the input" in capsys.readouterr().err
+    assert source.read_bytes() == late.read_bytes()
+
+
 def test_no_file_and_no_recording_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tmp_path / "other.txt"
     other.write_text("no recording")

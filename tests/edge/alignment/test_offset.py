@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from edge.alignment.activity import PictureActivity, sound_level
 from edge.alignment.methods import METHODS, aligned, aligned_embeddings
-from edge.alignment.offset import camera_sound_evidence, told
+from edge.alignment.offset import _around, camera_sound_evidence, told
 from edge.alignment.series import Series
 from edge.errors import AlignmentError
 from edge.samples import AudioChunk
@@ -38,6 +39,20 @@ def test_planted_shift_comes_back_surely(shift_ms: int) -> None:
     found = told(camera_sound_evidence(*scene(1, shift_ms * MS)))
     assert abs(found.offset_ns - shift_ms * MS) <= 40 * MS
     assert found.is_sure
+
+
+@pytest.mark.parametrize("max_lag_ms", [1_260, 1_300, 2_560])
+def test_lags_of_any_documented_length_are_tried(max_lag_ms: int) -> None:
+    picture, level = scene(1, 130 * MS, 12.0)
+    evidence = camera_sound_evidence(picture, level, max_lag_ms * MS)
+    assert len(evidence.lags_ns) == 2 * (max_lag_ms // 20) + 1
+    assert abs(told(evidence).offset_ns - 130 * MS) <= 40 * MS
+
+
+def test_each_lag_is_blurred_as_it_is_alone() -> None:
+    maps = np.random.default_rng(0).normal(size=(6 * 9, 300)).astype(np.float32)
+    alone = [cv2.GaussianBlur(one.reshape(6, 9), (0, 0), 1.0).reshape(-1) for one in np.ascontiguousarray(maps.T)]
+    assert np.allclose(_around(maps, (6, 9)), np.stack(alone, axis=1), atol=1e-6)
 
 
 def test_unrelated_sound_is_seldom_sure() -> None:

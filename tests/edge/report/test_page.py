@@ -17,7 +17,7 @@ from edge.decision import Alignment, ClockOffset, RigDoubt, Suspect
 from edge.drive import topics
 from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
-from edge.errors import DriveFormatError
+from edge.errors import ConfigError, DriveFormatError
 from edge.report import command
 from edge.report.gather import doubts_of
 from edge.report.page import page
@@ -121,6 +121,16 @@ def test_a_drive_without_decisions_is_refused_with_what_to_do(drive: Path, tmp_p
     with pytest.raises(DriveFormatError, match=r"expected recorded decisions .* roadfuse replay .* --out"):
         command.main([str(drive), "--out", str(tmp_path / "page.html")])
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_page_never_takes_the_place_of_its_drive(decided: Decided, tmp_path: Path) -> None:
+    content = decided[0].read_bytes()
+    bare = tmp_path / "decided.html"
+    bare.write_bytes(content)
+    for words in ([str(bare), "--out", str(bare)], [str(bare)]):
+        with pytest.raises(ConfigError, match="expected another file than the input"):
+            command.main(words)
+    assert bare.read_bytes() == content
 
 
 def test_the_command_writes_the_page_beside_the_drive(
