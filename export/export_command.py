@@ -8,7 +8,7 @@ import hashlib
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import onnx
 from calibration.canonical import canonical, canonical_bytes, canonical_id
 from calibration.ranges import Ranges, read_ranges
 from edge.bundle import load as load_bundle
+from edge.durable import refuse_output
 from edge.errors import ConfigError
 from export.guard import MIN_DB, Plan, guard, read_plan, structure
 from export.lowerings import TARGETS, int8_nodes, lower_to
@@ -28,11 +29,14 @@ from export.sensitivity import Feed, Layer, Meter
 def main(argv: list[str]) -> int:
     """The command."""
     options = _parser().parse_args(argv)
+    if options.samples < 1:
+        raise ConfigError(f"--samples: expected at least 1, got {options.samples}")
     targets = _targets(options)
     models = _models(options)
     ranges = _by_model(options.ranges, models)
     plans = _by_structure(options.plan, models)
     bases = _bases(options.base)
+    _check_outputs(options, models, targets)
     results = [_export(name, model, options, targets, ranges, plans, bases) for name, model in models.items()]
     print(json.dumps(results) if options.json else "\n".join(_text(result) for result in results))
     return 0
@@ -90,6 +94,18 @@ def _targets(options: argparse.Namespace) -> list[str]:
             "--guard and --sensitivity: expected --ranges and --inputs, which they measure with, got none"
         )
     return targets
+
+
+def _check_outputs(options: argparse.Namespace, names: Iterable[str], targets: list[str]) -> None:
+    """Refuses a folder where a file to write has the name of one that was given."""
+    given = [*options.models, *options.ranges, *options.plan, *options.inputs]
+    given += options.base.rglob("*.onnx") if options.base else []
+    endings = ["onnx", *(f"{target}.onnx" for target in targets)]
+    endings += ["plan.json"] if options.guard else []
+    endings += ["sensitivity.json"] if options.sensitivity else []
+    for out in [options.out / f"{name}.{ending}" for name in names for ending in endings]:
+        if out.exists():
+            refuse_output(out, *given)
 
 
 def _models(options: argparse.Namespace) -> dict[str, onnx.ModelProto]:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from edge.bundle import load
+from edge.durable import refuse_output
 from edge.errors import ConfigError
 from edge.model_file import TARGETS, target_of
 from export.evaluation.drives import split_of_drives
@@ -28,6 +29,8 @@ TOWERS = Path(__file__).parents[1] / "reference"
 def main(argv: list[str]) -> int:
     """Entry point of `roadfuse evaluate`."""
     options = _options(argv)
+    if options.out is not None:
+        refuse_output(options.out, *(options.drives or ()), *filter(None, [options.weights]))
     bundle = load(options.bundle)
     missing = [name for name in (*MODALITIES, "fuse") if name not in bundle.engines]
     if missing:

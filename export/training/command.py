@@ -235,6 +235,9 @@ def _options(argv: list[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if not 1 <= options.seed <= 90:
         raise ConfigError(f"--seed: expected 1..90, got {options.seed}")
+    for name in ("threads", "workers", "steps", "worlds"):
+        if (count := getattr(options, name)) is not None and count < 1:
+            raise ConfigError(f"--{name}: expected at least 1, got {count}")
     if options.resume and not options.run:
         raise ConfigError("--resume: expected --run with the folder of the checkpoint, got none")
     if options.device == "cuda" and not torch.cuda.is_available():

@@ -107,6 +107,7 @@ def test_the_guard_writes_its_plan(folder: Path) -> None:
         (["camera.onnx", "--ranges", "camera.json", "--inputs", "camera.json"], "camera.json: expected inputs"),
         (["camera.onnx", "--ranges", "camera.json", "--plan", "foreign.json"], "expected a plan of the graph"),
         (["weights.npz"], "weights.npz: expected the weights of this network"),
+        (["camera.onnx", "--samples=-1"], "--samples: expected at least 1, got -1"),
         (["old.onnx"], "old.onnx: model: expected opset 17 to 20, got 12"),
     ],
 )
@@ -123,6 +124,13 @@ def test_bad_input_is_refused_in_one_line(folder: Path, words: list[str], says: 
     with pytest.raises(ConfigError, match=says) as caught:
         run(folder, *words, "--out", str(folder / "o"))
     assert "\n" not in str(caught.value)
+
+
+def test_no_output_takes_the_place_of_an_input(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ConfigError, match=r"camera\.onnx: expected another file than the input"):
+        main([str(folder / "camera.onnx"), "--out", str(folder)])
+    assert {name: (folder / name).read_bytes() for name in before} == before
 
 
 def test_the_dispatcher_turns_bad_input_into_exit_code_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

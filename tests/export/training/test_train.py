@@ -148,11 +148,25 @@ def test_a_checkpoint_of_other_options_is_refused(work: Path) -> None:
         pytest.param(["--device", "cuda"], "expected a CUDA device", marks=NO_CUDA),
         (["--from", "nothing.npz"], "expected the weights of this network"),
         (["--fusion", "early"], "expected a strategy that a bundle can hold"),
+        (["--steps", "0"], "--steps: expected at least 1, got 0"),
+        (["--steps=-5"], "--steps: expected at least 1, got -5"),
+        (["--worlds", "0"], "--worlds: expected at least 1, got 0"),
+        (["--worlds=-1"], "--worlds: expected at least 1, got -1"),
+        (["--threads", "0"], "--threads: expected at least 1, got 0"),
+        (["--workers", "0"], "--workers: expected at least 1, got 0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(tmp_path: Path, extra: list[str], expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
         main(["--small", "--out", str(tmp_path / "bundle"), *extra])
+
+
+def test_the_page_of_an_evaluation_takes_no_drives_place(tmp_path: Path) -> None:
+    drive = tmp_path / "drive.mcap"
+    drive.write_bytes(b"a drive")
+    with pytest.raises(ConfigError, match="expected another file than the input"):
+        evaluate([str(tmp_path), "--drives", str(drive), "--out", str(drive)])
+    assert drive.read_bytes() == b"a drive"
 
 
 def test_evaluation_writes_one_page_that_needs_nothing_else(
