@@ -9,7 +9,7 @@ import logging
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Engine
 
@@ -19,6 +19,8 @@ from cloud.database import check_begun, opened
 from cloud.errors import CloudError
 from cloud.limits import Limits
 from cloud.settings import Settings
+
+_MOST_MB: Final = 1 << 40  # sizes in bytes stay below what the wire and the database count
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,6 +34,10 @@ def _serve(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format=parts.LOG_FORMAT)
     names, encoders = _named(args.only)
     search_ports = _ports(args.search_port)
+    for option in ("port", "enrol_port", "web_port", "metrics_port", "embed_port"):
+        _check_whole(args, option, 0, 65_535)
+    for option in ("max_clip_mb", "max_staging_mb"):
+        _check_whole(args, option, 1, _MOST_MB)
     if names != ["embed"]:  # encoders alone have no catalogue, and a cache in any folder
         check_begun(args.data, args.database)
     settings = Settings(
@@ -69,6 +75,12 @@ def _time(option: str, value: float) -> float:
     if not 0 <= value <= 36_500:
         raise CloudError(f"expected {option} from 0 to 36500, got {value:g}")
     return value
+
+
+def _check_whole(args: argparse.Namespace, name: str, least: int, most: int) -> None:
+    if not least <= getattr(args, name) <= most:
+        option = f"--{name.replace('_', '-')}"
+        raise CloudError(f"expected {option} from {least} to {most}, got {getattr(args, name)}")
 
 
 def _ports(words: str) -> tuple[int, ...]:

@@ -68,12 +68,14 @@ def connect(url: str) -> Engine:
     """An engine for `url`; nothing is connected yet."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter of a port that is no number
         raise DatabaseError("expected a URL postgresql://user@host/name, got one that does not parse") from None
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise DatabaseError(f"expected a URL postgresql://..., got {parsed.drivername}://...")
-    # What is acknowledged must be on disk, whatever the database's default says.
-    options = {"options": "-c synchronous_commit=on -c statement_timeout=30s", "connect_timeout": 10}
+    # What is acknowledged must be on disk, whatever the database's default says. Times are told in UTC, as they are
+    # asked for: east of it the last hours of the year 9999 would be beyond what Python's datetime holds.
+    session = "-c synchronous_commit=on -c statement_timeout=30s -c timezone=UTC"
+    options = {"options": session, "connect_timeout": 10}
     return create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         connect_args=options,

@@ -14,7 +14,6 @@ import logging
 import os
 import resource
 import signal
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -44,6 +43,7 @@ class Order:
     Attributes:
         handler: module:function.
         word: of the lease, hexadecimal.
+        folder: that the hand makes, and the worker removes: a hand that is killed leaves nothing.
     """
 
     id: int
@@ -53,6 +53,7 @@ class Order:
     arguments: dict[str, Any]
     checkpoint: Any
     word: str
+    folder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +199,13 @@ def _carry_out(order: Order, place: Place, engine: Engine, objects: Objects, pip
     try:
         module, _, name = order.handler.partition(":")
         handler: Callable[[Task], Any] = getattr(importlib.import_module(module), name)
-        with tempfile.TemporaryDirectory(prefix="roadfuse-job-", ignore_cleanup_errors=True) as folder:
-            task = Task(
-                order.id, order.subject, order.arguments, order.checkpoint, engine, objects, place.options,
-                Path(folder), bytes.fromhex(order.word), say,
-            )  # fmt: skip
-            return Done(json.loads(json.dumps(handler(task))))
+        folder = Path(order.folder)
+        folder.mkdir(mode=0o700)
+        task = Task(
+            order.id, order.subject, order.arguments, order.checkpoint, engine, objects, place.options, folder,
+            bytes.fromhex(order.word), say,
+        )  # fmt: skip
+        return Done(json.loads(json.dumps(handler(task))))
     except (EOFError, BrokenPipeError):  # the worker went away
         raise
     except LeaseLost as error:

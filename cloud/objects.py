@@ -54,12 +54,14 @@ class Objects:
 
     Args:
         place: a folder, or a URL that obstore knows (s3://bucket/prefix; credentials from the environment, AWS_*).
+        make: a folder that is not there. Who only reads makes none, and writes nothing into one: its place may be
+            mistyped.
 
     Raises:
-        ObjectError: the folder can't be made, or the URL is none that is known.
+        ObjectError: the folder can't be made or is not there, or the URL is none that is known.
     """
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, *, make: bool = True) -> None:
         self._folder: Path | None = None
         self._settled: set[Path] = set()
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="objects")
@@ -69,9 +71,13 @@ class Objects:
                 self._store = _from_url(place)
             else:
                 self._folder = Path(place).resolve()
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if make:
+                    self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                elif not self._folder.is_dir():
+                    raise ObjectError(f"{place}: expected a folder with objects, got none")
                 self._store = LocalStore(prefix=self._folder)
-                _clear(self._folder / NEW)
+                if make:
+                    _clear(self._folder / NEW)
         except (BaseError, ValueError, OSError) as error:
             raise ObjectError(f"{place}: expected a folder or s3://bucket/prefix, got: {_line(error)}") from None
 

@@ -233,7 +233,8 @@ def _clip(where: str, summary: ingest_pb2.SceneSummary, limits: Limits) -> dict[
 def _former(where: str, summary: ingest_pb2.SceneSummary) -> list[bytes]:
     former = list(summary.former_sha256)
     _expect(len(former) <= MAX_FORMER, f"{where}: at most {MAX_FORMER} former digests", len(former))
-    _expect(all(len(one) == SHA256_BYTES for one in former), f"{where}: former digests of {SHA256_BYTES} bytes", former)
+    lengths = [len(one) for one in former]
+    _expect(set(lengths) <= {SHA256_BYTES}, f"{where}: former digests of {SHA256_BYTES} bytes", lengths)
     return former
 
 

@@ -108,7 +108,7 @@ def _clip(args: argparse.Namespace) -> int:
         raise CloudError(f"scene {args.scene}: expected one whose clip is here, got one that is {where(scene)}")
     if args.out.exists():
         raise CloudError(f"{args.out}: expected the name of a new file, got one that exists")
-    size = Objects(args.objects or str(args.data / "objects")).download(scene["object_key"], args.out)
+    size = Objects(args.objects or str(args.data / "objects"), make=False).download(scene["object_key"], args.out)
     print(f"{args.out}: {size} bytes")
     return 0
 

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
-from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 from sqlalchemy import Engine, func, select
@@ -23,6 +22,7 @@ from cloud.calls import Decoding, Threads
 from cloud.database import CONNECTIONS, opened, reach
 from cloud.enrolment import Enrolment
 from cloud.errors import CloudError
+from cloud.health import Health
 from cloud.ingest import Ingest
 from cloud.limits import Limits
 from cloud.objects import Objects
@@ -140,7 +140,7 @@ def _server(limits: Limits, message_bytes: int) -> grpc.aio.Server:
 
 
 async def _watched(server: grpc.aio.Server, services: tuple[str, ...]) -> Any:
-    servicer = health.HealthServicer()
+    servicer = Health()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection([*services, "grpc.health.v1.Health", reflection.SERVICE_NAME], server)
     for name in ("", *services):

@@ -10,9 +10,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -94,6 +97,7 @@ class _Hand(threading.Thread):
         self._place, self._options, self._handlers, self._stopping = place, options, handlers, stopping
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Pipe | None = None
+        self._folder: Path | None = None  # of the job under way
 
     def run(self) -> None:
         """Until the worker stops."""
@@ -111,6 +115,7 @@ class _Hand(threading.Thread):
                 self._stopping.wait(LOOK_S)
                 continue
             end = _Watch(self, lease, self._handlers[lease.job.kind], self._options, self._stopping).until_end()
+            self._clear()
             _JOBS.labels(lease.job.kind, end).inc()
             if end not in ("done", "failed"):
                 _LOG.warning("job_let_go id=%d kind=%s end=%s", lease.job.id, lease.job.kind, end)
@@ -125,10 +130,13 @@ class _Hand(threading.Thread):
         assert self._pipe is not None
         with suppress(BrokenPipeError):  # it died: its silence says so
             word = lease.word.hex()
+            self._folder = Path(tempfile.gettempdir()) / f"roadfuse-job-{secrets.token_hex(8)}"
             send(
                 self._pipe,
-                Order(job.id, job.kind, job.subject, handler.place, job.arguments, job.checkpoint, word),
-            )
+                Order(
+                    job.id, job.kind, job.subject, handler.place, job.arguments, job.checkpoint, word, str(self._folder)
+                ),
+            )  # fmt: skip
         return self._pipe, is_new
 
     def died(self) -> str:
@@ -155,6 +163,13 @@ class _Hand(threading.Thread):
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None
+        self._clear()
+
+    def _clear(self) -> None:
+        """Remove what a job left in its folder, its hand being done with it or dead."""
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _launch(self) -> None:
         self.kill()

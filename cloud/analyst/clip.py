@@ -6,6 +6,7 @@ damaged or no drive at all is `Hopeless`. A moment is a camera frame every 0.25 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -226,7 +227,8 @@ def _present(decision: Decision) -> list[bool]:
 
 def _told(decision: Decision, heads: Heads) -> Told:
     absences = {state.stream: state.absence for state in decision.modalities if not state.present}
-    return Told(decision.stamp_ns, decision.hardness, heads.labels(decision), decision.alignment, absences)
+    hardness = min(max(decision.hardness, 0.0), 1.0) if math.isfinite(decision.hardness) else 0.0
+    return Told(decision.stamp_ns, hardness, heads.labels(decision), decision.alignment, absences)
 
 
 def _nameless(error: Exception, path: Path) -> str:

@@ -50,7 +50,7 @@ class Heads:
 
     def _calibrated(self, head: str, said: Sequence[float], own: bool) -> list[float]:
         told = self._confidence.get(head)
-        values = np.clip(np.asarray(said, np.float64), 0.0, 1.0)
+        values = np.clip(np.nan_to_num(np.asarray(said, np.float64)), 0.0, 1.0)
         if told is None or not own or len(told["temperatures"]) != len(said):
             return _numbers(values)
         scale = 1.0 / np.asarray(told["temperatures"], np.float64)

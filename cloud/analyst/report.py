@@ -6,6 +6,7 @@ docs/analyst.md describes each part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -152,9 +153,9 @@ def _share_of_likely(labels: Sequence[str], whole: Mapping[str, float]) -> float
 
 
 def _rounded(value: Any) -> Any:
-    """Numbers as precise as they mean something."""
+    """Numbers as precise as they mean something; None for NaN and infinity, which no JSON holds."""
     if isinstance(value, float):
-        return round(value, _DECIMALS)
+        return round(value, _DECIMALS) if math.isfinite(value) else None
     if isinstance(value, dict):
         return {key: _rounded(part) for key, part in value.items()}
     return [_rounded(part) for part in value] if isinstance(value, list) else value

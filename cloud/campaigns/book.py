@@ -103,7 +103,7 @@ def create(
         name,
         least_cosine=least_cosine or 0.0,
         budget_bytes=budget_bytes,
-        vehicle_budget_bytes=vehicle_budget_bytes or budget_bytes,
+        vehicle_budget_bytes=budget_bytes if vehicle_budget_bytes is None else vehicle_budget_bytes,
         not_before_ns=_ns(now) - 3_600_000_000_000,  # clocks of vehicles may be behind
         expires_ns=_ns(expires_at),
         weight=weight,
@@ -212,9 +212,11 @@ def like_scene(connection: Connection, scene_id: int) -> Like:
     Raises:
         QueryError: there is no such scene, or it has no embedding.
     """
-    row = connection.execute(
-        select(SCENES.c.embedding, SCENES.c.bundle_id).where(SCENES.c.id == scene_id)
-    ).one_or_none()
+    row = None
+    if 0 < scene_id < 1 << 63:
+        row = connection.execute(
+            select(SCENES.c.embedding, SCENES.c.bundle_id).where(SCENES.c.id == scene_id)
+        ).one_or_none()
     if row is None or not row.embedding:
         raise QueryError(f"expected a scene with an embedding, got {scene_id}")
     values = np.frombuffer(row.embedding, np.int8).astype(np.float32)

@@ -109,7 +109,7 @@ def _query(args: argparse.Namespace, connection: Connection) -> tuple[Query, Con
     if args.where is not None:
         try:
             parts.append(from_json(json.loads(args.where)))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise QueryError(f"--where: expected JSON, got {args.where[:80]!r}") from None
     if args.scene is not None:
         likes.append(book.like_scene(connection, args.scene))

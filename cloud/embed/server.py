@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
-from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 
@@ -26,6 +25,7 @@ from cloud.embed.refusals import malformed
 from cloud.embed.remote import MESSAGE_BYTES
 from cloud.embed.wire import answer_message, item_of, models_message
 from cloud.errors import CloudError, ModelError
+from cloud.health import Health
 from cloud.processes import when_told_to_end
 from cloud.settings import Settings
 from roadfuse.v1 import embed_pb2, embed_pb2_grpc
@@ -135,7 +135,7 @@ async def _serve(settings: Settings, encoders: Encoders, tell: Callable[[str], N
         options=[("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.so_reuseport", 0)],
     )
     add_to(server, gateway)
-    watch: Any = health.HealthServicer()
+    watch: Any = Health()
     health_pb2_grpc.add_HealthServicer_to_server(watch, server)
     reflection.enable_server_reflection([EMBED, "grpc.health.v1.Health", reflection.SERVICE_NAME], server)
     host = f"[{settings.inner_host}]" if ":" in settings.inner_host else settings.inner_host

@@ -26,7 +26,9 @@ def release(connection: Connection, counter: int) -> Release:
     Raises:
         ReleaseError: there is no such release.
     """
-    row = connection.execute(select(RELEASES).where(RELEASES.c.counter == counter)).mappings().one_or_none()
+    row = None
+    if 0 < counter < 1 << 63:
+        row = connection.execute(select(RELEASES).where(RELEASES.c.counter == counter)).mappings().one_or_none()
     if row is None:
         raise ReleaseError(f"expected the counter of a release, got {counter}")
     files = METADATA_FILES.c

@@ -58,7 +58,7 @@ def _of_release(args: argparse.Namespace, policy: Policy, drives: tuple[Path, ..
     with opened(data, args.database, share=True) as engine, tempfile.TemporaryDirectory() as work:
         found = judge(
             engine,
-            Objects(Settings(data, objects=args.objects).objects_place),
+            Objects(Settings(data, objects=args.objects).objects_place, make=False),
             args.release,
             Path(work),
             against=args.against,

@@ -99,7 +99,7 @@ class Policy:
         try:
             text = path.read_text()
             given = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: expected a policy (TOML or JSON), got {str(error)[:120]}") from None
         if not isinstance(given, dict):
             raise ConfigError(f"{path}: expected a policy (keys and values), got {type(given).__name__}")

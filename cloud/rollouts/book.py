@@ -75,7 +75,9 @@ def create(connection: Connection, release: int, policy: Policy, by: str, *, wit
     Raises:
         RolloutError: there is no such release, it is revoked or stopped, or its gates did not pass.
     """
-    row = connection.execute(select(RELEASES).where(RELEASES.c.counter == release)).mappings().one_or_none()
+    row = None
+    if 0 < release < 1 << 63:
+        row = connection.execute(select(RELEASES).where(RELEASES.c.counter == release)).mappings().one_or_none()
     if row is None:
         raise RolloutError(f"expected the counter of a release, got {release}")
     if row["revoked_at"] is not None:
@@ -86,13 +88,13 @@ def create(connection: Connection, release: int, policy: Policy, by: str, *, wit
     verdicts = gates = _gates(connection, release)
     if without_gates:  # who vouches for it stands in for those that did not pass
         gates = [gate for gate in verdicts if gate.verdict == "passed"]
-        gates.append(GateResult(WITHOUT_GATES, "passed", f"{_who(by)}: {_reason(without_gates)}"))
+        gates.append(GateResult(WITHOUT_GATES, "passed", f"{who(by)}: {reason(without_gates)}"))
     else:
         _check_gates(release, gates, policy)
     id = f"r{release}-{secrets.token_hex(3)}"
     connection.execute(
         insert(ROLLOUTS).values(
-            id=id, release=release, policy=policy.to_dict(), state=known.CREATED, created_by=_who(by)
+            id=id, release=release, policy=policy.to_dict(), state=known.CREATED, created_by=who(by)
         )
     )
     now_s = log.now_s(connection)
@@ -116,7 +118,7 @@ def command(connection: Connection, rollout: str, wanted: Command) -> Rollout:
     _check(connection, found, wanted)
     number, at_s = log.last(connection, found.id)
     at_s = max(at_s, log.now_s(connection))
-    command = Command(wanted.kind, _who(wanted.by), wanted.why[:MOST_WHY], wanted.wave, wanted.vehicle)
+    command = Command(wanted.kind, who(wanted.by), wanted.why[:MOST_WHY], wanted.wave, wanted.vehicle)
     said = Observation(at_s, commands=(command,)).to_dict()
     log.append(connection, found.id, [(log.COMMANDED, said)], number)
     connection.execute(select(func.pg_notify(CHANNEL, found.id)))
@@ -284,17 +286,29 @@ def _check_gates(release: int, gates: list[GateResult], policy: Policy) -> None:
             raise RolloutError(f"expected release {release} to have passed gate {name}, got {gate.verdict}: {gate.why}")
 
 
-def _who(by: str) -> str:
+def who(by: str) -> str:
+    """Who says so, in one line.
+
+    Raises:
+        RolloutError: it is empty, too long, or not printable.
+    """
     by = " ".join(by.split())
     if not 1 <= len(by) <= 100 or not by.isprintable():
         raise RolloutError(f"expected who says so, 1 to 100 printable characters, got {by[:80]!r}")
     return by
 
 
-def _reason(why: str) -> str:
+def reason(why: str) -> str:
+    """Why, in one line.
+
+    Raises:
+        RolloutError: it is empty, too long, or not printable.
+    """
     why = " ".join(why.split())
     if not 1 <= len(why) <= MOST_WHY:
         raise RolloutError(f"expected a reason of 1 to {MOST_WHY} characters, got {len(why)}")
+    if not why.isprintable():
+        raise RolloutError(f"expected a reason of printable characters, got {why[:80]!r}")
     return why
 
 

@@ -150,7 +150,8 @@ def _replay(args: argparse.Namespace, engine: Engine) -> int:
 
 
 def _objects(args: argparse.Namespace) -> Objects:
-    return Objects(Settings(args.data, objects=args.objects).objects_place)
+    # A cloud that has moved nothing yet has no objects; a place that somebody names is there, or is mistyped.
+    return Objects(Settings(args.data, objects=args.objects).objects_place, make=args.objects is None)
 
 
 def _watch(args: argparse.Namespace, engine: Engine) -> int:
@@ -180,7 +181,7 @@ def _watch(args: argparse.Namespace, engine: Engine) -> int:
 
 
 def _stop(args: argparse.Namespace, engine: Engine) -> int:
-    why = f"{args.why} (by {args.by})"
+    why = f"{book.reason(args.why)} (by {book.who(args.by)})"
     with engine.begin() as connection:
         bundle = _bundle(connection, args.bundle)
         number = stop_line.stop(connection, bundle, why)

@@ -274,7 +274,7 @@ class Policy:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise RolloutError(f"{path}: expected a TOML file, got {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise RolloutError(f"{path}: expected TOML, got {error}") from None
         try:
             return Policy.of_dict(table)

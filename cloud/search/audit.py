@@ -20,6 +20,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud.search import metrics
+from cloud.search.rows import LENGTHS
 
 _LOG: Final = logging.getLogger(__name__)
 AT: Final = 10
@@ -34,6 +35,7 @@ SELECT scene_id, max(cosine) AS cosine FROM (
     UNION ALL
     SELECT id, -(embedding <#> CAST(:query AS halfvec)) * embedding_scale FROM scenes
     WHERE bundle_id = :space AND embedding IS NOT NULL AND vector_dims(embedding) = :dimensions
+      AND l2_norm(embedding) * embedding_scale BETWEEN :shortest AND :longest
       AND NOT EXISTS (SELECT FROM moments WHERE moments.scene_id = scenes.id AND moments.model = :model)
 ) AS every_moment GROUP BY scene_id ORDER BY cosine DESC, scene_id LIMIT :count
 """)
@@ -107,6 +109,7 @@ def recall_of(engine: Engine, space: str, model: str, vector: NDArray[np.float32
     query = "[" + ",".join(f"{value:.6g}" for value in vector) + "]"
     asked = {
         "query": query, "model": model, "space": space, "dimensions": len(vector), "count": 4 * len(ids),
+        "shortest": LENGTHS[0], "longest": LENGTHS[1],
     }  # fmt: skip
     with engine.begin() as connection:
         connection.execute(text(f"SET LOCAL statement_timeout = {TIMEOUT_MS}"))

@@ -31,14 +31,15 @@ def main(argv: list[str] | None = None) -> int:
     """Print a page of answers; 1 where nothing was found."""
     args = _parser().parse_args(argv)
     if (args.cloud is None) == (args.data is None):
-        raise CloudError("expected --cloud HOST:PORT or --data DIR, got " + ("both" if args.cloud else "neither"))
+        got = "neither" if args.data is None else "both"
+        raise CloudError(f"expected --cloud HOST:PORT or --data DIR, got {got}")
     predicate = _predicate(args)
     examples = _examples(args)
     if not args.text and predicate is None and not examples:
         raise QueryError(
             "expected something to look for: a text, --image, --sound, --clip, --scene or --json-predicate"
         )
-    page = (_ask if args.cloud else _look)(args, predicate, examples)
+    page = (_look if args.cloud is None else _ask)(args, predicate, examples)
     if args.json:
         print(json.dumps(page_json(page), indent=2))
     else:
@@ -51,6 +52,8 @@ def _ask(
 ) -> Answers:
     from cloud.search.client import Client
 
+    if not all(args.cloud.split(",")):
+        raise CloudError(f"expected --cloud HOST:PORT[,...], got {args.cloud[:80]!r}")
     if args.ca is None:
         raise CloudError("expected --ca FILE: what the server's certificate is signed by (DATA/ca/ca.pem)")
     client = Client(args.cloud, _content(args.ca), os.environ.get(KEY, ""))
@@ -94,13 +97,13 @@ def _predicate(args: argparse.Namespace) -> Predicate | None:
     if args.json_predicate is not None:
         try:
             parts.append(from_json(json.loads(_content(args.json_predicate))))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise QueryError(f"{args.json_predicate}: expected JSON, got {error}") from None
     for where in args.where:
         if where.lstrip().startswith("{"):
             try:
                 parts.append(from_json(json.loads(where)))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise QueryError(f"--where: expected JSON, got {error}") from None
             continue
         said = understand(where, time.time())
@@ -120,6 +123,8 @@ def _examples(args: argparse.Namespace) -> list[search_pb2.SearchExample]:
     ]
     made = [search_pb2.SearchExample(**each) for each in files]
     for scenes, weight in ((args.scene, 1.0), (args.liked, LIKED), (args.disliked, DISLIKED)):
+        if odd := [scene for scene in scenes if not 0 < scene < 1 << 63]:
+            raise QueryError(f"expected the number of a scene, got {odd[0]}")
         moments = [search_pb2.SearchMoment(scene_id=scene) for scene in scenes]
         made += [search_pb2.SearchExample(moment=moment, weight=weight) for moment in moments]
     return made

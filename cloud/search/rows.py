@@ -22,6 +22,9 @@ from cloud.search.gallery import ANALYSED, TOLD, Batch
 from cloud.search.predicate import NUMBERS
 
 _HEADER_BYTES: Final = 4
+# Vectors are of unit length, but for what rounding to bytes does. A vehicle that tells another scale is not believed:
+# a vector a thousand times as long would be the nearest to every question, and a huge one would make all answers NaN.
+LENGTHS: Final = (0.5, 2.0)
 _MEDIA: Final = {HELD: "held", EVICTED: "evicted", LOST: "lost"}
 _SCORES: Final = ("novelty", "uncertainty", "disagreement", "misaligned")
 _SCENES: Final = text("""
@@ -105,7 +108,7 @@ class _Rows:
 
     def add(self, scene: int, instant_ns: int, vector: bytes | None, scale: float, known: Mapping[str, float]) -> None:
         size = _HEADER_BYTES + 2 * self._dimensions
-        has_vector = vector is not None and len(vector) == size and scale > 0 and math.isfinite(scale)
+        has_vector = vector is not None and len(vector) == size
         self._scenes.append(scene)
         self._instants.append(int(instant_ns))
         self._vectors.append(bytes(vector) if has_vector and vector is not None else bytes(size))
@@ -115,11 +118,13 @@ class _Rows:
     def arrays(self) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int8], NDArray[np.float32]]:
         halves = np.frombuffer(b"".join(self._vectors), ">f2").reshape(len(self._vectors), -1)
         vectors = halves[:, _HEADER_BYTES // 2 :].astype(np.float32).astype(np.int8)
+        lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32)) * np.array(self._scales)
+        is_unit = (lengths >= LENGTHS[0]) & (lengths <= LENGTHS[1])
         return (
             np.array(self._scenes, np.int32),
             np.array(self._instants, np.int64),
-            vectors,
-            np.array(self._scales, np.float32),
+            np.where(is_unit[:, None], vectors, np.int8(0)),
+            np.where(is_unit, self._scales, 0.0).astype(np.float32),
         )
 
 

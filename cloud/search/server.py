@@ -12,7 +12,6 @@ from typing import Any, Final, TypeVar
 import grpc
 import uvloop
 from grpc_health.v1 import health_pb2_grpc
-from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 from sqlalchemy import Engine
@@ -25,6 +24,7 @@ from cloud.embed import server as embed_server
 from cloud.embed.gateway import Gateway
 from cloud.embed.item import Item
 from cloud.errors import CloudError, QueryError, Refused
+from cloud.health import Health
 from cloud.keys import Keys, bearer, inner_key
 from cloud.processes import when_told_to_end
 from cloud.search import wire
@@ -246,7 +246,7 @@ async def answer(
     )
     search_pb2_grpc.add_SearchServicer_to_server(Search(searcher), server)
     embed_server.add_to(server, gateway)
-    watch: Any = health.HealthServicer()
+    watch: Any = Health()
     health_pb2_grpc.add_HealthServicer_to_server(watch, server)
     names = [SEARCH, embed_server.EMBED, "grpc.health.v1.Health", reflection.SERVICE_NAME]
     reflection.enable_server_reflection(names, server)

@@ -283,7 +283,7 @@ def _objects(payload: bytes) -> tuple[int, list[DetectedObject]]:
     found = [
         DetectedObject(o.name, o.probability, o.left_px, o.top_px, o.width_px, o.height_px, o.kind)
         for o in decision.objects
-        if o.probability >= _LIKELY and all(map(np.isfinite, (o.left_px, o.top_px, o.width_px, o.height_px)))
+        if _LIKELY <= o.probability <= 1.0 and all(map(np.isfinite, (o.left_px, o.top_px, o.width_px, o.height_px)))
     ]
     return codec.timestamp_ns(decision.timestamp), found[:_MAX_BOXES]
 

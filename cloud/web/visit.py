@@ -143,7 +143,10 @@ def is_own(request: Request) -> bool:
     origin = request.headers.get("origin")
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    try:
+        return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    except ValueError:  # it is no address
+        return False
 
 
 async def form_of(request: Request) -> tuple[dict[str, str], dict[str, tuple[str, bytes]]]:

@@ -29,6 +29,7 @@ def note(task: Task) -> dict[str, Any]:
 
 def steps(task: Task) -> dict[str, Any]:
     """Steps of which each leaves a checkpoint, then a pause in which whoever is killed has lost nothing."""
+    (task.folder / "clip").write_bytes(b"a clip")
     first = int((task.checkpoint or {}).get("done", 0))
     for step in range(first, STEPS):
         with task.engine.begin() as connection:
@@ -49,6 +50,7 @@ def _has_heard(task: Task, done: int) -> bool:
 
 def crash(task: Task) -> None:
     """As native code does it."""
+    (task.folder / "clip").write_bytes(b"a clip")
     task.say("decoding", 0.1, None)
     time.sleep(0.5)
     ctypes.string_at(0)

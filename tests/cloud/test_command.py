@@ -71,6 +71,14 @@ def test_a_vehicle_goes_from_its_token_to_the_gap_report(whole: Cloud) -> None:
         (("gap", "--database", "mysql://x"), "expected a URL postgresql://"),
         (("ca", "init"), "expected no CA, got one"),
         (("ca", "server", "--name", "not a host ü"), "host name"),
+        (("serve", "--port", "70000"), "expected --port from 0 to 65535, got 70000"),
+        (("serve", "--port", "-1"), "expected --port from 0 to 65535"),
+        (("serve", "--enrol-port", "-1"), "expected --enrol-port from 0 to 65535"),
+        (("serve", "--web-port", "70000"), "expected --web-port from 0 to 65535"),
+        (("serve", "--metrics-port", "70000"), "expected --metrics-port from 0 to 65535"),
+        (("serve", "--embed-port", "70000"), "expected --embed-port from 0 to 65535"),
+        (("serve", "--max-clip-mb", "-1"), "expected --max-clip-mb from 1 to"),
+        (("serve", "--max-staging-mb", "0"), "expected --max-staging-mb from 1 to"),
     ],
 )
 def test_a_mistake_is_one_line_and_2(

@@ -306,6 +306,17 @@ def test_health_and_reflection_answer(vehicle: Vehicle) -> None:
     assert "roadfuse.v1.Ingest" in [service.name for service in listed.list_services_response.service]
 
 
+def test_health_is_not_watched_for_a_watch_without_an_end_takes_the_room_of_a_call(cloud: Cloud) -> None:
+    """On the port of enrolment nobody has a certificate yet."""
+    credentials = grpc.ssl_channel_credentials(cloud.ca)
+    with grpc.secure_channel(f"localhost:{cloud.enrol_port}", credentials) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        with refused(Status.UNIMPLEMENTED, "expected Check"):
+            list(health.Watch(health_pb2.HealthCheckRequest(), timeout=30))
+        answer = health.Check(health_pb2.HealthCheckRequest(), timeout=30)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
 def test_a_call_without_a_client_certificate_is_refused(cloud: Cloud) -> None:
     with grpc.secure_channel(f"127.0.0.1:{cloud.port}", grpc.ssl_channel_credentials(cloud.ca)) as channel:
         call = channel.unary_unary("/roadfuse.v1.Ingest/Account")

@@ -124,3 +124,12 @@ def test_a_place_that_is_none_is_refused(tmp_path: Path) -> None:
     for place in (str(tmp_path / "file"), "gopher://somewhere"):
         with pytest.raises(ObjectError, match="expected a folder or s3"):
             Objects(place)
+
+
+def test_who_only_reads_makes_no_store(tmp_path: Path) -> None:
+    with pytest.raises(ObjectError, match="expected a folder with objects, got none"):
+        Objects(str(tmp_path / "mistyped" / "store"), make=False)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ObjectError):
+        Objects(str(tmp_path), make=False).get(KEY)
+    assert list(tmp_path.iterdir()) == []

@@ -147,3 +147,11 @@ def test_a_clip_that_was_made_anew_takes_the_place_of_one_that_did_not_come() ->
         joined(1, old | {"received_at": 1}, new, [ONE.sha256])
     with pytest.raises(Refused, match="with another"):
         joined(1, old, new, [bytes(32)])
+
+
+def test_a_former_digest_of_any_length_is_told_by_its_length_alone() -> None:
+    """What is refused goes back as a status, which holds a few kilobytes."""
+    scene = summary(1, ONE)
+    scene.former_sha256.append(bytes(3_000_000))
+    with pytest.raises(Refused, match=r"former digests of 32 bytes, got \[3000000\]"):
+        checked(request(scene), LIMITS)

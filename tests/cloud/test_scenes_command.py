@@ -153,6 +153,9 @@ def test_the_clip_and_its_subtitles_come_out_as_files(engine: Engine, fleet: Fle
         said(engine, data, "clip", number, "--out", str(out))
     with pytest.raises(CloudError, match="expected one whose clip is here"):
         said(engine, data, "clip", str(ids["car-1/2"]), "--out", str(tmp_path / "other"))
+    with pytest.raises(CloudError, match="expected a folder with objects, got none"):
+        said(engine, data, "clip", number, "--out", str(tmp_path / "new"), "--objects", str(tmp_path / "typo" / "objs"))
+    assert not (tmp_path / "typo").exists()
     track = said(engine, data, "subtitles", number, "--language", "fr")
     assert track.startswith("WEBVTT\n") and "[sirène]" in track
     said(engine, data, "subtitles", number, "--out", str(tmp_path / "x.vtt"))

@@ -154,6 +154,22 @@ def test_a_worker_that_is_asked_to_end_hands_its_jobs_back(
         assert until(queue, id, "running", "done").attempts == 1
 
 
+def test_a_job_leaves_nothing_in_the_temporary_folder_however_it_ends(
+    queue: Queue, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    crash, note, steps = (queue.put(kind, "1") for kind in ("crash", "note", "steps"))
+    with Worker(tmp_path, database, lease_s=60.0) as worker:
+        until(queue, crash, "parked"), until(queue, note, "done")
+        assert any(job.progress >= 0.3 for job in queue.watch(steps, every_s=0.02))
+        (left,) = folder.glob("roadfuse-job-*")
+        assert (left / "clip").read_bytes() == b"a clip", "it is the folder of the job under way alone"
+        assert worker.end(signal.SIGTERM) == 0
+    assert list(folder.glob("roadfuse-job-*")) == []
+
+
 def test_a_cancelled_job_is_stopped_and_the_next_one_runs(
     queue: Queue, engine: Engine, database: str, tmp_path: Path
 ) -> None:

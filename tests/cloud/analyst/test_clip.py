@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cloud.analyst.analyst import View
 from cloud.analyst.clip import MOST_NS, Replayed, replayed
 from cloud.analyst.heads import Heads
 from cloud.analyst.job import _opinion
+from cloud.analyst.report import report
 from cloud.errors import Hopeless
 from edge import bundle as bundles
 from edge.bundle import Bundle
@@ -26,6 +29,7 @@ from edge.redaction.facts import NAME, Facts
 from edge.samples import Frame
 from edge.streams import STREAMS
 from export.model.analyst_outputs import BOXES
+from roadfuse.v1 import decision_pb2
 
 from .clips import Scene
 
@@ -173,3 +177,27 @@ def test_malformed_decisions_are_hopeless(look: Callable[[Path], Replayed], scen
             )  # fmt: skip
     with pytest.raises(Hopeless, match="expected decisions of this format, got malformed ones"):
         look(path)
+
+
+def test_decisions_that_are_no_numbers_leave_a_report_that_the_database_takes(
+    look: Callable[[Path], Replayed], scene: Scene, tmp_path: Path
+) -> None:
+    path, nan = tmp_path / "x.mcap", float("nan")
+    with DriveReader(scene.clip) as drive, DriveWriter(path, {}) as made:
+        for message in drive.messages(topics=[topics.CAMERA, topics.DECISION], end_ns=drive.span_ns()[0] + SECOND):  # type: ignore[index]
+            payload = message.payload
+            if message.topic == topics.DECISION:
+                decision = decision_pb2.Decision.FromString(payload)
+                decision.hardness = decision.alignment.agreement = nan
+                for tag in decision.scene_tags:
+                    tag.probability = nan
+                decision.alignment.suspects.add(stream="camera", kind="dirty", evidence=float("inf"))
+                payload = decision.SerializeToString()
+            made.write_payload(
+                message.topic, payload, capture_ns=message.capture_ns, arrival_ns=message.arrival_ns,
+                sequence=message.sequence,
+            )  # fmt: skip
+    clip = look(path)
+    told = report(clip, View(clip.labels, clip.fused, None, {}), scene.summary.peak_ns, {}, None)
+    assert "agreement" in json.dumps(told, allow_nan=False)
+    assert told["agreement"]["hardness"]["edge_peak"] == 0.0 and told["health"]["agreement_least"] is None

@@ -14,12 +14,14 @@ from cloud.gates import book, command
 from cloud.gates.candidate import Candidate
 from cloud.gates.job import gate
 from cloud.gates.judge import judge
+from cloud.gates.policy import Policy
 from cloud.gates.run import GATES, judged
 from cloud.gates.verdict import PASSED, REFUSED, Verdict
 from cloud.gates.yardstick import Yardstick
 from cloud.hand import Task
 from cloud.tables import METADATA_FILES, RELEASES
 from edge.bundle import REFERENCE, load
+from edge.errors import ConfigError
 
 from ..releases.shelf import Shelf, shelf_at
 from . import bad_bundles
@@ -146,8 +148,17 @@ def test_job_judges_a_release_and_keeps_its_verdicts(shelf: Shelf, tmp_path: Pat
 
 
 def test_release_that_is_not_there_is_said_so(shelf: Shelf, tmp_path: Path) -> None:
-    with pytest.raises(ReleaseError, match="expected the counter of a release, got 7"):
-        list(judge(shelf.engine, shelf.objects, 7, tmp_path))
+    for counter in (7, -1, 10**22):
+        with pytest.raises(ReleaseError, match=f"expected the counter of a release, got {counter}"):
+            list(judge(shelf.engine, shelf.objects, counter, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["deep.toml", "deep.json"])
+def test_policy_that_is_too_deep_is_said_so(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(("x = " if path.suffix == ".toml" else "") + "[" * 100_000)
+    with pytest.raises(ConfigError, match="expected a policy"):
+        Policy.read(path)
 
 
 def test_name_that_leads_out_of_the_folder_is_refused(shelf: Shelf, tmp_path: Path) -> None:

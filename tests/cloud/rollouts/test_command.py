@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from cloud.database import connect, migrate
 from cloud.errors import CloudError, RolloutError
+from cloud.releases import stops
 from cloud.rollouts.command import main
 from cloud.rollouts.engine import Control
 from cloud.tables import FLEET
@@ -189,8 +190,29 @@ def test_a_stop_is_by_id_by_its_begin_or_by_a_releases_counter(say: Say, cars: C
             say("stop", words, "--why", "smoke")
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--why", ""), "a reason of 1 to"),
+        (("--why", " "), "a reason of 1 to"),
+        (("--why", "smoke\x1b[2J"), "a reason of printable characters"),
+        (("--why", "smoke", "--by", "\x01"), "who says so"),
+    ],
+)
+def test_a_stop_needs_a_reason_that_can_be_read(
+    words: tuple[str, ...], expected: str, say: Say, engine: Engine, cars: Cars
+) -> None:
+    with pytest.raises(RolloutError, match=expected):
+        say("stop", "2", *words)
+    with engine.connect() as connection:
+        assert stops.reason(connection, NEW) is None
+
+
 def test_what_is_wrong_is_said_in_one_line(say: Say, cars: Cars, tmp_path: Path, quick: Path) -> None:
-    for words in (("create", 9), ("start", "none"), ("explain", "none"), ("create", 2, "--policy", tmp_path / "none"),
+    deep = tmp_path / "deep.toml"
+    deep.write_text("x = " + "[" * 100_000)
+    for words in (("create", 9), ("create", 10**22), ("start", "none"), ("explain", "none"),
+                  ("create", 2, "--policy", tmp_path / "none"), ("create", 2, "--policy", deep),
                   ("create", 2, "--without-gates", " ")):  # fmt: skip
         with pytest.raises(RoadfuseError) as error:
             say(*words)

@@ -261,3 +261,22 @@ def test_content_that_cant_be_embedded_is_refused(engine: Engine) -> None:
 
     asyncio.run(run())
     assert ask(engine, lambda searcher: searcher.search(Query(ANY), 3)).matching is not None
+
+
+def test_an_embedding_that_is_not_of_unit_length_ruins_no_search(postgres: str) -> None:
+    """A vehicle may tell any scale; a longer vector would come first, and a huge one make every score NaN."""
+    with fresh_database(postgres) as url:
+        made = connect(url)
+        migrate(made)
+        with made.begin() as connection:
+            vehicle = Vehicle(connection, "car-1")
+            honest = [vehicle.tell(connection, seed) for seed in (1, 2)]
+            for scale in (3e38, 10.0, 1e-6, 0.0):
+                vehicle.tell(connection, 1, embedding_scale=scale)
+        search_by(made, SPACE, "")
+        answers = ask(made, lambda searcher: searcher.search(Query(likes=(like(1),)), 9))
+        assert ids(answers) == honest
+        assert answers.answers[0].score == pytest.approx(1.0, abs=0.01)
+        assert all(np.isfinite(answer.confidence) for answer in answers.answers)
+        assert recall_of(made, SPACE, "", unit(1), ids(answers)) == 1.0
+        made.dispose()

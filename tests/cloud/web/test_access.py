@@ -109,7 +109,8 @@ def test_a_form_without_its_token_or_from_another_site_changes_nothing(stage: St
     assert visitor.http.post(path, data={"back": "/"}).status_code == 403
     assert visitor.http.post(path, data={"csrf": "0" * 64}).status_code == 403
     assert visitor.http.post(path, data={"csrf": other}).status_code == 403
-    for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):
+    foreign = [{"Origin": origin} for origin in ("https://evil.example", "null", "http://[")]
+    for headers in (*foreign, {"Sec-Fetch-Site": "cross-site"}):
         assert visitor.http.post(path, data={"csrf": token}, headers=headers).status_code == 403
     assert "Ask for the clip" in visitor.get(f"/scenes/{stage.told_id}").text
 

@@ -10,6 +10,10 @@ import pytest
 from sqlalchemy import insert
 
 from cloud.tables import ANALYSES, SCENES
+from edge.drive import topics
+from edge.drive.reader import DriveReader
+from edge.drive.writer import DriveWriter
+from roadfuse.v1 import decision_pb2
 
 from .conftest import Stage
 from .scenery import EVICTED, Visitor, summary
@@ -92,6 +96,33 @@ def test_a_report_that_is_none_breaks_no_page(stage: Stage, report: dict[str, ob
     with stage.engine.begin() as connection:
         connection.execute(insert(ANALYSES).values(scene_id=scene, model="m", space="s", report=report))
     assert stage.visitor().get(f"/scenes/{scene}").status_code == 200
+
+
+def test_decisions_that_are_no_numbers_break_no_player(stage: Stage, tmp_path: Path) -> None:
+    whole, odd = tmp_path / "whole.mcap", tmp_path / "odd.mcap"
+    whole.write_bytes(stage.visitor().get(f"/scenes/{stage.scene_ids[0]}/clip.mcap").content)
+    with DriveReader(whole) as drive, DriveWriter(odd, {}) as made:
+        for message in drive.messages([topics.CAMERA, topics.DECISION]):
+            payload = message.payload
+            if message.topic == topics.DECISION:
+                decision = decision_pb2.Decision.FromString(payload)
+                decision.hardness = float("nan")
+                del decision.objects[:]
+                for name, probability in (("odd", float("inf")), ("odd", float("nan")), ("car", 0.75)):
+                    decision.objects.add(name=name, probability=probability, width_px=9.0, height_px=9.0)
+                payload = decision.SerializeToString()
+            made.write_payload(
+                message.topic, payload, capture_ns=message.capture_ns, arrival_ns=message.arrival_ns,
+                sequence=message.sequence,
+            )  # fmt: skip
+    vehicle = stage.another("car-without-numbers")
+    vehicle.tell(summary(1))
+    scene = vehicle.bring(1, odd)
+    visitor = stage.visitor()
+    assert visitor.get(f"/scenes/{scene}").status_code == 200
+    told = visitor.get(f"/scenes/{scene}/reel.json").json()
+    assert set(told["hardness"]) == {0.0}
+    assert {box[1] for boxes in told["boxes"].values() for box in boxes} == {"car"}
 
 
 def test_paths_lead_to_no_file_of_the_server(stage: Stage) -> None:
