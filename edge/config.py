@@ -35,13 +35,14 @@ else:
 _NS = {"_ms": 1_000_000, "_s": 1_000_000_000}
 _LIMIT = 1 << 63  # times are 64-bit
 _FIXED = ("name", "topic", "policy")
+_TABLES = ("loop", "weights", "scenes")
 
 
 def load(path: Path | str | None) -> LoopConfig:
     """The loop's settings.
 
     Raises:
-        ConfigError: the file is missing, is no TOML, or holds an unknown key, a wrong type or a number beyond 2^63.
+        ConfigError: the file is missing, is no TOML, or holds an unknown key, a wrong type or a senseless number.
     """
     if path is None:
         return LoopConfig()
@@ -54,7 +55,7 @@ def load(path: Path | str | None) -> LoopConfig:
     except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError, a number of 5,000 digits
         raise ConfigError(f"{path}: expected TOML, got {error}") from None
     source = _Source(path, text)
-    source.only(table, ("loop", "weights", "scenes", "streams"), "a table")
+    source.only(table, (*_TABLES, "streams"), "a table")
     return LoopConfig(
         **source.fields(table, "loop", {"deadline_ns": int, "align": bool, "encode_ahead": bool}),
         weights=JudgeWeights(**source.fields(table, "weights", _numeric(JudgeWeights))),
@@ -85,6 +86,10 @@ class _Source:
                 raise ConfigError(
                     f"{self._where(key)}: expected {key} as a finite number below 2^63, got {_said(value)}"
                 )
+            least, most = _range(table, name)
+            if not least <= scaled <= most:
+                span = f"of {least:g}..{most:g}" if most < _LIMIT else f"of at least {least:g}"
+                raise ConfigError(f"{self._where(key)}: expected {key} {span}, got {_said(value)}")
             values[name] = wanted(scaled) if wanted is not int else round(scaled)
         return values
 
@@ -121,6 +126,13 @@ def _said(value: Any) -> str:
         return repr(value)[:80]
     except (ValueError, RecursionError):
         return f"{type(value).__name__} that is too large to tell"
+
+
+def _range(table: str, name: str) -> tuple[float, float]:
+    """What makes sense; rows of the stream table are validated where they are put to use."""
+    if table in _TABLES:
+        return float(name == "burst_bytes"), 1.0 if table == "weights" or name == "smoothing" else _LIMIT
+    return -_LIMIT, _LIMIT
 
 
 def _numeric(cls: Any) -> dict[str, type]:
