@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     """
     options = _options(argv)
     files = _pairs(options.drives, options.labels)
-    for out in filter(None, (options.out, options.plot)):
+    for out in (options.out, options.plot):
         refuse_output(out, *(path for pair in files for path in pair))
     bundle = bundles.load(options.bundle)
     pairs = [(drive, read_labels(labels)) for drive, labels in files]

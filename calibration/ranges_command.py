@@ -41,8 +41,7 @@ def main(argv: list[str]) -> int:
     bundle = bundles.load(options.model if options.model.is_dir() else options.bundle)
     inputs = [options.model, *options.drives, *(spec.path for spec in bundle.engines.values())]
     refuse_output(options.out, *inputs)
-    if options.keep is not None:
-        refuse_output(options.keep, *inputs, *options.merge)
+    refuse_output(options.keep, *inputs, *options.merge)
     name, content = _engine(options, bundle)
     features = [describe(decision, inputs) for _, decision, inputs in _frames(options.drives, bundle, name)]
     if not features:

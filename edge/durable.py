@@ -21,12 +21,17 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def refuse_output(out: Path, *inputs: Path) -> None:
+def refuse_output(out: Path | None, *inputs: Path) -> None:
     """Refuse to write where an input lies, or over something that is no file; to be asked before the work.
+
+    Args:
+        out: None writes nothing.
 
     Raises:
         ConfigError: the output is one of the inputs, a folder, a device or a pipe, or its folder is not there.
     """
+    if out is None:
+        return
     if not out.parent.is_dir():
         raise ConfigError(f"{out}: expected a file in an existing folder, got no folder {out.parent}")
     if not out.exists():

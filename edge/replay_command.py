@@ -36,8 +36,7 @@ def _replay(options: argparse.Namespace) -> int:
     settings = configs.load(options.config)
     if options.probes is not None and (options.verify or options.as_ == "happened"):
         raise ConfigError("--probes: expected a run that is recomputed, got one that repeats what happened")
-    if options.out is not None:
-        refuse_output(options.out, options.drive)
+    refuse_output(options.out, options.drive)
     damages: list[DriveDamaged] = []
     run = Replay(
         options.drive,

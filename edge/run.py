@@ -227,8 +227,7 @@ def main(argv: list[str]) -> int:
         _parser().error(f"--speed: expected a positive number, got {options.speed:g}")
     statistics = RunStatistics(settings.deadline_ns)
     inbox = Inbox()
-    if options.out is not None:
-        refuse_output(options.out, options.drive)
+    refuse_output(options.out, options.drive)
     with DriveReader(options.drive) as drive:
         expect_fused(drive, settings.streams)
         host = None

@@ -31,8 +31,8 @@ def main(argv: list[str]) -> int:
     words = parser.parse_args(argv)
     if find_spec("rerun") is None:
         raise ModuleNotFoundError("No module named 'rerun'", name="rerun-sdk")
+    refuse_output(words.save, words.drive)
     if words.save is not None:
-        refuse_output(words.save, words.drive)
         _record(words.drive, words.save, words.map)
         print(f"{words.save}: {words.save.stat().st_size / 1e6:.1f} MB")
         return 0

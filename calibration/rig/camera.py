@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
         ConfigError: no board, too few views, or files that are no pictures.
     """
     options = _parser().parse_args(argv)
-    for out in filter(None, (options.out, options.plot)):
+    for out in (options.out, options.plot):
         refuse_output(out, *options.images)
     cv2.setNumThreads(1)
     board = parse_board(options.board, options.square_m)

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     for name, least in (("frames", 1), ("plant", 0), ("seed", 0)):
         if (count := getattr(options, name)) < least:
             raise ConfigError(f"--{name}: expected at least {least}, got {count}")
-    for out in filter(None, (options.out, options.plot)):
+    for out in (options.out, options.plot):
         refuse_output(out, *options.drive)
     if options.plot is not None and not cv2.haveImageWriter(str(options.plot)):
         raise ConfigError(f"--plot: expected the name of a picture, as .png or .jpg, got {options.plot}")

@@ -14,6 +14,7 @@ from cloud.gates.candidate import Release
 from cloud.gates.run import GATES
 from cloud.gates.verdict import Verdict
 from cloud.objects import Objects
+from cloud.releases import releases
 from cloud.tables import GATES as VERDICTS
 from cloud.tables import METADATA_FILES, RELEASES
 
@@ -26,11 +27,7 @@ def release(connection: Connection, counter: int) -> Release:
     Raises:
         ReleaseError: there is no such release.
     """
-    row = None
-    if 0 < counter < 1 << 63:
-        row = connection.execute(select(RELEASES).where(RELEASES.c.counter == counter)).mappings().one_or_none()
-    if row is None:
-        raise ReleaseError(f"expected the counter of a release, got {counter}")
+    row = releases.row(connection, counter)
     files = METADATA_FILES.c
     newest = select(files.role, func.max(files.version).label("version")).where(files.repository == _IMAGE)
     last = newest.group_by(files.role).subquery()

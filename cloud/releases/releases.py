@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, RowMapping, select
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from cloud.errors import ReleaseError
@@ -142,12 +142,21 @@ def get(connection: Connection, counter: int) -> Release:
     Raises:
         ReleaseError: there is none.
     """
-    row = None
+    return of_row(row(connection, counter))
+
+
+def row(connection: Connection, counter: int) -> RowMapping:
+    """One release's row.
+
+    Raises:
+        ReleaseError: there is none.
+    """
+    found = None
     if 0 < counter < 1 << 63:
-        row = connection.execute(select(RELEASES).where(RELEASES.c.counter == counter)).mappings().one_or_none()
-    if row is None:
+        found = connection.execute(select(RELEASES).where(RELEASES.c.counter == counter)).mappings().one_or_none()
+    if found is None:
         raise ReleaseError(f"expected the counter of a release, got {counter}")
-    return of_row(row)
+    return found
 
 
 def listed(connection: Connection) -> list[Release]:

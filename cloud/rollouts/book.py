@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Text, cast, func, insert, select, update
 
-from cloud.errors import RolloutError
+from cloud.errors import ReleaseError, RolloutError
+from cloud.releases import releases
 from cloud.rollouts import evidence as known
 from cloud.rollouts import log
 from cloud.rollouts.evidence import Command, Evidence, GateResult, Observation
@@ -75,11 +76,10 @@ def create(connection: Connection, release: int, policy: Policy, by: str, *, wit
     Raises:
         RolloutError: there is no such release, it is revoked or stopped, or its gates did not pass.
     """
-    row = None
-    if 0 < release < 1 << 63:
-        row = connection.execute(select(RELEASES).where(RELEASES.c.counter == release)).mappings().one_or_none()
-    if row is None:
-        raise RolloutError(f"expected the counter of a release, got {release}")
+    try:
+        row = releases.row(connection, release)
+    except ReleaseError as error:
+        raise RolloutError(str(error)) from None
     if row["revoked_at"] is not None:
         raise RolloutError(f"expected a release that counts, got {release}, revoked: {row['revoked_why']}")
     stopped = select(STOPS.c.why).where(STOPS.c.bundle_id == row["bundle_id"], STOPS.c.lifted_at.is_(None)).limit(1)

@@ -32,8 +32,7 @@ def main(argv: list[str]) -> int:
         _whole_ms("--stretch-s", 1e3 * words.stretch_s, 2_000, 600_000),
         bundle=words.bundle,
     )
-    if words.out is not None:
-        refuse_output(words.out, words.source)
+    refuse_output(words.out, words.source)
     result: Alignment | None = None
     quiet = words.json or words.stream or not sys.stderr.isatty()
     with tqdm(unit="s", disable=quiet, bar_format="{desc} {n:.0f} s") as bar:

@@ -29,8 +29,7 @@ TOWERS = Path(__file__).parents[1] / "reference"
 def main(argv: list[str]) -> int:
     """Entry point of `roadfuse evaluate`."""
     options = _options(argv)
-    if options.out is not None:
-        refuse_output(options.out, *(options.drives or ()), *filter(None, [options.weights]))
+    refuse_output(options.out, *(options.drives or ()), *filter(None, [options.weights]))
     bundle = load(options.bundle)
     missing = [name for name in (*MODALITIES, "fuse") if name not in bundle.engines]
     if missing:

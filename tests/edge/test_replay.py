@@ -51,12 +51,15 @@ def busy_processes(count: int) -> Iterator[None]:
 
 def without(drive: Path, dropped: set[str], out: Path) -> Path:
     """The drive without some topics."""
+    return changed(drive, out, lambda message: None if message.topic in dropped else message)
+
+
+def changed(drive: Path, out: Path, change: Callable[[DriveMessage], DriveMessage | None]) -> Path:
+    """A drive with messages changed, or left out."""
     with DriveReader(drive) as source, DriveWriter(out) as target:
-        for m in source.messages():
-            if m.topic not in dropped:
-                target.write_payload(
-                    m.topic, m.payload, capture_ns=m.capture_ns, arrival_ns=m.arrival_ns, sequence=m.sequence
-                )
+        for message in source.messages():
+            if (kept := change(message)) is not None:
+                target.copy(kept)
     return out
 
 
@@ -168,9 +171,7 @@ def test_verify_names_the_first_divergence(drive: Path, tmp_path: Path, capsys: 
             if m.topic == topics.AUDIO and m.sequence == 120:  # one block of sound is gone from the recording
                 dropped += 1
                 continue
-            target.write_payload(
-                m.topic, m.payload, capture_ns=m.capture_ns, arrival_ns=m.arrival_ns, sequence=m.sequence
-            )
+            target.copy(m)
     assert dropped == 1
     assert replay_main([str(altered), "--verify"]) == 1
     said = capsys.readouterr().out
@@ -241,12 +242,8 @@ def test_decisions_of_another_bundle_are_not_verified(drive: Path, tmp_path: Pat
     decided, foreign = tmp_path / "decided.mcap", tmp_path / "foreign.mcap"
     with Replay(drive, recorder=Recorder(decided, None, lossless=True)) as run:
         list(run)
-    with DriveReader(decided) as source, DriveWriter(foreign) as target:
-        for m in source.messages():
-            payload = m.payload.replace(run.bundle.id.encode(), b"0" * 64)
-            target.write_payload(
-                m.topic, payload, capture_ns=m.capture_ns, arrival_ns=m.arrival_ns, sequence=m.sequence
-            )
+    own = run.bundle.id.encode()
+    changed(decided, foreign, lambda message: message._replace(payload=message.payload.replace(own, b"0" * 64)))
     with pytest.raises(DriveError, match="expected decisions of bundle"):
         replay_main([str(foreign), "--verify"])
 
@@ -298,15 +295,6 @@ def test_as_designed_a_frame_leaves_when_it_is_due_not_when_the_next_sample_come
     for decision in replay(drive):
         assert decision.emitted_ns - decision.stamp_ns <= deadline_ns
         assert decision.reason in tuple(EmitReason)
-
-
-def changed(drive: Path, out: Path, change: Callable[[DriveMessage], DriveMessage | None]) -> Path:
-    """A drive with messages changed, or left out."""
-    with DriveReader(drive) as source, DriveWriter(out) as target:
-        for message in source.messages():
-            if (kept := change(message)) is not None:
-                target.copy(kept)
-    return out
 
 
 @pytest.fixture(scope="module")

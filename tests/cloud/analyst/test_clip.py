@@ -171,10 +171,7 @@ def test_malformed_decisions_are_hopeless(look: Callable[[Path], Replayed], scen
     with DriveReader(scene.clip) as drive, DriveWriter(path, {}) as made:
         for message in drive.messages(topics=[topics.CAMERA, topics.DECISION], end_ns=drive.span_ns()[0] + SECOND):  # type: ignore[index]
             payload = message.payload if message.topic == topics.CAMERA else b"\xff" * 40
-            made.write_payload(
-                message.topic, payload, capture_ns=message.capture_ns, arrival_ns=message.arrival_ns,
-                sequence=message.sequence,
-            )  # fmt: skip
+            made.copy(message._replace(payload=payload))
     with pytest.raises(Hopeless, match="expected decisions of this format, got malformed ones"):
         look(path)
 
@@ -193,10 +190,7 @@ def test_decisions_that_are_no_numbers_leave_a_report_that_the_database_takes(
                     tag.probability = nan
                 decision.alignment.suspects.add(stream="camera", kind="dirty", evidence=float("inf"))
                 payload = decision.SerializeToString()
-            made.write_payload(
-                message.topic, payload, capture_ns=message.capture_ns, arrival_ns=message.arrival_ns,
-                sequence=message.sequence,
-            )  # fmt: skip
+            made.copy(message._replace(payload=payload))
     clip = look(path)
     told = report(clip, View(clip.labels, clip.fused, None, {}), scene.summary.peak_ns, {}, None)
     assert "agreement" in json.dumps(told, allow_nan=False)

@@ -111,10 +111,7 @@ def test_decisions_that_are_no_numbers_break_no_player(stage: Stage, tmp_path: P
                 for name, probability in (("odd", float("inf")), ("odd", float("nan")), ("car", 0.75)):
                     decision.objects.add(name=name, probability=probability, width_px=9.0, height_px=9.0)
                 payload = decision.SerializeToString()
-            made.write_payload(
-                message.topic, payload, capture_ns=message.capture_ns, arrival_ns=message.arrival_ns,
-                sequence=message.sequence,
-            )  # fmt: skip
+            made.copy(message._replace(payload=payload))
     vehicle = stage.another("car-without-numbers")
     vehicle.tell(summary(1))
     scene = vehicle.bring(1, odd)

@@ -228,7 +228,5 @@ def test_a_damaged_set_in_a_drive_is_passed_over(calm: Path, plain: list[Decisio
                 target.write_payload(
                     topics.CAMPAIGNS, b"\xff\xff", capture_ns=m.capture_ns, arrival_ns=m.arrival_ns, sequence=0
                 )
-            target.write_payload(
-                m.topic, m.payload, capture_ns=m.capture_ns, arrival_ns=m.arrival_ns, sequence=m.sequence
-            )
+            target.copy(m)
     assert len(list(replay(damaged))) == len(plain)

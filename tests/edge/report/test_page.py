@@ -31,13 +31,7 @@ Elements = Callable[[str], Any]
 def without(source: Path, path: Path, *unwanted: str) -> Path:
     with DriveReader(source) as drive, DriveWriter(path) as out:
         for message in drive.messages(topics=drive.topics.intersection(topics.SCHEMAS).difference(unwanted)):
-            out.write_payload(
-                message.topic,
-                message.payload,
-                capture_ns=message.capture_ns,
-                arrival_ns=message.arrival_ns,
-                sequence=message.sequence,
-            )
+            out.copy(message)
     return path
 
 

@@ -213,9 +213,7 @@ def swapped(drive: Path, tmp_path: Path, small: Bundle, other: Bundle) -> tuple[
                 writer.write_payload(
                     said.topic, said.payload, capture_ns=m.arrival_ns, arrival_ns=m.arrival_ns, sequence=0
                 )
-            writer.write_payload(
-                m.topic, m.payload, capture_ns=m.capture_ns, arrival_ns=m.arrival_ns, sequence=m.sequence
-            )
+            writer.copy(m)
     with Replay(source, [reference, other, small], recorder=Recorder(recorded, None, lossless=True)) as done:
         decisions = canonical(done)
     return recorded, decisions
