@@ -39,3 +39,6 @@ class Limits:
     silence_s: float = 180.0
     # Calls under way at once, of all vehicles together.
     calls: int = 512
+    # Of them on one connection, where further ones wait: a vehicle's uplink makes a few. So silent calls of one vehicle
+    # do not take all.
+    calls_of_connection: int = 32

@@ -130,6 +130,7 @@ def _server(limits: Limits, message_bytes: int) -> grpc.aio.Server:
         maximum_concurrent_rpcs=limits.calls,
         options=[
             ("grpc.max_receive_message_length", message_bytes),
+            ("grpc.max_concurrent_streams", limits.calls_of_connection),
             ("grpc.so_reuseport", 0),  # a second server on this port is an error, not a share of the calls
             # A vehicle that fell silent without a word is found out, so that its calls end.
             ("grpc.keepalive_time_ms", 30_000),

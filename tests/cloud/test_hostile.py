@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from cloud.limits import Limits
 from roadfuse.v1 import ingest_pb2
 
 from .fleet import Cloud, Status, Vehicle, chunks, clip, summary
@@ -117,3 +119,23 @@ def test_an_endless_list_of_outboxes_ends(cloud: Cloud) -> None:
     with pytest.raises(grpc.RpcError) as refusal:
         vehicle.report(last=1)
     assert refusal.value.code() == Status.RESOURCE_EXHAUSTED  # type: ignore[attr-defined]
+
+
+def test_silent_calls_of_one_vehicle_leave_the_others_theirs(cloud: Cloud, vehicle: Vehicle) -> None:
+    over = threading.Event()
+
+    def silence() -> Iterator[ingest_pb2.Chunk]:
+        over.wait()
+        yield from ()
+
+    hog = cloud.vehicle()
+    try:
+        calls = [hog.stub.Append(silence(), timeout=120) for _ in range(Limits().calls + 8)]
+        with pytest.raises(grpc.RpcError) as wait:
+            hog.stub.Account(ingest_pb2.AccountRequest(), timeout=2)
+        assert wait.value.code() == Status.DEADLINE_EXCEEDED  # type: ignore[attr-defined]
+        vehicle.stub.Account(ingest_pb2.AccountRequest(), timeout=30)
+    finally:
+        over.set()
+        hog.channel.close()
+    assert all(call.code() != Status.RESOURCE_EXHAUSTED for call in calls)
