@@ -8,6 +8,7 @@ import ctypes
 import fcntl
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -40,6 +41,17 @@ def when_told_to_end(call: Callable[..., object], *arguments: object) -> None:
 
     for number in numbers:
         loop.add_signal_handler(number, told)
+
+
+def told_to_end() -> threading.Event:
+    """An event that SIGTERM and SIGINT set, for a main thread that waits for it.
+
+    Another thread sets it: a handler runs in the main one, which may just hold the event's lock.
+    """
+    told = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: threading.Thread(target=told.set).start())
+    return told
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ from cloud.hand import Done, Failed, Order, Place, Ready, Said, heard, send
 from cloud.handlers import HANDLERS, Handler, Options
 from cloud.jobs import Queue
 from cloud.lease import Lease
+from cloud.processes import told_to_end
 from cloud.settings import Settings
 
 _LOG: Final = logging.getLogger(__name__)
@@ -67,9 +68,7 @@ def serve(
         CloudError: it can't start; one line says why.
     """
     options = options or Options.from_environment()
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = told_to_end()
     with opened(settings.data, settings.database, share=True) as engine:
         url = engine.url.render_as_string(hide_password=False)
         place = Place(url, settings.objects_place, options.memory_bytes, asdict(options))

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud.database import opened
+from cloud.processes import told_to_end
 from cloud.rollouts.desires import Desires, Wanted
 from cloud.rollouts.engine import Control
 from cloud.rollouts.intake import Intake
@@ -52,9 +52,7 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
     Raises:
         CloudError: it can't start; one line says why.
     """
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = told_to_end()
     address = Address.of(settings)
     with opened(settings.data, settings.database, share=True) as engine:
         tell(f"control {settings.broker or 'without a broker'}")

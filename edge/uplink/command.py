@@ -82,7 +82,8 @@ def _run(words: argparse.Namespace) -> int:
 
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stop.set())
+        # In a thread of its own: the main one, which runs handlers, may just hold the event's lock.
+        signal.signal(name, lambda *_: threading.Thread(target=stop.set).start())
     with ExitStack() as parts:
         outbox = parts.enter_context(_outbox(words.spool))
         cloud = parts.enter_context(channel(words.cloud, words.identity, words.server_name))
