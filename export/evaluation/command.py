@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+import math
 from pathlib import Path
+from typing import Any
 
 from edge.bundle import load
 from edge.durable import refuse_output
@@ -38,7 +39,8 @@ def main(argv: list[str]) -> int:
         )
     split = _split(options)
     sessions = open_bundle(options.bundle)
-    towers, words = _towers(options.towers)
+    folder = _folder(options.towers, bundle.id)
+    towers, words = _towers(folder)
     twin = None if options.weights is None else _float_twin(options.weights)
     figures = evaluate(sessions, split, Thresholds.from_json(bundle.thresholds), towers, words, twin)
     figures["bundle"] = {"name": bundle.name, "version": bundle.version, "id": bundle.id}
@@ -48,13 +50,12 @@ def main(argv: list[str]) -> int:
     if options.real is not None:
         figures["real"] = real_figures(sessions, options.real)
     strategies = TOWERS / "strategies.json"
-    if strategies.is_file() and options.towers == TOWERS:
+    if folder == TOWERS and strategies.is_file() and not (options.drives or options.small):  # else of other frames
         figures["strategies"] = json.loads(strategies.read_text())
     if options.out is not None:
         options.out.write_text(page(figures))
     if options.json:
-        json.dump(figures, sys.stdout, indent=1, sort_keys=True)
-        print()
+        print(json.dumps(_finite(figures), indent=1, sort_keys=True, allow_nan=False))
     else:
         _print(figures, options.out)
     return 0
@@ -66,6 +67,23 @@ def _split(options: argparse.Namespace) -> Split:
     size = SMALL if options.small else FULL
     cache = options.cache / "small" if options.small else options.cache
     return prepare(cache / "held_out", plans("held_out", size, 1), options.workers, "held_out")
+
+
+def _folder(given: Path | None, bundle: str) -> Path | None:
+    """Of the towers: what was given, or the committed ones where they are of this bundle's space."""
+    if given is not None:
+        return given
+    named = TOWERS / "towers.json"
+    return TOWERS if named.is_file() and json.loads(named.read_text())["space"] == bundle else None
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for what could not be measured: JSON knows no NaN."""
+    if isinstance(value, dict):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _towers(folder: Path | None) -> tuple[Sessions | None, Vocabulary | None]:
@@ -115,7 +133,11 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     parser.add_argument("--weights", type=Path, help="float weights (.npz) of the bundle: compare int8 with float")
     parser.add_argument("--twin", choices=TARGETS, help="compare with this lowering of the bundle, on this CPU")
-    parser.add_argument("--towers", type=Path, default=TOWERS, help="folder of text.onnx, video.onnx, vocabulary.json")
+    parser.add_argument(
+        "--towers",
+        type=Path,
+        help="folder of text.onnx, video.onnx, vocabulary.json; of the reference bundle by itself",
+    )
     parser.add_argument("--real", type=Path, help="folder of real recordings with labels (docs/training.md)")
     parser.add_argument("--cache", type=Path, default=Path("out/train-cache"), help="rendered worlds")
     parser.add_argument("--workers", type=int, default=2, help="processes that render worlds")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 
 from edge.drive import codec, topics
 from edge.drive.reader import DriveReader
-from edge.errors import ConfigError
+from edge.errors import ConfigError, DriveFormatError
 from edge.preprocess import image_into
 from edge.samples import Frame
 from export.training.dataset import PICTURE, Split, assembled
@@ -50,7 +51,8 @@ def _rendered(path: Path) -> tuple[Rendered, tuple[int, int]]:
         for message in drive.messages(WANTED):
             if message.topic == topics.TRUTH:
                 streams.truths[message.capture_ns] = GroundTruth.FromString(message.payload)
-            else:
+                continue
+            with contextlib.suppress(DriveFormatError):  # the loop does without a sample that is corrupt, too
                 streams.add(codec.decode(message.topic, message.payload, message.sequence))
     used = _at_four_a_second(streams)
     if not used:

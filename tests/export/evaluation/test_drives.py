@@ -34,6 +34,15 @@ def test_a_drive_gives_four_frames_a_second_with_all_that_the_vehicle_had(record
     assert all(len(split.captions[language][0]) > 20 for language in ("en", "de", "es", "fr"))
 
 
+def test_a_picture_that_is_corrupt_is_one_less(tmp_path: Path) -> None:
+    path = tmp_path / "drive.mcap"
+    options = ["--seed", "9", "--seconds", "3", "--fault", "camera:corrupt@1.5-1.6", "--out", str(path), "--json"]
+    assert simulate(options) == 0
+    split = split_of_drives([path])
+    assert len(split) == (3 - WARM_UP_S) * FPS
+    assert {split.image(row).shape for row in range(len(split))} == {(384, 640, 3)}
+
+
 def test_drives_follow_one_another_world_by_world(recorded: Path) -> None:
     split = split_of_drives([recorded, recorded])
     assert split.world.tolist() == sorted([0, 1] * split.per_world)

@@ -176,11 +176,12 @@ def test_evaluation_writes_one_page_that_needs_nothing_else(
     towers = work / "first" / "weights"
     arguments = ["--small", "--cache", str(work / "cache"), "--towers", str(towers), "--out", str(page), "--json"]
     assert evaluate([str(work / "first" / "bundle"), "--weights", str(towers / "weights.npz"), *arguments]) == 0
-    figures = json.loads(capsys.readouterr().out)
+    figures = json.loads(capsys.readouterr().out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert figures["frames"] == SMALL.held_out * plans("held_out", SMALL, 1)[0].frames
     assert set(figures["missing"]) >= {"all", "without camera", "camera only", "none"}
     assert {"text to scene", "audio to clip", "image to text"} <= set(figures["retrieval"]["pairs"])
     text = page.read_text()
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "Missing modalities" in text
+    assert "Fusion strategies" not in text  # of the reference bundle's encoders and other worlds
     assert "int8 beside float" in text
