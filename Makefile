@@ -5,7 +5,7 @@
 #   make check   format, lint, types, import direction, generated code                     (TORCH=1: training code too)
 #   make proto   generate code from proto/          make format   format all code
 #   make bench   benchmarks, beside the peers that install here
-#   make train   train the reference bundle again
+#   make train   train a bundle like the reference one, from nothing
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
