@@ -6,22 +6,19 @@ import subprocess
 import sys
 
 STORM = """
-import os, signal, threading
+import signal, time
 from cloud.processes import told_to_end
 
-told, over = told_to_end(), threading.Event()
-
-def storm():
-    for _ in range(4000):
-        os.kill(os.getpid(), signal.SIGTERM)
-    over.set()
-
-threading.Thread(target=storm).start()
-heard = 0
-while not over.is_set():
-    heard += told.wait(0.0001)
+told = told_to_end()
+signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGTERM))
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+until = time.monotonic() + 3.0
+while time.monotonic() < until:
+    told.wait(0.0001)
     told.clear()
-print("heard" if heard else "deaf")
+signal.setitimer(signal.ITIMER_REAL, 0.0)
+signal.raise_signal(signal.SIGTERM)
+print("heard" if told.wait(30) else "deaf")
 """
 
 
