@@ -18,7 +18,8 @@ from cloud.tables import CERTIFICATES
 FRESH: Final = 0.9
 # Certificates of one vehicle that count at once: one in use, one that follows, some whose answers were lost.
 MOST: Final = 8
-CRL_DAYS: Final = 7
+# A broker whose list has ended turns everybody away, the cloud too, so it lasts as long as any certificate in it.
+CRL_DAYS: Final = max(certificates.VEHICLE_DAYS, certificates.SERVER_DAYS)
 
 
 def renew(connection: Connection, authority: certificates.Authority, vehicle: str, csr: bytes) -> bytes:
@@ -68,7 +69,7 @@ def revocation_list(connection: Connection, authority: certificates.Authority) -
     """What is revoked and has not ended, signed by the CA, for those who can't ask the catalogue.
 
     Returns:
-        A CRL, PEM; the next one is due in CRL_DAYS.
+        A CRL, PEM; it ends after CRL_DAYS, and another must be in its place before.
 
     Ref: RFC 5280, section 5.
     """
