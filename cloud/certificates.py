@@ -101,10 +101,16 @@ def load(folder: Path) -> Authority:
 def issue_server(folder: Path, names: Sequence[str]) -> Path:
     """Issue a certificate for servers that are called by any of `names` (hosts or addresses); replaces the last one.
 
+    A key that is there stays: the parts of a cloud know each other by it (cloud.keys.inner_key).
+
     Returns:
         The certificate's file; its key lies beside it.
+
+    Raises:
+        IdentityError: there is no CA, `server.key` is damaged, or a name can't be a host's.
     """
-    return _issue_own(folder, "server", "roadfuse cloud", names)
+    kept = _kept_key(folder / "server.key")
+    return _issue_own(folder, "server", "roadfuse cloud", names, kept)
 
 
 def issue_broker(folder: Path, names: Sequence[str]) -> Path:
@@ -139,10 +145,12 @@ def cloud_files(folder: Path) -> tuple[Path, Path, Path]:
     return folder / "ca.pem", path, path.with_suffix(".key")
 
 
-def _issue_own(folder: Path, file: str, name: str, names: Sequence[str] = ()) -> Path:
+def _issue_own(
+    folder: Path, file: str, name: str, names: Sequence[str] = (), kept: ec.EllipticCurvePrivateKey | None = None
+) -> Path:
     """A certificate for the cloud's own use: for a server where it has `names`, else for a client."""
     authority = load(folder)
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = kept or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = _builder(subject, authority.certificate.subject, key.public_key(), SERVER_DAYS)
     purpose = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
@@ -150,9 +158,22 @@ def _issue_own(folder: Path, file: str, name: str, names: Sequence[str] = ()) ->
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(one) for one in names]), False)
     certificate = builder.sign(authority.key, hashes.SHA256())
-    _write(folder / f"{file}.key", _key_pem(key))
+    if kept is None:
+        _write(folder / f"{file}.key", _key_pem(key))
     _write(folder / f"{file}.pem", certificate.public_bytes(serialization.Encoding.PEM))
     return folder / f"{file}.pem"
+
+
+def _kept_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise IdentityError(f"{path}: expected an ECDSA key, got something else (move it away, and one is made)")
+    return key
 
 
 def server_files(folder: Path) -> tuple[bytes, bytes]:
@@ -167,6 +188,19 @@ def server_files(folder: Path) -> tuple[bytes, bytes]:
         raise IdentityError(
             f"expected {error.filename}, got no such file (roadfuse cloud ca server makes it)"
         ) from None
+
+
+def names_of(pem: bytes) -> list[str]:
+    """Hosts and addresses that a server's certificate is for.
+
+    Raises:
+        IdentityError: it is no such certificate.
+    """
+    try:
+        said = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (ValueError, x509.ExtensionNotFound):
+        raise IdentityError("expected a server's certificate as PEM, got something else") from None
+    return [str(each.value) for each in said.value]
 
 
 def read_request(pem: bytes) -> x509.CertificateSigningRequest:

@@ -40,6 +40,8 @@ def give_token(connection: Connection, vehicle: str, validity: datetime.timedelt
     """
     if not certificates.VEHICLE.fullmatch(vehicle):
         raise IdentityError(f"expected a name of letters, digits, '.', '_' and '-', at most 64, got {vehicle!r}")
+    if vehicle == certificates.CLOUD:
+        raise IdentityError(f"expected the name of a vehicle, got {vehicle}, which is the cloud's own")
     token = secrets.token_hex(32)  # it may stand on a command line: no dash in front
     connection.execute(
         insert(ENROLMENT_TOKENS).values(digest=_digest(token), vehicle=vehicle, expires_at=func.now() + validity)

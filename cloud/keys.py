@@ -156,6 +156,8 @@ class Keys:
 def inner_key(server_key: bytes) -> str:
     """The key of the cloud's own parts among each other: who can read the server's private key can make it.
 
+    It is another as soon as that key is, so a renewed certificate keeps it (cloud.certificates.issue_server).
+
     Args:
         server_key: of the server's certificate, PEM.
     """

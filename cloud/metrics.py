@@ -14,6 +14,7 @@ import fcntl
 import functools
 import json
 import logging
+import math
 import secrets
 import shutil
 import time
@@ -86,13 +87,16 @@ def watch_files(data: Path) -> None:
     """Measure the disk that holds `data`, and how long the certificates in it last, whenever somebody looks."""
     DISK_FREE_BYTES.set_function(lambda: shutil.disk_usage(data).free)
     DISK_BYTES.set_function(lambda: shutil.disk_usage(data).total)
-    for name in ("ca", "server"):
-        EXPIRES_AT.labels(name).set_function(functools.partial(_expiry, data / "ca" / f"{name}.pem"))
+    # Without a broker there are none for it and for its client: NaN, which no alert compares.
+    for name, absent in (("ca", 0.0), ("server", 0.0), ("broker", math.nan), ("cloud", math.nan)):
+        EXPIRES_AT.labels(name).set_function(functools.partial(_expiry, data / "ca" / f"{name}.pem", absent))
 
 
-def _expiry(path: Path) -> float:
+def _expiry(path: Path, absent: float) -> float:
     try:
         return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc.timestamp()
+    except FileNotFoundError:
+        return absent
     except (OSError, ValueError):
         return 0.0
 

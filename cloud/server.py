@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cloud import certificates, metrics
 from cloud.calls import Decoding, Threads
+from cloud.credentials import server_credentials
 from cloud.database import CONNECTIONS, opened, reach
 from cloud.enrolment import Enrolment
 from cloud.errors import CloudError
@@ -57,8 +58,8 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
         CloudError: it can't start; one line says why.
     """
     authority = certificates.load(settings.data / "ca")
-    server_key, server_certificate = certificates.server_files(settings.data / "ca")
-    key_pair = [(server_key, server_certificate)]
+    mutual = server_credentials(settings.data / "ca", authority.pem)
+    one_way = server_credentials(settings.data / "ca")
     with alone(settings.data, "server.lock"):
         objects = Objects(settings.objects_place)
         staging = Staging(settings.data / "staging", settings.limits)
@@ -69,7 +70,7 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
             survey = Survey(engine)
             survey.start()
             try:
-                asyncio.run(_serve(settings, authority, key_pair, engine, objects, staging, tell))
+                asyncio.run(_serve(settings, authority, (mutual, one_way), engine, objects, staging, tell))
             finally:
                 survey.close()
 
@@ -77,7 +78,7 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
 async def _serve(
     settings: Settings,
     authority: certificates.Authority,
-    key_pair: list[tuple[bytes, bytes]],
+    credentials: tuple[grpc.ServerCredentials, grpc.ServerCredentials],
     engine: Engine,
     objects: Objects,
     staging: Staging,
@@ -94,13 +95,12 @@ async def _serve(
     contacts.expect(await threads.run(_fleet, engine))
     updates = Updates(engine, objects, threads, settings.limits, settings.data, contacts)
     updates_pb2_grpc.add_UpdatesServicer_to_server(updates, ingest)
-    mutual = grpc.ssl_server_credentials(key_pair, authority.pem, require_client_auth=True)
     enrolment = _server(settings.limits, ENROLMENT_MESSAGE_BYTES)
     ingest_pb2_grpc.add_EnrolmentServicer_to_server(Enrolment(engine, authority, threads), enrolment)
-    one_way = grpc.ssl_server_credentials(key_pair)
 
     of_vehicles, of_new_ones = (INGEST, UPDATES), (ENROLMENT,)
     healths = {of_vehicles: await _watched(ingest, of_vehicles), of_new_ones: await _watched(enrolment, of_new_ones)}
+    mutual, one_way = credentials
     port = _listen(ingest, settings.host, settings.port, mutual)
     enrol_port = _listen(enrolment, settings.host, settings.enrol_port, one_way)
     await ingest.start()

@@ -15,7 +15,6 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple
 
 import grpc
-from cryptography import x509
 
 from cloud import certificates
 from cloud.errors import CloudError, QueryError
@@ -94,12 +93,10 @@ class Client:
             CloudError: the cloud's folder has no certificate.
         """
         private, pem = certificates.server_files(settings.data / "ca")
-        said = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        names = [str(each.value) for each in said.value]
         host = f"[{settings.inner_host}]" if ":" in settings.inner_host else settings.inner_host
         ca = certificates.load(settings.data / "ca").pem
         address = ",".join(f"{host}:{port}" for port in settings.search_ports)
-        return cls(address, ca, inner_key(private), names[0])
+        return cls(address, ca, inner_key(private), certificates.names_of(pem)[0])
 
     def close(self) -> None:
         """Let the connections go. Who waits still is told so."""

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cloud import certificates
 from cloud.calls import Context, Decoding, Threads, answered
+from cloud.credentials import server_credentials
 from cloud.database import opened
 from cloud.embed import server as embed_server
 from cloud.embed.gateway import Gateway
@@ -253,7 +254,7 @@ async def answer(
     host = f"[{settings.inner_host}]" if ":" in settings.inner_host else settings.inner_host
     (wanted,) = settings.search_ports
     try:
-        port = server.add_secure_port(f"{host}:{wanted}", grpc.ssl_server_credentials(key_pair))
+        port = server.add_secure_port(f"{host}:{wanted}", server_credentials(settings.data / "ca"))
     except RuntimeError:
         raise CloudError(
             f"expected a free port, got {host}:{wanted}, where nobody may listen or somebody does"

@@ -104,6 +104,11 @@ def test_a_name_that_could_be_a_path_is_no_vehicles(name: str, engine: Engine) -
         identity.give_token(connection, name, HOUR)
 
 
+def test_the_clouds_own_name_is_no_vehicles(engine: Engine) -> None:
+    with pytest.raises(IdentityError, match="the cloud's own"):
+        token(engine, certificates.CLOUD)
+
+
 def test_what_is_no_request_of_a_strong_key_is_refused(
     engine: Engine, enrolment: ingest_pb2_grpc.EnrolmentStub
 ) -> None:
@@ -207,3 +212,22 @@ def test_a_certificate_lives_for_its_days(tmp_path: Path) -> None:
     assert isinstance(certificate.signature_hash_algorithm, hashes.SHA256)
     lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     assert lifetime == datetime.timedelta(days=certificates.VEHICLE_DAYS) + certificates.BACKDATE
+
+
+def test_a_renewed_server_certificate_keeps_its_key(tmp_path: Path) -> None:
+    folder = tmp_path / "ca"
+    certificates.create(folder)
+    certificates.issue_server(folder, ["localhost"])
+    key, first = certificates.server_files(folder)
+    certificates.issue_server(folder, ["cloud.example", "10.0.0.1"])
+    kept, second = certificates.server_files(folder)
+    assert kept == key and second != first and certificates.names_of(second) == ["cloud.example", "10.0.0.1"]
+    assert serialization.load_pem_private_key(kept, None).public_key() == (
+        x509.load_pem_x509_certificate(second).public_key()
+    )
+    (folder / "server.key").write_text("damaged")
+    with pytest.raises(IdentityError, match="expected an ECDSA key"):
+        certificates.issue_server(folder, ["localhost"])
+    assert (folder / "server.pem").read_bytes() == second
+    with pytest.raises(IdentityError, match="expected a server's certificate"):
+        certificates.names_of(certificates.load(folder).pem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, text
 
-from cloud import metrics
+from cloud import certificates, metrics
 from cloud.database import connect
 from cloud.jobs import Queue
 from cloud.survey import NAMED, OTHERS, Survey
@@ -140,6 +141,13 @@ def test_the_disk_and_the_certificates_are_watched(cloud: Cloud) -> None:
     for name, days in (("server", 397), ("ca", 3650)):
         left_s = value(cloud, "roadfuse_certificate_expires_timestamp_seconds", name=name) - time.time()
         assert (days - 1) * 86_400 < left_s <= days * 86_400
+
+
+def test_certificates_of_the_broker_are_watched_where_there_are_any(cloud: Cloud) -> None:
+    name = "roadfuse_certificate_expires_timestamp_seconds"
+    assert all(math.isnan(value(cloud, name, name=of)) for of in ("broker", "cloud")), "an alert compares no NaN"
+    certificates.issue_broker(cloud.data / "ca", ["localhost"])
+    assert all(value(cloud, name, name=of) > time.time() + 396 * 86_400 for of in ("broker", "cloud"))
 
 
 def test_missing_scenes_are_counted_and_few_vehicles_named(cloud: Cloud, engine: Engine) -> None:

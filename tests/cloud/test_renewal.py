@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import socket
+import ssl
 from pathlib import Path
 
 import grpc
@@ -14,7 +16,7 @@ from sqlalchemy import text
 from cloud import certificates, identity, renewal
 from cloud.database import connect
 from edge.uplink.identity import is_ending, renew
-from roadfuse.v1 import ingest_pb2
+from roadfuse.v1 import ingest_pb2, ingest_pb2_grpc
 
 from .fleet import Cloud, Status, Vehicle, command, refused, request_for
 
@@ -92,9 +94,52 @@ def test_a_revoked_vehicle_does_not_renew_and_is_in_the_list(cloud: Cloud) -> No
     listed = x509.load_pem_x509_crl(command(*words).stdout.encode())
     key = authority.certificate.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey) and listed.is_signature_valid(key)
+    ends_at = x509.load_pem_x509_certificate(vehicle.certificate).not_valid_after_utc
+    assert listed.next_update_utc is not None and listed.next_update_utc >= ends_at, "a broker refuses all after that"
     serials = {entry.serial_number for entry in listed}
     assert x509.load_pem_x509_certificate(vehicle.certificate).serial_number in serials
     assert x509.load_pem_x509_certificate(other.certificate).serial_number not in serials
+
+
+def served(cloud: Cloud, port: int) -> x509.Certificate:
+    """What a server shows to who connects now; whether it then wants a certificate is not asked."""
+    context = ssl.create_default_context(cadata=cloud.ca.decode())
+    context.set_alpn_protocols(["h2"])
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=30) as raw,
+        context.wrap_socket(raw, server_hostname="localhost") as line,
+    ):
+        return x509.load_der_x509_certificate(line.getpeercert(binary_form=True) or b"")
+
+
+def test_running_servers_take_up_a_renewed_certificate(cloud: Cloud) -> None:
+    vehicle, path = cloud.vehicle(), cloud.data / "ca" / "server.pem"
+    before = x509.load_pem_x509_certificate(path.read_bytes())
+    ports = cloud.port, cloud.enrol_port
+    assert [served(cloud, port) for port in ports] == [before, before]
+    said = command("cloud", "ca", "server", "--data", cloud.data, "--name", "localhost", "--name", "127.0.0.1").stdout
+    assert said.count("\n") == 1, said
+    renewed = x509.load_pem_x509_certificate(path.read_bytes())
+    assert renewed != before and [served(cloud, port) for port in ports] == [renewed, renewed]
+    vehicle.report(last=1)
+    path.write_text("damaged")
+    assert [served(cloud, port) for port in ports] == [renewed, renewed], "the last good one stays"
+    said = command("cloud", "ca", "server", "--data", cloud.data).stdout
+    again = x509.load_pem_x509_certificate(path.read_bytes())
+    assert again != renewed and [served(cloud, port) for port in ports] == [again, again]
+    with refused(Status.UNAVAILABLE), grpc.insecure_channel(f"localhost:{cloud.port}") as channel:
+        ingest_pb2_grpc.IngestStub(channel).Account(ingest_pb2.AccountRequest(), timeout=30)
+    credentials = grpc.ssl_channel_credentials(cloud.ca)
+    with refused(Status.UNAVAILABLE), grpc.secure_channel(f"localhost:{cloud.port}", credentials) as channel:
+        ingest_pb2_grpc.IngestStub(channel).Account(ingest_pb2.AccountRequest(), timeout=30)
+
+
+def test_a_certificate_for_another_name_says_that_the_cloud_wants_a_restart(tmp_path: Path) -> None:
+    command("cloud", "ca", "init", "--data", tmp_path, "--name", "old.example", "--name", "other.example")
+    said = command("cloud", "ca", "server", "--data", tmp_path, "--name", "other.example").stdout
+    assert "no longer for old.example: restart the cloud" in said
+    said = command("cloud", "ca", "server", "--data", tmp_path, "--name", "new", "--name", "other.example").stdout
+    assert "restart" not in said
 
 
 def test_a_vehicles_files_hold_the_follower_and_the_same_key(cloud: Cloud, tmp_path: Path) -> None:
@@ -114,8 +159,6 @@ def test_a_vehicles_files_hold_the_follower_and_the_same_key(cloud: Cloud, tmp_p
     assert "renewed" in command(*words).stdout
     credentials = grpc.ssl_channel_credentials(cloud.ca, vehicle.key, chain)
     with grpc.secure_channel(f"localhost:{cloud.port}", credentials) as channel:
-        from roadfuse.v1 import ingest_pb2_grpc
-
         assert ingest_pb2_grpc.IngestStub(channel).Account(ingest_pb2.AccountRequest(), timeout=30).vehicle
     failed = command(*words[:3], "localhost:1", *words[4:], check=False)
     assert failed.returncode == 2 and "not renewed" in failed.stderr and failed.stderr.count("\n") == 1

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
@@ -193,6 +195,17 @@ def test_a_revoked_key_stops_within_moments(service: Service) -> None:
 def test_parts_of_the_same_cloud_need_no_key_of_their_own(service: Service) -> None:
     client = Client.inner(Settings(service.data, search_ports=(service.port,)))
     assert client.search("siren").matching == 10
+
+
+def test_a_renewed_certificate_is_taken_up_and_parts_go_on_to_know_each_other(service: Service) -> None:
+    settings = Settings(service.data, service.database, search_ports=(service.port,))
+    with contextlib.closing(Client.inner(settings)) as before:
+        certificates.issue_server(service.data / "ca", ["localhost", "127.0.0.1"])
+        shown = ssl.get_server_certificate(("127.0.0.1", service.port), timeout=30)
+        wanted = x509.load_pem_x509_certificate((service.data / "ca" / "server.pem").read_bytes())
+        assert x509.load_pem_x509_certificate(shown.encode()) == wanted
+        with contextlib.closing(Client.inner(settings)) as after:
+            assert before.search("siren").matching == after.search("siren").matching == 10
 
 
 def test_a_caller_without_tls_is_not_answered(service: Service) -> None:
