@@ -112,8 +112,9 @@ class StopLine(threading.Thread):
                 self._ending.wait(_AWAY_S)
 
     def _listen(self) -> None:
-        url = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        with psycopg.connect(url, autocommit=True, connect_timeout=10) as words:
+        # Never by the URL as text: SQLAlchemy writes a blank in it as '+', which libpq takes for a plus.
+        positional, named = self._engine.dialect.create_connect_args(self._engine.url)
+        with psycopg.connect(*positional, autocommit=True, **{"connect_timeout": 10, **named}) as words:
             words.execute(f"LISTEN {CHANNEL}")
             words.execute(f"LISTEN {book.CHANNEL}")
             self._look()
