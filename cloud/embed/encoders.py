@@ -101,8 +101,9 @@ class Encoders:
                 self._text = self._text or TextTower(self.towers, self._threads)
                 self._text.encode(["a"])
             elif modality == "video":
-                self.open("image")
-                self.clips(np.zeros((1, CLIP_STEPS, self._engines["image"].outputs["embedding"].size), np.float32))
+                with self._locks["image"]:  # it sees by the camera engine, whether or not images may be asked for
+                    size = self._engine("image").outputs["embedding"].size
+                self.clips(np.zeros((1, CLIP_STEPS, size), np.float32))
             else:
                 self._engine(modality)
 

@@ -204,6 +204,14 @@ def test_a_server_of_one_modality_refuses_the_others(tmp_path: Path) -> None:
         assert running.end(signal.SIGTERM) == 0
 
 
+def test_video_is_served_without_images(tmp_path: Path, clip: bytes) -> None:
+    with served(tmp_path, "video") as server, grpc.insecure_channel(server.address) as channel:
+        stub = embed_pb2_grpc.EmbedStub(channel)
+        items = request(Item("video", clip), Item("image", JPEG))
+        seen, refused_one = (answer_of(answer) for answer in stub.Embed(items, timeout=30).answers)
+    assert isinstance(seen, Vector) and isinstance(refused_one, Refused)
+
+
 def test_an_encoder_of_another_space_is_not_believed() -> None:
     class Stranger(Encoders):
         """Another bundle's."""

@@ -12,6 +12,7 @@ import pytest
 from cloud.embed import towers
 from cloud.embed.encoders import Encoders
 from cloud.embed.gateway import Gateway
+from cloud.embed.item import Vector
 from cloud.embed.server import encoders_of, gateway_of
 from cloud.errors import ModelError
 from cloud.settings import Settings
@@ -75,6 +76,13 @@ def test_encoders_answer_only_for_what_they_are_asked_to_run() -> None:
         some.open("image")
     (answer,) = some.encode("image", [b""])
     assert "expected one of text, audio" in str(answer)
+
+
+def test_video_is_opened_without_images_beside_it(clip: bytes) -> None:
+    encoders = Encoders(only=["audio", "video"])
+    encoders.open("video")
+    (vector,) = encoders.encode("video", [clip])
+    assert isinstance(vector, Vector) and vector.modality == "video"
 
 
 def test_towers_in_the_bundles_own_folder_are_taken(folder: Path) -> None:
