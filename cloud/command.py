@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from cloud import certificates, identity, keys, parts, renewal, vehicles
 from cloud.catalogue import Account, Catalogue
 from cloud.database import check_begun, opened
-from cloud.errors import CloudError
+from cloud.errors import CloudError, IdentityError
 from cloud.limits import Limits
 from cloud.settings import Settings
 
@@ -111,9 +111,15 @@ def _ca_init(args: argparse.Namespace) -> int:
 
 
 def _ca_server(args: argparse.Namespace) -> int:
-    names = args.name or ["localhost", "127.0.0.1"]
-    path = certificates.issue_server(args.data / "ca", names)
+    names, path = args.name or ["localhost", "127.0.0.1"], args.data / "ca" / "server.pem"
+    try:
+        before = certificates.names_of(path.read_bytes())
+    except (FileNotFoundError, IdentityError):
+        before = names
+    certificates.issue_server(path.parent, names)
     print(f"{path}: for {', '.join(names)}, {certificates.SERVER_DAYS} days; vehicles trust {path.parent / 'ca.pem'}")
+    if before[0] not in names:  # the pages go on asking search by the name that they began with
+        print(f"it is no longer for {before[0]}: restart the cloud, whose parts call each other by that name")
     return 0
 
 
@@ -121,7 +127,8 @@ def _ca_broker(args: argparse.Namespace) -> int:
     names = args.name or ["localhost", "127.0.0.1"]
     path = certificates.issue_broker(args.data / "ca", names)
     print(
-        f"{path}: for {', '.join(names)}, {certificates.SERVER_DAYS} days; {path.parent / 'cloud.pem'} is the cloud's"
+        f"{path}: for {', '.join(names)}, {certificates.SERVER_DAYS} days; {path.parent / 'cloud.pem'} is the cloud's\n"
+        "copy broker.pem and broker.key to the broker, and send it SIGHUP; restart the cloud, so that it shows its own"
     )
     return 0
 
@@ -145,11 +152,14 @@ def _vehicles(args: argparse.Namespace) -> int:
     with _database(args) as engine, engine.begin() as connection:
         if args.revoke is not None:
             count = identity.revoke(connection, args.revoke)
-            print(f"{args.revoke}: revoked, with {count} certificates")
+            said = f"{args.revoke}: revoked, with {count} certificates"
+            print(json.dumps({"name": args.revoke, "certificates_revoked": count}, indent=2) if args.json else said)
             return 0
         if args.label is not None:
             vehicle, *words = args.label
-            print(f"{vehicle}: {_labels(vehicles.label(connection, vehicle, dict(map(_pair, words)))) or 'no labels'}")
+            labels = vehicles.label(connection, vehicle, dict(map(_pair, words)))
+            said = f"{vehicle}: {_labels(labels) or 'no labels'}"
+            print(json.dumps({"name": vehicle, "labels": labels}, indent=2) if args.json else said)
             return 0
         rows = vehicles.listed(connection)
     if args.json:
@@ -295,7 +305,11 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.set_defaults(run=run_it)
 
-    crl = ca.add_parser("crl", parents=[place, database], help="print what is revoked, signed by the CA (PEM)")
+    crl = ca.add_parser(
+        "crl",
+        parents=[place, database],
+        help=f"print what is revoked, signed by the CA (PEM); it ends after {renewal.CRL_DAYS} days",
+    )
     crl.set_defaults(run=_ca_crl)
 
     token = commands.add_parser("enrol-token", parents=[place, database], help="a one-time token for a vehicle")

@@ -294,15 +294,32 @@ class _Lapsed(Exception):
     """The database was away for so long that another worker may have the job."""
 
 
+# What the fields of Options are to who asks for help.
+_SAID: Final = {
+    "hands": "jobs at once; one uses about one core",
+    "lease_s": "seconds for which a killed worker's jobs wait",
+    "most_attempts": "after so many a job is parked",
+    "memory_bytes": "that one job may allocate",
+    "bundle": "folder of a bundle that clips are analysed with, in place of the reference bundle",
+    "vision_language": "URL of an OpenAI-compatible server that is asked about pictures of each scene",
+    "vision_language_model": "its name there",
+    "triton": "URL of a server with a larger analyst's network (KServe v2)",
+    "triton_model": "its name there",
+}
+
+
 def main(argv: list[str] | None = None) -> int:
     """`python -m cloud.worker --data DIR`: a worker by itself, on the machine of the cloud or on another."""
-    parser = argparse.ArgumentParser(prog="python -m cloud.worker", description=serve.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m cloud.worker", description="Carry out jobs until SIGTERM or SIGINT."
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the cloud's folder")
     parser.add_argument("--database", metavar="URL", help="postgresql://user@host/name; by default DIR/postgres")
     parser.add_argument("--objects", metavar="URL", help="folder or s3://bucket/prefix; by default DIR/objects")
     defaults = Options.from_environment()
     for name, value in asdict(defaults).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, metavar="X")
+        said = _SAID[name] + ("" if value == "" else "; by default %(default)s")
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, metavar="X", help=said)
     args = vars(parser.parse_args(argv))
     settings = Settings(args.pop("data"), args.pop("database"), args.pop("objects"))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")

@@ -47,6 +47,10 @@ def test_a_vehicle_goes_from_its_token_to_the_gap_report(whole: Cloud) -> None:
     words = ("cloud", "vehicles", "--data", whole.data, "--label", "car-7", "site=the yard", "rig=2")
     assert command(*words).stdout == "car-7: rig=2 site=the yard\n"
     assert command(*words[:6], "rig=").stdout == "car-7: site=the yard\n"
+    assert json.loads(command(*words[:6], "rig=3", "--json").stdout) == {
+        "name": "car-7", "labels": {"rig": "3", "site": "the yard"}
+    }  # fmt: skip
+    assert command(*words[:6], "rig=").stdout == "car-7: site=the yard\n"
     assert command("cloud", "vehicles", "--data", whole.data).stdout.endswith(", site=the yard\n")
     with opened(whole.data, None, share=True) as engine, engine.begin() as connection:
         said = {"seen_at": func.now(), "refused": "4e" * 32, "why": "self-test:\x1b[2J too\nslow"}
@@ -54,6 +58,8 @@ def test_a_vehicle_goes_from_its_token_to_the_gap_report(whole: Cloud) -> None:
     listed = command("cloud", "vehicles", "--data", whole.data).stdout
     assert listed.endswith(", refused 4e4e4e4e4e4e: self-test: [2J too slow, site=the yard\n")
     assert "revoked" in command("cloud", "vehicles", "--data", whole.data, "--revoke", "car-7").stdout
+    again = command("cloud", "vehicles", "--data", whole.data, "--revoke", "car-7", "--json").stdout
+    assert json.loads(again) == {"name": "car-7", "certificates_revoked": 0}
     (listed,) = json.loads(command("cloud", "vehicles", "--data", whole.data, "--json").stdout)
     assert listed["certificates"] == 0 and listed["revoked_at"]
 
@@ -62,6 +68,7 @@ def test_a_vehicle_goes_from_its_token_to_the_gap_report(whole: Cloud) -> None:
     ("words", "said"),
     [
         (("enrol-token", "../car"), "expected a name"),
+        (("enrol-token", "roadfuse-cloud"), "the cloud's own"),
         (("enrol-token", "car", "--hours", "-1"), "--hours"),
         (("vehicles", "--revoke", "nobody"), "expected an enrolled vehicle"),
         (("vehicles", "--label", "nobody", "site=yard"), "expected an enrolled vehicle"),

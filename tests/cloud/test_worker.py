@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from cloud.handlers import Options
 from cloud.jobs import Job, Queue
 from cloud.postgres import Postgres
 from cloud.tables import JOBS
+from cloud.worker import main
 
 from .chores import STEPS
 
@@ -208,6 +211,16 @@ def test_a_killed_database_costs_a_job_nothing(open_folder: Path, tmp_path: Path
         assert job is not None and (job.state, job.attempts) == ("done", 1), job
         assert [step for _, step in rows(engine, "SELECT * FROM stepped ORDER BY step")] == list(range(STEPS))
         engine.dispose()
+
+
+def test_help_says_what_each_option_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROADFUSE_BUNDLE", "bundle%s")
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert "Args:" not in said and "by default bundle%s" in said
+    assert len(re.findall(r"^  --\S+ X(?:  +|\n {20,})\S", said, re.MULTILINE)) == len(fields(Options))
 
 
 def test_options_come_from_the_environment_and_nonsense_is_refused() -> None:
