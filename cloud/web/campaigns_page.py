@@ -19,6 +19,7 @@ from cloud.search.predicate import ANY, Predicate, from_json
 from cloud.search.query import Like, Query
 from cloud.search.understand import understand
 from cloud.web import scenes
+from cloud.web.search_page import ids
 from cloud.web.spoken import spoken
 from cloud.web.visit import Visit
 
@@ -96,11 +97,14 @@ def _query(visit: Visit) -> tuple[Query, list[str], Any]:
     notes, likes = [], []
     if unknown:
         notes.append(f"vehicles do not tell of {', '.join(unknown)}: nearness to the words stands for it")
-    if understood is not None and (unknown or understood.residual):
-        likes.append(_like_text(text if unknown else understood.to_embed))
-    liked = [number for number in visit.words.get("liked", "").split(",") if number.isascii() and number.isdecimal()]
+    were_taken_away = bool(tree) and predicate == ANY  # the conditions: the words alone are asked, as by search
+    if understood is not None and (unknown or were_taken_away):
+        likes.append(_like_text(text))
+    elif understood is not None and understood.residual:
+        likes.append(_like_text(understood.to_embed))
+    liked = dict.fromkeys((*ids(visit.words.get("scene", ""))[:1], *ids(visit.words.get("liked", ""))))
     with visit.site.engine.connect() as connection:
-        likes += [book.like_scene(connection, int(number[:18])) for number in liked[:8]]
+        likes += [book.like_scene(connection, scene_id) for scene_id in liked]
     if predicate == ANY and not likes:
         raise QueryError("expected a question to look for, got none")
     return Query(predicate, tuple(likes), text), notes, condition

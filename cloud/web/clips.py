@@ -6,6 +6,7 @@ at a distance a copy is kept for a while.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -57,7 +58,7 @@ class Reel:
     """A clip, read once.
 
     Attributes:
-        stamps_ns: (frames,) of its camera frames, in order.
+        stamps_ns: (frames,) of its camera frames that are pictures, in order.
         arrivals_ns: (frames,) where each lies in the file.
         boxes: a frame's objects; of those that have some.
         history: of its decisions; None where it carries none.
@@ -99,8 +100,13 @@ class Reel:
         return int(np.abs(self.stamps_ns - instant_ns).argmin()) if len(self.stamps_ns) else 0
 
 
+def version(object_key: str) -> str:
+    """A name for what is made of a clip. Scene numbers are no such name: an older catalogue gives them out again."""
+    return hashlib.sha256(object_key.encode()).hexdigest()[:32]
+
+
 class Clips:
-    """Clips by scene.
+    """Clips by where they lie.
 
     Args:
         objects: where they are kept.
@@ -115,9 +121,9 @@ class Clips:
         self._pictures = Cache(cache / "pictures", _PICTURES_BYTES)
         self._reading = threading.Semaphore(_AT_ONCE)
         self._lock = threading.Lock()
-        self._reels: OrderedDict[int, Reel] = OrderedDict()
+        self._reels: OrderedDict[str, Reel] = OrderedDict()
 
-    def path(self, scene_id: int, object_key: str) -> Path:
+    def path(self, object_key: str) -> Path:
         """The clip as a file.
 
         Raises:
@@ -125,99 +131,100 @@ class Clips:
         """
         if self._folder is not None:
             return self._folder / object_key
-        return self._library.file(f"{scene_id}.mcap", lambda path: self._download(object_key, path))
+        return self._library.file(f"{version(object_key)}.mcap", lambda path: self._download(object_key, path))
 
-    def reel(self, scene_id: int, object_key: str) -> Reel:
+    def reel(self, object_key: str) -> Reel:
         """The clip, read.
 
         Raises:
             ClipError: it is none.
         """
         with self._lock:
-            if scene_id in self._reels:
-                self._reels.move_to_end(scene_id)
-                return self._reels[scene_id]
+            if object_key in self._reels:
+                self._reels.move_to_end(object_key)
+                return self._reels[object_key]
         with self._reading:
-            reel = self._read(scene_id, object_key)
+            reel = self._read(object_key)
         with self._lock:
-            self._reels[scene_id] = reel
+            self._reels[object_key] = reel
             while len(self._reels) > _REMEMBERED:
                 self._reels.popitem(last=False)
         return reel
 
-    def frame(self, scene_id: int, object_key: str, number: int) -> bytes:
+    def frame(self, object_key: str, number: int) -> bytes:
         """A camera frame as it was recorded, JPEG.
 
         Raises:
             ClipError: no such frame, or it is no picture.
         """
-        reel = self.reel(scene_id, object_key)
+        reel = self.reel(object_key)
         if not 0 <= number < len(reel.stamps_ns):
             raise ClipError(f"expected a frame from 0 to {len(reel.stamps_ns) - 1}, got {number}")
         arrival_ns, stamp_ns = int(reel.arrivals_ns[number]), int(reel.stamps_ns[number])
-        with self._open(scene_id, object_key) as drive:
+        with self._open(object_key) as drive:
             for message in drive.messages([topics.CAMERA], arrival_ns, arrival_ns + 1):
                 sample: Any = codec.decode(message.topic, message.payload, message.sequence, pictures=False)
                 if sample.stamp_ns == stamp_ns and sample.jpeg.startswith(b"\xff\xd8"):
                     return bytes(sample.jpeg)
         raise ClipError(f"frame {number}: expected a JPEG, got none")
 
-    def small_frame(self, scene_id: int, object_key: str, number: int, width_px: int) -> bytes:
+    def small_frame(self, object_key: str, number: int, width_px: int) -> bytes:
         """The same, no wider than `width_px`; kept for a while."""
-        name = f"{scene_id}-{number}-{width_px}.jpg"
-        return self._pictures.content(
-            name, lambda: shrink(self.frame(scene_id, object_key, number), width_px, quality=78).jpeg
-        )
+        name = f"{version(object_key)}-{number}-{width_px}.jpg"
+        return self._pictures.content(name, lambda: shrink(self.frame(object_key, number), width_px, quality=78).jpeg)
 
-    def thumb(self, scene_id: int, object_key: str, peak_ns: int) -> bytes:
+    def thumb(self, object_key: str, peak_ns: int) -> bytes:
         """The frame at the peak, small; kept for a while."""
 
         def make() -> bytes:
-            reel = self.reel(scene_id, object_key)
-            return shrink(self.frame(scene_id, object_key, reel.frame_at(peak_ns)), THUMB_WIDTH_PX, quality=80).jpeg
+            reel = self.reel(object_key)
+            return shrink(self.frame(object_key, reel.frame_at(peak_ns)), THUMB_WIDTH_PX, quality=80).jpeg
 
-        return self._pictures.content(f"{scene_id}-thumb.jpg", make)
+        return self._pictures.content(f"{version(object_key)}-thumb.jpg", make)
 
-    def sound(self, scene_id: int, object_key: str) -> NDArray[np.float32]:
+    def sound(self, object_key: str) -> NDArray[np.float32]:
         """Its sound from the first frame to the last, (n,) float32 at edge.report.sound.RATE_HZ.
 
         Raises:
             ClipError: it is silent.
         """
-        reel = self.reel(scene_id, object_key)
+        reel = self.reel(object_key)
         if reel.sound_ns is None:
             raise ClipError("expected a clip with sound, got a silent one")
         start_ns, end_ns = sound_span_ns(reel)
-        with self._reading, self._open(scene_id, object_key) as drive:
+        with self._reading, self._open(object_key) as drive:
             return sound.stretch(_chunks(drive), start_ns, end_ns)
 
-    def sound_file(self, scene_id: int, object_key: str) -> Path:
+    def sound_file(self, object_key: str) -> Path:
         """The sound as a WAV file; kept for a while."""
-        name = f"{scene_id}-sound.wav"
-        return self._pictures.file(name, lambda path: _write(path, sound.wav(self.sound(scene_id, object_key))))
+        name = f"{version(object_key)}-sound.wav"
+        return self._pictures.file(name, lambda path: _write(path, sound.wav(self.sound(object_key))))
 
-    def outline(self, scene_id: int, object_key: str, draw: Callable[[NDArray[np.float32]], str]) -> str:
+    def outline(self, object_key: str, draw: Callable[[NDArray[np.float32]], str]) -> str:
         """The sound as a drawing, by `draw`; kept for a while.
 
         Raises:
             ClipError: it is silent.
         """
-        name = f"{scene_id}-sound.svg"
-        return self._pictures.content(name, lambda: draw(self.sound(scene_id, object_key)).encode()).decode()
+        name = f"{version(object_key)}-sound.svg"
+        return self._pictures.content(name, lambda: draw(self.sound(object_key)).encode()).decode()
 
-    def _read(self, scene_id: int, object_key: str) -> Reel:
+    def _read(self, object_key: str) -> Reel:
         damages: list[DriveDamaged] = []
         frames: list[tuple[int, int]] = []
         boxes: dict[int, list[DetectedObject]] = {}
         heard: list[tuple[int, int]] = []
         size_px: tuple[int, int] | None = None
         gatherer = Gatherer()
-        with self._open(scene_id, object_key) as drive:
+        with self._open(object_key) as drive:
             drive.on_damage = damages.append
             for message in drive.messages([topics.CAMERA, topics.AUDIO, topics.GNSS, topics.VEHICLE, topics.DECISION]):
                 if message.topic == topics.CAMERA:
+                    frame_px = _size_px(message)
+                    if frame_px is None:  # nothing to be shown
+                        continue
                     frames.append((message.capture_ns, message.arrival_ns))
-                    size_px = size_px or _size_px(message)
+                    size_px = size_px or frame_px
                     if len(frames) > MAX_FRAMES:
                         raise ClipError(f"expected a clip of at most {MAX_FRAMES} frames, got more")
                     continue
@@ -240,9 +247,9 @@ class Clips:
         )
 
     @contextmanager
-    def _open(self, scene_id: int, object_key: str) -> Iterator[DriveReader]:
+    def _open(self, object_key: str) -> Iterator[DriveReader]:
         try:
-            with DriveReader(self.path(scene_id, object_key)) as drive:
+            with DriveReader(self.path(object_key)) as drive:
                 yield drive
         except ClipError:
             raise
@@ -270,6 +277,7 @@ def _chunks(drive: DriveReader) -> Iterator[Any]:
 
 
 def _size_px(message: DriveMessage) -> tuple[int, int] | None:
+    """Of a camera frame, by the head of its picture; None where it is none."""
     try:
         sample: Any = codec.decode(message.topic, message.payload, message.sequence, pictures=False)
         height, width, *_ = simplejpeg.decode_jpeg_header(sample.jpeg)

@@ -9,9 +9,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from cloud.labels import LABELS
-from cloud.web import scenes, words
+from cloud.web import clips, scenes, words
 from cloud.web.filters import Filters
-from cloud.web.visit import Visit
+from cloud.web.visit import Visit, local
 
 # Beyond, a page says "and more": nobody reads the figure, and counting a million rows takes a while.
 COUNTED = 10_000
@@ -61,7 +61,7 @@ def want(visit: Visit) -> Response:
 def thumb(visit: Visit) -> Response:
     """The frame at the peak, small."""
     scene, key = with_clip(visit)
-    return picture(visit.site.clips.thumb(scene.id, key, scene.peak_ns))
+    return picture(visit, key, visit.site.clips.thumb(key, scene.peak_ns))
 
 
 def with_clip(visit: Visit) -> tuple[scenes.Clip, str]:
@@ -75,12 +75,12 @@ def with_clip(visit: Visit) -> tuple[scenes.Clip, str]:
     return clip, clip.object_key
 
 
-def picture(jpeg: bytes) -> Response:
-    """A picture of a clip; clips never change."""
-    return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400, immutable"})
+def picture(visit: Visit, object_key: str, jpeg: bytes) -> Response:
+    """A picture of a clip."""
+    return Response(jpeg, media_type="image/jpeg", headers=kept(visit, object_key))
 
 
-def local(path: str) -> str:
-    """A path of this site; "" of anything that could lead away."""
-    is_local = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and "\\" not in path
-    return path if is_local and len(path) < 2_000 else ""
+def kept(visit: Visit, object_key: str) -> dict[str, str]:
+    """For a browser: clips never change, but the number of a scene may come to mean another one."""
+    names_clip = visit.words.get("v") == clips.version(object_key)
+    return {"Cache-Control": "private, max-age=86400, immutable" if names_clip else "no-cache"}

@@ -15,7 +15,7 @@ from cloud.errors import QueryError
 from cloud.tables import JOBS
 from cloud.web import drawing, scenes
 from cloud.web.clips import STRIP_WIDTH_PX, THUMB_WIDTH_PX, ClipError, Clips, Reel
-from cloud.web.gallery_page import picture, with_clip
+from cloud.web.gallery_page import kept, picture, with_clip
 from cloud.web.report import events_of, report_of
 from cloud.web.searching import Question, SearchAway
 from cloud.web.visit import Visit
@@ -27,7 +27,6 @@ STRIP_HZ: Final = 3.0
 STRIP_PICTURES: Final = 90
 SIMILAR: Final = 6
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
-_KEPT: Final = {"Cache-Control": "private, max-age=86400"}
 
 
 def scene(visit: Visit) -> Response:
@@ -42,7 +41,7 @@ def scene(visit: Visit) -> Response:
     reel, problem = None, ""
     if shown.object_key is not None:
         try:
-            reel = visit.site.clips.reel(scene_id, shown.object_key)
+            reel = visit.site.clips.reel(shown.object_key)
         except ClipError as error:
             problem = str(error)
     similar, note = _similar(visit, shown)
@@ -76,8 +75,8 @@ def progress(visit: Visit) -> Response:
 
 def reel(visit: Visit) -> Response:
     """What the player needs: seconds and boxes of each frame, and the hardness over time."""
-    shown, key = with_clip(visit)
-    clip = visit.site.clips.reel(shown.id, key)
+    _, key = with_clip(visit)
+    clip = visit.site.clips.reel(key)
     history = clip.history
     return JSONResponse(
         {
@@ -91,37 +90,37 @@ def reel(visit: Visit) -> Response:
             "decided": [round(clip.seconds(int(stamp)), 3) for stamp in history.stamps_ns] if history else [],
             "hardness": [round(float(value), 3) for value in history.hardness] if history else [],
         },
-        headers=_KEPT,
+        headers=kept(visit, key),
     )
 
 
 def frame(visit: Visit) -> Response:
     """A camera frame as recorded, or small for the strip."""
-    shown, key = with_clip(visit)
+    _, key = with_clip(visit)
     number = visit.number("number")
     if visit.words.get("size") == "strip":
-        return picture(visit.site.clips.small_frame(shown.id, key, number, STRIP_WIDTH_PX))
-    return picture(visit.site.clips.frame(shown.id, key, number))
+        return picture(visit, key, visit.site.clips.small_frame(key, number, STRIP_WIDTH_PX))
+    return picture(visit, key, visit.site.clips.frame(key, number))
 
 
 def moment(visit: Visit) -> Response:
     """The frame nearest to an instant, small: what an answer of search shows."""
-    shown, key = with_clip(visit)
-    clip = visit.site.clips.reel(shown.id, key)
+    _, key = with_clip(visit)
+    clip = visit.site.clips.reel(key)
     number = clip.frame_at(min(visit.number("instant"), (1 << 62)))
-    return picture(visit.site.clips.small_frame(shown.id, key, number, THUMB_WIDTH_PX))
+    return picture(visit, key, visit.site.clips.small_frame(key, number, THUMB_WIDTH_PX))
 
 
 def sound_file(visit: Visit) -> Response:
     """The clip's sound, as WAV; browsers ask for parts of it."""
-    shown, key = with_clip(visit)
-    return FileResponse(visit.site.clips.sound_file(shown.id, key), media_type="audio/wav", headers=_KEPT)
+    _, key = with_clip(visit)
+    return FileResponse(visit.site.clips.sound_file(key), media_type="audio/wav", headers=kept(visit, key))
 
 
 def subtitles(visit: Visit) -> Response:
     """What is seen and heard as a subtitle track, WebVTT, in one of four languages."""
     shown, key = with_clip(visit)
-    clip = visit.site.clips.reel(shown.id, key)
+    clip = visit.site.clips.reel(key)
     with visit.site.engine.connect() as connection:
         moments = scenes.moments(connection, shown.id)
         report = scenes.report(connection, shown.id)
@@ -137,7 +136,9 @@ def clip(visit: Visit) -> Response:
     """The clip itself, for Foxglove, Rerun or `roadfuse report`."""
     shown, key = with_clip(visit)
     name = f"{re.sub('[^A-Za-z0-9._-]', '_', shown.vehicle)}-{shown.sequence}.mcap"
-    return FileResponse(visit.site.clips.path(shown.id, key), media_type="application/octet-stream", filename=name)
+    return FileResponse(
+        visit.site.clips.path(key), media_type="application/octet-stream", filename=name, headers=kept(visit, key)
+    )
 
 
 def bare(visit: Visit) -> Response:
@@ -155,7 +156,7 @@ def _of_clip(
     return {
         "groups": drawing.timeline(clip, shown, moments),
         "strip": _strip(clip, number),
-        "wave": _wave(clips, shown.id, key, clip),
+        "wave": _wave(clips, key, clip),
         "way": drawing.way(clip, shown),
         "at": clip.seconds(at_ns),
         "place": drawing.percent(clip, at_ns),
@@ -186,11 +187,11 @@ def _strip(clip: Reel, current: int) -> list[dict[str, Any]]:
     ]
 
 
-def _wave(clips: Clips, scene_id: int, key: str, clip: Reel) -> Markup | None:
+def _wave(clips: Clips, key: str, clip: Reel) -> Markup | None:
     if clip.sound_ns is None:
         return None
     try:
-        return Markup(clips.outline(scene_id, key, drawing.waveform))
+        return Markup(clips.outline(key, drawing.waveform))
     except ClipError:
         return None
 

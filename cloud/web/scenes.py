@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from cloud.labels import LABELS, of_sound, of_tag
 from cloud.tables import ANALYSES, FACTS, MOMENTS, SCENES, VEHICLES
+from cloud.web import clips
 from cloud.web.filters import LIKELY, STATES, Filters, behind, conditions, cursor_of
 
 PAGE: Final = 24
@@ -66,6 +67,11 @@ class Scene:
     def caption(self) -> str:
         """One sentence of the analyst; "" without one."""
         return caption_of(self.report)
+
+    @property
+    def version(self) -> str:
+        """Of its clip, in addresses of what is made of it; "" while it is not here."""
+        return clips.version(self.object_key) if self.object_key is not None else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from cloud.campaigns.book import MAX_NAME
 from cloud.errors import QueryError
 from cloud.search.predicate import ANY, And, Predicate, from_json, to_json
+from cloud.search.understand import understand
 from cloud.web import scenes
 from cloud.web.searching import Question, SearchAway
 from cloud.web.spoken import spoken
@@ -56,7 +59,7 @@ def _answered(visit: Visit, asked: dict[str, str]) -> dict[str, Any]:
     liked: tuple[int, ...] = ()
     disliked: tuple[int, ...] = ()
     try:
-        liked, disliked = _ids(asked.get("liked", "")), _ids(asked.get("disliked", ""))
+        liked, disliked = ids(asked.get("liked", "")), ids(asked.get("disliked", ""))
         question = _question(visit, asked, liked, disliked)
         answers = visit.site.searching.ask(question)
     except QueryError as error:
@@ -74,6 +77,8 @@ def _answered(visit: Visit, asked: dict[str, str]) -> dict[str, Any]:
         "older": _address({**asked, "cursor": answers.cursor}) if answers.cursor else "",
         "liked": liked,
         "disliked": disliked,
+        "campaign": _campaign_name(asked),
+        "left_out": _left_out(asked),
         "marks": {scene.id: _marks(asked, liked, disliked, scene.id) for scene in found},
     }
 
@@ -87,7 +92,7 @@ def _question(visit: Visit, asked: dict[str, str], liked: tuple[int, ...], disli
         if not _DIGEST.fullmatch(file):
             raise QueryError(f"expected a file that was uploaded, got {file[:40]!r}")
         uploads[file.partition("-")[0]] = _kept(visit, file)
-    scene = _ids(asked.get("scene", ""))
+    scene = ids(asked.get("scene", ""))
     return Question(
         text=text,
         predicate=_tree(tree) if tree else None,
@@ -153,6 +158,22 @@ def _chips(asked: dict[str, str], predicate: Predicate) -> list[tuple[str, str]]
     return chips
 
 
+def _left_out(asked: dict[str, str]) -> str:
+    """What a campaign can't say of the question; "" where it carries all of it."""
+    if "file" in asked:
+        return "the file"
+    if "disliked" in asked:
+        return "what is marked Less"
+    denied = understand(asked.get("q", ""), time.time()).denied
+    return f"'no {denied}'" if denied else ""
+
+
+def _campaign_name(asked: dict[str, str]) -> str:
+    """What a campaign of the question is called if nobody says better: printable, as it must be."""
+    said = " ".join(asked.get("q", "").split()) or (f"like scene {asked['scene']}" if "scene" in asked else "")
+    return "".join(filter(str.isprintable, said))[:MAX_NAME].strip()
+
+
 def _marks(asked: dict[str, str], liked: tuple[int, ...], disliked: tuple[int, ...], scene_id: int) -> tuple[str, str]:
     """Addresses of the question with this scene liked, or not; each takes its own word back."""
     more = tuple(sorted(set(liked) ^ {scene_id}))
@@ -168,7 +189,12 @@ def _joined(ids: Any) -> str:
     return ",".join(map(str, sorted(ids)))
 
 
-def _ids(text: str) -> tuple[int, ...]:
+def ids(text: str) -> tuple[int, ...]:
+    """Numbers of scenes, as an address has them.
+
+    Raises:
+        QueryError: they are none, or too many.
+    """
     if not text:
         return ()
     if not _IDS.fullmatch(text) or text.count(",") >= MAX_LIKED:

@@ -12,10 +12,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from cloud.web.access import SESSION_S
-from cloud.web.gallery_page import local
 from cloud.web.metrics import WRONG_KEYS
 from cloud.web.site import Site
-from cloud.web.visit import COOKIE, TOKEN, Visit, form_of, is_own, turned_down
+from cloud.web.visit import COOKIE, TOKEN, Visit, form_of, is_own, local, turned_down
 
 # Before there is a session, a cookie of its own holds what the form's token signs.
 _VISIT: Final = "roadfuse-visit"

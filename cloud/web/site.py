@@ -38,6 +38,7 @@ _HEADERS: Final = (
 )
 _PROBLEMS: Final = {
     400: "That can't be asked",
+    401: "Signed out",
     403: "Not allowed",
     404: "Nothing here",
     405: "Not this way",
@@ -75,12 +76,12 @@ class Site:
         html = self.templates.get_template(template).render({"visitor": None, "path": request.url.path, **content})
         return HTMLResponse(html, status, headers={"Cache-Control": "no-store"})
 
-    def problem(self, request: Request, status: int, said: str) -> Response:
-        """The page, or the line, that says why there is none."""
+    def problem(self, request: Request, status: int, said: str, sign_in: str = "") -> Response:
+        """The page, or the line, that says why there is none; `sign_in` is where a session would help."""
         title = _PROBLEMS.get(status, "No")
         if "text/html" not in request.headers.get("accept", ""):
             return Response(f"{said}\n", status, media_type="text/plain", headers={"Cache-Control": "no-store"})
-        return self.page(request, "problem.html", status, title=title, said=said, number=status)
+        return self.page(request, "problem.html", status, title=title, said=said, number=status, sign_in=sign_in)
 
 
 def templates() -> Environment:

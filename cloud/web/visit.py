@@ -106,7 +106,7 @@ def endpoint(site: Site, work: Page, *, changes: bool = False) -> Callable[[Requ
         try:
             visitor = await run_in_threadpool(site.access.visitor, request.cookies.get(COOKIE))
             if visitor is None:
-                return _to_sign_in(request)
+                return _to_sign_in(site, request)
             if request.method != "POST":
                 return await run_in_threadpool(work, Visit(site, request, visitor, dict(request.query_params)))
             words, files = await form_of(request)
@@ -191,9 +191,31 @@ def _bound(request: Request, most: int) -> None:
     request._receive = bounded
 
 
-def _to_sign_in(request: Request) -> Response:
-    """Pages lead to the sign-in and come back; parts of pages only say no."""
-    if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
-        path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return RedirectResponse(f"/sign-in?to={quote(path, safe='')}", 303)
-    return Response("sign in first\n", 401, media_type="text/plain")
+def local(path: str) -> str:
+    """A path of this site; "" of anything that could lead away."""
+    is_local = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and "\\" not in path
+    return path if is_local and len(path) < 2_000 else ""
+
+
+def _to_sign_in(site: Site, request: Request) -> Response:
+    """Pages lead to the sign-in and come back, a form's to where it was filled in; parts of pages only say no."""
+    if "text/html" not in request.headers.get("accept", ""):
+        return Response("sign in first\n", 401, media_type="text/plain")
+    if request.method == "POST":
+        said = "Your session has ended, and nothing was changed. Sign in, and send the form again."
+        return site.problem(request, 401, said, sign_in=_sign_in(_form_page(request)))
+    return RedirectResponse(_sign_in(f"{request.url.path}?{request.url.query}".removesuffix("?")), 303)
+
+
+def _sign_in(to: str) -> str:
+    return f"/sign-in?to={quote(to, safe='')}"
+
+
+def _form_page(request: Request) -> str:
+    """Where the form was, as the browser says; "/" if it doesn't, or names another site."""
+    try:
+        place = urlsplit(request.headers.get("referer", ""))
+    except ValueError:  # it is no address
+        return "/"
+    is_ours = place.netloc == request.headers.get("host")
+    return (is_ours and local(place._replace(scheme="", netloc="", fragment="").geturl())) or "/"

@@ -12,6 +12,7 @@
   const lanes = byId("lanes");
   const wave = byId("wave");
   const map = byId("map");
+  const language = byId("language");
   const strip = [...player.querySelectorAll(".film a")];
   const mapPoints = (map?.dataset.points || "").split(" ").filter(Boolean).map((point) => point.split(",").map(Number));
   const AHEAD = 8; // frames asked for before they are shown
@@ -43,7 +44,7 @@
     let found = loaded.get(number);
     if (!found) {
       found = new Image();
-      found.src = `${player.dataset.frames}${number}.jpg`;
+      found.src = `${player.dataset.frames}${number}.jpg?v=${player.dataset.version}`;
       loaded.set(number, found);
       if (loaded.size > 120) loaded.delete(loaded.keys().next().value);
     }
@@ -96,6 +97,24 @@
       byId("map-cursor").setAttribute("cy", best[2]);
     }
     mark();
+    say();
+  };
+
+  // Subtitles by the player's clock, so that a clip without sound has them too: their tracks' element plays nothing.
+  const say = () => {
+    const track = [...(byId("captions")?.textTracks || [])].find(({ mode }) => mode === "hidden");
+    const cues = [...(track?.cues || [])].filter((cue) => cue.startTime <= at && at < cue.endTime);
+    const text = cues.map((cue) => cue.text).join("\n");
+    if (language && byId("subtitle").textContent !== text) byId("subtitle").textContent = text;
+  };
+
+  const speak = () => {
+    byId("subtitle").hidden = !language.value;
+    // Hidden: read by us, and drawn on the picture.
+    for (const track of byId("captions").textTracks) {
+      track.mode = track.language === language.value ? "hidden" : "disabled";
+    }
+    say();
   };
 
   const mark = () => {
@@ -173,7 +192,7 @@
       const next = strip[Math.min(Math.max(number + (event.key === "ArrowRight" ? 1 : -1), 0), strip.length - 1)];
       next.focus();
       go(Number(next.dataset.at));
-    } else if (event.key in steps && !event.target.closest("audio, input[type=range]")) {
+    } else if (event.key in steps && !event.target.closest("audio, input, select")) {
       event.preventDefault();
       steps[event.key]();
     }
@@ -207,8 +226,11 @@
     player.addEventListener("keydown", keys);
     for (const link of document.querySelectorAll("a[data-at]")) {
       link.addEventListener("click", (event) => {
+        const isOfBrowser = event.ctrlKey || event.metaKey || event.shiftKey || event.altKey;
+        if (event.button || isOfBrowser) return; // such as for a tab of its own
         event.preventDefault();
         go(Number(link.dataset.at));
+        image.closest(".view").scrollIntoView({ block: "nearest" });
       });
     }
     if (lanes) {
@@ -231,21 +253,10 @@
     };
     if (sound?.readyState) begins();
     else sound?.addEventListener("loadedmetadata", begins, { once: true });
-    const language = byId("language");
-    const say = () => {
-      byId("subtitle").replaceChildren();
-      byId("subtitle").hidden = !language.value;
-      for (const track of sound.textTracks) {
-        track.mode = track.language === language.value ? "hidden" : "disabled"; // read by us, drawn on the picture
-        track.oncuechange = () => {
-          const lines = [...(track.activeCues || [])].map((cue) => document.createTextNode(cue.text));
-          byId("subtitle").replaceChildren(...lines.flatMap((line, i) => (i ? [document.createElement("br"), line] : [line])));
-        };
-      }
-    };
-    if (language && sound) {
-      language.addEventListener("change", say);
-      say();
+    if (language) {
+      for (const track of player.querySelectorAll("track")) track.addEventListener("load", say);
+      language.addEventListener("change", speak);
+      speak();
     }
   };
 

@@ -43,6 +43,17 @@ class Stage:
         visitor.sign_in(key or self.key)
         return visitor
 
+    @property
+    def clip(self) -> Path:
+        """Of the first scene."""
+        from sqlalchemy import select
+
+        from cloud.tables import SCENES
+
+        with self.engine.connect() as connection:
+            key = connection.execute(select(SCENES.c.object_key).where(SCENES.c.id == self.scene_ids[0])).scalar_one()
+        return self.data / "objects" / str(key)
+
     def another(self, name: str) -> Vehicle:
         """Another vehicle."""
         from cloud.objects import Objects

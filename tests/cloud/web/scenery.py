@@ -9,7 +9,7 @@ import secrets
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from cloud.limits import Limits
 from cloud.objects import Objects, clip_key
 from cloud.report import checked
 from cloud.tables import API_KEYS, SCENES, VEHICLES
+from edge.drive import topics
+from edge.drive.reader import DriveMessage, DriveReader
+from edge.drive.writer import DriveWriter
 from edge.uplink.outbox import Outbox
 from roadfuse.v1 import ingest_pb2
 
@@ -47,6 +50,16 @@ def key(engine: Engine, name: str, *, may_write: bool = True) -> str:
     with engine.begin() as connection:
         connection.execute(insert(API_KEYS).values(digest=digest, name=name, may_write=may_write))
     return word
+
+
+def recut(clip: Path, into: Path, change: Callable[[DriveMessage], DriveMessage | None]) -> Path:
+    """A clip with its pictures, sound and decisions changed, or left out where `change` gives None."""
+    with DriveReader(clip) as drive, DriveWriter(into, {}) as made:
+        for message in drive.messages([topics.CAMERA, topics.AUDIO, topics.DECISION]):
+            changed = change(message)
+            if changed is not None:
+                made.copy(changed)
+    return into
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,29 @@ def test_a_form_without_its_token_or_from_another_site_changes_nothing(stage: St
     for headers in (*foreign, {"Sec-Fetch-Site": "cross-site"}):
         assert visitor.http.post(path, data={"csrf": token}, headers=headers).status_code == 403
     assert "Ask for the clip" in visitor.get(f"/scenes/{stage.told_id}").text
+
+
+def test_a_form_sent_after_the_session_ended_leads_back_to_its_page_by_the_sign_in(stage: Stage) -> None:
+    here = stage.web.address
+    page = f"/scenes/{stage.told_id}?t=1"
+    for referer, to in (
+        (here + page, page),
+        ("", "/"),
+        ("https://evil.example/scenes/1", "/"),
+        (f"{here}//evil.example/", "/"),
+        (f"{here}/\\evil.example/", "/"),
+        ("http://[", "/"),
+    ):
+        stranger = Visitor(here)
+        refused = stranger.http.post(
+            f"/scenes/{stage.told_id}/want", data={"csrf": "0" * 64}, headers={"Referer": referer}
+        )
+        assert refused.status_code == 401 and "Your session has ended, and nothing was changed" in refused.text
+        (link,) = re.findall(r'href="(/sign-in\?to=[^"]*)"', refused.text)
+        assert f'name="to" value="{to}"' in stranger.get(link).text, referer
+    bare = Visitor(here).http.post("/jobs/1/cancel", headers={"Accept": "*/*"})
+    assert bare.status_code == 401 and bare.text == "sign in first\n"
+    assert "Ask for the clip" in stage.visitor().get(f"/scenes/{stage.told_id}").text
 
 
 def test_a_reading_key_sees_and_changes_nothing(stage: Stage) -> None:

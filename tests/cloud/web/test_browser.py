@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
 from cloud.releases import stops
 from cloud.rollouts import book
+from cloud.tables import ANALYSES, CAMPAIGNS, MOMENTS
+from edge.drive import topics
+from edge.drive.reader import DriveReader
 
 from .conftest import Stage
 from .rollout_scenery import Drive
-from .scenery import summary
+from .scenery import recut, summary
 
+# As long as a name may be, and nowhere to be broken.
+LONG = "V" + "x" * 63
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1360, "height": 860}
 # Contrast of every text with what is behind it, by WCAG 2.2; pictures and what is hidden do not count.
 CONTRAST = """() => {
@@ -104,9 +111,16 @@ def pages(stage: Stage, rollouts: list[Drive]) -> list[str]:
     vehicle.tell(*(summary(n) for n in range(1, 31)), last=33)
     scene = stage.scene_ids[0]
     told = f"/scenes/{vehicle.id_of(1)}"
+    (of_long,) = stage.another(LONG).tell(summary(1))
+    now = datetime.datetime.now(datetime.timezone.utc)
+    asks = {"query": {"text": LONG, "likes": [{"said": LONG}]}, "probe": b"", "budget_bytes": 1}
+    with stage.engine.begin() as connection:
+        connection.execute(insert(CAMPAIGNS).values(id="long", name=LONG, expires_at=now, stopped_at=now, **asks))
+    of_names = [f"/scenes/{of_long}", f"/?vehicle={LONG}", f"/fleet?find={LONG}", "/campaigns/long"]
     of_rollouts = [path for one in rollouts for path in (f"/rollouts/{one.id}", f"/rollouts/{one.id}/stop")]
     of_rollouts += ["/rollouts", f"/rollouts/{rollouts[0].id}/log", f"/rollouts/{rollouts[1].id}/abort"]
-    return ["/", f"/scenes/{scene}", told, "/search", "/fleet", "/jobs", "/campaigns", *of_rollouts, "/scenes/987654"]
+    plain = ["/", f"/scenes/{scene}", told, "/search", "/fleet", "/jobs", "/campaigns"]
+    return [*plain, *of_names, *of_rollouts, "/scenes/987654"]
 
 
 @pytest.fixture(scope="module", params=["light", "dark"])
@@ -190,6 +204,76 @@ def test_the_film_is_walked_by_arrow_keys(desk: Window, stage: Stage) -> None:
     desk.page.keyboard.press(",")
     assert desk.page.get_attribute("#frame", "src") != stepped
     assert desk.complaints == []
+
+
+@pytest.fixture(scope="module")
+def silent(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """A scene whose clip has no sound, and what the analyst saw and heard in it before that was lost."""
+    vehicle = stage.another("car-without-sound")
+    path = tmp_path_factory.mktemp("silent") / "clip.mcap"
+    recut(stage.clip, path, lambda message: message if message.topic != topics.AUDIO else None)
+    with DriveReader(path) as drive:
+        first_ns = next(iter(drive.messages([topics.CAMERA]))).capture_ns
+    vehicle.tell(summary(1))
+    scene = vehicle.bring(1, path)
+    of = {"scene_id": scene, "model": "m"}
+    at = [{"label": "light:night", "onset_s": 1.0, "end_s": 2.0, "instant_ns": str(first_ns + 10**9), "at_s": 1.0}]
+    moments = [
+        {**of, "instant_ns": first_ns + n * 250_000_000, "labels": {"light:night": 0.99, "intent:waits": n // 6 * 0.9}}
+        for n in range(12)
+    ]
+    with stage.engine.begin() as connection:
+        connection.execute(insert(ANALYSES).values(**of, space="s", report={"events": at}))
+        connection.execute(insert(MOMENTS), moments)
+    return scene
+
+
+def test_subtitles_follow_the_player_also_without_sound(desk: Window, silent: int) -> None:
+    desk.open(f"/scenes/{silent}?t=0")
+    page = desk.page
+    page.wait_for_selector(".controls:not([hidden])")
+    assert page.locator("#sound").count() == 0 and page.locator(".tracks a[hreflang]").count() == 4
+    _until(desk, lambda: page.inner_text("#subtitle") != "")
+    first = page.inner_text("#subtitle")
+    assert "pedestrian" not in first
+    page.click("#play")
+    _until(desk, lambda: "pedestrian" in page.inner_text("#subtitle"))
+    page.click("#play")
+    page.select_option("#language", "de")
+    _until(desk, lambda: "Fußgänger" in page.inner_text("#subtitle"))
+    page.select_option("#language", "")
+    assert not page.locator("#subtitle").is_visible()
+    assert desk.complaints == []
+
+
+def test_an_instant_brings_the_player_into_view_or_opens_a_tab(window: Window, silent: int) -> None:
+    window.open(f"/scenes/{silent}?t=0")
+    page = window.page
+    page.wait_for_selector(".controls:not([hidden])")
+    instant = page.locator(".findings a.instant").first
+    for link in (instant, page.locator(".film a").nth(2)):
+        with page.context.expect_page() as opened:
+            link.click(modifiers=["ControlOrMeta"])
+        assert "#player" in opened.value.url and float(page.input_value("#seek")) == 0
+        opened.value.close()
+    instant.scroll_into_view_if_needed()
+    instant.click()
+    assert abs(float(page.input_value("#seek")) - 1) < 0.06
+    seen = "(() => { const r = document.getElementById('frame').getBoundingClientRect(); return [r.top, r.bottom] })()"
+    _until(window, lambda: page.evaluate(seen)[0] >= 0 and page.evaluate(seen)[1] <= page.viewport_size["height"])
+    assert window.complaints == []
+
+
+def test_keys_of_a_form_control_are_its_own(desk: Window, silent: int) -> None:
+    desk.open(f"/scenes/{silent}?t=1")
+    page = desk.page
+    page.wait_for_selector(".controls:not([hidden])")
+    page.focus("#language")
+    before = page.input_value("#seek")
+    page.keyboard.press("End")
+    assert page.input_value("#language") == "fr" and page.input_value("#seek") == before
+    page.keyboard.press("Home")
+    assert page.input_value("#language") == "" and page.input_value("#seek") == before
 
 
 def test_it_plays_pictures_in_time_and_stops(desk: Window, stage: Stage) -> None:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import re
 import wave
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import simplejpeg
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
 from cloud.jobs import Queue
 from cloud.tables import ANALYSES, CERTIFICATES, MOMENTS, SCENES
-from edge.drive.reader import DriveReader
+from edge.drive import topics
+from edge.drive.reader import DriveMessage, DriveReader
 
 from .conftest import Stage
-from .scenery import EVICTED, summary
+from .scenery import EVICTED, recut, summary
 
 
 def test_the_gallery_shows_newest_first_and_pages_on_without_losing_one(stage: Stage) -> None:
@@ -62,6 +65,11 @@ def test_filters_leave_what_they_say(stage: Stage) -> None:
     assert visitor.get("/?hardness=2").status_code == visitor.get("/?since=yesterday").status_code == 400
 
 
+def test_a_vehicle_beyond_the_list_stays_chosen(stage: Stage) -> None:
+    page = stage.visitor().get("/?vehicle=car-beyond-the-list&hardness=0.5").text
+    assert "<option selected>car-beyond-the-list</option>" in page
+
+
 def test_a_scene_that_was_only_told_of_offers_to_ask_for_its_clip(stage: Stage) -> None:
     vehicle = stage.another("car-asked")
     (scene,) = vehicle.tell(summary(1))
@@ -93,7 +101,7 @@ def test_the_moment_of_a_link_is_the_frame_that_is_shown(stage: Stage) -> None:
     frames = visitor.get(f"/scenes/{scene}/reel.json").json()["frames"]
     number = len(frames) // 2
     by_seconds = visitor.get(f"/scenes/{scene}?t={frames[number]:.3f}").text
-    assert f'src="/scenes/{scene}/frames/{number}.jpg"' in by_seconds
+    assert f'src="/scenes/{scene}/frames/{number}.jpg?v=' in by_seconds
     with stage.engine.connect() as connection:
         peak_ns = connection.execute(SCENES.select().where(SCENES.c.id == scene)).mappings().one()["peak_ns"]
     by_instant = visitor.get(f"/scenes/{scene}?at={peak_ns}").text
@@ -113,6 +121,60 @@ def test_the_sound_is_as_long_as_the_pictures_and_comes_in_parts(stage: Stage) -
     assert np.abs(samples).max() > 500
     part = visitor.get(f"/scenes/{scene}/sound.wav", headers={"Range": "bytes=44-143"})
     assert part.status_code == 206 and part.content == whole.content[44:144]
+
+
+def test_a_scene_number_that_comes_to_mean_another_clip_shows_nothing_of_the_old_one(
+    stage: Stage, tmp_path: Path
+) -> None:
+    """As after an older catalogue was put back, and gave the number out again."""
+    start_ns = []
+
+    def later(message: DriveMessage) -> DriveMessage | None:
+        start_ns.append(message.capture_ns)
+        return message if message.capture_ns > start_ns[0] + 1_500_000_000 else None
+
+    vehicle = stage.another("car-put-back")
+    vehicle.tell(summary(1), summary(2, sha256=bytes([1] * 32)))
+    scene, other = vehicle.bring(1, stage.clip), vehicle.bring(2, recut(stage.clip, tmp_path / "clip.mcap", later))
+    visitor = stage.visitor()
+    addresses = re.compile(rf'"(/scenes/{scene}/[^"]*[?;]v=[^"]*)"')
+    paths = [unescape(path) for path in addresses.findall(visitor.get(f"/scenes/{scene}").text)]
+    paths += [unescape(path) for path in addresses.findall(visitor.get("/?vehicle=car-put-back").text)]
+    assert {"frames", "reel.json", "sound.wav", "thumb.jpg"} <= {path.split("?")[0].split("/")[3] for path in paths}
+    before = {path: visitor.get(path) for path in paths}
+    assert all("max-age=86400" in answer.headers["cache-control"] for answer in before.values())
+    with stage.engine.begin() as connection:
+        (place,) = connection.execute(select(SCENES.c.object_key).where(SCENES.c.id == other)).one()
+        connection.execute(update(SCENES).where(SCENES.c.id == scene).values(object_key=place))
+    now = addresses.findall(visitor.get(f"/scenes/{scene}").text + visitor.get("/?vehicle=car-put-back").text)
+    assert now and not set(paths) & set(map(unescape, now)), "a browser asks anew"
+    for path, answer in before.items():
+        after = visitor.get(path)  # whoever still has the old page
+        assert after.status_code == 404 or after.content != answer.content, path
+        assert after.status_code == 404 or after.headers["cache-control"] == "no-cache", path
+
+
+def test_a_frame_that_is_no_picture_is_passed_over(stage: Stage, tmp_path: Path) -> None:
+    numbers = []
+
+    def spoiled(message: DriveMessage) -> DriveMessage:
+        numbers.append(message.topic == topics.CAMERA)
+        if sum(numbers) in (1, 20) and numbers[-1]:
+            return message._replace(payload=message.payload.replace(b"\xff\xd8\xff", b"\0\0\0"))
+        return message
+
+    vehicle = stage.another("car-with-odd-frames")
+    vehicle.tell(summary(1))
+    scene = vehicle.bring(1, recut(stage.clip, tmp_path / "clip.mcap", spoiled))
+    visitor = stage.visitor()
+    frames = visitor.get(f"/scenes/{scene}/reel.json").json()["frames"]
+    whole = visitor.get(f"/scenes/{stage.scene_ids[0]}/reel.json").json()["frames"]
+    assert len(frames) == len(whole) - 2
+    page = visitor.get(f"/scenes/{scene}?t=0").text
+    pictures = [unescape(path) for path in re.findall(r'<img[^>]* src="(/scenes/[^"]*)"', page)]
+    assert len(pictures) > 10
+    for path in (*pictures, f"/scenes/{scene}/thumb.jpg", *(f"/scenes/{scene}/frames/{n}.jpg" for n in range(25))):
+        assert visitor.get(path).status_code == 200, path
 
 
 def test_the_clip_that_is_downloaded_is_the_clip(stage: Stage, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from cloud import certificates
 from cloud.campaigns import book
@@ -195,6 +195,46 @@ def test_a_question_becomes_a_campaign_that_can_be_stopped(asked: Asked, stage: 
     assert "Dry nights" in asked.visitor.get("/campaigns").text
     for wrong in ({"budget_mb": "0"}, {"days": "-1"}, {"days": "nan"}, {"name": ""}, {"q": ""}, {"tree": "{"}):
         assert asked.visitor.post("/campaigns", "/search?q=night", **(fields | wrong)).status_code == 400, wrong
+
+
+def test_a_campaign_asks_what_the_question_asks_or_is_not_offered(asked: Asked, stage: Stage) -> None:
+    offer, refusal = "Have vehicles look for more of this", "No campaign can be made of this question"
+    with stage.engine.begin() as connection:  # as the vehicle told of it
+        space = bundles.load().id
+        embedded = {"embedding": np.arange(1, 193, dtype=np.uint8).tobytes(), "bundle_id": space}
+        connection.execute(update(SCENES).where(SCENES.c.id == asked.first).values(**embedded))
+
+    def begun(name: str, **question: str) -> book.Campaign:
+        page = asked.visitor.get("/search", params=question).text
+        form = page.split('<details class="campaign">')[1].split("</form>")[0]
+        fields = {key: unescape(value) for key, value in re.findall(r'name="(\w+)"[^>]* value="([^"]*)"', form)}
+        made = asked.visitor.http.post("/campaigns", data=fields | ({"name": name} if name else {}))
+        assert made.status_code == 303, made.text
+        with stage.engine.connect() as connection:
+            return book.get(connection, made.headers["location"].rsplit("/", 1)[1])
+
+    scene = str(asked.first)
+    like_it = {"said": f"scene {scene}", "modality": "scene", "weight": 1.0}
+    night = {"has": "light:night", "least": 0.5}
+    made = begun("nights like it", scene=scene, q="night", liked=scene)
+    assert made.query["likes"] == [like_it] and made.query["predicate"] == night
+    made = begun("", scene=scene)
+    assert made.name == f"like scene {scene}" and made.query["likes"] == [like_it]
+    for words in ({"q": "unicorn"}, {"q": "siren", "tree": '{"and": []}'}):  # nothing but words to be near to
+        made = begun("", **words)
+        assert [like["said"] for like in made.query["likes"]] == [words["q"]]
+        assert made.query["predicate"] == {"and": []}
+    assert begun("", q="nuit\u00a0: sirène").name == "nuit : sirène"  # a name is printable, and a no-break space is not
+    for words in ({"q": "night", "disliked": scene}, {"q": "night, no unicorn"}):
+        page = asked.visitor.get("/search", params=words).text
+        assert refusal in page and offer not in page
+    sent = asked.visitor.http.post(
+        "/search",
+        data={"csrf": asked.visitor.token("/search"), "q": "night"},
+        files={"file": ("x.jpg", stage.visitor().get(f"/scenes/{stage.scene_ids[0]}/frames/9.jpg").content)},
+    )
+    page = asked.visitor.get(sent.headers["location"]).text
+    assert refusal in page and "leave out the file" in page and offer not in page
 
 
 def test_a_reading_key_begins_no_campaign(asked: Asked, stage: Stage) -> None:

@@ -17,7 +17,7 @@ from cloud.errors import CloudError
 from cloud.objects import Objects
 from cloud.postgres import Postgres
 from cloud.settings import Settings
-from cloud.web.clips import ClipError, Clips
+from cloud.web.clips import ClipError, Clips, version
 from cloud.web.server import serve
 from cloud.web.words import ago, said, size
 
@@ -98,12 +98,12 @@ def test_a_clip_of_a_store_at_a_distance_is_copied_once(stage: Stage, tmp_path: 
     objects = Objects(str(stage.data / "objects"))
     place = str(source.relative_to(stage.data / "objects"))
     clips = Clips(objects, None, tmp_path)  # as if it could not be read where it lies
-    reel = clips.reel(1, place)
-    assert len(reel.stamps_ns) and clips.frame(1, place, 0).startswith(b"\xff\xd8")
-    assert clips.path(1, place).read_bytes() == source.read_bytes()
-    assert [path.name for path in (tmp_path / "clips").iterdir()] == ["1.mcap"]
+    reel = clips.reel(place)
+    assert len(reel.stamps_ns) and clips.frame(place, 0).startswith(b"\xff\xd8")
+    assert clips.path(place).read_bytes() == source.read_bytes()
+    assert [path.name for path in (tmp_path / "clips").iterdir()] == [f"{version(place)}.mcap"]
     with pytest.raises(ClipError, match="expected a frame from 0 to"):
-        clips.frame(1, place, len(reel.stamps_ns))
+        clips.frame(place, len(reel.stamps_ns))
 
 
 def test_figures_are_said_as_people_do() -> None:
