@@ -9,6 +9,7 @@ opcode (readers must skip those) over a hole that takes no disk:
 Appending writes the new records' bytes and the next fill behind the current fill's header, and only then turns that
 header into the first new record's: 9 bytes within one disk sector, the only step that changes what a reader sees.
 Closing writes the summary the same way and cuts the rest off. The file appears under its name with its first footer.
+While it is written it is locked (flock, which ends with the process): a second writer of the same name is refused.
 
 Spec: https://mcap.dev/spec (private records: opcode >= 0x80).
 """
@@ -16,8 +17,11 @@ Spec: https://mcap.dev/spec (private records: opcode >= 0x80).
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import stat
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -34,16 +38,18 @@ RECORD_HEADER_BYTES: Final = 9
 EXTENT_BYTES: Final = 16 << 20
 # Neither a kill nor a power cut leaves a write within one sector half done; no header and no tail straddles two.
 SECTOR_BYTES: Final = 512
+_BUSY: Final = "expected a file that nobody writes, got one that another run is writing"
 
 
 class Journal:
     """Appends whole records to an MCAP file; see the module's docstring.
 
     Args:
-        path: the file; replaced if it exists.
+        path: the file; replaced if it exists, by one of the same mode.
         durable: wait for the disk before and after each step, so that a power cut loses no more than a kill does.
 
     Raises:
+        BlockingIOError: another writer is at this file.
         OSError: the file can't be created here.
     """
 
@@ -60,18 +66,21 @@ class Journal:
             raise OSError(errno.EINVAL, "expected a file to replace", str(path))
         fresh = target.with_name(target.name + ".new")
         try:
-            self._file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            self._file = _claimed(fresh)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from None
         try:
+            if target.exists():
+                self._take_over(target)
+            os.ftruncate(self._file, 0)
             self._write(head + self._fill_header(len(head), self._end), 0)
             self._write(self._tail, self._end)
             self._sync()
             fresh.replace(target)
             self._sync_folder(target.parent)
         except OSError:
+            fresh.unlink(missing_ok=True)  # while it is locked, and so ours
             self.abandon()
-            fresh.unlink(missing_ok=True)
             raise
 
     @property
@@ -109,6 +118,18 @@ class Journal:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def _take_over(self, target: Path) -> None:
+        """Refuse a file that is being written (nobody begins one while ours is claimed), and take its mode."""
+        with suppress(PermissionError):  # nobody of ours writes it
+            written = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                _lock(written)
+            except BlockingIOError as error:
+                raise BlockingIOError(error.errno, error.strerror, str(target)) from None
+            finally:
+                os.close(written)
+        os.fchmod(self._file, stat.S_IMODE(target.stat().st_mode))
 
     def _replace_fill(self, records: bytes) -> None:
         self._write(records[RECORD_HEADER_BYTES:], self._position + RECORD_HEADER_BYTES)
@@ -162,6 +183,28 @@ class Journal:
     def _sync_folder(self, folder: Path) -> None:
         if self._durable:
             sync(folder)
+
+
+def _claimed(fresh: Path) -> int:
+    """The fresh file, open, and locked for as long as it is, whatever its name becomes."""
+    file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _lock(file)
+        if not os.path.samestat(os.fstat(file), fresh.stat()):  # who had it gave it the target's name in between
+            raise BlockingIOError(errno.EWOULDBLOCK, _BUSY)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _lock(file: int) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BlockingIOError(errno.EWOULDBLOCK, _BUSY) from None
+    except OSError:
+        return  # a file system that has no locks
 
 
 def _extent_end(needed: int) -> int:

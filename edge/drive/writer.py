@@ -51,11 +51,12 @@ class DriveWriter:
     An exception inside the block leaves the file unfinished but readable, as a kill would.
 
     Args:
-        path: the file; replaced if it exists.
+        path: the file; replaced if it exists, by one of the same mode.
         metadata: facts about the drive (source, clocks), into the metadata record `roadfuse.drive`.
         durable: wait for the disk at each chunk (scenes in the spool; a power cut loses no more than a kill).
 
     Raises:
+        BlockingIOError: another writer is at this file.
         OSError: the file can't be created here.
     """
 

@@ -10,6 +10,7 @@ import argparse
 import heapq
 import json
 import secrets
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -120,6 +121,8 @@ def import_recording(
     part = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     part.touch(exist_ok=False)  # whatever else lies there stays
     try:
+        if out.exists():
+            shutil.copymode(out, part)
         recording = detect.opener(format_name or detect.detect(source))(source, options)
         summary = _write(recording, source, part, out, cut or Cut(), progress and sys.stderr.isatty())
         part.replace(out)

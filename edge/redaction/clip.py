@@ -97,6 +97,8 @@ def redact(source: Path, target: Path, detectors: Detectors | None = None, *, du
         sync(part)
         part.replace(target)
         sync(target.parent)
+    except BlockingIOError:  # another redaction's
+        raise
     except BaseException:
         for left in (part, part.with_name(part.name + ".new")):
             with suppress(OSError):

@@ -395,3 +395,64 @@ def test_closing_on_a_full_disk_leaves_a_file_that_opens(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert agreed_payloads(path) == [b"kept"]
+
+
+def test_a_second_writer_of_a_file_is_refused_and_the_first_loses_nothing(
+    tmp_path: Path, agreed_payloads: Payloads
+) -> None:
+    path = tmp_path / "a.mcap"
+    path.write_bytes(b"before")
+    first = DriveWriter(path)
+    first.write_payload(topics.CAN, b"kept", capture_ns=0, arrival_ns=0, sequence=0)
+    (tmp_path / "link.mcap").symlink_to(path)
+    for name in ("a.mcap", "link.mcap"):
+        with pytest.raises(BlockingIOError, match="another run is writing") as refused:
+            DriveWriter(tmp_path / name)
+        assert Path(refused.value.filename).resolve() == path
+    first.close()
+    assert agreed_payloads(path) == [b"kept"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.mcap", "link.mcap"]
+    DriveWriter(path).close()  # over one that is finished
+    assert agreed_payloads(path) == []
+
+
+def test_a_writer_that_only_begins_refuses_a_second_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.mcap"
+    begun = journal._claimed(tmp_path / "a.mcap.new")
+    with pytest.raises(BlockingIOError, match="another run is writing"):
+        Journal(path)
+    assert (tmp_path / "a.mcap.new").exists()
+    os.close(begun)
+    Journal(path).abandon()
+
+
+def test_a_writer_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "a.mcap"
+    (tmp_path / "a.mcap.new").write_bytes(b"of one that was killed before its first footer" * 1000)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            drive_until_killed(path, writing)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    os.read(reading, 8)  # it runs
+    os.close(reading)
+    with pytest.raises(BlockingIOError):
+        Journal(path)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with DriveWriter(path):
+        pass
+    with DriveReader(path) as drive:
+        assert drive.complete
+
+
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path) -> None:
+    for mode in (0o640, 0o600, 0o200, 0o444):
+        path = tmp_path / f"{mode:o}.mcap"
+        path.touch()
+        path.chmod(mode)
+        Journal(path).abandon()
+        assert path.stat().st_mode & 0o7777 == mode

@@ -196,7 +196,7 @@ def test_a_seek_equals_a_filter_of_the_whole_however_chunks_overlap(
     if finish:
         drive.close()
     else:
-        drive.flush()
+        drive.leave()
     whole = messages(path)
     assert whole == sorted(whole)
     assert sorted(item.capture_ns for item in whole) == list(range(len(written)))

@@ -141,10 +141,13 @@ def test_files_beside_the_drive_stay_whatever_they_are_called(film: Path, tmp_pa
     ]  # fmt: skip
 
 
-def test_the_drive_has_the_rights_of_any_new_file(film: Path, tmp_path: Path) -> None:
+def test_the_drive_has_the_rights_of_any_new_file_or_of_the_one_that_it_replaces(film: Path, tmp_path: Path) -> None:
     command.import_recording(film, tmp_path / "a.mcap")
     (tmp_path / "new").touch()
     assert (tmp_path / "a.mcap").stat().st_mode == (tmp_path / "new").stat().st_mode
+    (tmp_path / "a.mcap").chmod(0o640)
+    command.import_recording(film, tmp_path / "a.mcap")
+    assert (tmp_path / "a.mcap").stat().st_mode & 0o7777 == 0o640
 
 
 def test_a_dbc_a_pipe_and_a_file_of_the_source_are_no_place_for_a_drive(film: Path, tmp_path: Path) -> None:
