@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ _NS = {"_ms": 1_000_000, "_s": 1_000_000_000}
 _LIMIT = 1 << 63  # times are 64-bit
 _FIXED = ("name", "topic", "policy")
 _TABLES = ("loop", "weights", "scenes")
+_SHARES = ("open_at", "close_below", "smoothing")
 
 
 def load(path: Path | str | None) -> LoopConfig:
@@ -59,7 +61,7 @@ def load(path: Path | str | None) -> LoopConfig:
     return LoopConfig(
         **source.fields(table, "loop", {"deadline_ns": int, "align": bool, "encode_ahead": bool}),
         weights=JudgeWeights(**source.fields(table, "weights", _numeric(JudgeWeights))),
-        scenes=SceneConfig(**source.fields(table, "scenes", _numeric(SceneConfig))),
+        scenes=source.scenes(table),
         streams=source.streams(table),
     )
 
@@ -69,55 +71,91 @@ class _Source:
 
     def __init__(self, path: Path, text: str) -> None:
         self._path = path
-        self._lines = text.splitlines()
+        self._lines = text.split("\n")
 
-    def fields(self, parent: dict[str, Any], table: str, kinds: dict[str, type]) -> dict[str, Any]:
-        """The values of one of the parent's tables by the dataclass's field, times in ns."""
+    def fields(
+        self, parent: dict[str, Any], table: str, kinds: dict[str, type], above: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """The values of one of the parent's tables by the dataclass's field, times in ns; the tables above name it."""
         values: dict[str, Any] = {}
-        for key, value in self._table(parent, table).items():
+        for key, value in self._table(parent, table, above).items():
+            where = self._where(*above, table, key)
             name, factor = _field(key, kinds)
             if name is None:
-                raise ConfigError(f"{self._where(key)}: expected a key of {', '.join(sorted(kinds))}, got {key!r}")
+                raise ConfigError(f"{where}: expected a key of {', '.join(sorted(kinds))}, got {key!r}")
             wanted = kinds[name]
             if isinstance(value, bool) != (wanted is bool) or not isinstance(value, (int, float)):
-                raise ConfigError(f"{self._where(key)}: expected {key} as {wanted.__name__}, got {_said(value)}")
+                raise ConfigError(f"{where}: expected {key} as {wanted.__name__}, got {_said(value)}")
             scaled = value * factor
             if not abs(scaled) < _LIMIT:  # NaN is not less either
-                raise ConfigError(
-                    f"{self._where(key)}: expected {key} as a finite number below 2^63, got {_said(value)}"
-                )
+                raise ConfigError(f"{where}: expected {key} as a finite number below 2^63, got {_said(value)}")
             least, most = _range(table, name)
             if not least <= scaled <= most:
                 span = f"of {least:g}..{most:g}" if most < _LIMIT else f"of at least {least:g}"
-                raise ConfigError(f"{self._where(key)}: expected {key} {span}, got {_said(value)}")
+                raise ConfigError(f"{where}: expected {key} {span}, got {_said(value)}")
             values[name] = wanted(scaled) if wanted is not int else round(scaled)
         return values
+
+    def scenes(self, parent: dict[str, Any]) -> SceneConfig:
+        """When scenes open and close, by numbers that make sense together."""
+        config = SceneConfig(**self.fields(parent, "scenes", _numeric(SceneConfig)))
+        if not config.smoothing:
+            raise ConfigError(f"{self._where('scenes', 'smoothing')}: expected smoothing above 0, got 0")
+        if config.close_below > config.open_at:
+            said = "close_below" if "close_below" in parent["scenes"] else "open_at"
+            raise ConfigError(
+                f"{self._where('scenes', said)}: expected close_below of at most open_at, "
+                f"got {config.close_below:g} and {config.open_at:g}"
+            )
+        return config
 
     def streams(self, parent: dict[str, Any]) -> tuple[Stream, ...]:
         """The stream table with the file's changes."""
         table = self._table(parent, "streams")
         names = [stream.name for stream in STREAMS]
-        self.only(table, names, "a stream")
+        self.only(table, names, "a stream", "streams")
         kinds = {name: kind for name, kind in _numeric(Stream).items() if name not in _FIXED}
-        return tuple(dataclasses.replace(stream, **self.fields(table, stream.name, kinds)) for stream in STREAMS)
+        return tuple(
+            dataclasses.replace(stream, **self.fields(table, stream.name, kinds, ("streams",))) for stream in STREAMS
+        )
 
-    def only(self, table: dict[str, Any], known: Any, what: str) -> None:
+    def only(self, table: dict[str, Any], known: Any, what: str, *above: str) -> None:
         """Refuse keys that are not known."""
         for key in table:
             if key not in known:
-                raise ConfigError(f"{self._where(key)}: expected {what} of {', '.join(known)}, got {key!r}")
+                raise ConfigError(f"{self._where(*above, key)}: expected {what} of {', '.join(known)}, got {key!r}")
 
-    def _table(self, parent: dict[str, Any], name: str) -> dict[str, Any]:
+    def _table(self, parent: dict[str, Any], name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         table = parent.get(name, {})
         if not isinstance(table, dict):
-            raise ConfigError(f"{self._where(name)}: expected {name} as a table, got {_said(table)}")
+            raise ConfigError(f"{self._where(*above, name)}: expected {name} as a table, got {_said(table)}")
         return table
 
-    def _where(self, key: str) -> str:
+    def _where(self, *wanted: str) -> str:
+        """The first line that names the key, by the tables that it is in; else that of the innermost table."""
+        found, most = str(self._path), 0
+        inside: tuple[str, ...] = ()
         for number, line in enumerate(self._lines, 1):
-            if key in line.split("#")[0]:
-                return f"{self._path}:{number}"
-        return str(self._path)
+            path = _keys(line)
+            if line.lstrip().startswith("["):
+                inside = path
+            else:
+                path = inside + path
+            shared = max(length for length in range(len(wanted) + 1) if path[:length] == wanted[:length])
+            if shared > most:
+                found, most = f"{self._path}:{number}", shared
+        return found
+
+
+def _keys(line: str) -> tuple[str, ...]:
+    """The keys that a line names, outermost first; of one that is part of a longer value, none."""
+    keys: tuple[str, ...] = ()
+    with suppress(ValueError, RecursionError):
+        value: Any = tomllib.loads(line)
+        while isinstance(value, dict) and value:
+            key, value = next(iter(value.items()))
+            keys += (key,)
+    return keys
 
 
 def _said(value: Any) -> str:
@@ -130,9 +168,11 @@ def _said(value: Any) -> str:
 
 def _range(table: str, name: str) -> tuple[float, float]:
     """What makes sense; rows of the stream table are validated where they are put to use."""
-    if table in _TABLES:
-        return float(name == "burst_bytes"), 1.0 if table == "weights" or name == "smoothing" else _LIMIT
-    return -_LIMIT, _LIMIT
+    if table not in _TABLES:
+        return -_LIMIT, _LIMIT
+    if name == "duplicate_cosine":
+        return -1.0, 1.0
+    return float(name == "burst_bytes"), 1.0 if table == "weights" or name in _SHARES else _LIMIT
 
 
 def _numeric(cls: Any) -> dict[str, type]:

@@ -69,6 +69,15 @@ def test_values_and_units_are_taken(tmp_path: Path) -> None:
         ("[scenes]\nsmoothing = 1.5", r"loop.toml:2: expected smoothing of 0..1, got 1.5"),
         ("[scenes]\npre_roll_s = -3", r"loop.toml:2: expected pre_roll_s of at least 0, got -3"),
         ("[scenes]\nburst_bytes = 0", r"loop.toml:2: expected burst_bytes of at least 1, got 0"),
+        ("[scenes]\nopen_at = 5", r"loop.toml:2: expected open_at of 0..1, got 5"),
+        ("[scenes]\nclose_below = 7", r"loop.toml:2: expected close_below of 0..1, got 7"),
+        ("[scenes]\nduplicate_cosine = -2", r"loop.toml:2: expected duplicate_cosine of -1..1, got -2"),
+        ("[scenes]\nsmoothing = 0", r"loop.toml:2: expected smoothing above 0, got 0"),
+        (
+            "[scenes]\nopen_at = 0.2\nclose_below = 0.5",
+            r"loop.toml:3: expected close_below of at most open_at, got 0.5 and 0.2",
+        ),
+        ("[scenes]\nopen_at = 0.2", r"loop.toml:2: expected close_below of at most open_at, got 0.25 and 0.2"),
         ("loop = 5", r"loop.toml:1: expected loop as a table, got 5"),
         ("streams = 5", r"loop.toml:1: expected streams as a table, got 5"),
         ("streams = []", r"loop.toml:1: expected streams as a table, got \[\]"),
@@ -79,6 +88,24 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, message
     with pytest.raises(ConfigError, match=message) as raised:
         load(written(tmp_path, text))
     assert len(str(raised.value)) < len(str(tmp_path)) + 200
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[streams.audio]\nring = 512\n[streams.lidar]\nring = 'x'", 4),  # the same key in another table
+        ("[weights]\n# misaligned\nmisaligned = 0.4\n\n[loop]\nalign = 1", 6),  # within a longer key
+        ("[scenes]\npre_roll_s = 1  # not open_at = 5\nopen_at = 5", 3),
+        ("scenes.open_at = 5", 1),
+        ("# scenes\nscenes = {pre_roll_s = 1, open_at = 5}", 2),
+        ("[streams]\naudio.ring = 512\nlidar = {ring = 'x'}", 3),
+        ("[ streams . 'lidar' ]  # [scenes]\n\n\"ring\" = 'x'", 3),
+        ("[streams.audio]\nring = 512\n[streams.sonar]\nring = 512", 3),
+    ],
+)
+def test_the_line_is_that_of_the_key_in_its_own_table(tmp_path: Path, text: str, line: int) -> None:
+    with pytest.raises(ConfigError, match=rf"loop\.toml:{line}: "):
+        load(written(tmp_path, text))
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
