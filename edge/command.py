@@ -23,20 +23,32 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     _prepare_output()
-    commands = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(_usage(commands))
-        return 0 if argv else 2
-    name, *rest = argv
-    if name == "--version":
-        from importlib.metadata import version
-
-        print(f"roadfuse {version('roadfuse')}")
-        return 0
-    if name not in commands:
-        print(f"roadfuse: unknown command {name!r}, expected one of {', '.join(sorted(commands))}", file=sys.stderr)
-        return 2
-    return _run(commands[name], rest)
+    name, *rest = argv or [""]
+    try:
+        try:
+            code = _run(name, rest)
+        except SystemExit:  # argparse leaves so, after its help too
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
+        return code
+    except RoadfuseError as error:
+        return _fail(name, str(error), 2)
+    except ModuleNotFoundError as error:
+        return _fail(name, f"needs the Python package {error.name!r}, which is not installed", 2)
+    except FileNotFoundError as error:
+        return _fail(name, f"no such file: {error.filename}", 2)
+    except UnicodeEncodeError as error:  # a word that may name a file, but not what it was given for
+        return _fail(name, f"expected text, got {error.object[:80]!r}", 2)
+    except BrokenPipeError:  # the reader of our output went away: nobody is left to tell
+        _drop_output()
+        sys.stderr.close()
+        return 1
+    except OSError as error:
+        _drop_output()
+        return _fail(name, f"{error.filename or 'system'}: {error.strerror or error}", 2)
+    except KeyboardInterrupt:
+        return _fail(name, "interrupted", 130)
 
 
 def _prepare_output() -> None:
@@ -48,26 +60,28 @@ def _prepare_output() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _run(entry: EntryPoint, argv: list[str]) -> int:
+def _drop_output() -> None:
+    """Output that nobody takes is not tried again when the process ends."""
     try:
-        code = entry.load()(argv)
         sys.stdout.flush()
-        return int(code)
-    except RoadfuseError as error:
-        return _fail(entry.name, str(error), 2)
-    except ModuleNotFoundError as error:
-        return _fail(entry.name, f"needs the Python package {error.name!r}, which is not installed", 2)
-    except FileNotFoundError as error:
-        return _fail(entry.name, f"no such file: {error.filename}", 2)
-    except UnicodeEncodeError as error:  # a word that may name a file, but not what it was given for
-        return _fail(entry.name, f"expected text, got {error.object[:80]!r}", 2)
-    except BrokenPipeError:  # the reader of our output went away: nobody is left to tell
-        sys.stderr.close()
-        return 1
-    except OSError as error:
-        return _fail(entry.name, f"{error.filename or 'system'}: {error.strerror or error}", 2)
-    except KeyboardInterrupt:
-        return _fail(entry.name, "interrupted", 130)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(name: str, argv: list[str]) -> int:
+    commands = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name in ("", "-h", "--help", "help"):
+        print(_usage(commands))
+        return 0 if name else 2
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(f"roadfuse {version('roadfuse')}")
+        return 0
+    if name not in commands:
+        print(f"roadfuse: unknown command {name!r}, expected one of {', '.join(sorted(commands))}", file=sys.stderr)
+        return 2
+    return int(commands[name].load()(argv))
 
 
 def _fail(name: str, message: str, code: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -65,3 +66,25 @@ def test_a_word_that_is_no_text_where_one_is_needed_is_one_line() -> None:
     words = [b"cloud", b"vehicles", b"--data", b"/nonexistent", b"--label", b"\xff=x"]
     done = subprocess.run([sys.executable, "-m", "edge.command", *words], capture_output=True, check=False)
     assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"Traceback" not in done.stderr, done.stderr
+
+
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "uplink --help", "bundle --help", "info DRIVE"])
+def test_output_that_a_full_disk_refuses_is_one_line_and_2(words: str, drive: Path) -> None:
+    argv = [sys.executable, "-m", "edge.command", *words.replace("DRIVE", str(drive)).split(" ")]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, env=BUFFERED, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "No space left on device" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "uplink --help", "info DRIVE"])
+def test_a_reader_of_the_output_that_went_away_is_told_nothing(words: str, drive: Path) -> None:
+    argv = [sys.executable, "-m", "edge.command", *words.replace("DRIVE", str(drive)).split(" ")]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        done = subprocess.run(argv, stdout=pipe, stderr=subprocess.PIPE, text=True, env=BUFFERED, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
