@@ -26,7 +26,13 @@ def main(argv: list[str]) -> int:
     """The command; 1 when a verification or comparison found a difference, or the drive was damaged."""
     options = _parser().parse_args(argv)
     if options.diff:
+        for name in ("drive", "bundle", "verify", "out", "spool", "config", "probes", "salvage"):
+            if getattr(options, name):
+                raise ConfigError(f"--diff: expected --tolerance, --ignore and --json alone beside it, got {name}")
         return _diff(options)
+    for name in ("tolerance", "ignore"):
+        if getattr(options, name):
+            raise ConfigError(f"--{name}: expected it beside --diff, got it without")
     if options.drive is None:
         _parser().error("expected a drive, got none")
     return _replay(options)

@@ -27,6 +27,7 @@ from edge.decision import Decision
 from edge.drive import topics
 from edge.drive.reader import DriveReader
 from edge.durable import refuse_output
+from edge.errors import ConfigError
 from edge.feed import Fed
 from edge.loop import Loop
 from edge.read_ahead import ReadAhead
@@ -220,6 +221,8 @@ def main(argv: list[str]) -> int:
     """The command."""
     options = _parser().parse_args(argv)
     without_spinning()
+    if options.bundle is not None and len(options.bundle) > 1:
+        raise ConfigError(f"--bundle: expected one, got {len(options.bundle)}")
     if options.updates is not None and options.bundle is not None:
         _parser().error("--bundle: expected none with --updates, which says what runs")
     settings = configs.load(options.config)
@@ -232,10 +235,17 @@ def main(argv: list[str]) -> int:
         expect_fused(drive, settings.streams)
         host = None
         if options.updates is not None:
+            if not options.updates.is_dir():  # an agent may begin later than the loop
+                _say(f"{options.updates}: no updates there yet: the reference bundle runs")
             host = Host(RealDisk(options.updates), settings, options.provider, _say)
             loop = host.open(time.perf_counter_ns)
         else:
-            loop = Loop(bundles.load(options.bundle), settings, options.provider, time.perf_counter_ns)
+            loop = Loop(
+                bundles.load(options.bundle[0] if options.bundle else None),
+                settings,
+                options.provider,
+                time.perf_counter_ns,
+            )
         facts = {
             "source": os.fsencode(options.drive.name).decode("utf-8", "replace"),
             "bundle": loop.bundle.id,
@@ -295,7 +305,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("drive", type=Path, help="drive to play")
     parser.add_argument("--out", type=Path, help="drive to record, with the decisions")
     parser.add_argument("--spool", type=Path, help="folder for the clips of hard scenes")
-    parser.add_argument("--bundle", type=Path, help="bundle folder (default: the reference bundle)")
+    parser.add_argument("--bundle", type=Path, action="append", help="bundle folder (default: the reference bundle)")
     parser.add_argument("--updates", type=Path, help="folder of the update agent, which says what bundle runs")
     parser.add_argument("--config", type=Path, help="TOML settings of the loop")
     parser.add_argument("--probes", type=Path, help="what campaigns look for: the file that the uplink keeps")

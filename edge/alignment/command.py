@@ -33,6 +33,8 @@ def main(argv: list[str]) -> int:
         bundle=words.bundle,
     )
     refuse_output(words.out, words.source)
+    if words.out is not None and words.out.suffix.lower() != ".svg":
+        raise AlignmentError(f"--out: expected a name that ends in .svg, got {words.out.name}")
     result: Alignment | None = None
     quiet = words.json or words.stream or not sys.stderr.isatty()
     with tqdm(unit="s", disable=quiet, bar_format="{desc} {n:.0f} s") as bar:

@@ -9,28 +9,36 @@ from dataclasses import asdict
 from pathlib import Path
 
 from edge import bundle as bundles
+from edge.durable import refuse_output
 from edge.redaction.clip import Detectors, redact
 from edge.redaction.facts import Facts
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Redact a drive and say what was covered."""
+    """Redact a drive and say what was covered; 1 where the drive was damaged."""
     words = _parser().parse_args(argv)
+    refuse_output(words.out)
     detectors = Detectors(
         *(bundles.load(path) if path else None for path in (words.faces, words.voices, words.objects))
     )
     facts = redact(words.drive, words.out, detectors)
+    if facts is not None and (warning := _warning(words.faces, words.objects)):
+        print(f"roadfuse redact: {warning} (docs/redaction.md)", file=sys.stderr)
     if words.report:
         print(json.dumps({"out": str(words.out), "redacted_before": facts is None, **(asdict(facts) if facts else {})}))
-        return 0
-    print(f"{words.out}: redacted before, taken as it is" if facts is None else f"{words.out}: {_text(facts)}")
-    if facts is not None and (words.faces is None or words.objects is None):
-        print(
-            "roadfuse redact: without --faces and --objects only what the loop's own detector saw is covered; "
-            "the reference bundle's never saw a real street (docs/redaction.md)",
-            file=sys.stderr,
-        )
-    return 0
+    else:
+        print(f"{words.out}: redacted before, taken as it is" if facts is None else f"{words.out}: {_text(facts)}")
+    return 1 if facts is not None and facts.damages else 0
+
+
+def _warning(faces: Path | None, objects: Path | None) -> str:
+    """What nobody looked for that a detector would have found."""
+    blind = "the reference bundle's never saw a real street"
+    if faces is None and objects is None:
+        return f"without --faces and --objects only what the loop's own detector saw is covered; {blind}"
+    if objects is None:
+        return f"without --objects people and vehicles are covered only where the loop's own detector saw them; {blind}"
+    return "" if faces else "without --faces a face is covered only where its person was seen"
 
 
 def _text(facts: Facts) -> str:

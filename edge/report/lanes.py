@@ -44,7 +44,7 @@ def _lane(history: History, stream: str) -> Markup:
     spans = [_span(history, first, last, code) for first, last, code in _coarse_runs(shown)]
     return el(
         "div",
-        el("div", el("span", stream), el("small", _note(history, gone, codes)), class_="label"),
+        el("div", el("span", stream), el("small", _note(history, gone, unseen, codes)), class_="label"),
         el("div", spans, class_="plot"),
         class_="lane stream",
         data_stream=stream,
@@ -77,14 +77,18 @@ def _coarse_runs(codes: NDArray[np.integer]) -> list[tuple[int, int, int]]:
     return found
 
 
-def _note(history: History, gone: NDArray[np.bool_], codes: NDArray[np.uint8]) -> str:
+def _note(history: History, gone: NDArray[np.bool_], unseen: NDArray[np.bool_], codes: NDArray[np.uint8]) -> str:
     if not (codes == 0).any():
         return "never came"
     share = float(gone.mean())
     if share:
         why = sorted({history.absences[min(int(code), len(history.absences) - 1)] for code in np.unique(codes[gone])})
         return f"{percent(share)} {', '.join(why)}"
-    return "always there" if not (codes == _code(history, "shed")).any() else "shed at times"
+    if (codes == _code(history, "shed")).any():
+        return "shed at times"
+    if unseen.any():
+        return f"from {clock(history.seconds(int(history.stamps_ns[np.argmin(unseen)])), tenths=True)} on"
+    return "always there"
 
 
 def _code(history: History, why: str) -> int:

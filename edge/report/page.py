@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -33,12 +34,13 @@ _MAX_LINES: Final = 500
 _HERE = Path(__file__).parent
 
 
-def page(path: Path, cards: int = CARDS) -> str:
+def page(path: Path, cards: int = CARDS, on_damage: Callable[[DriveDamaged], object] | None = None) -> str:
     """The report of a drive that carries decisions, as HTML.
 
     Args:
         path: the drive.
         cards: at most so many hard scenes, the hardest, with pictures and sound.
+        on_damage: takes each damage of the drive, which the page names too.
 
     Raises:
         DriveFormatError: no drive, or one without decisions.
@@ -47,6 +49,9 @@ def page(path: Path, cards: int = CARDS) -> str:
     with DriveReader(path, on_damage=damages.append) as drive:
         history = gather(drive)
         facts = facts_of(drive, [f"{damage} (byte {damage.offset})" for damage in damages])
+        if on_damage is not None:
+            for damage in damages:
+                on_damage(damage)
         shots = film(drive, history)
         scenes = _scenes(drive, history, min(cards, MAX_CARDS))
     columns = grid(history)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timezone
 from typing import Any
 
@@ -31,8 +32,8 @@ WHY_REFUSED = {
 
 
 def clock(seconds: float, *, tenths: bool = False) -> str:
-    """1:05, 1:05.3 or 2:01:05."""
-    shown = round(seconds * 10) if tenths else round(seconds) * 10
+    """1:05, 1:05.3 or 2:01:05; halves go up, as in page.js."""
+    shown = math.floor(seconds * 10 + 0.5) if tenths else math.floor(seconds + 0.5) * 10
     whole, tenth = divmod(shown, 10)
     minutes, second = divmod(whole, 60)
     hours, minute = divmod(minutes, 60)

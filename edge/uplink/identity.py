@@ -131,7 +131,7 @@ def enrol(
     if (identity / KEY).exists():
         raise UplinkError(f"{identity}: expected no identity, got one: enrol into another folder, or remove it")
     subject = _name(vehicle)
-    ca = _read(cloud_ca)
+    ca = cloud_ca.read_bytes()
     identity.mkdir(parents=True, exist_ok=True)
     _write(identity / CLOUD_CA, ca)
     key = _pending(identity / _PENDING)

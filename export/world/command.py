@@ -18,7 +18,7 @@ from edge.drive.writer import DriveWriter
 from edge.errors import ConfigError
 from export.world.bumps import SURFACES
 from export.world.delivery import WorldEvent
-from export.world.faults import KINDS, STREAMS, parse_fault
+from export.world.faults import KINDS, STREAMS, Fault, parse_fault
 from export.world.lidar import AZIMUTHS, RINGS
 from export.world.scenario import LIGHTS, SCENARIOS, WEATHERS
 from export.world.simulate import WorldConfig, simulate
@@ -28,13 +28,14 @@ from export.world.town import town_of
 def main(argv: list[str]) -> int:
     """Runs the command; see `roadfuse simulate --help`."""
     options = _parser().parse_args(argv)
+    faults = tuple(_fault(text, options) for text in options.fault)
     config = WorldConfig(
         options.seed,
         options.seconds,
         options.scenario,
         options.weather,
         options.light,
-        tuple(parse_fault(text) for text in options.fault),
+        faults,
         lidar=not options.no_lidar,
         town=options.town,
         surface=options.surface,
@@ -84,6 +85,16 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         raise ConfigError(message)
+
+
+def _fault(text: str, options: argparse.Namespace) -> Fault:
+    """A fault that can act in this drive."""
+    fault = parse_fault(text)
+    if fault.stream == "lidar" and options.no_lidar:
+        raise ConfigError(f"--fault: expected one of a stream of the drive, got {text} with --no-lidar")
+    if fault.start_s >= options.seconds:
+        raise ConfigError(f"--fault: expected one that begins within {options.seconds:g} s, got {text}")
+    return fault
 
 
 def _record(config: WorldConfig, out: Path, quiet: bool) -> dict[str, Any]:

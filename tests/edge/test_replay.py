@@ -393,6 +393,33 @@ def test_runs_of_which_one_has_more_frames_are_not_called_alike(
     assert "1 only in" in said and "no difference" not in said
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["DRIVE", "--diff", "DRIVE", "DRIVE"], "--diff: expected .* got drive"),
+        (["--diff", "DRIVE", "DRIVE", "--out", "out.mcap"], "--diff: expected .* got out"),
+        (["DRIVE", "--tolerance", "hardness=1"], "--tolerance: expected it beside --diff"),
+        (["DRIVE", "--verify", "--ignore", "digests"], "--ignore: expected it beside --diff"),
+    ],
+)
+def test_words_that_would_be_passed_over_are_refused(decided: Path, words: list[str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        replay_main([str(decided) if word == "DRIVE" else word for word in words])
+
+
+def test_a_recording_that_another_run_is_writing_is_refused_in_one_line(
+    drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.mcap"
+    with DriveWriter(out):
+        for command in ("replay", "run"):
+            assert roadfuse([command, str(drive), "--out", str(out)]) == 2
+            said = capsys.readouterr()
+            assert f"{out}: expected a file that nobody writes" in said.err and said.err.count("\n") == 1
+    with DriveReader(out) as first:
+        assert first.complete
+
+
 @pytest.mark.parametrize("tolerance", ["hardness=nan", "hardness=-1", "hardness=", "hardness"])
 def test_a_tolerance_that_is_no_number_is_refused(decided: Path, tolerance: str) -> None:
     with pytest.raises(ConfigError, match="FIELD=NUMBER"):

@@ -119,6 +119,17 @@ def test_a_speed_that_is_none_is_refused(drive: Path, speed: str, capsys: pytest
     assert "expected a positive number" in capsys.readouterr().err
 
 
+def test_two_bundles_are_refused(drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert roadfuse(["run", str(drive), "--bundle", str(tmp_path), "--bundle", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "roadfuse run: --bundle: expected one, got 2\n"
+
+
+def test_a_folder_of_updates_that_is_not_there_is_said(drive: Path, tmp_path: Path) -> None:
+    done = run(copied(drive, tmp_path / "short.mcap", until_s=0.5), "--updates", tmp_path / "updates")
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path / 'updates'}: no updates there yet: the reference bundle runs\n" in done.stderr
+
+
 def test_a_drive_without_anything_for_the_loop_is_refused(tmp_path: Path) -> None:
     with DriveWriter(tmp_path / "none.mcap") as writer:
         writer.write_payload(topics.TRUTH, b"", capture_ns=0, arrival_ns=0, sequence=0)

@@ -150,6 +150,14 @@ def test_settings_that_make_no_sense_are_refused_in_one_line(
     assert said.count("\n") == 1 and "expected" in said and "got" in said
 
 
+def test_a_picture_under_the_name_of_another_kind_is_refused(
+    late: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert roadfuse(["align", str(late), "--out", str(tmp_path / "picture.png")]) == 2
+    assert "expected a name that ends in .svg, got picture.png" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_picture_never_takes_the_place_of_the_recording(
     late: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

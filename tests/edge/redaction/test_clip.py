@@ -29,7 +29,8 @@ from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
 from edge.errors import BundleError, DriveFormatError
 from edge.import_model import main as import_model
-from edge.redaction.clip import Detectors, is_redacted, redact
+from edge.redaction import command
+from edge.redaction.clip import Detectors, is_redacted, part_of_target, redact
 from edge.redaction.command import main
 from edge.redaction.facts import NAME, facts_of
 from edge.redaction.writer import ClipWriter
@@ -329,6 +330,58 @@ def test_what_a_link_points_to_is_replaced_and_keeps_its_mode(redacted: Redacted
     assert place.stat().st_mode & 0o777 == 0o600 and sorted(tmp_path.iterdir()) == [place, link]
 
 
+def test_a_place_in_no_folder_is_named_as_it_was_given(
+    redacted: Redacted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "missing" / "out.mcap"
+    assert roadfuse(["redact", str(redacted.source), "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert f"{out}: expected a file in an existing folder" in said and said.count("\n") == 1
+
+
+def test_a_damaged_clip_gives_1_and_what_can_be_read(
+    redacted: Redacted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut, out = tmp_path / "cut.mcap", tmp_path / "out.mcap"
+    raw = redacted.source.read_bytes()
+    cut.write_bytes(raw[: len(raw) * 2 // 3])
+    assert roadfuse(["redact", str(cut), "--out", str(out)]) == 1
+    assert "damaged places are gone" in capsys.readouterr().out
+    assert messages(out)
+
+
+@pytest.mark.parametrize(
+    ("given", "says", "not_"),
+    [
+        ((), "without --faces and --objects only what the loop's own detector saw", "was seen"),
+        (("faces",), "without --objects people and vehicles are covered only where", "--faces"),
+        (("objects",), "without --faces a face is covered only where", "--objects"),
+        (("faces", "objects"), "", "without"),
+    ],
+)
+def test_the_warning_names_the_detectors_that_are_missing_and_no_other(
+    given: tuple[str, ...], says: str, not_: str
+) -> None:
+    warning = command._warning(*(Path(name) if name in given else None for name in ("faces", "objects")))
+    assert warning.startswith(says) and not_ not in warning
+
+
+def test_the_warning_comes_beside_the_report_too(
+    redacted: Redacted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(redacted.source), "--out", str(tmp_path / "out.mcap"), "--report"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["pictures"] and "without --faces and --objects" in said.err
+
+
+def test_what_another_redaction_is_writing_stays(redacted: Redacted, tmp_path: Path) -> None:
+    out = tmp_path / "out.mcap"
+    with DriveWriter(part_of_target(out)):
+        with pytest.raises(BlockingIOError, match="another run is writing"):
+            redact(redacted.source, out, durable=False)
+        assert [path.name for path in tmp_path.iterdir()] == [part_of_target(out).name]
+
+
 def test_what_is_no_file_is_not_replaced(
     redacted: Redacted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -339,7 +392,9 @@ def test_what_is_no_file_is_not_replaced(
     for out in (pipe, link, folder):
         assert roadfuse(["redact", str(redacted.source), "--out", str(out)]) == 2
         said = capsys.readouterr()
-        assert "expected a file to replace" in said.err and (said.out + said.err).count("\n") == 1
+        assert "expected a file to write" in said.err and (said.out + said.err).count("\n") == 1
+        with pytest.raises(OSError, match="expected a file to replace"):
+            redact(redacted.source, out)
     assert sorted(tmp_path.iterdir()) == [folder, link, pipe] and pipe.is_fifo() and link.is_symlink()
 
 

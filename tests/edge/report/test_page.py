@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge.decision import Alignment, ClockOffset, RigDoubt, Suspect
@@ -19,8 +20,10 @@ from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
 from edge.errors import ConfigError, DriveFormatError
 from edge.report import command
-from edge.report.gather import doubts_of
+from edge.report.gather import doubts_of, gather
+from edge.report.lanes import stream_lanes
 from edge.report.page import page
+from edge.report.words import clock
 from edge.streams import STREAMS
 from roadfuse.v1 import decision_pb2
 
@@ -37,6 +40,34 @@ def without(source: Path, path: Path, *unwanted: str) -> Path:
 
 def test_it_names_the_decisions_by_the_digest_of_the_run(report: str, decided: Decided) -> None:
     assert decided[1]["sha256"] in report
+
+
+def test_an_instant_between_two_tenths_is_told_as_the_script_of_the_page_tells_it() -> None:
+    assert [clock(seconds, tenths=True) for seconds in (0.05, 0.25, 0.45, 59.95)] == [
+        "0:00.1", "0:00.3", "0:00.5", "1:00.0"
+    ]  # fmt: skip
+    assert [clock(seconds) for seconds in (0.5, 2.5, 59.5)] == ["0:01", "0:03", "1:00"]
+
+
+def test_the_lane_of_a_stream_that_came_late_does_not_say_always_there(decided: Decided) -> None:
+    with DriveReader(decided[0]) as drive:
+        history = gather(drive)
+    silent = history.absences.index("silent")
+    history.streams["gnss"] = np.array([silent] * 5 + [0] * (len(history) - 5), np.uint8)
+    lane = str(stream_lanes(history)[list(history.streams).index("gnss")])
+    assert "<small>from 0:00.3 on</small>" in lane
+
+
+def test_a_damaged_drive_is_said_on_the_terminal_too(
+    decided: Decided, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = tmp_path / "cut.mcap"
+    raw = decided[0].read_bytes()
+    cut.write_bytes(raw[: len(raw) * 2 // 3])
+    assert command.main([str(cut)]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"{cut.with_suffix('.html')}: ") and said[1].startswith("damaged at byte ")
+    assert "Damaged: " in cut.with_suffix(".html").read_text(encoding="utf-8")
 
 
 def test_every_stream_has_a_lane_and_the_dead_camera_is_marked(report: str, elements: Elements) -> None:

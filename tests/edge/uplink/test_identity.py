@@ -77,6 +77,14 @@ def test_a_folder_without_an_identity_is_said_in_one_line(tmp_path: Path, capsys
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_ca_that_is_not_there_is_no_reason_to_enrol_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ca, identity = tmp_path / "nope.pem", tmp_path / "identity"
+    words = ["--cloud", "x:1", "--identity", str(identity), "--vehicle", "v", "--token", "t", "--ca", str(ca)]
+    assert roadfuse(["uplink", "enrol", *words]) == 2
+    assert capsys.readouterr().err == f"roadfuse uplink: no such file: {ca}\n"
+    assert not identity.exists()
+
+
 def test_an_identity_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / identities.KEY).write_bytes(b"secret")
     with pytest.raises(UplinkError, match="expected no identity"):

@@ -26,7 +26,8 @@ def test_the_drive_opens_in_the_stock_reader(tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize(
     "wrong", [["--fault", "camera:melt"], ["--scenario", "moon"], ["--seconds", "-1"], ["--seconds", "long"],
-              ["--light", "noon"], ["--lidar-columns", "7"], ["--bogus"]],
+              ["--light", "noon"], ["--lidar-columns", "7"], ["--bogus"], ["--no-lidar", "--fault", "lidar:drop"],
+              ["--fault", "camera:drop@5-6"], ["--fault", "camera:drop@1-2"]],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_exit_2(wrong: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "drive.mcap"
