@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from cloud.errors import QueryError
 from cloud.labels import LABELS
-from cloud.search.predicate import NUMBERS, SURE, TEXTS, Between, Has, In, Near, Predicate
+from cloud.search.predicate import NUMBERS, SURE, TEXTS, Between, Has, Near, Predicate, among
 from cloud.search.words import plain
 
 Read: TypeAlias = Callable[[list[str], float], Predicate]
@@ -76,7 +76,7 @@ def _plain_sign(sign: str) -> str:
 
 
 def _texts(parts: list[str], _: float) -> Predicate:
-    return In(parts[0].casefold(), tuple(value for value in parts[1].split(",") if value))
+    return among(parts[0].casefold(), tuple(value for value in parts[1].split(",") if value))
 
 
 def _numbers(parts: list[str], _: float) -> Predicate:
@@ -124,7 +124,7 @@ def _on(parts: list[str], _: float) -> Predicate:
 
 def _today(parts: list[str], now_s: float) -> Predicate:
     midnight = now_s - now_s % 86400
-    return Between("recorded_s", low=midnight)
+    return Between("recorded_s", midnight, math.nextafter(midnight + 86400, 0.0))
 
 
 def _yesterday(parts: list[str], now_s: float) -> Predicate:

@@ -27,6 +27,7 @@ NUMBERS: Final = (
     "misaligned",
 )
 TEXTS: Final = ("vehicle", "bundle", "media")
+MEDIA: Final = ("here", "held", "evicted", "lost")  # where a clip can be
 SURE: Final = 0.5  # from here on a moment has a label, unless somebody says otherwise
 MAX_NODES: Final = 256
 MAX_DEPTH: Final = 16
@@ -52,7 +53,7 @@ class Between:
 
 @dataclass(frozen=True, slots=True)
 class In:
-    """A text of TEXTS that is one of these; media is here, held, evicted or lost."""
+    """A text of TEXTS that is one of these; media is one of MEDIA."""
 
     field: str
     values: tuple[str, ...]
@@ -196,7 +197,7 @@ def _leaf(value: dict[str, Any], keys: frozenset[str]) -> Predicate:
         field, values = value["field"], value["in"]
         _expect(field in TEXTS, f"a field of {', '.join(TEXTS)} with 'in'", field)
         _expect(isinstance(values, list) and len(values) <= MAX_NODES, "a list of texts in 'in'", values)
-        return In(field, tuple(_text("in", one) for one in values))
+        return among(field, tuple(_text("in", one) for one in values))
     if "field" in keys and keys <= {"field", "from", "to"}:
         _expect(value["field"] in NUMBERS, f"a field of {', '.join(NUMBERS)} with 'from' and 'to'", value["field"])
         return Between(
@@ -205,6 +206,17 @@ def _leaf(value: dict[str, Any], keys: frozenset[str]) -> Predicate:
             _number("to", value["to"], -math.inf, math.inf) if "to" in keys else math.inf,
         )
     raise QueryError(f"expected a condition (and, or, not, then, has, field, near), got {sorted(keys)}")
+
+
+def among(field: str, values: tuple[str, ...]) -> In:
+    """The condition, where the values can be the field's.
+
+    Raises:
+        QueryError: one can't be.
+    """
+    for value in values if field == "media" else ():
+        _expect(value in MEDIA, f"media of {', '.join(MEDIA)}", value)
+    return In(field, values)
 
 
 def _number(name: str, value: object, low: float, high: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -16,6 +17,7 @@ from export.world.facts import SOUNDS, Facts
 from export.world.grammar import GRAMMARS, SIGNS, sentence
 
 NOW_S = 1_800_000_000.0
+TODAY_S = 1_799_971_200.0  # began at midnight, UTC
 NIGHT, SIREN, HORN, RAIN, TRUCK = (
     Has("light:night"), Has("sound:siren"), Has("sound:horn"), Has("weather:rain"), Has("large:truck"),
 )  # fmt: skip
@@ -95,6 +97,8 @@ def test_every_sentence_of_the_grammar_is_understood_completely(language: str) -
          Between("recorded_s", NOW_S - 86_400)),
         (["since 2026-11-01", "seit 2026-11-01", "desde 2026-11-01", "depuis le 2026-11-01"],
          Between("recorded_s", 1_793_491_200.0)),
+        (["today", "heute", "hoy", "aujourd'hui"],
+         Between("recorded_s", TODAY_S, math.nextafter(TODAY_S + 86_400, 0.0))),
         (["", "   ", "show me all scenes", "no", "then"], ANY),
     ],
 )  # fmt: skip
@@ -119,7 +123,9 @@ def test_what_no_condition_says_stays_to_be_embedded() -> None:
     assert understand("last 24 h", NOW_S).to_embed == ""
 
 
-@pytest.mark.parametrize("text", ["x" * 1_001, "night\x00", "since 2026-13-45", "near:95,0,5", "sound:siren>1.5"])
+@pytest.mark.parametrize(
+    "text", ["x" * 1_001, "night\x00", "since 2026-13-45", "near:95,0,5", "sound:siren>1.5", "media:moon"]
+)
 def test_texts_that_cant_be_are_refused(text: str) -> None:
     with pytest.raises(QueryError, match="expected"):
         understand(text, NOW_S)
