@@ -48,7 +48,7 @@ def page(
         "## How it was made\n",
         f"`{lineage['command']} --out edge/bundles/reference --weights export/reference/weights.npz`\n",
         _kept(lineage),
-        f"Training: {_span(worlds['train'])}{_fresh(worlds)}. Validation (thresholds and confidence only): "
+        f"{_learned(worlds)}Validation (thresholds and confidence only): "
         f"{_span(worlds['validation'])}. Held out (figures only): {_span(worlds['held_out'])}. The splits "
         "share neither town nor seed, so no road, building, vehicle, voice, rain or sensor of the held-out worlds was "
         "trained on; "
@@ -93,8 +93,10 @@ def _kept(lineage: Mapping[str, Any]) -> str:
     return f"{KEPT[only]} those of the weights {lineage['from'][:12]} ([training.md](training.md#versions)).\n"
 
 
-def _fresh(worlds: Mapping[str, Any]) -> str:
-    return f", for the fusion {_span(worlds['fresh'])} besides" if "fresh" in worlds else ""
+def _learned(worlds: Mapping[str, Any]) -> str:
+    """What encoders were trained on, if they were, and what the fusion was."""
+    encoders = f"Encoders: {_span(worlds['train'])}. " if "train" in worlds else ""
+    return f"{encoders}Fusion: {_span(worlds['fresh'])}, which the encoders had not seen. "
 
 
 def _heads(whole: Mapping[str, Any], alone: Mapping[str, Any]) -> str:

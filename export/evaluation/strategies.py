@@ -47,17 +47,17 @@ def main(argv: list[str]) -> int:
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     device, cache = torch.device("cpu"), options.cache / "small" if options.small else options.cache
-    splits = {name: prepare(cache / name, plans(name, size, options.seed), 1, name) for name in ("train", "held_out")}
+    splits = {name: prepare(cache / name, plans(name, size, options.seed), 1, name) for name in ("fresh", "held_out")}
     trained = load_weights(options.weights)
     features = {name: features_of(trained, split, device) for name, split in splits.items()}
     found = {name: embeddings_from(trained, given)[None] for name, given in features.items()}
-    labels = Labels.of(splits["train"])
+    labels = Labels.of(splits["fresh"])
     rows: dict[str, Any] = {}
     for name in STRATEGIES:
         torch.manual_seed(options.seed)
         net = _with(trained, name)
-        early = features["train"] if name == "early" else None
-        train_fusion(net, found["train"], labels, stage, schedule.unroll, options.seed, Progress(None, {}, 1), early)
+        early = features["fresh"] if name == "early" else None
+        train_fusion(net, found["fresh"], labels, stage, schedule.unroll, options.seed, Progress(None, {}, 1), early)
         rows[name] = strategy_row(net, found["held_out"][0], features["held_out"], splits["held_out"])
         print(name, json.dumps(rows[name]["all"]), file=sys.stderr)
     alone: dict[str, Any] = {}
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
         torch.manual_seed(options.seed)
         net = _with(trained, "intermediate")
         train_fusion(
-            net, found["train"], labels, stage, schedule.unroll, options.seed, Progress(None, {}, 1), only=i, name=name
+            net, found["fresh"], labels, stage, schedule.unroll, options.seed, Progress(None, {}, 1), only=i, name=name
         )
         only = tuple(k == i for k in range(len(MODALITIES)))
         alone[name] = fused_summary(run(net, found["held_out"][0], None, splits["held_out"], only), splits["held_out"])
@@ -121,8 +121,8 @@ class _Step(torch.nn.Module):
         self.net = net
 
     def forward(self, given: Tensor, presence: Tensor, state: Tensor) -> tuple[Tensor, ...]:
-        seen, following = self.net.step(given, presence, state)
-        return self.net.embed(seen), following, *(head(seen) for head in self.net.heads.values())
+        seen, told, following = self.net.step(given, presence, state)
+        return self.net.embed(seen), following, *(head(told) for head in self.net.heads.values())
 
 
 def step_latency_ms(fuse: FuseNet) -> float:

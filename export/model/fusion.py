@@ -66,7 +66,8 @@ class FuseNet(nn.Module):
         self.gates = nn.Linear(width + STATE, 2 * STATE)
         self.candidate = nn.Linear(width + STATE, STATE)
         self.embed = nn.Linear(width + STATE, EMBEDDING)
-        self.heads = nn.ModuleDict({name: nn.Linear(width + STATE, size) for name, size in HEAD_SIZES.items()})
+        told = len(MODALITIES) * width if strategy != "early" else 0
+        self.heads = nn.ModuleDict({name: nn.Linear(width + STATE + told, size) for name, size in HEAD_SIZES.items()})
         self.facts = nn.Linear(EMBEDDING, FACT_VALUES)
         self.rebuild = nn.Linear(width + STATE, len(MODALITIES) * EMBEDDING)
         self.register_buffer("pair_low", torch.zeros(len(PAIRS)))
@@ -82,19 +83,25 @@ class FuseNet(nn.Module):
             presence: (batch, 4), 1 present, 0 absent.
             state: (batch, 192).
         """
-        seen, following = self.step(given, presence, state)
+        seen, told, following = self.step(given, presence, state)
         embedding = F.normalize(self.embed(seen), dim=1)
         rebuilt = F.normalize(self.rebuild(seen).reshape(len(seen), len(MODALITIES), EMBEDDING), dim=2)
-        logits = {name: head(seen) for name, head in self.heads.items()}
+        logits = {name: head(told) for name, head in self.heads.items()}
         return Fused(embedding, logits, self.facts(embedding * 8.0), rebuilt, following)
 
-    def step(self, given: Tensor, presence: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """What the heads look at (batch, width + 192), and the next state."""
-        fused = self.norm(self.mix(self._tokens(given, presence), self.recall(state), presence))
+    def step(self, given: Tensor, presence: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is embedded (batch, width + 192), what the heads look at, and the next state.
+
+        Heads look at each modality's own token, too: what one of them alone can tell is not lost in the mix.
+        """
+        tokens = self._tokens(given, presence)
+        fused = self.norm(self.mix(tokens, self.recall(state), presence))
         update, reset = torch.chunk(torch.sigmoid(self.gates(torch.cat([fused, state], 1))), 2, 1)
         fresh = torch.tanh(self.candidate(torch.cat([fused, reset * state], 1)))
         following = update * state + (1.0 - update) * fresh
-        return torch.cat([fused, following], 1), following
+        seen = torch.cat([fused, following], 1)
+        told = seen if self.strategy == "early" else torch.cat([seen, tokens.flatten(1)], 1)
+        return seen, told, following
 
     def _tokens(self, given: Tensor, presence: Tensor) -> Tensor:
         if self.strategy == "early":
@@ -149,9 +156,9 @@ class FuseStep(nn.Module):
         given = torch.stack([camera, audio, motion, lidar], 1)
         modalities = torch.where(presence[:, :, None] > 0.5, given, torch.zeros_like(given))
         here = (presence > 0.5).to(given.dtype)
-        seen, following = self.net.step(modalities, here, state)
+        seen, told, following = self.net.step(modalities, here, state)
         embedding = F.normalize(self.net.embed(seen), dim=1)
-        logits = {name: head(seen) for name, head in self.net.heads.items()}
+        logits = {name: head(told) for name, head in self.net.heads.items()}
         tags, sounds = torch.sigmoid(logits["scene_tags"]), torch.sigmoid(logits["sound_events"])
         return (
             embedding,

@@ -46,7 +46,7 @@ from export.training.losses import facts_loss, nce_loss
 from export.training.plan import FULL, SMALL, plans
 from export.training.progress import Progress
 from export.training.schedule import Stage
-from export.training.sequences import drawn_worlds, near_miss_loss, run_worlds
+from export.training.sequences import near_miss_loss, run_worlds
 from export.training.weights import load_weights
 
 STAGE, SMALL_STAGE = Stage(1300, 64, 2e-3), Stage(6, 4, 2e-3)
@@ -56,6 +56,7 @@ FLICKER = 0.02  # chance that a modality is missing at one moment alone
 NOISE = 0.02
 FEW = 512  # moments of a batch that are told apart from each other
 RETRIEVAL, NEAR_MISS = 0.5, 0.5  # weights
+FRESH_SHARE = 0.4  # of the worlds; what encoders say of worlds they were trained on is surer than it will be
 
 
 def main(argv: list[str]) -> int:
@@ -127,6 +128,15 @@ def train_member(
 
     own = list(analyst.parameters())
     progress.stage(name, panel, own, stage, lambda first: iter(range(first, stage.steps)), loss)
+
+
+def drawn_worlds(worlds: int, fresh: int, size: int, rng: torch.Generator) -> Tensor:
+    """(size,) which worlds a batch is of, FRESH_SHARE of them among the last `fresh` ones."""
+    drawn = torch.randint(0, worlds - fresh, (size,), generator=rng)
+    if not fresh:
+        return drawn
+    others = torch.randint(worlds - fresh, worlds, (size,), generator=rng)
+    return torch.where(torch.rand(size, generator=rng) < FRESH_SHARE, others, drawn)
 
 
 def _seeded(seed: int, member: int) -> Analyst:

@@ -44,13 +44,13 @@ def main(argv: list[str]) -> int:
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     net, words = load_weights(options.weights), Vocabulary.open(options.weights.parent / "vocabulary.json")
-    splits = {name: prepare(cache / name, plans(name, size, options.seed), 1, name) for name in ("train", "held_out")}
+    splits = {name: prepare(cache / name, plans(name, size, options.seed), 1, name) for name in ("fresh", "held_out")}
     fused = {}
     for name, split in splits.items():
         found = embeddings_from(net, features_of(net, split, torch.device("cpu")))
         fused[name] = run_worlds(net.fuse, found, split.per_world)
     decoder = CaptionDecoder()
-    train_captions(decoder, net, fused["train"], splits["train"], words, stage, options.seed)
+    train_captions(decoder, net, fused["fresh"], splits["fresh"], words, stage, options.seed)
     figures = caption_figures(decoder, fused["held_out"], splits["held_out"], words)
     halves = {name: value.half().numpy() for name, value in decoder.state_dict().items()}
     np.savez_compressed(options.out, allow_pickle=False, **halves)

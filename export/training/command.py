@@ -12,7 +12,8 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from calibration.ranges import Ranges, collect, write_ranges
+from calibration.canonical import canonical_id
+from calibration.ranges import Ranges, collect, read_ranges, write_ranges
 from edge.bundle import load
 from edge.errors import ConfigError
 from edge.model_file import sha256_of
@@ -48,6 +49,7 @@ FURTHER = ("trt", "arm")  # targets beside x86
 CALIBRATION_FRAMES = 2048
 AT_ONCE = 16
 SCALES = "percentile"
+RANGES = "{}.ranges.json"  # of an encoder, beside the weights
 GOLDEN_FRAMES = 4  # of a picture, the first alone: it is as large as all the rest
 
 
@@ -63,22 +65,24 @@ def main(argv: list[str]) -> int:
     _seed_everything(options.seed, options.threads)
     net = _first(options)
     kept = read_towers(options.start.parent) if options.only else {}
+    ranges = kept_ranges(lower_edge(net), options.start.parent) if options.only == "fusion" else {}
     if options.only == "camera":
         del kept["video"]  # it looks at clips of what the camera says
     splits = {
         split: prepare(options.cache / split, plans(split, size, options.seed), options.workers, split)
-        for split in ("validation", "held_out", "train", "fresh")
+        for split in ("validation", "held_out", "fresh", *(["train"] if options.only != "fusion" else []))
     }
     if options.only == "camera":
         settle(net.camera, splits["train"])
     progress = Progress(options.run, _key(options, schedule, size), schedule.checkpoint, options.resume)
-    words = train(net, splits["train"], splits["fresh"], schedule, options, progress, mixin)
-    equalise(net, batches_of(splits["train"]))
+    words = train(net, splits, schedule, options, progress, mixin)
+    if options.only != "fusion":
+        equalise(net, batches_of(splits["train"]))
     rounded(net)
     if options.run:
         write_curves(options.run, progress.history)
     graphs = lower_edge(net)
-    lowered = lower_precision(graphs, splits["train"])
+    lowered = lower_precision(graphs, ranges or ranges_of(graphs, splits["train"]))
     tempers = temper(net, lowered.engines, splits["validation"])
     graphs["fuse"] = lower_edge(net)["fuse"]
     lowered.engines["fuse"] = store_half(graphs["fuse"])
@@ -108,27 +112,32 @@ def main(argv: list[str]) -> int:
 
 
 def train(
-    net: Network, split: Split, fresh: Split, schedule: schedules.Schedule, options: argparse.Namespace,
+    net: Network, splits: Mapping[str, Split], schedule: schedules.Schedule, options: argparse.Namespace,
     progress: Progress, mixin: Mixin | None,
 ) -> Vocabulary:  # fmt: skip
-    """All stages, one after the other, in place; with `--only`, that alone and what reads it."""
-    device, only = torch.device(options.device), options.only
-    words = Vocabulary.open(options.start.parent / VOCABULARY) if only else learn_vocabulary(split, options.seed)
+    """All stages, one after the other, in place; with `--only`, that alone and what reads it.
+
+    What reads the encoders learns from worlds that they have not seen: of the others they are surer than they will be.
+    """
+    device, only, fresh = torch.device(options.device), options.only, splits["fresh"]
+    words = (
+        Vocabulary.open(options.start.parent / VOCABULARY) if only else learn_vocabulary(splits["train"], options.seed)
+    )
     if progress.restored("text", net):
         return words
     if only == "camera":
-        train_camera(net, split, schedule.camera, options.seed, progress, device, mixin)
+        train_camera(net, splits["train"], schedule.camera, options.seed, progress, device, mixin)
     elif not only:
-        train_encoders(net, split, schedule.encoders, options.seed, progress, device, mixin)
-    found = torch.cat([embeddings_of(net, known, 2, options.seed, device) for known in (split, fresh)], 1)
+        train_encoders(net, splits["train"], schedule.encoders, options.seed, progress, device, mixin)
+    found = embeddings_of(net, fresh, 2, options.seed, device)
     net.to("cpu")
-    labels = Labels.of(split, fresh)
+    labels = Labels.of(fresh)
     train_fusion(net, found, labels, schedule.fusion, schedule.unroll, options.seed, progress, facts=not only)
     if only != "fusion":
         train_clips(net, found, labels, schedule.clips, options.seed, progress)
     fit_scores(net, found, labels, options.seed)
     if not only:
-        train_text(net, split, words, schedule.text, options.seed, progress)
+        train_text(net, splits["train"], words, schedule.text, options.seed, progress)
     return words
 
 
@@ -136,8 +145,8 @@ def _first(options: argparse.Namespace) -> Network:
     """The network before the first step; where not all is trained, the fusion is begun anew, of whatever strategy."""
     if options.start is None:
         return Network(options.fusion)
-    net = load_weights(options.start, grow=options.only == "camera")
-    if options.only or net.fuse.strategy != options.fusion:
+    net = load_weights(options.start, grow=options.only == "camera", fusion=options.fusion if options.only else None)
+    if net.fuse.strategy != options.fusion:
         net.fuse = FuseNet(options.fusion)
     return net
 
@@ -151,13 +160,34 @@ class Lowered:
     ranges: dict[str, Ranges]
 
 
-def lower_precision(graphs: Mapping[str, onnx.ModelProto], split: Split) -> Lowered:
-    """int8 where it wins, float stored as float16 for the rest."""
-    found = Lowered({}, {}, {})
+def ranges_of(graphs: Mapping[str, onnx.ModelProto], split: Split) -> dict[str, Ranges]:
+    """Of the encoders that int8 makes faster, on frames spread over all worlds."""
+    return {name: collect(graphs[name].SerializeToString(deterministic=True), feeds(name, split)) for name in QUANTISED}
+
+
+def kept_ranges(graphs: Mapping[str, onnx.ModelProto], folder: Path) -> dict[str, Ranges]:
+    """Those beside the weights that a run started from: encoders that stay keep their engines, bit for bit.
+
+    Raises:
+        OSError: a file is not there.
+        ConfigError: it is of another model.
+    """
+    found = {}
+    for name in QUANTISED:
+        path, digest = folder / RANGES.format(name), canonical_id(graphs[name])
+        found[name] = read_ranges(path)
+        if found[name].model_sha256 != digest:
+            got = found[name].model_sha256[:12]
+            raise ConfigError(f"{path}: expected ranges of the model {digest[:12]} ({name}), got those of {got}")
+    return found
+
+
+def lower_precision(graphs: Mapping[str, onnx.ModelProto], ranges: Mapping[str, Ranges]) -> Lowered:
+    """int8 where there are ranges, float stored as float16 for the rest."""
+    found = Lowered({}, {}, dict(ranges))
     for name, model in graphs.items():
-        if name in QUANTISED:
-            found.ranges[name] = ranges = collect(model.SerializeToString(deterministic=True), feeds(name, split))
-            lowered = {target: lower_to(model, ranges, target, scales=SCALES) for target in ("x86", *FURTHER)}
+        if name in ranges:
+            lowered = {target: lower_to(model, ranges[name], target, scales=SCALES) for target in ("x86", *FURTHER)}
             model = lowered.pop("x86")
             found.targets[name] = {target: store_half(other) for target, other in lowered.items()}
         found.engines[name] = store_half(model)
@@ -306,7 +336,7 @@ def _write(
     if options.weights:
         options.weights.parent.mkdir(parents=True, exist_ok=True)
         for engine, found in lowered.ranges.items():
-            write_ranges(options.weights.parent / f"{engine}.ranges.json", found)
+            write_ranges(options.weights.parent / RANGES.format(engine), found)
 
 
 def bundle_content(
@@ -321,7 +351,7 @@ def bundle_content(
         measured.figures,
         lineage,
         name=name,
-        version="5",
+        version="6",
         ranges={engine: found.id for engine, found in lowered.ranges.items()},
         confidence=measured.confidence,
         lowerings=lowered.targets,

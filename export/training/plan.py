@@ -49,7 +49,7 @@ class Size:
     seconds: int
 
 
-FULL = Size(train=1120, fresh=320, validation=60, held_out=200, seconds=8)
+FULL = Size(train=1120, fresh=1120, validation=60, held_out=200, seconds=8)
 SMALL = Size(train=6, fresh=2, validation=3, held_out=3, seconds=4)
 
 

@@ -26,7 +26,6 @@ from export.training.losses import nce_loss, pair_loss
 from export.training.progress import Progress
 from export.training.schedule import Stage
 
-FRESH_SHARE = 0.4  # of the worlds; what encoders say of worlds they were trained on is surer than it will be
 REPEATS = (1, 2, 3, 5)  # steps per frame of 4 fps; 5 imitates a 20 fps camera
 CHANGES = 0.06  # chance per step that a sensor dies or comes back
 NOISE = 0.02
@@ -37,10 +36,7 @@ NOVELTY_QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a moment's embeddings are learned with, as tensors; see dataset.Split.
-
-    fresh: how many of the last worlds are unknown to the encoders.
-    """
+    """What a moment's embeddings are learned with, as tensors; see dataset.Split."""
 
     tags: Tensor
     sounds: Tensor
@@ -48,19 +44,14 @@ class Labels:
     facts: Tensor
     moment: Tensor
     per_world: int
-    fresh: int = 0
 
     @staticmethod
-    def of(split: Split, fresh: Split | None = None) -> Labels:
-        """Of a split, and of further worlds behind it."""
-        splits = [split] if fresh is None else [split, fresh]
-        tags, sounds, single, facts = (
-            np.concatenate([getattr(one, name) for one in splits]) for name in ("tags", "sounds", "single", "facts")
-        )
+    def of(split: Split) -> Labels:
+        """Of a split."""
         return Labels(
-            torch.from_numpy(tags.astype(np.float32)), torch.from_numpy(sounds.astype(np.float32)),
-            torch.from_numpy(single.astype(np.int64)), torch.from_numpy(facts.astype(np.int64)),
-            torch.from_numpy(moments_of(facts)), split.per_world, 0 if fresh is None else len(fresh) // fresh.per_world,
+            torch.from_numpy(split.tags.astype(np.float32)), torch.from_numpy(split.sounds.astype(np.float32)),
+            torch.from_numpy(split.single.astype(np.int64)), torch.from_numpy(split.facts.astype(np.int64)),
+            torch.from_numpy(moments_of(split.facts)), split.per_world,
         )  # fmt: skip
 
     @property
@@ -100,7 +91,7 @@ def _sequence_losses(
     """Weighted terms of a batch, and what share of it was right."""
     repeat = REPEATS[int(torch.randint(0, len(REPEATS), (1,), generator=rng))]
     span = (unroll + repeat - 1) // repeat
-    first = drawn_worlds(labels.worlds, labels.fresh, size, rng) * labels.per_world
+    first = torch.randint(0, labels.worlds, (size,), generator=rng) * labels.per_world
     first = first + torch.randint(0, max(labels.per_world - span + 1, 1), (size,), generator=rng)
     share = _share(size, rng)
     state = torch.zeros(size, STATE)
@@ -148,15 +139,6 @@ def _share(size: int, rng: torch.Generator) -> Tensor:
     Two passes are learned by heart; what lies between them is never the same twice.
     """
     return 0.5 - 0.5 * torch.cos(math.pi * torch.rand(size, len(MODALITIES), 1, generator=rng))
-
-
-def drawn_worlds(worlds: int, fresh: int, size: int, rng: torch.Generator) -> Tensor:
-    """(size,) which worlds a batch is of, FRESH_SHARE of them among the last `fresh` ones."""
-    drawn = torch.randint(0, worlds - fresh, (size,), generator=rng)
-    if not fresh:
-        return drawn
-    others = torch.randint(worlds - fresh, worlds, (size,), generator=rng)
-    return torch.where(torch.rand(size, generator=rng) < FRESH_SHARE, others, drawn)
 
 
 def _f1(given: Tensor, truth: Tensor) -> float:

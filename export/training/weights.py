@@ -74,11 +74,12 @@ def read_towers(folder: Path) -> dict[str, onnx.ModelProto]:
     return towers
 
 
-def load_weights(path: Path, grow: bool = False) -> Network:
+def load_weights(path: Path, grow: bool = False, fusion: str | None = None) -> Network:
     """The network that save_weights wrote.
 
     Args:
         grow: of an earlier version, too, whose camera has fewer convolutions (`export.training.grow`).
+        fusion: begin one of this strategy instead of the one that was saved.
 
     Raises:
         ConfigError: no such file, or a weight is missing or of another shape.
@@ -86,9 +87,11 @@ def load_weights(path: Path, grow: bool = False) -> Network:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             state = {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files if name != "strategy"}
-            net = Network(str(arrays["strategy"]))
+            net = Network(fusion or str(arrays["strategy"]))
         state = grown(state, net.camera) if grow else state
-        known = {name: value for name, value in net.state_dict().items() if name.startswith(LEFT_OUT)}
+        left_out = (*LEFT_OUT, "fuse.") if fusion else LEFT_OUT
+        state = {name: value for name, value in state.items() if not name.startswith(left_out)}
+        known = {name: value for name, value in net.state_dict().items() if name.startswith(left_out)}
         net.load_state_dict(known | {name: v.float() if v.is_floating_point() else v for name, v in state.items()})
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]

@@ -18,12 +18,18 @@ from export.model.analyst import FINER, Analyst, Panel, probabilities  # noqa: E
 from export.model.analyst_outputs import BOXES, COLUMNS, GROUPS, OUTPUTS, WINDOW, fact_slices  # noqa: E402
 from export.model.labels import FACT_SIZES, FACTS  # noqa: E402
 from export.model.network import Network  # noqa: E402
-from export.training.analyst import lower_panel, main, train_member, train_panel  # noqa: E402
+from export.training.analyst import (  # noqa: E402
+    FRESH_SHARE,
+    drawn_worlds,
+    lower_panel,
+    main,
+    train_member,
+    train_panel,
+)
 from export.training.analyst_clips import Clips  # noqa: E402
 from export.training.analyst_confidence import fitted_absence, fitted_temperatures, looked_at  # noqa: E402
 from export.training.progress import Progress  # noqa: E402
 from export.training.schedule import Stage  # noqa: E402
-from export.training.sequences import FRESH_SHARE, drawn_worlds  # noqa: E402
 
 PER_WORLD = 6
 STAGE = Stage(12, 16, 2e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,8 +106,8 @@ def test_kept_encoders_and_towers_stay_while_a_fusion_of_another_strategy_is_tra
     assert main(again) == 0
     assert load_weights(work / "kept" / "weights" / "weights.npz").fuse.strategy == "late"
     before, after = load(work / "first" / "bundle"), load(work / "kept" / "bundle")
-    assert before.engines["motion"].file.read() == after.engines["motion"].file.read()
-    assert before.engines["fuse"].file.read() != after.engines["fuse"].file.read()
+    for name in ("camera", "audio", "motion", "lidar", "fuse"):
+        assert (before.engines[name].file.read() == after.engines[name].file.read()) == (name != "fuse"), name
     towers = work / "kept" / "weights"
     for name in ("text.onnx", "video.onnx", "vocabulary.json"):
         assert (towers / name).read_bytes() == (start / name).read_bytes(), name
@@ -115,6 +116,17 @@ def test_kept_encoders_and_towers_stay_while_a_fusion_of_another_strategy_is_tra
         for name in one.files:
             if name.startswith("facts."):
                 np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_ranges_of_other_encoders_are_refused_before_anything_is_trained(work: Path, tmp_path: Path) -> None:
+    start = shutil.copytree(work / "first" / "weights", tmp_path / "weights")
+    (start / "camera.ranges.json").write_bytes((start / "audio.ranges.json").read_bytes())
+    arguments = options(work, "foreign")
+    with pytest.raises(
+        ConfigError, match=r"camera.ranges.json: expected ranges of the model \w+ \(camera\), got those"
+    ):
+        main([*arguments, "--from", str(start / "weights.npz"), "--only", "fusion"])
+    assert not (work / "foreign").exists()
 
 
 def test_a_camera_is_trained_on_beside_encoders_and_a_space_that_stay(work: Path) -> None:
