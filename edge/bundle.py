@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,11 +171,18 @@ def parse_json(raw: bytes) -> Any:
     Raises:
         ValueError: it is none.
     """
-    return json.loads(raw, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+    return json.loads(raw, object_pairs_hook=_unique_keys, parse_constant=_no_constant, parse_float=_finite)
 
 
 def _no_constant(word: str) -> Any:
     raise ValueError(f"expected numbers, got {word}")
+
+
+def _finite(word: str) -> float:
+    number = float(word)
+    if math.isinf(number):
+        raise ValueError(f"expected finite numbers, got {word[:40]}")
+    return number
 
 
 def _unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -57,6 +57,11 @@ def test_a_manifest_that_is_no_json(tmp_path: Path, content: bytes) -> None:
     refused(tmp_path, r"manifest\.json: ")
 
 
+def test_a_number_beyond_all_numbers_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes(b'{"figures": {"ap": 1e999}}')
+    refused(tmp_path, r"manifest\.json: .*expected finite numbers, got 1e999")
+
+
 def test_an_absurdly_large_manifest_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "manifest.json").open("wb") as file:
         file.truncate(1 << 40)
