@@ -53,6 +53,11 @@ def copied(
     return out
 
 
+def heard() -> None:
+    """In a child: a shell's background job, which these tests may be part of, hands down that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def decisions_in(recorded: Path) -> list[decision_pb2.Decision]:
     """Those that are there, be it being written or cut off."""
     found: list[decision_pb2.Decision] = []
@@ -86,7 +91,9 @@ def test_an_interrupted_run_keeps_the_scene_that_is_open(drive: Path, tmp_path: 
     config.write_text(ONE_SCENE)
     out, spool = tmp_path / "out.mcap", tmp_path / "spool"
     command = [sys.executable, "-m", "edge.command", "run", str(drive), "--out", str(out), "--spool", str(spool)]
-    child = subprocess.Popen([*command, "--config", str(config), "--speed", "0.25"], stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [*command, "--config", str(config), "--speed", "0.25"], stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    )
     until = time.monotonic() + 60
     while time.monotonic() < until and not (out.exists() and len(decisions_in(out)) > 20):
         time.sleep(0.1)
