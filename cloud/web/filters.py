@@ -11,11 +11,12 @@ from sqlalchemy import ColumnElement, and_, exists, or_
 from cloud.errors import QueryError
 from cloud.labels import of_tag
 from cloud.report import EVICTED, HELD, LOST
+from cloud.search import predicate
 from cloud.tables import MOMENTS, SCENES
 from export.model.labels import SCENE_TAGS
 
 LIKELY: Final = 0.5
-MEDIA: Final = ("here", "held", "evicted", "lost", "asked")
+MEDIA: Final = (*predicate.MEDIA, "asked")
 STATES: Final = {HELD: "held", EVICTED: "evicted", LOST: "lost"}
 # The bundle's tag for each label; one that no tag has is looked for in analyses alone.
 _TAG_OF: Final = {of_tag(tag): tag for tag in SCENE_TAGS}

@@ -272,6 +272,19 @@ def test_a_path_that_is_no_place_for_a_file_is_refused_by_its_name(kind: str, tm
     assert refused.value.filename == str(path)
 
 
+def begun_in_a_child(path: Path) -> tuple[int, int, bytes]:
+    """The process that writes, the end of the pipe in which it reports, and its first report."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            drive_until_killed(path, writing)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    return child, reading, os.read(reading, 8)
+
+
 def drive_until_killed(path: Path, report: int) -> None:
     """Write without end, a message a millisecond of arrivals, and report each arrival once it is written."""
     payload = random.Random(1).randbytes(3000)
@@ -292,15 +305,7 @@ def test_a_real_kill_loses_at_most_a_second_of_arrivals(
     lost_ns = []
     for turn in range(100 if long else 15):
         path = tmp_path / f"{turn}.mcap"
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                drive_until_killed(path, writing)
-            finally:
-                os._exit(1)
-        os.close(writing)
-        reported = os.read(reading, 8)  # it runs
+        child, reading, reported = begun_in_a_child(path)
         deadline = time.monotonic() + dice.uniform(0.0, 0.08)
         while time.monotonic() < deadline:
             reported = (reported + os.read(reading, 1 << 16))[-16:]
@@ -429,15 +434,7 @@ def test_a_writer_that_only_begins_refuses_a_second_one(tmp_path: Path) -> None:
 def test_a_writer_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
     path = tmp_path / "a.mcap"
     (tmp_path / "a.mcap.new").write_bytes(b"of one that was killed before its first footer" * 1000)
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            drive_until_killed(path, writing)
-        finally:
-            os._exit(1)
-    os.close(writing)
-    os.read(reading, 8)  # it runs
+    child, reading, _ = begun_in_a_child(path)
     os.close(reading)
     with pytest.raises(BlockingIOError):
         Journal(path)
