@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge.errors import ConfigError
@@ -28,7 +33,8 @@ def refuse_output(out: Path | None, *inputs: Path) -> None:
         out: None writes nothing.
 
     Raises:
-        ConfigError: the output is one of the inputs, a folder, a device or a pipe, or its folder is not there.
+        ConfigError: the output is one of the inputs, a folder, a device, a pipe, or a drive that is being written; or
+            its folder is not there.
     """
     if out is None:
         return
@@ -41,3 +47,37 @@ def refuse_output(out: Path | None, *inputs: Path) -> None:
     for source in inputs:
         if source.exists() and out.samefile(source):
             raise ConfigError(f"{out}: expected another file than the input, got {source}")
+    if _is_written(out):
+        raise ConfigError(f"{out}: expected a file that nobody writes, got a drive that another run is writing")
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """A file beside `out` to write to, which takes its place and its mode when the block is done; if it fails, neither.
+
+    Raises:
+        OSError: it can't be made here.
+    """
+    out = out.resolve()  # a link stays, what it points to is replaced
+    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    part.touch(exist_ok=False)  # whatever else lies there stays
+    try:
+        if out.exists():
+            shutil.copymode(out, part)
+        yield part
+        part.replace(out)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _is_written(path: Path) -> bool:
+    """Whether a writer of drives is at this file: it holds a lock on it."""
+    with suppress(PermissionError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False  # a file system that has no locks
+    return False

@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
-import secrets
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -21,7 +19,7 @@ from tqdm import tqdm
 
 from edge.drive import codec
 from edge.drive.writer import DriveWriter
-from edge.durable import refuse_output
+from edge.durable import refuse_output, replacing
 from edge.errors import ConfigError, SourceError
 from edge.importers import detect
 from edge.importers.recording import MAX_STAMP_NS, NS_PER_S, Event, Options, Recording
@@ -118,21 +116,12 @@ def import_recording(
     refuse_output(out, source, *options.dbc)
     if out.exists() and source.resolve() in out.resolve().parents:
         raise ConfigError(f"{out}: expected another file than those of the source, got one in {source}")
-    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
-    part.touch(exist_ok=False)  # whatever else lies there stays
     try:
-        if out.exists():
-            shutil.copymode(out, part)
-        recording = detect.opener(format_name or detect.detect(source))(source, options)
-        summary = _write(recording, source, part, out, cut or Cut(), progress and sys.stderr.isatty())
-        part.replace(out)
+        with replacing(out) as part:
+            recording = detect.opener(format_name or detect.detect(source))(source, options)
+            return _write(recording, source, part, out, cut or Cut(), progress and sys.stderr.isatty())
     except SourceError as error:
-        part.unlink(missing_ok=True)
         raise SourceError(str(error) if str(source) in str(error) else f"{source}: {error}") from None
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    return summary
 
 
 def _write(recording: Recording, source: Path, part: Path, out: Path, cut: Cut, progress: bool) -> Summary:

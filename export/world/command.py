@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from edge.drive import topics
 from edge.drive.writer import DriveWriter
+from edge.durable import refuse_output, replacing
 from edge.errors import ConfigError
 from export.world.bumps import SURFACES
 from export.world.delivery import WorldEvent
@@ -42,6 +43,7 @@ def main(argv: list[str]) -> int:
         lidar_columns=options.lidar_columns,
         lidar_rings=options.lidar_rings,
     )
+    refuse_output(options.out)
     cv2.setNumThreads(1)
     summary = _record(config, options.out, quiet=options.json or not sys.stderr.isatty())
     print(json.dumps(summary) if options.json else _sentence(summary))
@@ -115,7 +117,11 @@ def _record(config: WorldConfig, out: Path, quiet: bool) -> dict[str, Any]:
     if (config.lidar_columns, config.lidar_rings) != (AZIMUTHS, RINGS):
         metadata["lidar"] = f"{config.lidar_rings}x{config.lidar_columns}"
     total = round(config.seconds * config.fps)
-    with DriveWriter(out, metadata=metadata) as drive, tqdm(total=total, unit="frame", disable=quiet) as progress:
+    with (
+        replacing(out) as part,
+        DriveWriter(part, metadata=metadata) as drive,
+        tqdm(total=total, unit="frame", disable=quiet) as progress,
+    ):
         for event in simulate(config):
             _write(drive, event)
             messages[event.topic] += 1
