@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from edge.errors import UpdateError
 from edge.updates.disk import Disk
+from edge.updates.record import Record
 from edge.updates.slots import BUNDLES, Slots, kept_record, read_answer, slots_record
 from roadfuse.v1.updates_pb2 import Stage
 
@@ -35,7 +36,12 @@ class Ledger:
         self._record, self._kept = slots_record(disk), kept_record(disk)
         self._lock = threading.RLock()
         self.trouble = ""
-        slots, kept = self._read("slots"), self._read("kept")
+        self._failure: OSError | None = None
+        slots, kept = self._read(self._record), self._read(self._kept)
+        if slots is not None and kept is not None and self._record.unread and kept.epoch > slots.epoch:
+            slots = None  # an older copy
+        if slots is None and kept is None and self._failure is not None:
+            raise self._failure
         self._kept.hold()
         self._record.hold()
         if slots is None:
@@ -89,13 +95,15 @@ class Ledger:
         self._kept.write(content)
         self._record.write(content)
 
-    def _read(self, name: str) -> Slots | None:
+    def _read(self, record: Record) -> Slots | None:
         try:
-            content = (self._record if name == "slots" else self._kept).read()
+            content = record.read()
             return None if content is None else Slots.of(content)
         except UpdateError as error:
             self.trouble = str(error)
-            return None
+        except OSError as error:
+            self.trouble, self._failure = str(error), error
+        return None
 
     def _recovered(self, kept: Slots | None) -> Slots:
         """The first slots of a vehicle, or safe ones where they were lost: nothing new, nothing refused comes back."""

@@ -30,12 +30,16 @@ class Record:
 
     Args:
         name: of the copies, without their suffix; its folder must be there.
+
+    Attributes:
+        unread: suffixes of copies that could not be read and were not written since; one may hold a younger content.
     """
 
     def __init__(self, disk: Disk, name: str) -> None:
         self._disk, self._name = disk, name
         self._generation = 0
         self._next = "a"
+        self.unread: set[str] = set()
 
     def read(self) -> bytes | None:
         """The content; None where nothing was ever written. A copy that can't be read is one that is not whole.
@@ -45,7 +49,8 @@ class Record:
             OSError: one can't be read, and the other is not whole.
         """
         found: dict[str, tuple[int, bytes]] = {}
-        unread: OSError | None = None
+        failure: OSError | None = None
+        self.unread.clear()
         there = 0
         for suffix in "ab":
             try:
@@ -53,15 +58,16 @@ class Record:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                unread = error
+                failure = error
+                self.unread.add(suffix)
                 continue
             there += 1
             parsed = _parsed(raw)
             if parsed is not None:
                 found[suffix] = parsed
         if not found:
-            if unread is not None:
-                raise unread
+            if failure is not None:
+                raise failure
             if there:
                 raise RecordLost(f"{self._name}: expected a whole copy, got {there} damaged")
             self._generation, self._next = 0, "a"
@@ -82,7 +88,7 @@ class Record:
                 if self._disk.size(f"{self._name}.{suffix}") is not None:
                     self._disk.sync(f"{self._name}.{suffix}")
             except OSError:
-                if suffix != self._next:  # the copy that counts
+                if suffix != self._next and suffix not in self.unread:  # the copy that counts
                     raise
         self._disk.sync_folder(self._name.rpartition("/")[0])
 
@@ -95,6 +101,11 @@ class Record:
         """
         if len(content) > MAX_BYTES:
             raise UpdateError(f"{self._name}: expected at most {MAX_BYTES} bytes, got {len(content)}")
+        self._write(content)
+        if self._next in self.unread:  # it may be read again one day, and must not count then
+            self._write(content)
+
+    def _write(self, content: bytes) -> None:
         head = _HEAD.pack(_MAGIC, self._generation + 1, len(content))
         name = f"{self._name}.{self._next}"
         is_new = self._disk.size(name) is None
@@ -102,6 +113,7 @@ class Record:
         self._disk.sync(name)
         if is_new:
             self._disk.sync_folder(self._name.rpartition("/")[0])
+        self.unread.discard(self._next)
         self._generation += 1
         self._next = "b" if self._next == "a" else "a"
 

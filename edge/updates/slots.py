@@ -231,24 +231,28 @@ def kept_record(disk: Disk) -> Record:
 
 
 def read_slots(disk: Disk) -> Slots | None:
-    """The slots; from where they are kept once more if they are lost; None where there are none to be read.
+    """The slots; from where they are kept once more if they are lost, or an older copy alone can be read; None where
+    there are none to be read.
 
     Raises:
         OSError: the disk can't be read, neither here nor there.
     """
-    unread: OSError | None = None
+    found: list[Slots] = []
+    failure: OSError | None = None
     for record in (slots_record(disk), kept_record(disk)):
         try:
             content = record.read()
             if content is not None:
-                return Slots.of(content)
+                found.append(Slots.of(content))
         except UpdateError:
             continue
         except OSError as error:
-            unread = error
-    if unread is not None:
-        raise unread
-    return None
+            failure = error
+        if found and not record.unread:
+            break
+    if failure is not None and not found:
+        raise failure
+    return max(found, key=lambda slots: slots.epoch, default=None)
 
 
 def read_answer(disk: Disk) -> Answer | None:

@@ -46,6 +46,21 @@ class WornDisk(CrashDisk):
             raise OSError(errno.EIO, "Input/output error")
 
 
+class BadBlocks(CrashDisk):
+    """What some of its files hold can't be read until it is written anew."""
+
+    bad: frozenset[str] | set[str] = frozenset()
+
+    def read(self, name: str) -> bytes:
+        if name in self.bad:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(name)
+
+    def write(self, name: str, content: bytes) -> None:
+        super().write(name, content)
+        self.bad = self.bad - {name}
+
+
 def test_each_change_counts_the_epoch_and_is_what_a_reader_finds() -> None:
     disk = CrashDisk()
     ledger = Ledger(disk, lambda: 42)
@@ -131,6 +146,24 @@ def test_slots_that_can_not_be_read_are_read_where_they_are_kept_once_more() -> 
     disk.worn = (*disk.worn, "kept.a", "kept.b")
     with pytest.raises(OSError, match="Input/output error"):
         read_slots(disk)
+
+
+@pytest.mark.parametrize("bad", [{"slots.a"}, {"slots.b"}, {"slots.a", "slots.b"}])
+def test_no_older_copy_counts_where_the_youngest_can_not_be_read(bad: set[str]) -> None:
+    disk = BadBlocks()
+    ledger = Ledger(disk, lambda: 0)
+    bundle = "a" * 64
+    ledger.change(ledger.now, replace(ledger.now, active=Held(bundle, 7)))
+    ledger.change(ledger.now, replace(ledger.now, active=Held(), stopped=(bundle,)))
+    stopped = ledger.now
+    disk.bad = set(bad)
+    assert read_slots(disk) == stopped
+    again = Ledger(disk, lambda: 0)
+    assert again.now.stopped == (bundle,)
+    assert again.now.epoch >= stopped.epoch
+    assert again.apply(lambda slots: replace(slots, why="later")) is not None
+    disk.bad = set()  # what is still there as it was can be read once more
+    assert read_slots(disk) == again.now == Ledger(disk, lambda: 0).now
 
 
 def test_lost_slots_come_back_without_what_was_under_way() -> None:
