@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -51,23 +50,32 @@ def refuse_output(out: Path | None, *inputs: Path) -> None:
         raise ConfigError(f"{out}: expected a file that nobody writes, got a drive that another run is writing")
 
 
+def unfinished(out: Path) -> Path:
+    """Where a drive is written before it is whole: a hidden file beside it."""
+    return out.with_name(f".{out.name}.part")
+
+
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
-    """A file beside `out` to write to, which takes its place and its mode when the block is done; if it fails, neither.
+    """Where to write a drive: it takes `out`'s place and mode when the block is done; if it fails, nothing is left.
+
+    What a killed run left there is written over.
 
     Raises:
-        OSError: it can't be made here.
+        BlockingIOError: another run is at it.
     """
     out = out.resolve()  # a link stays, what it points to is replaced
-    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
-    part.touch(exist_ok=False)  # whatever else lies there stays
+    part = unfinished(out)
     try:
+        yield part
         if out.exists():
             shutil.copymode(out, part)
-        yield part
         part.replace(out)
+    except BlockingIOError:
+        raise
     except BaseException:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise
 
 

@@ -23,7 +23,7 @@ from edge.drive import codec, topics
 from edge.drive.messages import DriveMessage
 from edge.drive.reader import DriveReader
 from edge.drive.writer import DRIVE_METADATA
-from edge.durable import sync
+from edge.durable import replacing, sync
 from edge.errors import DriveDamaged, DriveFormatError
 from edge.redaction.detect import Listener, Looker
 from edge.redaction.facts import NAME, Facts, facts_of
@@ -82,34 +82,19 @@ def redact(source: Path, target: Path, detectors: Detectors | None = None, *, du
     target = Path(os.path.realpath(target))  # a link stays, what it points to is replaced
     if target.exists() and not target.is_file():
         raise OSError(errno.EINVAL, "expected a file to replace", str(target))
-    part = part_of_target(target)
     facts = None
-    try:
-        with DriveReader(source, on_damage=pass_over) as drive:
-            if is_redacted(drive, detectors):
-                if target.exists() and target.samefile(source):
-                    return None
+    with DriveReader(source, on_damage=pass_over) as drive:
+        was_redacted = is_redacted(drive, detectors)
+        if was_redacted and target.exists() and target.samefile(source):
+            return None
+        with replacing(target) as part:
+            if was_redacted:
                 shutil.copyfile(source, part)
             else:
                 facts = _Redaction(drive, detectors).write(part, durable)
-        if target.exists():
-            shutil.copymode(target, part)
-        sync(part)
-        part.replace(target)
-        sync(target.parent)
-    except BlockingIOError:  # another redaction's
-        raise
-    except BaseException:
-        for left in (part, part.with_name(part.name + ".new")):
-            with suppress(OSError):
-                left.unlink(missing_ok=True)
-        raise
+            sync(part)
+    sync(target.parent)
     return facts
-
-
-def part_of_target(target: Path) -> Path:
-    """Where a redacted clip is written before it is whole."""
-    return target.with_name(f".{target.name}.part")
 
 
 def is_redacted(drive: DriveReader, detectors: Detectors | None = None) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.drive.reader import DriveReader
+from edge.durable import unfinished
 from edge.errors import RedactionError
-from edge.redaction.clip import Detectors, is_redacted, part_of_target, pass_over, redact
+from edge.redaction.clip import Detectors, is_redacted, pass_over, redact
 from edge.uplink.outbox import Outbox
 
 
@@ -24,7 +25,7 @@ class Redactor:
     def __init__(self, outbox: Outbox, detectors: Detectors | None = None) -> None:
         self._detectors = detectors or Detectors()
         self._detectors.check()
-        for left in outbox.folder.glob(f"{part_of_target(outbox.folder / 'scene-*.anew').name}*"):
+        for left in outbox.folder.glob(f"{unfinished(outbox.folder / 'scene-*.anew').name}*"):
             left.unlink(missing_ok=True)
 
     def __call__(self, clip: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.drive.writer import DriveWriter
-from edge.durable import refuse_output, replacing
+from edge.durable import refuse_output, replacing, unfinished
 from edge.errors import ConfigError
 
 
@@ -24,6 +24,19 @@ def test_what_was_written_takes_the_place_and_the_mode_of_what_was_there(tmp_pat
     assert out.read_text() == "new"
     assert out.stat().st_mode & 0o777 == 0o640
     assert sorted(path.name for path in tmp_path.iterdir()) == ["drive.mcap", "link.mcap"]
+
+
+def test_what_a_killed_run_left_is_written_over_and_what_another_run_writes_is_not(tmp_path: Path) -> None:
+    out = tmp_path / "drive.mcap"
+    unfinished(out).write_bytes(b"half a drive")
+    with replacing(out) as part, DriveWriter(part):
+        pass
+    assert out.read_bytes().startswith(b"\x89MCAP")
+    assert list(tmp_path.iterdir()) == [out]
+    with DriveWriter(unfinished(out)):
+        with pytest.raises(BlockingIOError, match="another run is writing"), replacing(out) as part, DriveWriter(part):
+            pass
+        assert unfinished(out).is_file()
 
 
 def test_what_failed_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:

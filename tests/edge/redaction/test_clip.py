@@ -27,10 +27,11 @@ from edge.command import main as roadfuse
 from edge.drive import codec, topics
 from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
+from edge.durable import unfinished
 from edge.errors import BundleError, DriveFormatError
 from edge.import_model import main as import_model
 from edge.redaction import command
-from edge.redaction.clip import Detectors, is_redacted, part_of_target, redact
+from edge.redaction.clip import Detectors, is_redacted, redact
 from edge.redaction.command import main
 from edge.redaction.facts import NAME, facts_of
 from edge.redaction.writer import ClipWriter
@@ -376,10 +377,10 @@ def test_the_warning_comes_beside_the_report_too(
 
 def test_what_another_redaction_is_writing_stays(redacted: Redacted, tmp_path: Path) -> None:
     out = tmp_path / "out.mcap"
-    with DriveWriter(part_of_target(out)):
+    with DriveWriter(unfinished(out)):
         with pytest.raises(BlockingIOError, match="another run is writing"):
             redact(redacted.source, out, durable=False)
-        assert [path.name for path in tmp_path.iterdir()] == [part_of_target(out).name]
+        assert [path.name for path in tmp_path.iterdir()] == [unfinished(out).name]
 
 
 def test_what_is_no_file_is_not_replaced(
