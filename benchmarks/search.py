@@ -237,8 +237,8 @@ def serve(folder: str, rows: int, seed: int) -> None:
     said["recall"] = recalls(searcher, view, asked[256 : 256 + JUDGED])  # type: ignore[assignment]
     print(json.dumps(said), flush=True)
     settings = Settings(data, database, search_ports=(0,))
-    key_pair = [certificates.server_files(data / "ca")]
-    run(answer(settings, key_pair, engine, gateway, searcher, lambda line: print(line, flush=True)))
+    server_key, _ = certificates.server_files(data / "ca")
+    run(answer(settings, server_key, engine, gateway, searcher, lambda line: print(line, flush=True)))
 
 
 def recalls(searcher: Searcher, view: View, queries: NDArray[np.float32]) -> dict[str, Any]:

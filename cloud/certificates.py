@@ -84,13 +84,12 @@ def load(folder: Path) -> Authority:
     """The CA that is kept in `folder`.
 
     Raises:
-        IdentityError: there is none, or its files are damaged.
+        IdentityError: there is none, or its files are damaged or can't be read.
     """
+    pem, key_pem = _read(folder / "ca.pem", "init"), _read(folder / "ca.key", "init")
     try:
-        certificate = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
-        key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
-    except FileNotFoundError as error:
-        raise IdentityError(f"expected {error.filename}, got no such file (roadfuse cloud ca init makes it)") from None
+        certificate = x509.load_pem_x509_certificate(pem)
+        key = serialization.load_pem_private_key(key_pem, None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise IdentityError(f"{folder}: the CA's files can't be read: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
@@ -109,46 +108,55 @@ def issue_server(folder: Path, names: Sequence[str]) -> Path:
     Raises:
         IdentityError: there is no CA, `server.key` is damaged, or a name can't be a host's.
     """
-    kept = _kept_key(folder / "server.key")
-    return _issue_own(folder, "server", "roadfuse cloud", names, kept)
+    return _issue_own(folder, "server", "roadfuse cloud", names)
 
 
 def issue_broker(folder: Path, names: Sequence[str]) -> Path:
     """Issue a certificate for the MQTT broker, which is called by any of `names`, and one for the cloud as its client.
 
+    Keys that are there stay.
+
     Returns:
         The broker's certificate, `broker.pem`; `broker.key` and `cloud.pem`, `cloud.key` lie beside it.
+
+    Raises:
+        IdentityError: as `issue_server`.
     """
     issue_cloud(folder)
     return _issue_own(folder, "broker", "roadfuse broker", names)
 
 
 def issue_cloud(folder: Path) -> Path:
-    """Issue the certificate that the cloud shows to the broker; replaces the last one."""
+    """Issue the certificate that the cloud shows to the broker; replaces the last one. A key that is there stays."""
     return _issue_own(folder, "cloud", CLOUD)
 
 
 def cloud_files(folder: Path) -> tuple[Path, Path, Path]:
-    """CA, certificate and key with which the cloud calls the broker; issued where there is none, or it ends soon.
+    """CA, certificate and key with which the cloud calls the broker; issued where none is the key's, or it ends soon.
 
     Raises:
-        IdentityError: there is no CA.
+        IdentityError: there is no CA, or `cloud.key` is damaged or can't be read.
     """
     path = folder / "cloud.pem"
+    key = _kept_key(path.with_suffix(".key"))
     soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=SERVER_DAYS // 4)
     try:
-        is_fine = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc > soon
-    except (FileNotFoundError, ValueError):
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        is_its = key is not None and certificate.public_key() == key.public_key()
+        is_fine = is_its and certificate.not_valid_after_utc > soon
+    except (OSError, ValueError):
         is_fine = False
-    if not is_fine or not path.with_suffix(".key").exists():
+    if not is_fine:
         issue_cloud(folder)
     return folder / "ca.pem", path, path.with_suffix(".key")
 
 
-def _issue_own(
-    folder: Path, file: str, name: str, names: Sequence[str] = (), kept: ec.EllipticCurvePrivateKey | None = None
-) -> Path:
-    """A certificate for the cloud's own use: for a server where it has `names`, else for a client."""
+def _issue_own(folder: Path, file: str, name: str, names: Sequence[str] = ()) -> Path:
+    """A certificate for the cloud's own use: for a server where it has `names`, else for a client.
+
+    A key that is there stays, so that whatever ends this halfway leaves a pair that fits.
+    """
+    kept = _kept_key(folder / f"{file}.key")
     authority = load(folder)
     key = kept or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -169,6 +177,8 @@ def _kept_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
         key = serialization.load_pem_private_key(path.read_bytes(), None)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise IdentityError(f"expected {path} to be readable, got: {error.strerror}") from None
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -180,14 +190,9 @@ def server_files(folder: Path) -> tuple[bytes, bytes]:
     """Key and certificate of this cloud's servers, PEM.
 
     Raises:
-        IdentityError: none was issued.
+        IdentityError: none was issued, or it can't be read.
     """
-    try:
-        return (folder / "server.key").read_bytes(), (folder / "server.pem").read_bytes()
-    except FileNotFoundError as error:
-        raise IdentityError(
-            f"expected {error.filename}, got no such file (roadfuse cloud ca server makes it)"
-        ) from None
+    return _read(folder / "server.key", "server"), _read(folder / "server.pem", "server")
 
 
 def names_of(pem: bytes) -> list[str]:
@@ -318,6 +323,15 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def _read(path: Path, made_by: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise IdentityError(f"expected {path}, got no such file (roadfuse cloud ca {made_by} makes it)") from None
+    except OSError as error:
+        raise IdentityError(f"expected {path} to be readable, got: {error.strerror}") from None
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Final
 
 import grpc
 
 from cloud import certificates
 from cloud.errors import IdentityError
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 def server_credentials(folder: Path, clients: bytes | None = None) -> grpc.ServerCredentials:
@@ -18,17 +22,22 @@ def server_credentials(folder: Path, clients: bytes | None = None) -> grpc.Serve
         clients: the CA, PEM, of the certificates that are asked of callers; None: none are asked.
 
     Raises:
-        IdentityError: no certificate was issued.
+        IdentityError: no certificate was issued, or it can't be read.
     """
     loaded = certificates.server_files(folder)
+    told = ""
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
         """Called before each handshake; None: the certificate is the same as before."""
-        nonlocal loaded
+        nonlocal loaded, told
         try:
             found = certificates.server_files(folder)
-        except (IdentityError, OSError):
+        except IdentityError as error:
+            if str(error) != told:  # once, and not at each handshake
+                told = str(error)
+                _LOG.warning("certificate_not_taken_up error=%s", told)
             return None
+        told = ""
         if found == loaded:
             return None
         loaded = found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from cloud.errors import CloudError
@@ -12,6 +12,13 @@ from cloud.jobs import LEASE_S, MOST_ATTEMPTS
 
 # The clip's pictures ahead of the loop take most of it.
 MEMORY_BYTES: Final = 4 << 30
+# Of Options, both ends included. A lease of less would end between two words of its worker, and another take the job.
+BOUNDS: Final[dict[str, tuple[float, float]]] = {
+    "hands": (1, 64),
+    "lease_s": (1, 86_400),
+    "most_attempts": (1, 1_000),
+    "memory_bytes": (1 << 28, 1 << 50),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,9 @@ class Options:
         vision_language_model: its name there. The key is in the environment, ROADFUSE_VISION_LANGUAGE_KEY.
         triton: URL of a server with a larger analyst's network (KServe v2); "": none.
         triton_model: its name there.
+
+    Raises:
+        CloudError: a number is out of its BOUNDS.
     """
 
     hands: int = 1
@@ -63,17 +73,23 @@ class Options:
     triton: str = ""
     triton_model: str = "analyst"
 
+    def __post_init__(self) -> None:
+        for name, (least, most) in BOUNDS.items():
+            if not least <= getattr(self, name) <= most:
+                raise CloudError(f"expected {name} of {least:,} to {most:,}, got {getattr(self, name)}")
+
     @staticmethod
     def from_environment(environment: Mapping[str, str] = os.environ) -> Options:
         """What ROADFUSE_BUNDLE, ROADFUSE_VISION_LANGUAGE[_MODEL], ROADFUSE_TRITON[_MODEL] and ROADFUSE_HANDS say.
 
         Raises:
-            CloudError: hands are no number of 1..64.
+            CloudError: hands are no number, or one out of its BOUNDS.
         """
         names = ("bundle", "vision_language", "vision_language_model", "triton", "triton_model")
         keys = {name: f"ROADFUSE_{name.upper()}" for name in names}
         told: dict[str, Any] = {name: environment[key] for name, key in keys.items() if key in environment}
         hands = environment.get("ROADFUSE_HANDS", "1")
-        if not (hands.isdecimal() and 1 <= int(hands) <= 64):
-            raise CloudError(f"ROADFUSE_HANDS: expected a number of 1 to 64, got {hands[:40]!r}")
-        return replace(Options(hands=int(hands)), **told)
+        try:
+            return Options(hands=int(hands), **told)
+        except ValueError:
+            raise CloudError(f"ROADFUSE_HANDS: expected a number, got {hands[:40]!r}") from None

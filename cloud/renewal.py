@@ -77,7 +77,7 @@ def revocation_list(connection: Connection, authority: certificates.Authority) -
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(authority.certificate.subject)
-        .last_update(now)
+        .last_update(now - certificates.BACKDATE)  # a broker whose clock is behind would refuse everybody
         .next_update(now + datetime.timedelta(days=CRL_DAYS))
         .add_extension(x509.CRLNumber(int(now.timestamp())), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)

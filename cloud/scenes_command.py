@@ -24,6 +24,7 @@ from cloud.limits import Limits
 from cloud.objects import Objects
 from cloud.report import EVICTED, HELD, LOST
 from cloud.scene_lines import job_json, job_line, scene_json, scene_lines, where
+from cloud.settings import Settings
 from cloud.tables import ANALYSES, MOMENTS, SCENES
 from export.model.labels import SCENE_TAGS
 
@@ -108,7 +109,8 @@ def _clip(args: argparse.Namespace) -> int:
         raise CloudError(f"scene {args.scene}: expected one whose clip is here, got one that is {where(scene)}")
     if args.out.exists():
         raise CloudError(f"{args.out}: expected the name of a new file, got one that exists")
-    size = Objects(args.objects or str(args.data / "objects"), make=False).download(scene["object_key"], args.out)
+    objects = Objects(Settings(args.data, objects=args.objects).objects_place, make=False)
+    size = objects.download(scene["object_key"], args.out)
     print(f"{args.out}: {size} bytes")
     return 0
 

@@ -1,6 +1,6 @@
 """The cloud's server: Ingest and Updates on a port that asks for client certificates, Enrolment on one that can't yet.
 
-Both answer health checks and reflection. SIGTERM and SIGINT let calls finish, then it ends.
+Both answer health checks, the first reflection too. SIGTERM and SIGINT let calls finish, then it ends.
 """
 
 from __future__ import annotations
@@ -99,6 +99,8 @@ async def _serve(
     ingest_pb2_grpc.add_EnrolmentServicer_to_server(Enrolment(engine, authority, threads), enrolment)
 
     of_vehicles, of_new_ones = (INGEST, UPDATES), (ENROLMENT,)
+    # Only where callers show a certificate: such a call has no end, and takes the room of one.
+    reflection.enable_server_reflection([*of_vehicles, "grpc.health.v1.Health", reflection.SERVICE_NAME], ingest)
     healths = {of_vehicles: await _watched(ingest, of_vehicles), of_new_ones: await _watched(enrolment, of_new_ones)}
     mutual, one_way = credentials
     port = _listen(ingest, settings.host, settings.port, mutual)
@@ -143,7 +145,6 @@ def _server(limits: Limits, message_bytes: int) -> grpc.aio.Server:
 async def _watched(server: grpc.aio.Server, services: tuple[str, ...]) -> Any:
     servicer = Health()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    reflection.enable_server_reflection([*services, "grpc.health.v1.Health", reflection.SERVICE_NAME], server)
     for name in ("", *services):
         await servicer.set(name, HealthCheckResponse.SERVING)
     return servicer

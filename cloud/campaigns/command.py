@@ -120,15 +120,13 @@ def _query(args: argparse.Namespace, connection: Connection) -> tuple[Query, Con
 
         understood = understand(args.query, time.time())
         parts.append(understood.predicate)
-        said = And(tuple(parts))
-        _, unknown = known_part(said)
+        condition, unknown = known_part(And(tuple(parts)), understood.predicate)
         to_embed = understood.to_embed if understood.residual else ""
         if unknown:
             to_embed = args.query
             notes.append(f"vehicles do not tell of {', '.join(unknown)}: nearness to the text stands for it")
         if to_embed:
             likes.append(_like_text(to_embed))
-        condition, _ = known_part(said)
     predicate = parts[0] if len(parts) == 1 else And(tuple(parts)) if parts else ANY
     return Query(predicate, tuple(likes), args.query or ""), condition, notes
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from cloud import labels
 from cloud.errors import QueryError
-from cloud.search.predicate import And, Between, Has, In, Near, Not, Or, Predicate
+from cloud.search.predicate import ANY, And, Between, Has, In, Near, Not, Or, Predicate, labels_of
 from cloud.search.query import Like, Query
 from edge.campaigns.probe import (
     LEAST_TOLD,
@@ -62,22 +62,25 @@ def condition_from(predicate: Predicate) -> Condition:
     raise QueryError("expected conditions of one moment, got 'then': a vehicle looks at each frame by itself")
 
 
-def known_part(predicate: Predicate) -> tuple[Condition, list[str]]:
-    """What a vehicle can check of a text's conditions; labels that it does not know are left to the embedding.
+def known_part(predicate: Predicate, words: Predicate = ANY) -> tuple[Condition, list[str]]:
+    """What a vehicle can check of a predicate; labels that it does not know are left to the embedding of some words.
+
+    Args:
+        words: as they were understood.
 
     Returns:
         The conditions, and the labels that were left out.
 
     Raises:
-        QueryError: something else than a label that is asked for can't be checked.
+        QueryError: something else can't be checked: no label, or one for which the words do not ask.
     """
-    kept, left = [], []
+    kept, left, said = [], [], labels_of(words)
     for part in _flat(predicate):
         try:
             kept.append(condition_from(part))
         except QueryError:
             asked = part.parts if isinstance(part, Or) else (part,)
-            if not all(isinstance(one, Has) for one in asked):
+            if not all(isinstance(one, Has) and one.label in said for one in asked):
                 raise
             left += [one.label for one in asked if isinstance(one, Has)]
     return AllOf(tuple(kept)), left

@@ -59,7 +59,7 @@ def unpack(objects: Objects, files: list[dict[str, Any]], folder: Path) -> Path:
         name = str(entry["name"])
         if Path(name).name != name or name in ("", ".", ".."):
             raise ReleaseError(f"expected a file's name, got {name[:80]!r}")
-        objects.download(f"releases/{entry['sha256']}", folder / name)
+        objects.download(releases.object_key(entry["sha256"]), folder / name)
     return folder
 
 

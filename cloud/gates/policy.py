@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class Policy:
                 raise ConfigError(f"gate policy: expected keys of {', '.join(known)}, got {key[:40]!r}")
             wanted = type(known[key])
             kinds = (int, float) if wanted is float else (wanted,)
-            if type(value) not in kinds or not (math.isfinite(value) and value >= 0):
+            if type(value) not in kinds or not 0 <= value <= sys.float_info.max:
                 what = "true or false" if wanted is bool else f"a number ({wanted.__name__}) of at least 0"
                 raise ConfigError(f"gate policy: expected {key} to be {what}, got {str(value)[:40]!r}")
         return Policy(**given)

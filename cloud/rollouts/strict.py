@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ def read(kind: type[_T], table: Any, where: str) -> _T:
         if name in values and values[name] is not None and "range" in one.metadata:
             least, most = one.metadata["range"]
             if not least <= values[name] <= most:
-                raise RolloutError(f"{where}.{name}: expected {least:g} to {most:g}, got {values[name]:g}")
+                raise RolloutError(f"{where}.{name}: expected {least:g} to {most:g}, got {_short(values[name])}")
     return kind(**values)
 
 
@@ -71,7 +71,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return read(kind, value, where)  # type: ignore[arg-type]
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is float and is_number and math.isfinite(value):
+    if kind is float and is_number and abs(value) <= sys.float_info.max:
         return float(value)
     if (kind is int and is_number and isinstance(value, int)) or (kind in (str, bool) and isinstance(value, kind)):
         return value

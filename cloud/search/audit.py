@@ -35,7 +35,7 @@ SELECT scene_id, max(cosine) AS cosine FROM (
     UNION ALL
     SELECT id, -(embedding <#> CAST(:query AS halfvec)) * embedding_scale FROM scenes
     WHERE bundle_id = :space AND embedding IS NOT NULL AND vector_dims(embedding) = :dimensions
-      AND l2_norm(embedding) * embedding_scale BETWEEN :shortest AND :longest
+      AND embedding_scale BETWEEN :shortest / NULLIF(l2_norm(embedding), 0) AND :longest / NULLIF(l2_norm(embedding), 0)
       AND NOT EXISTS (SELECT FROM moments WHERE moments.scene_id = scenes.id AND moments.model = :model)
 ) AS every_moment GROUP BY scene_id ORDER BY cosine DESC, scene_id LIMIT :count
 """)

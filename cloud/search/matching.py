@@ -11,10 +11,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.search import kernel, rank
+from cloud.search import kernel
 from cloud.search.bitmaps import Words, packed
 from cloud.search.gallery import View, byte_of
-from cloud.search.predicate import NUMBERS, And, Between, Has, In, Near, Not, Or, Predicate, Then
+from cloud.search.predicate import NUMBERS, And, Between, Has, In, Near, Not, Or, Predicate, Then, labels_of
 
 Mask = NDArray[np.bool_]
 # Up to this share of all rows it is cheaper to look fields up row by row.
@@ -114,7 +114,7 @@ def surest(view: View, predicate: Predicate, least: float, *, is_negated: bool =
         case Not(part):
             return surest(view, part, least, is_negated=not is_negated)
         case And(parts) | Or(parts):
-            each = [surest(view, part, least, is_negated=is_negated) for part in parts if rank.asked(part)]
+            each = [surest(view, part, least, is_negated=is_negated) for part in parts if labels_of(part)]
             if each:
                 must_all = isinstance(predicate, And) != is_negated
                 return reduce(np.bitwise_and if must_all else np.bitwise_or, each)

@@ -10,6 +10,7 @@ Its JSON is one object a node:
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -128,6 +129,21 @@ def depth(predicate: Predicate) -> int:
             return 1
 
 
+def labels_of(predicate: Predicate) -> tuple[str, ...]:
+    """Labels that a predicate asks for, in its order, each once; those under a `not` too."""
+    match predicate:
+        case Has(label):
+            return (label,)
+        case And(parts) | Or(parts):
+            return tuple(dict.fromkeys(label for part in parts for label in labels_of(part)))
+        case Not(part):
+            return labels_of(part)
+        case Then(first, second):
+            return tuple(dict.fromkeys((*labels_of(first), *labels_of(second))))
+        case _:
+            return ()
+
+
 def to_json(predicate: Predicate) -> dict[str, Any]:
     """As its JSON says it."""
     match predicate:
@@ -220,7 +236,8 @@ def among(field: str, values: tuple[str, ...]) -> In:
 
 
 def _number(name: str, value: object, low: float, high: float) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # A whole number may be larger than any float, which math.isfinite does not take.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     _expect(is_number and low <= float(value) <= high, f"{name} as a number from {low:g} to {high:g}", value)  # type: ignore[arg-type]
     return float(value)  # type: ignore[arg-type]
 

@@ -58,21 +58,6 @@ def joined(likes: Sequence[Like], space: str, dimensions: int) -> NDArray[np.flo
     return total
 
 
-def asked(predicate: Predicate) -> tuple[str, ...]:
-    """Labels that a predicate asks for, in its order, each once; those under a `not` too."""
-    match predicate:
-        case Has(label):
-            return (label,)
-        case And(parts) | Or(parts):
-            return tuple(dict.fromkeys(label for part in parts for label in asked(part)))
-        case Not(part):
-            return asked(part)
-        case Then(first, second):
-            return tuple(dict.fromkeys((*asked(first), *asked(second))))
-        case _:
-            return ()
-
-
 def certainty(view: View, predicate: Predicate, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
     """(rows,) log-probability that the labels are as asked for, taken as independent; None where none is asked for.
 

@@ -118,7 +118,8 @@ class _Rows:
     def arrays(self) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int8], NDArray[np.float32]]:
         halves = np.frombuffer(b"".join(self._vectors), ">f2").reshape(len(self._vectors), -1)
         vectors = halves[:, _HEADER_BYTES // 2 :].astype(np.float32).astype(np.int8)
-        lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32)) * np.array(self._scales)
+        with np.errstate(over="ignore"):  # a vehicle may tell any scale: such a vector is not of unit length
+            lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32)) * np.array(self._scales)
         is_unit = (lengths >= LENGTHS[0]) & (lengths <= LENGTHS[1])
         return (
             np.array(self._scenes, np.int32),

@@ -43,6 +43,8 @@ CALL_S: Final = 30.0
 # A page of a thousand answers is some 200 kB; a picture, sound or clip to search by is the most that comes in.
 MESSAGE_BYTES: Final = 40 << 20
 CALLS: Final = 4_096
+# Of them on one connection, where further ones wait: so nobody takes them all with one.
+CALLS_OF_CONNECTION: Final = 256
 PENDING: Final = 8_192
 # Beyond so many in hand, half a second's worth, a query is refused at once rather than answered too late.
 UNDER_WAY: Final = 512
@@ -53,8 +55,8 @@ WATCH_S: Final = 1.0
 SWITCH_S: Final = 0.0005
 # Objects that come before garbage is looked for: a query makes some hundred, hardly any of them in a circle.
 GARBAGE: Final = 20_000
-# Open to all: whether it is up, and what it speaks.
-_OPEN: Final = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+# Open to all: whether it is up. Not what it speaks: such a call has no end, and takes the room of one.
+_OPEN: Final = "/grpc.health.v1.Health/"
 
 
 class Search(search_pb2_grpc.SearchServicer):
@@ -165,7 +167,7 @@ def _refused(error: CloudError) -> Refused:
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Lets in who has a key. Calls of health and reflection need none."""
+    """Lets in who has a key. Calls of health need none."""
 
     def __init__(self, keys: Keys, threads: Threads) -> None:
         self._keys = keys
@@ -187,10 +189,11 @@ class Guard(grpc.aio.ServerInterceptor):
 
 
 def _refusing(status: grpc.StatusCode, message: str) -> Any:
-    async def refuse(request: Any, context: Context) -> None:
+    async def refuse(requests: Any, context: Context) -> None:
         await context.abort(status, message)
 
-    return grpc.unary_unary_rpc_method_handler(refuse)
+    # As a stream, whatever is called: a single request would be waited for first, and may never come.
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def serve(settings: Settings, tell: Callable[[str], None]) -> None:
@@ -203,9 +206,9 @@ def serve(settings: Settings, tell: Callable[[str], None]) -> None:
     Raises:
         CloudError: it can't start; one line says why.
     """
-    key_pair = [certificates.server_files(settings.data / "ca")]
+    server_key, _ = certificates.server_files(settings.data / "ca")
     with opened(settings.data, settings.database, share=True) as engine:
-        run(_serve(settings, key_pair, engine, tell))
+        run(_serve(settings, server_key, engine, tell))
 
 
 def run(main: Coroutine[Any, Any, Result]) -> Result:
@@ -214,32 +217,41 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
         return runner.run(main)
 
 
-async def _serve(
-    settings: Settings, key_pair: list[tuple[bytes, bytes]], engine: Engine, tell: Callable[[str], None]
-) -> None:
+async def _serve(settings: Settings, server_key: bytes, engine: Engine, tell: Callable[[str], None]) -> None:
     gateway = embed_server.gateway_of(settings)
-    await answer(settings, key_pair, engine, gateway, Searcher(engine, gateway), tell)
+    await answer(settings, server_key, engine, gateway, Searcher(engine, gateway), tell)
 
 
 async def answer(
     settings: Settings,
-    key_pair: list[tuple[bytes, bytes]],
+    server_key: bytes,
     engine: Engine,
     gateway: Gateway,
     searcher: Searcher,
     tell: Callable[[str], None],
 ) -> None:
-    """Answer calls from a searcher until SIGTERM or SIGINT; it is started here and closed at the end."""
+    """Answer calls from a searcher until SIGTERM or SIGINT; it is started here and closed at the end.
+
+    Args:
+        server_key: of the server's certificate, PEM: who can read it calls as a part of the same cloud.
+    """
     stopping = asyncio.Event()
     when_told_to_end(stopping.set)
     threads = Threads(2)
     sys.setswitchinterval(SWITCH_S)
     server = grpc.aio.server(
-        interceptors=[Guard(Keys(engine, inner_key(key_pair[0][0])), threads), Decoding()],
+        interceptors=[Guard(Keys(engine, inner_key(server_key)), threads), Decoding()],
         maximum_concurrent_rpcs=CALLS,
         options=[
             ("grpc.max_receive_message_length", MESSAGE_BYTES),
+            ("grpc.max_concurrent_streams", CALLS_OF_CONNECTION),
+            # It would refuse calls that come as others end, which gRPC counts for a little longer than who called.
+            ("grpc.http.overload_protection", 0),
             ("grpc.so_reuseport", 0),
+            # As in cloud/server.py: a caller who fell silent without a word is found out.
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             # Beyond a thousand calls that no handler has yet, gRPC cancels some at random, with no word why.
             ("grpc.server.max_pending_requests", PENDING),
             ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING),

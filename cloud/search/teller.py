@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cloud.search import confidence, kernel, planner, rank
 from cloud.search.gallery import View
-from cloud.search.predicate import Predicate
+from cloud.search.predicate import Predicate, labels_of
 from cloud.search.query import Answer
 
 _BACKGROUND_ROWS: Final = 512
@@ -66,7 +66,7 @@ class Teller:
         )
         is_sure = certainties is None and cosines is None  # filters alone: they hold
         sure = np.ones(len(rows)) if is_sure else self._weights.confidence(features)
-        labels = rank.asked(predicate)
+        labels = labels_of(predicate)
         chances = [view.probabilities(label, rows) for label in labels]
         vehicles, outboxes = view.values["vehicle"], view.outboxes
         slots = view.row_scene[rows]

@@ -24,7 +24,6 @@ from cloud.web.spoken import spoken
 from cloud.web.visit import Visit
 
 _SCENES: Final = 24
-MAX_TEXT: Final = 1_000
 
 
 def campaigns(visit: Visit) -> Response:
@@ -83,22 +82,22 @@ def _found(connection: Connection, visit: Visit) -> book.Campaign:
 
 def _query(visit: Visit) -> tuple[Query, list[str], Any]:
     """What is looked for: conditions that a vehicle can check, and nearness for the rest."""
-    text, tree = visit.words.get("q", "").strip()[:MAX_TEXT], visit.words.get("tree", "").strip()
-    understood = understand(text, time.time()) if text else None
+    text, tree = visit.words.get("q", "").strip(), visit.words.get("tree", "").strip()
     predicate: Predicate = ANY
     if tree:
         try:
             predicate = from_json(json.loads(tree))
         except (ValueError, RecursionError):
             raise QueryError("expected conditions as JSON, got something else") from None
-    elif understood is not None:
+    were_taken_away = bool(tree) and predicate == ANY  # the conditions: the words alone are asked, as by search
+    understood = understand(text, time.time()) if text and not were_taken_away else None
+    if understood is not None and not tree:
         predicate = understood.predicate
-    condition, unknown = known_part(predicate)
+    condition, unknown = known_part(predicate, understood.predicate if understood else ANY)
     notes, likes = [], []
     if unknown:
         notes.append(f"vehicles do not tell of {', '.join(unknown)}: nearness to the words stands for it")
-    were_taken_away = bool(tree) and predicate == ANY  # the conditions: the words alone are asked, as by search
-    if understood is not None and (unknown or were_taken_away):
+    if text and (unknown or were_taken_away):
         likes.append(_like_text(text))
     elif understood is not None and understood.residual:
         likes.append(_like_text(understood.to_embed))

@@ -18,14 +18,13 @@ from starlette.responses import Response
 from cloud.campaigns.book import MAX_NAME
 from cloud.errors import QueryError
 from cloud.search.predicate import ANY, And, Predicate, from_json, to_json
-from cloud.search.understand import understand
+from cloud.search.understand import MAX_CHARACTERS, understand
 from cloud.web import scenes
 from cloud.web.searching import Question, SearchAway
 from cloud.web.spoken import spoken
 from cloud.web.visit import Visit
 
 PAGE: Final = 24
-MAX_TEXT: Final = 1_000
 MAX_TREE: Final = 32_768
 MAX_LIKED: Final = 32
 _DIGEST: Final = re.compile("(image|audio)-[0-9a-f]{64}")
@@ -78,15 +77,17 @@ def _answered(visit: Visit, asked: dict[str, str]) -> dict[str, Any]:
         "liked": liked,
         "disliked": disliked,
         "campaign": _campaign_name(asked),
-        "left_out": _left_out(asked),
+        "left_out": _left_out(asked, question.predicate),
         "marks": {scene.id: _marks(asked, liked, disliked, scene.id) for scene in found},
     }
 
 
 def _question(visit: Visit, asked: dict[str, str], liked: tuple[int, ...], disliked: tuple[int, ...]) -> Question:
     text, tree, file = asked.get("q", ""), asked.get("tree", ""), asked.get("file", "")
-    if len(text) > MAX_TEXT or len(tree) > MAX_TREE:
-        raise QueryError(f"expected at most {MAX_TEXT} characters of words and {MAX_TREE} of conditions, got more")
+    if len(text) > MAX_CHARACTERS or len(tree) > MAX_TREE:
+        raise QueryError(
+            f"expected at most {MAX_CHARACTERS} characters of words and {MAX_TREE} of conditions, got more"
+        )
     uploads: dict[str, bytes] = {}
     if file:
         if not _DIGEST.fullmatch(file):
@@ -158,12 +159,18 @@ def _chips(asked: dict[str, str], predicate: Predicate) -> list[tuple[str, str]]
     return chips
 
 
-def _left_out(asked: dict[str, str]) -> str:
-    """What a campaign can't say of the question; "" where it carries all of it."""
+def _left_out(asked: dict[str, str], predicate: Predicate | None) -> str:
+    """What a campaign can't say of the question; "" where it carries all of it.
+
+    Args:
+        predicate: of the question.
+    """
     if "file" in asked:
         return "the file"
     if "disliked" in asked:
         return "what is marked Less"
+    if predicate == ANY:
+        return ""  # the words are an example as a whole, and are not understood
     denied = understand(asked.get("q", ""), time.time()).denied
     return f"'no {denied}'" if denied else ""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import secrets
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -231,3 +233,52 @@ def test_a_renewed_server_certificate_keeps_its_key(tmp_path: Path) -> None:
     assert (folder / "server.pem").read_bytes() == second
     with pytest.raises(IdentityError, match="expected a server's certificate"):
         certificates.names_of(certificates.load(folder).pem)
+
+
+def test_files_that_can_not_be_read_are_named_in_one_line(tmp_path: Path) -> None:
+    certificates.create(tmp_path)
+    certificates.issue_server(tmp_path, ["localhost"])
+    for name, reads in (("server.pem", certificates.server_files), ("ca.key", certificates.load)):
+        (tmp_path / name).unlink()
+        with pytest.raises(IdentityError, match=f"expected .*{name}, got no such file"):
+            reads(tmp_path)
+        (tmp_path / name).mkdir()
+        with pytest.raises(IdentityError, match=f"expected .*{name} to be readable, got: Is a directory"):
+            reads(tmp_path)
+    (tmp_path / "cloud.key").mkdir()
+    with pytest.raises(IdentityError, match="to be readable, got: Is a directory"):
+        certificates.cloud_files(tmp_path)
+
+
+@pytest.mark.parametrize("cut_at", ["cloud.key", "cloud.pem", "broker.key", "broker.pem"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_power_cut_while_certificates_are_issued_leaves_pairs_that_fit(
+    cut_at: str, is_first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates.create(tmp_path)
+    if not is_first:
+        certificates.issue_broker(tmp_path, ["localhost"])
+    replace = Path.replace
+
+    def cut(fresh: Path, path: Path) -> Path:
+        if path.name == cut_at:
+            raise InterruptedError
+        return replace(fresh, path)
+
+    with monkeypatch.context() as power, contextlib.suppress(InterruptedError):
+        power.setattr(Path, "replace", cut)
+        certificates.issue_broker(tmp_path, ["localhost"])
+    if is_first:
+        certificates.issue_broker(tmp_path, ["localhost"])  # what was not issued is issued then
+    _, *cloud = certificates.cloud_files(tmp_path)
+    for certificate, key in (cloud, (tmp_path / "broker.pem", tmp_path / "broker.key")):
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key)
+
+
+def test_a_certificate_of_the_clouds_own_that_is_another_keys_is_issued_anew(tmp_path: Path) -> None:
+    certificates.create(tmp_path)
+    certificates.issue_cloud(tmp_path)
+    certificates.issue_server(tmp_path, ["localhost"])
+    (tmp_path / "server.key").replace(tmp_path / "cloud.key")  # as two that issue the first one at once may leave it
+    _, certificate, key = certificates.cloud_files(tmp_path)
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key)

@@ -317,6 +317,15 @@ def test_health_is_not_watched_for_a_watch_without_an_end_takes_the_room_of_a_ca
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
+def test_reflection_without_an_end_takes_no_room_where_nobody_has_a_certificate(cloud: Cloud) -> None:
+    credentials = grpc.ssl_channel_credentials(cloud.ca)
+    with grpc.secure_channel(f"localhost:{cloud.enrol_port}", credentials) as channel:
+        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        with refused(Status.UNIMPLEMENTED):
+            list(reflection.ServerReflectionInfo(asked, timeout=30))
+
+
 def test_a_call_without_a_client_certificate_is_refused(cloud: Cloud) -> None:
     with grpc.secure_channel(f"127.0.0.1:{cloud.port}", grpc.ssl_channel_credentials(cloud.ca)) as channel:
         call = channel.unary_unary("/roadfuse.v1.Ingest/Account")

@@ -95,6 +95,8 @@ def test_a_revoked_vehicle_does_not_renew_and_is_in_the_list(cloud: Cloud) -> No
     key = authority.certificate.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey) and listed.is_signature_valid(key)
     ends_at = x509.load_pem_x509_certificate(vehicle.certificate).not_valid_after_utc
+    now = datetime.datetime.now(datetime.timezone.utc)
+    assert listed.last_update_utc < now - datetime.timedelta(minutes=50), "a broker's clock may be behind"
     assert listed.next_update_utc is not None and listed.next_update_utc >= ends_at, "a broker refuses all after that"
     serials = {entry.serial_number for entry in listed}
     assert x509.load_pem_x509_certificate(vehicle.certificate).serial_number in serials
@@ -122,6 +124,12 @@ def test_running_servers_take_up_a_renewed_certificate(cloud: Cloud) -> None:
     renewed = x509.load_pem_x509_certificate(path.read_bytes())
     assert renewed != before and [served(cloud, port) for port in ports] == [renewed, renewed]
     vehicle.report(last=1)
+    path.rename(path.with_name("aside.pem"))
+    path.mkdir()  # as one that only root may read
+    assert [served(cloud, port) for port in (*ports, *ports)] == [renewed] * 4
+    said = (cloud.data / "stderr").read_text()
+    assert said.count(f"expected {path} to be readable") == len(ports), "a server that starts would say so, and end"
+    path.rmdir()
     path.write_text("damaged")
     assert [served(cloud, port) for port in ports] == [renewed, renewed], "the last good one stays"
     said = command("cloud", "ca", "server", "--data", cloud.data).stdout

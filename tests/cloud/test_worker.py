@@ -227,6 +227,27 @@ def test_options_come_from_the_environment_and_nonsense_is_refused() -> None:
     told = {"ROADFUSE_HANDS": "3", "ROADFUSE_VISION_LANGUAGE": "http://model:8000"}
     options = Options.from_environment(told)
     assert (options.hands, options.vision_language, options.triton) == (3, "http://model:8000", "")
-    for hands in ("0", "-1", "many", "65"):
-        with pytest.raises(CloudError, match="expected a number of 1 to 64"):
+    for hands in ("0", "-1", "65"):
+        with pytest.raises(CloudError, match=f"expected hands of 1 to 64, got {hands}"):
             Options.from_environment({"ROADFUSE_HANDS": hands})
+    with pytest.raises(CloudError, match="ROADFUSE_HANDS: expected a number, got 'many'"):
+        Options.from_environment({"ROADFUSE_HANDS": "many"})
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("hands", "0"),
+        ("hands", "-1"),
+        ("lease-s", "0"),
+        ("lease-s", "nan"),
+        ("most-attempts", "0"),
+        ("memory-bytes", "0"),
+    ],
+)
+def test_a_worker_that_could_do_no_job_or_would_share_one_does_not_start(
+    option: str, value: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CloudError, match=f"expected {option.replace('-', '_')} of .* to .*, got {value}"):
+        main(["--data", str(tmp_path / "none"), f"--{option}", value])
+    assert not (tmp_path / "none").exists()

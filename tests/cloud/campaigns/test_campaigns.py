@@ -357,6 +357,7 @@ def test_a_query_in_words_becomes_a_campaign_and_says_what_a_vehicle_cannot_tell
         ["create", "a", "--budget-mb", "1", "--days", "1"],
         ["create", "a", "--where", "{", "--budget-mb", "1", "--days", "1"],
         ["create", "a", "--where", '{"then": [{"has": "a"}, {"has": "b"}]}', "--budget-mb", "1", "--days", "1"],
+        ["create", "a", "--query", "night", "--where", '{"has": "sign:stop"}', "--budget-mb", "1", "--days", "1"],
         ["create", "a", "--where", NIGHT, "--budget-mb", "1", "--days", "1000"],
         ["create", "a", "--where", NIGHT, "--budget-mb", "nan", "--days", "1"],
         ["create", "a", "--where", NIGHT, "--budget-mb", "inf", "--days", "1"],

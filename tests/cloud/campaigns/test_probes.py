@@ -9,7 +9,7 @@ import pytest
 
 from cloud.campaigns.probes import condition_from, direction, known_part, probe_from
 from cloud.errors import QueryError
-from cloud.search.predicate import And, Between, Has, In, Near, Not, Or, Predicate, Then, from_json
+from cloud.search.predicate import ANY, And, Between, Has, In, Near, Not, Or, Predicate, Then, from_json
 from cloud.search.query import Like, Query
 from edge.campaigns.probe import AllOf, AnyOf, Bounds, Bundles, Likely, Negated, Vehicles, Within
 
@@ -63,12 +63,22 @@ def test_what_a_vehicle_cannot_know_is_refused_in_one_line(predicate: Predicate,
 
 
 def test_labels_that_a_vehicle_does_not_know_are_left_to_the_embedding_but_nothing_else_is() -> None:
-    condition, left = known_part(And((NIGHT, Has("vehicles:several"))))
+    asked = And((NIGHT, Has("vehicles:several")))
+    condition, left = known_part(asked, asked)
     assert (condition, left) == (AllOf((Likely("night", 0.5),)), ["vehicles:several"])
-    assert known_part(Or((Has("large:truck"), NIGHT))) == (AllOf(()), ["large:truck", "light:night"])
+    choice = Or((Has("large:truck"), NIGHT))
+    assert known_part(choice, choice) == (AllOf(()), ["large:truck", "light:night"])
     for lost in (Not(Has("vehicles:several")), Then(NIGHT, NIGHT), Between("bytes", 1.0)):
         with pytest.raises(QueryError):
-            known_part(And((NIGHT, lost)))
+            known_part(And((NIGHT, lost)), And((NIGHT, lost)))
+
+
+def test_labels_that_a_vehicle_does_not_know_are_refused_where_no_words_ask_for_them() -> None:
+    several = And((NIGHT, Has("vehicles:several")))
+    for words in (ANY, NIGHT, Has("large:truck")):
+        with pytest.raises(QueryError, match="got 'vehicles:several'"):
+            known_part(several, words)
+    assert known_part(NIGHT) == (AllOf((Likely("night", 0.5),)), [])
 
 
 def test_vectors_add_up_to_one_direction_of_one_space() -> None:

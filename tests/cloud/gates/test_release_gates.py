@@ -161,6 +161,13 @@ def test_policy_that_is_too_deep_is_said_so(name: str, tmp_path: Path) -> None:
         Policy.read(path)
 
 
+@pytest.mark.parametrize("key", ["segment_s", "least_units"])
+def test_policy_with_a_number_that_no_float_is_is_said_so(key: str) -> None:
+    for number in (10**400, float("inf"), float("nan"), -1):
+        with pytest.raises(ConfigError, match=f"expected {key} to be a number"):
+            Policy.of_dict({key: number})
+
+
 def test_name_that_leads_out_of_the_folder_is_refused(shelf: Shelf, tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match="expected a file's name"):
         book.unpack(shelf.objects, [{"name": "../outside", "sha256": "00"}], tmp_path / "work")

@@ -60,6 +60,8 @@ def test_a_file_says_what_differs(tmp_path: Path) -> None:
         ({"shadow": {"share": "all"}}, "policy.shadow.share: expected float, got 'all'"),
         ({"shadow": {"share": True}}, "expected float, got True"),
         ({"shadow": {"share": float("nan")}}, "expected float, got nan"),
+        ({"shadow": {"share": 10**400}}, "expected float, got 1000"),
+        ({"pace": {"start": 10**400}}, "policy.pace.start: expected 1 to 1e+07, got 1000"),
         ({"shadow": []}, "policy.shadow: expected a table, got []"),
         ({"waves": []}, "waves: expected 1 to 32, got 0"),
         ({"waves": [{"share": 0.1}]}, "policy.waves[0]: expected name, got none"),

@@ -96,6 +96,8 @@ def test_any_json_is_a_tree_or_refused_in_one_line(value: Any) -> None:
         {"has": "x\ny"},
         {"has": "x", "least": True},
         {"has": "x", "least": float("nan")},
+        {"has": "x", "least": 10**400},
+        {"field": "bytes", "from": -(10**400)},
         {"field": "vehicle", "from": 1},
         {"field": "hardness", "in": ["a"]},
         {"field": "password", "in": ["a"]},

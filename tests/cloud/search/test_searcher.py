@@ -271,7 +271,7 @@ def test_an_embedding_that_is_not_of_unit_length_ruins_no_search(postgres: str) 
         with made.begin() as connection:
             vehicle = Vehicle(connection, "car-1")
             honest = [vehicle.tell(connection, seed) for seed in (1, 2)]
-            for scale in (3e38, 10.0, 1e-6, 0.0):
+            for scale in (1e308, 3e38, 10.0, 1e-6, 0.0):
                 vehicle.tell(connection, 1, embedding_scale=scale)
         search_by(made, SPACE, "")
         answers = ask(made, lambda searcher: searcher.search(Query(likes=(like(1),)), 9))

@@ -10,6 +10,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
@@ -32,6 +34,7 @@ from cloud.errors import CloudError, QueryError, Refused
 from cloud.postgres import Postgres
 from cloud.search.client import Client
 from cloud.search.predicate import Has, Not
+from cloud.search.server import CALLS_OF_CONNECTION
 from cloud.settings import Settings
 from roadfuse.v1 import embed_pb2, embed_pb2_grpc, search_pb2, search_pb2_grpc
 
@@ -173,6 +176,52 @@ def test_without_a_key_that_counts_nothing_is_answered(service: Service) -> None
         service.stub.Statistics(search_pb2.StatisticsRequest(), timeout=30)
     with pytest.raises(CloudError, match="API key"):
         service.client("rf_wrong").search("siren")
+
+
+@contextlib.contextmanager
+def requests_that_never_come() -> Iterator[Callable[[], Iterator[Any]]]:
+    """Within the block; one iterator a call."""
+    ended = threading.Event()
+
+    def silence() -> Iterator[Any]:
+        ended.wait()
+        yield from ()
+
+    try:
+        yield silence
+    finally:
+        ended.set()
+
+
+def test_who_has_no_key_holds_no_call_open(service: Service) -> None:
+    reflection = reflection_pb2_grpc.ServerReflectionStub(service.channel).ServerReflectionInfo
+    search = service.channel.stream_unary("/roadfuse.v1.Search/Search")
+    with requests_that_never_come() as silence:
+        with refused(Status.UNAUTHENTICATED, "API key"):
+            next(reflection(silence(), timeout=30))
+        with refused(Status.UNAUTHENTICATED, "API key"):
+            search(silence(), timeout=30)
+    metadata = (("authorization", f"Bearer {service.key}"),)
+    asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+    (listed,) = reflection(asked, timeout=30, metadata=metadata)
+    assert "roadfuse.v1.Search" in [one.name for one in listed.list_services_response.service]
+
+
+def test_one_connection_does_not_take_all_calls(service: Service) -> None:
+    credentials = grpc.ssl_channel_credentials((service.data / "ca" / "ca.pem").read_bytes())
+    with (
+        grpc.secure_channel(f"127.0.0.1:{service.port}", credentials) as channel,
+        requests_that_never_come() as silence,
+    ):
+        health = health_pb2_grpc.HealthStub(channel)
+        health.Check(health_pb2.HealthCheckRequest(), timeout=30)
+        held = channel.stream_unary("/grpc.health.v1.Health/Check")  # which needs no key
+        calls = [held.future(silence()) for _ in range(CALLS_OF_CONNECTION)]
+        with refused(Status.DEADLINE_EXCEEDED):
+            health.Check(health_pb2.HealthCheckRequest(), timeout=1)
+        assert service.client().search("siren").matching == 10
+        for call in calls:
+            call.cancel()
 
 
 def test_a_revoked_key_stops_within_moments(service: Service) -> None:

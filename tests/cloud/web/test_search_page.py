@@ -193,7 +193,19 @@ def test_a_question_becomes_a_campaign_that_can_be_stopped(asked: Asked, stage: 
     assert asked.visitor.post(f"/campaigns/{campaign.id}/stop", made.headers["location"]).status_code == 303
     assert "Stop for good" not in asked.visitor.get(made.headers["location"]).text
     assert "Dry nights" in asked.visitor.get("/campaigns").text
-    for wrong in ({"budget_mb": "0"}, {"days": "-1"}, {"days": "nan"}, {"name": ""}, {"q": ""}, {"tree": "{"}):
+    tree = json.dumps({"and": [{"has": "sound:siren"}, {"has": "sign:stop"}]})
+    for words in ("", "night"):  # that say nothing of a sign, which vehicles do not tell of
+        refused = asked.visitor.post("/campaigns", "/search?q=night", **(fields | {"q": words, "tree": tree}))
+        assert refused.status_code == 400 and "sign:stop" in refused.text
+    for wrong in (
+        {"budget_mb": "0"},
+        {"days": "-1"},
+        {"days": "nan"},
+        {"name": ""},
+        {"q": ""},
+        {"tree": "{"},
+        {"q": "night " * 400},
+    ):
         assert asked.visitor.post("/campaigns", "/search?q=night", **(fields | wrong)).status_code == 400, wrong
 
 
@@ -220,7 +232,8 @@ def test_a_campaign_asks_what_the_question_asks_or_is_not_offered(asked: Asked, 
     assert made.query["likes"] == [like_it] and made.query["predicate"] == night
     made = begun("", scene=scene)
     assert made.name == f"like scene {scene}" and made.query["likes"] == [like_it]
-    for words in ({"q": "unicorn"}, {"q": "siren", "tree": '{"and": []}'}):  # nothing but words to be near to
+    bare = [{"q": q, "tree": '{"and": []}'} for q in ("siren", "night, no unicorn", "rain near:200,11,500")]
+    for words in ({"q": "unicorn"}, *bare):  # nothing but words to be near to
         made = begun("", **words)
         assert [like["said"] for like in made.query["likes"]] == [words["q"]]
         assert made.query["predicate"] == {"and": []}
