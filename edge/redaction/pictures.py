@@ -69,6 +69,8 @@ class Pictures:
     def look(self, drive: DriveReader) -> None:
         """Looks for faces in all pictures, and for people and vehicles where no decision speaks of them."""
         self._find_repeated(drive)
+        # A decision names the topic: which of two cameras there it speaks of, nobody knows.
+        has_one_camera = sum(channel.topic == topics.CAMERA for channel in drive.channels.values()) == 1
         for id, channel in drive.channels.items():
             if id in self._parts:
                 is_recorded = channel.topic == topics.CAMERA
@@ -77,7 +79,7 @@ class Pictures:
                 for bundle_id, named in self._bundles.items():
                     # One that never names people, or vehicles, may be unable to.
                     will_do = bundle_id == self._objects.id or (self._believes and {FACE, PLATE} <= named)
-                    if is_recorded and will_do:
+                    if is_recorded and has_one_camera and will_do:
                         spoken_of |= self._decided.get(bundle_id, set())
                 # Of which of several pictures of one instant a decision speaks, nobody knows.
                 self._spoken_of[id] = spoken_of - self._repeated[id]

@@ -231,7 +231,7 @@ class Agent:
         except UpdateError as error:
             believed = getattr(error, "assignment", None)  # the director's answer was good, its release was not
             if believed is not None:
-                self._heed_stops(believed)
+                self._heed_stops(slots, believed)
             raise
 
     def _take(self, slots: Slots, given: Assignment) -> None:
@@ -239,15 +239,19 @@ class Agent:
         contact_s = min(max(given.next_contact_s, _LEAST_CONTACT_S), _MOST_CONTACT_S)
         now_s = self._clock.monotonic_s()
         self._due_s = now_s + contact_s
-        self._heed_stops(given)
+        self._heed_stops(slots, given)
         self._assignment, self._assigned_s = given, now_s
         if slots.stage == Stage.STAGE_CONFIRMED:  # which the cloud knows now
             self._apply(lambda now: replace(now, stage=Stage.STAGE_IDLE) if now is slots else None)
         if self._apply(lambda now: self._assigned(now, given)):
             self._apply(lambda now: self._assigned(now, given))  # the one before was dropped, this one is taken
 
-    def _heed_stops(self, given: Assignment) -> None:
-        self._apply(lambda now: rules.heed_stop(now, given.stop_number, given.stopped, is_signed=True))
+    def _heed_stops(self, asked: Slots, given: Assignment) -> None:
+        def rule(now: Slots) -> Slots | None:
+            unknown = [one for one in now.stopped if one not in asked.stopped]
+            return rules.heed_stop(now, given.stop_number, given.stopped, is_signed=True, unknown=unknown)
+
+        self._apply(rule)
 
     @staticmethod
     def _assigned(slots: Slots, given: Assignment) -> Slots | None:

@@ -275,7 +275,7 @@ def _positive(text: str) -> float:
     return number
 
 
-def _tries(text: str) -> int:
+def _from_one(text: str) -> int:
     try:
         number = int(text)
     except ValueError:
@@ -309,11 +309,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--provider", choices=_PROVIDERS, default="cpu", help="that the loop runs with (default: cpu)")
     run.add_argument("--shadow-s", type=_positive, default=limits.shadow_s, metavar="S",
                      help=f"in the shadow before a bundle takes over (default: {limits.shadow_s:g})")  # fmt: skip
-    run.add_argument("--shadow-frames", type=int, default=limits.shadow_frames, metavar="N",
+    run.add_argument("--shadow-frames", type=_from_one, default=limits.shadow_frames, metavar="N",
                      help=f"likewise (default: {limits.shadow_frames})")  # fmt: skip
     run.add_argument("--probation-s", type=_positive, default=limits.probation_s, metavar="S",
                      help=f"healthy before it is confirmed (default: {limits.probation_s:g})")  # fmt: skip
-    run.add_argument("--tries", type=_tries, default=limits.tries, metavar="N",
+    run.add_argument("--tries", type=_from_one, default=limits.tries, metavar="N",
                      help=f"of a self-test that the agent did not survive (default: {limits.tries})")  # fmt: skip
     run.add_argument("--report-s", type=_positive, default=60.0, metavar="S",
                      help="between words to the broker where nothing changes (default: 60)")  # fmt: skip

@@ -6,7 +6,7 @@ Each takes slots and gives the slots that should be (None where they are as they
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -84,23 +84,26 @@ def heed_answer(slots: Slots, answer: Answer | None, limits: Limits) -> Slots | 
     return None
 
 
-def heed_stop(slots: Slots, number: int, stopped: Iterable[str], *, is_signed: bool) -> Slots | None:
+def heed_stop(
+    slots: Slots, number: int, stopped: Iterable[str], *, is_signed: bool, unknown: Collection[str] = ()
+) -> Slots | None:
     """What follows from a stop notice.
 
     Args:
         number: of the notice; nothing follows from one above MOST_STOP_NUMBER.
-        is_signed: the director says so, in an answer that is proven fresh. What it names replaces what was stopped, but
-            for a lower number, which adds to it. A broker's word alone only ever adds, and is void with a lower number.
+        is_signed: the director says so, in an answer that is proven fresh: what it names replaces what was stopped. A
+            broker's word alone only ever adds, and is void with a number below the director's.
+        unknown: what was stopped since the director was asked, which its answer may not know of: it stays.
     """
     if not 0 <= number <= MOST_STOP_NUMBER or (number < slots.stop_number and not is_signed):
         return None
     told = sorted({one for one in stopped if _ID.fullmatch(one)})
-    if is_signed and number >= slots.stop_number:
-        named = told
-    else:  # where there are too many, the first ones stay: a broker pushes nothing out
-        named = list(dict.fromkeys([*told, *slots.stopped] if is_signed else [*slots.stopped, *told]))
+    # Where there are too many, the first ones stay: a broker pushes nothing out.
+    named = list(dict.fromkeys([*told, *unknown] if is_signed else [*slots.stopped, *told]))
     kept = tuple(sorted(named[:MOST_STOPPED]))
-    noted = replace(slots, stop_number=max(number, slots.stop_number), stopped=kept)
+    # A broker's number is not kept: a made-up one would void the director's. An older notice that is told again adds
+    # stops until the director's next word, no more.
+    noted = replace(slots, stop_number=number if is_signed else slots.stop_number, stopped=kept)
     if slots.previous is not None and slots.previous.bundle in named:
         noted = replace(noted, previous=None)
     if slots.active.bundle in named:

@@ -81,8 +81,8 @@ class Slots:
         refused: youngest last.
         highest_counter: that was ever accepted; nothing below it is.
         account: names the evidence, hexadecimal; another one begins anew.
-        stop_number: of the last notice that was heeded; an older one is void.
-        stopped: bundles that it names: nobody may run or begin to run them.
+        stop_number: of the director's last word; a broker's notice with a lower one is void.
+        stopped: bundles that it names, and notices since: nobody may run or begin to run them.
         tries: how often this stage's work was begun: what never survives it is refused at last.
     """
 

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final, TypeAlias
 import grpc
 
 from edge.campaigns.choosing import Campaigns
-from edge.errors import RoadfuseError, UplinkError
+from edge.errors import RedactionError, RoadfuseError, UplinkError
 from edge.uplink.asks import Ask, Asks
 from edge.uplink.outbox import Held, Outbox, digest
 from edge.uplink.pace import Backoff, Bucket, Link
@@ -36,9 +36,11 @@ WHOLE_BYTES: Final = 1 << 20
 _TOLD_AT_ONCE: Final = 500
 _CALL_S: Final = 30.0
 _STALLED_S: Final = 120.0  # for a chunk's worth of an upload; a link that carries less is no link
+_UNDER_WAY: Final = 3  # chunks that may still be in a link's buffers when no more of a clip follow
 _PAUSE_S: Final = 10.0  # between chunks at most: a link that may only be used slowly carries smaller ones
 _IDLE_S: Final = 2.0  # between looks into an outbox that has nothing
 # Between questions what the cloud wants: its asks are worth something while the ring holds some 20 s. 2 MB a day.
+# After so long more of a clip waits for its next turn: the link may be another by then, too.
 _HEAR_S: Final = 10.0
 # Statuses that time mends; all others are a word about what was asked.
 _PASSING: Final = frozenset({
@@ -62,7 +64,8 @@ class Traffic:
     failures: int = 0
 
 
-def _as_it_is(clip: Path) -> Path:
+def as_it_is(clip: Path) -> Path:
+    """What `Uplink` takes as `prepare` where clips go up as they were recorded."""
     return clip
 
 
@@ -71,7 +74,7 @@ class Uplink:
 
     Args:
         channel: to the cloud, by which it knows the vehicle.
-        link: says what the link is now; asked before each clip.
+        link: says what the link is now; asked before each clip, and each turn of a large one.
         clock: seconds, never going back.
         wait: sleeps so many seconds, or less when it is time to stop.
         say: takes a line about what went wrong and is tried again, or passed over.
@@ -91,7 +94,7 @@ class Uplink:
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], object] = time.sleep,
         say: Callable[[str], object] = print,
-        prepare: Callable[[Path], Path] = _as_it_is,
+        prepare: Callable[[Path], Path] = as_it_is,
         campaigns: Campaigns | None = None,
     ) -> None:
         self.traffic = Traffic()
@@ -105,12 +108,13 @@ class Uplink:
         self._asks = Asks(outbox)
         self._heard_s = -math.inf  # when the cloud answered last
         self._is_mute = False  # it does not take what was chosen, until the next start
-        outbox.settle()
         note_link(outbox, self._link)
         self._refusals: dict[int, int] = {}  # by clip
         self._takes_whole = True  # the cloud knows of clips in one call
-        self._in_parts: set[int] = set()  # small clips whose one call failed: a poor link carries parts of them
-        self._passed_over: set[int] = set()  # clips that the cloud refuses, until the next start
+        self._in_parts: set[int] = set()  # small clips whose one call failed, or lasts too long: a link may carry parts
+        self._passed_over = outbox.settle()  # and clips that the cloud refuses, until the next start
+        for sequence in self._passed_over:
+            say(f"scene {sequence} stays on board: {outbox.anew(sequence).name} can't be read")
         self._failures: dict[int, int] = {}  # in a row, by clip
         self._durable: dict[int, int] = {}  # bytes of a clip that the cloud had at most
         self._put_off_to_s: dict[int, float] = {}  # clips that others go before until then
@@ -143,7 +147,7 @@ class Uplink:
         """Goes on until everything is up, or `stop`.
 
         Raises:
-            UplinkError: a call failed, or the cloud refused something.
+            UplinkError: a call failed, the cloud refused something, or a clip could not be read or prepared.
             OSError: the disk is full or broken.
         """
         self._heed(stop)
@@ -156,6 +160,9 @@ class Uplink:
             raise UplinkError(said(error)) from None
         if self._unheard:
             raise UplinkError(f"the cloud does not hear of {len(self._unheard)} scenes")
+        stayed = self._passed_over | self._put_off_to_s.keys()
+        if count := sum(clip.sequence in stayed for clip in self._outbox.in_order()):
+            raise UplinkError(f"clips that did not go up, and are tried again at the next start: {count}")
 
     def step(self) -> bool:
         """Tells of what is new, then hands up one clip; False when there was nothing to do.
@@ -302,20 +309,25 @@ class Uplink:
             made_anew = digest(path)
         except FileNotFoundError:
             self._outbox.lose(clip.sequence, "file is missing")  # does nothing where it was evicted meanwhile
+        except (RedactionError, OSError) as error:  # of the disk: what passes must not cost a start
+            self._put_off(clip, error)
         except RoadfuseError as error:
             self._passed_over.add(clip.sequence)
             self._say(f"scene {clip.sequence} stays on board: {error}")
-        except OSError as error:
-            self._put_off(clip, error)
         else:
             self._outbox.replace(clip.sequence, *made_anew)
         return False
 
     def _hand_up(self, clip: Held) -> None:
         try:
-            loss = self._send(clip)
+            if not self._send(clip):
+                return
         except FileNotFoundError:
-            loss = "file is missing"
+            self._outbox.lose(clip.sequence, "file is missing")  # does nothing where it was evicted meanwhile
+            return
+        except _Damage as damage:
+            self._outbox.lose(clip.sequence, f"damaged: {damage}")
+            return
         except OSError as error:
             self._put_off(clip, error)
             return
@@ -331,9 +343,6 @@ class Uplink:
             if self._failures[clip.sequence] >= _TRIES:
                 self._put_off(clip, error)
             raise
-        if loss:
-            self._outbox.lose(clip.sequence, loss)  # does nothing where it was evicted meanwhile
-            return
         self._in_parts.add(clip.sequence)  # if this is not written down, Begin says that nothing is to be sent again
         self._outbox.deliver(clip.sequence)
         self._in_parts.discard(clip.sequence)
@@ -346,47 +355,53 @@ class Uplink:
         why = f"can't be read: {error.strerror or error}" if isinstance(error, OSError) else said(error)
         self._say(f"scene {clip.sequence}: others go first for {_LATER_S / 60:.0f} minutes: {why}")
 
-    def _send(self, clip: Held) -> str:
-        """Hands up a clip; why it is lost, or nothing where the cloud has it.
+    def _send(self, clip: Held) -> bool:
+        """Hands up a clip, or what of it goes in one turn; whether the cloud has it now.
 
         Raises:
             OSError: its file can't be read.
+            _Damage: it is not what was written.
         """
         with clip.path.open("rb") as file:  # once it is open, an eviction takes nothing from it
             if os.fstat(file.fileno()).st_size != clip.size_bytes:
-                return "damaged: not as long as it was written"
+                raise _Damage("not as long as it was written")
             try:
                 with _refusals():
-                    self._upload(clip, file)
+                    return self._upload(clip, file)
             except _Refusal:
                 if digest(clip.path)[0] != clip.sha256:
-                    return "damaged: its digest changed"
+                    raise _Damage("its digest changed") from None
                 raise
-        return ""
 
-    def _upload(self, clip: Held, file: BinaryIO) -> None:
+    def _upload(self, clip: Held, file: BinaryIO) -> bool:
         if clip.size_bytes <= WHOLE_BYTES and clip.sequence not in self._in_parts and self._put(clip, file):
-            return
+            return True
         outbox = self._outbox.id
         begun = self._stub.Begin(
             wire.BeginRequest(outbox=outbox, sequence=clip.sequence, bytes=clip.size_bytes, sha256=clip.sha256),
             timeout=_CALL_S,
         )
         if begun.is_complete:
-            return
+            return True
         durable = begun.durable_offset
         if durable > self._durable.get(clip.sequence, 0):  # it came further: a poor link, and no poor clip
             self._durable[clip.sequence] = durable
             self._failures.pop(clip.sequence, None)
         if durable < clip.size_bytes:
             durable = self._append(clip, file, durable)
+            if durable < clip.size_bytes:
+                return False
         if durable != clip.size_bytes:
             raise UplinkError(f"scene {clip.sequence}: expected {clip.size_bytes} durable bytes, got {durable}")
         self._stub.Complete(wire.CompleteRequest(outbox=outbox, sequence=clip.sequence), timeout=_CALL_S)
+        return True
 
     def _put(self, clip: Held, file: BinaryIO) -> bool:
-        """A small clip in one call; False where the cloud knows no such call."""
+        """A small clip in one call; False where the cloud knows no such call, or it would wait for more than a turn."""
         if not self._takes_whole:
+            return False
+        if self._bucket.lasts_s(clip.size_bytes) > _HEAR_S:
+            self._in_parts.add(clip.sequence)
             return False
         content = file.read()
         wait_s = self._bucket.wait_s(len(content), self._clock())
@@ -404,36 +419,35 @@ class Uplink:
         return True
 
     def _append(self, clip: Held, file: BinaryIO, durable: int) -> int:
-        """Sends a clip from an offset on; how far it is durable then.
+        """Sends a clip from an offset on for a turn; how far it is durable then: further than before.
 
         Raises:
             OSError: its file can't be read.
+            UplinkError: the cloud has not all that was sent, or nothing was.
         """
-        missing = clip.size_bytes - durable
-        allowed_s = _STALLED_S * (1 + clip.size_bytes // CHUNK_BYTES) + self._bucket.lasts_s(missing)
-        unread: list[OSError] = []
-        call = self._stub.Append(self._chunks(clip.sequence, file, durable, unread), timeout=allowed_s)
+        before, sent, rate = durable, _Sent(durable), self._link.bytes_per_s
+        most_bytes = max(int(min(rate * _PAUSE_S, CHUNK_BYTES)), 1) if rate else CHUNK_BYTES
+        allowed_s = _HEAR_S + self._bucket.lasts_s(most_bytes) + _STALLED_S * _UNDER_WAY
+        call = self._stub.Append(self._chunks(clip.sequence, file, most_bytes, sent), timeout=allowed_s)
         try:
             for answer in self._may_be_cut(call):
                 durable = answer.durable_offset
         except grpc.RpcError:
-            if not unread:
+            if sent.unread is None:
                 raise
-        if unread:
-            raise unread[0]
+        if sent.unread is not None:
+            raise sent.unread
+        if durable != sent.end or durable == before:
+            raise UplinkError(f"scene {clip.sequence}: expected {sent.end} durable bytes after {before}, got {durable}")
         return durable
 
-    def _chunks(self, sequence: int, file: BinaryIO, offset: int, unread: list[OSError]) -> Iterator[wire.Chunk]:
-        """The clip from an offset on, no faster than the link may be used; ends early when it is time to stop.
-
-        Args:
-            unread: takes why the file can't be read: a call that draws chunks swallows what they raise.
+    def _chunks(self, sequence: int, file: BinaryIO, most_bytes: int, sent: _Sent) -> Iterator[wire.Chunk]:
+        """The clip from where `sent` ends, no faster than the link may be used, for a turn; ends early when it is time
+        to stop.
         """
-        outbox = self._outbox.id
-        rate = self._link.bytes_per_s
-        most_bytes = max(int(min(rate * _PAUSE_S, CHUNK_BYTES)), 1) if rate else CHUNK_BYTES
+        outbox, ends_s = self._outbox.id, self._clock() + _HEAR_S
         try:
-            file.seek(offset)
+            file.seek(sent.end)
             while content := file.read(most_bytes):
                 wait_s = self._bucket.wait_s(len(content), self._clock())
                 if wait_s > 0.0:
@@ -441,13 +455,32 @@ class Uplink:
                 if self._stop.is_set():
                     return
                 yield wire.Chunk(
-                    outbox=outbox, sequence=sequence, offset=offset, content=content, crc32=zlib.crc32(content)
+                    outbox=outbox, sequence=sequence, offset=sent.end, content=content, crc32=zlib.crc32(content)
                 )
                 outbox, sequence = b"", 0  # only the first says whose it is
-                offset += len(content)
+                sent.end += len(content)
                 self.traffic.sent_bytes += len(content)
+                if self._clock() >= ends_s:
+                    return
         except OSError as error:
-            unread.append(error)
+            sent.unread = error
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What a call drew of a clip.
+
+    Attributes:
+        end: offset behind it.
+        unread: why the file can't be read: a call that draws chunks swallows what they raise.
+    """
+
+    end: int
+    unread: OSError | None = None
+
+
+class _Damage(Exception):
+    """A clip on board is not what was written."""
 
 
 def said(error: Exception) -> str:

@@ -74,7 +74,7 @@ def _run(words: argparse.Namespace) -> int:
     from edge.campaigns.choosing import Campaigns
     from edge.campaigns.trust import Trust
     from edge.uplink.broker import host_and_port
-    from edge.uplink.client import Uplink
+    from edge.uplink.client import Uplink, as_it_is
     from edge.uplink.identity import CLOUD_CA, channel, vehicle_of
     from edge.uplink.link_file import LinkFile
     from edge.uplink.pace import Clips, Link
@@ -91,7 +91,7 @@ def _run(words: argparse.Namespace) -> int:
         most = Link(words.bytes_per_s, clips, words.price_per_mb)
         link = LinkFile(words.link, most, _say) if words.link is not None else lambda: most
         is_redacted = not words.unredacted and clips != "none"
-        prepare = _redactor(outbox, words.faces, words.voices, words.objects) if is_redacted else _as_recorded
+        prepare = _redactor(outbox, words.faces, words.voices, words.objects) if is_redacted else as_it_is
         _warn(clips, words)
         vehicle = vehicle_of(words.identity)
         campaigns = Campaigns(outbox, Trust.of(words.identity / CLOUD_CA), vehicle, say=_say)
@@ -134,10 +134,6 @@ def _let_go(spool: Path, days: float) -> None:
         return
     if gone:
         _say(f"{len(gone)} clips were older than {days:g} days and are gone")
-
-
-def _as_recorded(clip: Path) -> Path:
-    return clip
 
 
 def _redactor(outbox: Outbox, *detectors: Path | None) -> Callable[[Path], Path]:

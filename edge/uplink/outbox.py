@@ -247,10 +247,9 @@ class Outbox:
     def _take_in(self, sequence: int) -> None:
         try:
             found = digest(self.path(sequence))
-        except OSError as error:
-            self.lose(sequence, f"can't be read: {error.strerror or error}")
-        else:
-            self.hold(sequence, *found)
+        except OSError:  # it may pass: the next `recover` looks again, and nothing is thrown away before
+            return
+        self.hold(sequence, *found)
 
     # What the uplink does.
 
@@ -321,15 +320,27 @@ class Outbox:
         self._put_in_place(sequence)
         return True
 
-    def settle(self) -> None:
-        """Ends what `replace` left half done; for the process that calls it, before it does."""
+    def settle(self) -> set[int]:
+        """Ends what `replace` left half done; for the process that calls it, before it does.
+
+        Returns:
+            Clips that are left half done, for `anew` of them can't be read: none of them goes up before the next
+            `settle`, for what is in their place may look damaged.
+        """
+        unread = set()
         for path in self.folder.glob("scene-*.anew"):
             number = _number(path)
             row = self.execute("SELECT sha256 FROM scene WHERE sequence = ? AND state = 'held'", (number,)).fetchone()
-            if row is not None and path == self.anew(number) and _holds(path, bytes(row[0])):
+            try:
+                is_said = row is not None and path == self.anew(number) and digest(path)[0] == bytes(row[0])
+            except OSError:  # it may be all that fits what the outbox says
+                unread.add(number)
+                continue
+            if is_said:
                 self._put_in_place(number)
             else:
                 path.unlink(missing_ok=True)
+        return unread
 
     def next_up(self, passed_over: Collection[int] = (), link: Link = _FREE) -> Held | None:
         """The clip that goes up next over a link, of those that the cloud was told of; None when there is none.
@@ -482,13 +493,6 @@ def digest(path: Path) -> tuple[bytes, int]:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else _digest(file)
         return found, file.tell()
-
-
-def _holds(path: Path, sha256: bytes) -> bool:
-    try:
-        return digest(path)[0] == sha256
-    except OSError:  # on a bad block
-        return False
 
 
 def _digest(file: Any) -> bytes:

@@ -424,7 +424,7 @@ def test_the_mapping_may_say_no_key_twice_and_no_nan(tmp_path: Path, capsys: pyt
         ('{"name": 1, "name": 2}', "'name' twice"),
         ('{"figures": NaN}', "expected numbers, got NaN"),
         (json.dumps({**MAPPING, "figures": {"ap": 7}}).replace("7", "1e999"), "expected finite numbers"),
-        (json.dumps({**MAPPING, "name": "\ud800"}), "expected finite numbers and text of UTF-8"),
+        (json.dumps({**MAPPING, "name": "\ud800"}), "expected text of UTF-8"),
     ):
         (tmp_path / "parts/parts.json").write_text(text)
         error = said(capsys, argv, 2)

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,27 @@ def test_pictures_whose_stamps_repeat_are_each_looked_at_and_covered(
             wanted += int(is_wanted.sum())
             covered += int((is_wanted & (np.abs(before - here).max(axis=2) > 24)).sum())
     assert wanted > 100_000 and covered / wanted > 0.9
+
+
+@pytest.mark.parametrize("both", [range(4), range(0, 4, 2)])
+def test_pictures_of_two_cameras_of_one_topic_are_each_looked_at_whatever_was_decided_of_one(
+    tmp_path: Path, both: range
+) -> None:
+    one, clip, out = tmp_path / "one.mcap", tmp_path / "clip.mcap", tmp_path / "out.mcap"
+    with DriveWriter(one) as writer:
+        for at in range(4):
+            _decide(writer, at, [])
+    with DriveReader(one) as drive:
+        first = next(channel for channel in drive.channels.values() if channel.topic == topics.CAMERA)
+        with ClipWriter(clip, [*drive.channels.values(), replace(first, id=99)], {}) as merged:
+            for message in drive.messages():
+                is_camera = message.channel == first.id
+                if not is_camera or message.sequence in both:  # the other's may lie before the clip
+                    merged.copy(message)
+                if is_camera:
+                    merged.copy(message._replace(channel=99))
+    facts = redact(clip, out, durable=False)
+    assert facts is not None and facts.pictures_looked_at == facts.pictures == 4 + len(both)
 
 
 def test_a_picture_that_nobody_could_look_at_goes_though_others_of_its_instant_were_looked_at(tmp_path: Path) -> None:

@@ -98,6 +98,27 @@ def test_a_disk_that_refuses_keeps_the_clip(redacted: Redacted, outbox: Outbox) 
     assert outbox.path(sequence).read_bytes() == redacted.source.read_bytes()
 
 
+def test_a_clip_for_which_the_disk_had_no_room_is_tried_again_without_a_new_start(
+    redacted: Redacted, outbox: Outbox, cloud: Cloud, channel: grpc.Channel
+) -> None:
+    sequences = [held(outbox, redacted.source.read_bytes()) for _ in range(2)]
+    now_s, said = [0.0], list[str]()
+    way_up = Uplink(outbox, channel, prepare=Redactor(outbox), say=said.append, clock=lambda: now_s[0])
+    parts = [outbox.folder / f".scene-{sequence:06d}.anew.part" for sequence in sequences]
+    for part in parts:
+        part.mkdir()  # so that it can't be written
+    while way_up.step():
+        pass
+    assert not cloud.clips and outbox.account().held == 2
+    assert len(said) == 2 and all("others go first for 10 minutes: scene-" in line for line in said)
+    for part in parts:
+        part.rmdir()
+    now_s[0] = 601.0
+    while way_up.step():
+        pass
+    assert outbox.account().delivered == 2
+
+
 UPLINK = """
 import sys, grpc
 from pathlib import Path

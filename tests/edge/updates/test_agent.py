@@ -15,6 +15,7 @@ from edge.updates.assignment import Assignment, TargetFile
 from edge.updates.install import Installer
 from edge.updates.rules import MOST_STOP_NUMBER
 from edge.updates.slots import Held, Slots
+from roadfuse.v1 import updates_pb2
 from roadfuse.v1.updates_pb2 import Mode, Stage
 
 from .crash_disk import CrashDisk
@@ -151,16 +152,38 @@ def test_a_stopped_bundle_is_not_begun_and_comes_back_only_when_released_anew() 
     assert car.settle().active == Held(new.id, 2, "r")
 
 
-def test_a_brokers_notice_with_a_lower_number_is_void_and_makes_no_director_void() -> None:
+def test_a_brokers_notice_with_a_number_below_the_directors_is_void_and_makes_no_director_void() -> None:
     old, new = made(1), made(2)
     car, cloud = vehicle(old, new)
-    car.agent.stop(MOST_STOP_NUMBER, [])
-    assert not car.agent.stop(3, [new.id])
+    cloud.stop()
+    car.agent.hint()
+    car.settle()
+    assert not car.agent.stop(0, [new.id])
     assert car.agent.slots.active.bundle == new.id
+    car.agent.stop(MOST_STOP_NUMBER, [])
     cloud.stop(new)
     car.agent.hint()
     car.settle()
     assert car.agent.slots.active.bundle == old.id
+
+
+def test_a_brokers_stop_that_comes_while_the_director_is_asked_outlives_its_answer_and_not_the_next() -> None:
+    car, cloud = vehicle()
+    new, check_in = made(1), cloud.check_in
+
+    def stopping(request: updates_pb2.CheckInRequest) -> updates_pb2.CheckInResponse:
+        response = check_in(request)
+        car.agent.stop(1, [new.id])
+        return response
+
+    cloud.assign(new)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cloud, "check_in", stopping)
+        car.agent.hint()
+        car.step()
+    assert car.agent.slots.stopped == (new.id,) and car.agent.slots.staged is None
+    car.agent.hint()
+    assert car.settle().active.bundle == new.id
 
 
 def test_a_stop_in_the_middle_of_fetching_counts() -> None:
@@ -328,7 +351,7 @@ def test_fetching_stops_being_wanted_when_the_slots_change() -> None:
 
     def fetch(sha256: bytes, offset: int) -> Iterator[bytes]:
         wanted.append(car.agent.is_wanted())
-        car.agent.stop(len(wanted), [])
+        car.agent.stop(len(wanted), ["e" * 64])
         wanted.append(car.agent.is_wanted())
         return inner(sha256, offset)
 

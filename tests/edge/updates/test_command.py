@@ -276,6 +276,8 @@ def test_misuse_is_one_line_and_2(
         ("--tries", "0", "expected a whole number of at least 1, got '0'"),
         ("--tries", "-3", "expected a whole number of at least 1, got '-3'"),
         ("--tries", "1.5", "expected a whole number of at least 1, got '1.5'"),
+        ("--shadow-frames", "0", "expected a whole number of at least 1, got '0'"),
+        ("--shadow-frames", "-3", "expected a whole number of at least 1, got '-3'"),
     ],
 )
 def test_an_option_that_would_refuse_every_release_is_misuse(

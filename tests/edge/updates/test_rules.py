@@ -115,7 +115,7 @@ def test_a_stop_of_the_staged_bundle_drops_it_and_one_of_something_else_is_remem
     assert (after.active, after.staged, after.stage) == (OLD, None, Stage.STAGE_REFUSED)
     after = heed_stop(ARMED, 2, [NEXT.bundle], is_signed=False)
     assert after is not None
-    assert (after.staged, after.stopped, after.stop_number) == (NEW, (NEXT.bundle,), 2)
+    assert (after.staged, after.stopped, after.stop_number) == (NEW, (NEXT.bundle,), 0)
     assert heed_stop(after, 2, [NEXT.bundle], is_signed=False) is None
 
 
@@ -131,7 +131,28 @@ def test_only_the_director_takes_a_stop_back() -> None:
 def test_a_brokers_notice_takes_no_stop_back_whatever_its_number(number: int) -> None:
     stopped = replace(PROBATION, stop_number=4, stopped=(NEXT.bundle,))
     after = heed_stop(stopped, number, [], is_signed=False) or stopped
-    assert (after.stopped, after.stop_number) == ((NEXT.bundle,), max(4, number))
+    assert (after.stopped, after.stop_number) == ((NEXT.bundle,), 4)
+
+
+def test_a_brokers_number_makes_neither_the_directors_word_void_nor_a_later_stop() -> None:
+    forged = heed_stop(PROBATION, MOST_STOP_NUMBER, [NEXT.bundle], is_signed=False)
+    assert forged is not None and forged.stopped == (NEXT.bundle,)
+    lifted = heed_stop(forged, 5, [], is_signed=True)
+    assert lifted is not None and (lifted.stopped, lifted.stop_number) == ((), 5)
+    stopped = heed_stop(forged, 1, [NEW.bundle], is_signed=False)
+    assert stopped is not None and stopped.active == OLD
+
+
+def test_a_number_that_an_older_agent_took_from_a_broker_is_forgotten_at_the_directors_next_word() -> None:
+    forged = replace(PROBATION, stop_number=MOST_STOP_NUMBER, stopped=(NEXT.bundle,))
+    after = heed_stop(Slots.of(forged.to_bytes()), 5, [], is_signed=True)
+    assert after is not None and (after.stopped, after.stop_number) == ((), 5)
+
+
+def test_a_stop_that_came_after_the_director_was_asked_outlives_its_answer() -> None:
+    stopped = replace(PROBATION, stop_number=4, stopped=(OLD.bundle, NEXT.bundle))
+    after = heed_stop(stopped, 4, [], is_signed=True, unknown=[NEXT.bundle])
+    assert after is not None and after.stopped == (NEXT.bundle,)
 
 
 @pytest.mark.parametrize("is_signed", [True, False])
@@ -148,10 +169,12 @@ FULL = tuple(f"{number:064x}" for number in range(MOST_STOPPED))
 def test_the_directors_stop_counts_though_a_broker_filled_the_list() -> None:
     filled = heed_stop(PROBATION, 10, FULL, is_signed=False)
     assert filled is not None and filled.stopped == FULL
-    after = heed_stop(filled, 5, [NEW.bundle, "f" * 64], is_signed=True)
-    assert after is not None and after.active == OLD
-    assert {NEW.bundle, "f" * 64} <= set(after.stopped) and len(after.stopped) == MOST_STOPPED
-    assert heed_stop(after, 5, [NEW.bundle, "f" * 64], is_signed=True) is None
+    for unknown in ((), FULL):
+        after = heed_stop(filled, 5, [NEW.bundle, "f" * 64], is_signed=True, unknown=unknown)
+        assert after is not None and after.active == OLD
+        assert {NEW.bundle, "f" * 64} <= set(after.stopped)
+        assert len(after.stopped) == (MOST_STOPPED if unknown else 2)
+        assert heed_stop(after, 5, [NEW.bundle, "f" * 64], is_signed=True, unknown=unknown) is None
 
 
 def test_a_broker_pushes_out_no_stop_that_was_there() -> None:
@@ -187,7 +210,9 @@ def test_whatever_a_broker_says_the_directors_last_word_holds(notices: list[tupl
 
 
 def test_rubbish_in_a_notice_names_nothing() -> None:
-    after = heed_stop(PROBATION, 1, ["", "../..", "B" * 64, "é" * 64], is_signed=False)
+    rubbish = ["", "../..", "B" * 64, "é" * 64]
+    assert heed_stop(PROBATION, 1, rubbish, is_signed=False) is None
+    after = heed_stop(PROBATION, 1, rubbish, is_signed=True)
     assert after is not None and after.stopped == () and after.active == NEW
 
 

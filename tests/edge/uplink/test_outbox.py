@@ -439,7 +439,7 @@ def test_a_file_of_a_number_that_no_scene_can_have_is_left_alone(tmp_path: Path,
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_a_clip_that_cannot_be_read_is_lost_and_keeps_nobody_from_starting(
+def test_a_clip_that_cannot_be_read_for_a_while_is_kept_and_keeps_nobody_from_starting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_known: bool
 ) -> None:
     with Outbox(tmp_path, ROOMY) as outbox:
@@ -452,27 +452,34 @@ def test_a_clip_that_cannot_be_read_is_lost_and_keeps_nobody_from_starting(
                 raise OSError(5, "Input/output error")
             return digest(path)
 
-        monkeypatch.setattr(outboxes, "digest", broken)
-        for _ in range(2):
-            outbox.recover()
-        scenes = {scene.sequence: (scene.media, scene.reason) for scene in outbox.to_tell(9)[0]}
-        assert scenes[bad] == (MEDIA_STATE_LOST, "can't be read: Input/output error")
-        assert scenes[good][0] == MEDIA_STATE_HELD
+        with monkeypatch.context() as patch:
+            patch.setattr(outboxes, "digest", broken)
+            for _ in range(2):
+                outbox.recover()
+        assert [scene.sequence for scene in outbox.to_tell(9)[0]] == [good] and outbox.path(bad).exists()
+        outbox.recover()
+        assert {scene.sequence: scene.media for scene in outbox.to_tell(9)[0]} == dict.fromkeys(
+            (good, bad), MEDIA_STATE_HELD
+        )
 
 
-def test_a_clip_made_anew_that_cannot_be_read_goes_and_keeps_nobody_from_starting(
+def test_a_clip_made_anew_that_cannot_be_read_for_a_while_is_kept_and_keeps_nobody_from_starting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Outbox(tmp_path, ROOMY) as outbox:
-        sequence = held(outbox)
-        outbox.anew(sequence).write_bytes(b"clip")
+        sequence = held(outbox, b"faces")
+        put, outbox._put_in_place = outbox._put_in_place, lambda _: None  # type: ignore[method-assign]
+        made_anew(outbox, sequence, b"no faces")  # killed when it was said
+        outbox._put_in_place = put  # type: ignore[method-assign]
 
         def broken(path: Path) -> tuple[bytes, int]:
             raise OSError(5, "Input/output error")
 
-        monkeypatch.setattr(outboxes, "digest", broken)
-        outbox.settle()
-        assert outbox.path(sequence).exists() and not outbox.anew(sequence).exists()
+        with monkeypatch.context() as patch:
+            patch.setattr(outboxes, "digest", broken)
+            assert outbox.settle() == {sequence}
+        assert outbox.path(sequence).exists() and outbox.anew(sequence).exists()
+        assert outbox.settle() == set() and outbox.path(sequence).read_bytes() == b"no faces"
 
 
 def test_on_a_full_disk_the_ballast_goes_before_the_outbox_is_opened(
