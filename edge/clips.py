@@ -151,10 +151,16 @@ class Clips:
         if scene.refusal and not lane:
             outbox.refuse(sequence, scene.refusal)
             return
-        messages = [
-            message for message in self._ring if message.capture_ns >= scene.first_ns - self._scenes.pre_roll_ns
+        first_ns, last_ns = scene.first_ns - self._scenes.pre_roll_ns, scene.last_ns + self._scenes.post_roll_ns
+        messages = [  # none that arrived after the end; what only says to be of later has a clock that is ahead
+            message
+            for message in self._ring
+            if first_ns <= message.capture_ns and min(message.capture_ns, message.arrival_ns) <= last_ns
         ]
-        self._keep_clip(scene, sequence, messages, {})
+        if any(scene.first_ns <= message.capture_ns <= scene.last_ns for message in messages):
+            self._keep_clip(scene, sequence, messages, {})
+        else:  # the disk was so slow that the batches of all of it were dropped
+            outbox.lose(sequence, "overrun")
 
     def _in_shadow(self, scene: Scene) -> ShadowOpinion | None:
         return None if self._opinion is None else self._opinion(scene.peak_ns)

@@ -79,20 +79,22 @@ class _Source:
         """The values of one of the parent's tables by the dataclass's field, times in ns; the tables above name it."""
         values: dict[str, Any] = {}
         for key, value in self._table(parent, table, above).items():
-            where = self._where(*above, table, key)
+            path = (*above, table, key)  # to its line only where it is wrong: that takes reading the file again
             name, factor = _field(key, kinds)
             if name is None:
-                raise ConfigError(f"{where}: expected a key of {', '.join(sorted(kinds))}, got {key!r}")
+                raise ConfigError(f"{self._where(*path)}: expected a key of {', '.join(sorted(kinds))}, got {key!r}")
             wanted = kinds[name]
             if isinstance(value, bool) != (wanted is bool) or not isinstance(value, (int, float)):
-                raise ConfigError(f"{where}: expected {key} as {wanted.__name__}, got {_said(value)}")
+                raise ConfigError(f"{self._where(*path)}: expected {key} as {wanted.__name__}, got {_said(value)}")
             scaled = value * factor
             if not abs(scaled) < _LIMIT:  # NaN is not less either
-                raise ConfigError(f"{where}: expected {key} as a finite number below 2^63, got {_said(value)}")
+                raise ConfigError(
+                    f"{self._where(*path)}: expected {key} as a finite number below 2^63, got {_said(value)}"
+                )
             least, most = _range(table, name)
             if not least <= scaled <= most:
                 span = f"of {least:g}..{most:g}" if most < _LIMIT else f"of at least {least:g}"
-                raise ConfigError(f"{where}: expected {key} {span}, got {_said(value)}")
+                raise ConfigError(f"{self._where(*path)}: expected {key} {span}, got {_said(value)}")
             values[name] = wanted(scaled) if wanted is not int else round(scaled)
         return values
 

@@ -97,8 +97,8 @@ def inspect(path: Path) -> DriveInfo:
         schemas = {channel.topic: channel.schema for channel in drive.channels.values()}
         for message in drive.messages():
             column = columns.setdefault(message.topic, _Column())
-            column.captures_ns.append(min(message.capture_ns, 2**63 - 1))
-            column.arrivals_ns.append(min(message.arrival_ns, 2**63 - 1))
+            column.captures_ns.append(message.capture_ns)
+            column.arrivals_ns.append(message.arrival_ns)
             column.sequences.append(message.sequence)
             column.payload_bytes += len(message.payload)
         found = DriveInfo(

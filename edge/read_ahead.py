@@ -13,8 +13,9 @@ import struct
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -23,6 +24,7 @@ import numpy as np
 from edge.drive.reader import DriveMessage, DriveReader
 from edge.errors import DriveDamaged, DriveError
 from edge.feed import Fed, events
+from edge.realtime import ordinary
 from edge.streams import Stream
 
 _BATCH: Final = 48  # events
@@ -34,7 +36,6 @@ _ALIGNMENT: Final = 64
 # the pickled batch of so many bytes follows.
 _TOKEN: Final = struct.Struct("<QQQQ")
 _RETURN: Final = struct.Struct("<Q")  # a slab that is free again
-_UNWANTED: Final = DriveMessage(0, 0, 0, 0, "", b"")  # one object: a batch holds it once
 # Of the process that reads: a picture's memory is kept for the next one (to have it back cleared takes a fifth of the
 # time), and no thread of OpenBLAS spins for matrices that never come.
 _SETTINGS: Final = {
@@ -60,9 +61,10 @@ class ReadAhead:
     Args:
         drive: open; says which file, and what becomes of damage.
         niceness: of the process; where its owner's threads take all processors, it is the one that should wait.
+        cores: that its owner's process had before `realtime`, which is not for this one.
     """
 
-    def __init__(self, drive: DriveReader, niceness: int = 0) -> None:
+    def __init__(self, drive: DriveReader, niceness: int = 0, cores: Collection[int] = ()) -> None:
         self._drive = drive
         self._shared = os.memfd_create("roadfuse-read-ahead")
         self._slabs: dict[int, mmap.mmap] = {}
@@ -82,6 +84,8 @@ class ReadAhead:
         finally:
             os.close(give_token)
             os.close(take_return)
+        if cores:
+            ordinary(cores, self._process.pid)
         os.setpriority(os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
 
     def __enter__(self) -> ReadAhead:
@@ -105,7 +109,7 @@ class ReadAhead:
 
         Args:
             streams: the loop's table.
-            messages: whether those that the events were made of are wanted; without a recorder they are not.
+            messages: whether those that the events were made of are wanted; without a recorder their topics will do.
 
         Raises:
             DriveError: the drive can't be read, or the process that reads it was killed.
@@ -171,7 +175,7 @@ def serve(task: IO[bytes]) -> None:
             size = 0
             for fed in events(drive, streams):
                 size += len(fed.message.payload) + _decoded_bytes(fed)
-                batch.append(fed if messages else Fed(fed.event, _UNWANTED))
+                batch.append(fed if messages else Fed(fed.event, _unwanted(fed.message.topic)))
                 if len(batch) == _BATCH or size > _BATCH_BYTES:
                     room.send((batch, damages, False))
                     batch, size = [], 0
@@ -181,6 +185,12 @@ def serve(task: IO[bytes]) -> None:
     except BaseException as error:  # at a process's top: the consumer raises it
         end = error
     room.send((batch, damages, end))
+
+
+@cache
+def _unwanted(topic: str) -> DriveMessage:
+    """What stands for a message of a topic: one object, so that a batch holds it once."""
+    return DriveMessage(0, 0, 0, 0, topic, b"")
 
 
 def _decoded_bytes(fed: Fed) -> int:

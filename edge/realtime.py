@@ -76,24 +76,25 @@ def without_spinning() -> None:
     cv2.setNumThreads(1)
 
 
-def ordinary(cores: Collection[int]) -> None:
-    """Let the calling thread, and what it starts, come after the loop: a new thread has its starter's scheduling.
+def ordinary(cores: Collection[int], thread: int = 0) -> None:
+    """Let a thread, and what it starts, come after the loop: a new thread or process has its starter's scheduling.
 
     It stays before all other work: while it has the interpreter's lock and no processor, the loop waits for both.
 
     Args:
         cores: that this process may use; the one that the loop is pinned to is left to it where there is another.
+        thread: its native id, or that of a process; 0 is the calling one.
     """
-    pinned = os.sched_getaffinity(0)
-    if os.sched_getscheduler(0) == os.SCHED_OTHER and pinned >= set(cores):
+    pinned = os.sched_getaffinity(thread)
+    if os.sched_getscheduler(thread) == os.SCHED_OTHER and pinned >= set(cores):
         return  # as all threads are without `realtime`
     with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, _BEFORE_OTHERS)
+        os.setpriority(os.PRIO_PROCESS, thread, _BEFORE_OTHERS)
     with suppress(OSError):
         if cores:
-            os.sched_setaffinity(0, set(cores) - pinned or cores)
+            os.sched_setaffinity(thread, set(cores) - pinned or cores)
 
 
 def _ask(name: str, measure: Callable[[], None]) -> Measure:

@@ -8,10 +8,10 @@ where nothing may be lost). A scene that ended is never dropped: it gets its num
 from __future__ import annotations
 
 import json
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,7 +23,7 @@ from edge.clips import Clips
 from edge.decision import Decision
 from edge.drive import topics
 from edge.drive.reader import DriveMessage
-from edge.drive.writer import DriveWriter
+from edge.drive.writer import DRIVE_METADATA, DriveWriter
 from edge.feed import Fed
 from edge.scenes import Scene, SceneConfig
 from edge.uplink.outbox import Quota
@@ -51,44 +51,46 @@ class _Queue:
     def __init__(self, *, lossless: bool) -> None:
         self.dropped = 0
         self._lossless = lossless
-        self._ended = False  # as the one who takes sees it
-        self._queue: queue.Queue[_Batch | None] = queue.Queue(_QUEUE)
+        self._batches: deque[_Batch] = deque()
+        self._ended = False
+        self._changed = threading.Condition()
 
     def put(self, batch: _Batch) -> None:
         """Never blocks when live."""
-        while not self._lossless:
-            try:
-                return self._queue.put_nowait(batch)
-            except queue.Full:
-                try:
-                    oldest = self._queue.get_nowait()
-                except queue.Empty:
-                    continue
-                assert oldest is not None  # who puts ends it, afterwards
+        with self._changed:
+            if self._lossless:
+                self._changed.wait_for(lambda: len(self._batches) < _QUEUE)
+            elif len(self._batches) == _QUEUE:
+                # To the next one, not the newest: the ring still holds what passed of a scene; numbers stay in order.
+                dropped, following = self._batches.popleft(), self._batches[0]
+                self._batches[0] = following._replace(scenes=dropped.scenes + following.scenes)
                 self.dropped += 1
-                batch = batch._replace(scenes=oldest.scenes + batch.scenes)
-        return self._queue.put(batch)
+            self._batches.append(batch)
+            self._changed.notify()
 
     def end(self) -> None:
-        self._queue.put(None)
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
 
     def take(self, idle: Callable[[], None]) -> Iterator[_Batch]:
         """Batches until the end; calls `idle` twice a second while none comes."""
         while True:
-            try:
-                batch = self._queue.get(timeout=_IDLE_S)
-            except queue.Empty:
-                idle()
-                continue
+            with self._changed:
+                self._changed.wait_for(lambda: self._batches or self._ended, _IDLE_S)
+                if not self._batches and self._ended:
+                    return
+                batch = self._batches.popleft() if self._batches else None
+                self._changed.notify()
             if batch is None:
-                self._ended = True
-                return
-            yield batch
+                idle()
+            else:
+                yield batch
 
     def drain(self) -> None:
         """Takes what still comes, so that who puts never waits for a thread that failed."""
-        while not self._ended:
-            self._ended = self._queue.get() is None
+        for _ in self.take(lambda: None):
+            pass
 
 
 class Recorder:
@@ -117,9 +119,11 @@ class Recorder:
         wall_clock: Callable[[], int] = time.time_ns,
         opinion: Callable[[int], ShadowOpinion | None] | None = None,
     ) -> None:
-        metadata = metadata or {}
-        self._clips = Clips(spool, scenes or SceneConfig(), metadata, quota, wall_clock, opinion) if spool else None
-        self._writer = DriveWriter(drive, metadata) if drive is not None else None
+        self._metadata = dict(metadata or {})  # the clips' too
+        self._clips = (
+            Clips(spool, scenes or SceneConfig(), self._metadata, quota, wall_clock, opinion) if spool else None
+        )
+        self._writer = DriveWriter(drive, self._metadata) if drive is not None else None
         self._error: Exception | None = None
         self._complete = True
         self._statistics: dict[str, Any] | None = None
@@ -142,6 +146,16 @@ class Recorder:
     def clips(self) -> list[Path]:
         """Written to the spool."""
         return [] if self._clips is None else self._clips.written
+
+    def describe(self, facts: Mapping[str, str]) -> None:
+        """Add to the metadata what was not known at first; to be said before anything is offered.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        self._metadata.update(facts)
+        if self._writer is not None:
+            self._writer.add_metadata(DRIVE_METADATA, facts)
 
     def offer(self, batch: list[Fed], decisions: list[Decision], scenes: list[Scene]) -> None:
         """Take what passed since the last offer. Never blocks when live.

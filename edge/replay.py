@@ -137,7 +137,7 @@ class Replay:
 
     def is_expected(self, index: int) -> bool:
         """Whether the recording would have decision `index`: of a run that was killed the last ones are lost."""
-        return self.drive.complete or self._happened is None or index <= max(self._happened.recorded, default=-1)
+        return self.drive.complete or self._happened is None or index <= self._happened.last
 
     def unrepeated(self) -> int:
         """Recorded decisions that this run did not come to."""
@@ -329,14 +329,14 @@ class Happened:
 
     Attributes:
         failing: index of a decision -> why an engine of the bundle in use failed at it.
+        recorded: index of a decision -> the decision, serialised.
+        last: the highest index.
 
     Raises:
         DriveFormatError: the drive carries no decisions, or another bundle's.
     """
 
     def __init__(self, drive: DriveReader, bundles: Mapping[str, Bundle]) -> None:
-        if topics.DECISION not in drive.topics:
-            raise DriveFormatError(f"{drive.path}: expected recorded decisions ({topics.DECISION}), got none")
         self._ticks: list[int] = []
         self._timings_ns: dict[int, dict[str, int]] = {}
         self.failing: dict[int, str] = {}
@@ -357,6 +357,9 @@ class Happened:
             if decision.put_back.why.startswith(ENGINE_ERROR):
                 self.failing[decision.index] = decision.put_back.why
             self.recorded[decision.index] = message.payload
+        if not self.recorded:  # nothing to repeat, and nothing that a verification could compare
+            raise DriveFormatError(f"{drive.path}: expected recorded decisions ({topics.DECISION}), got none")
+        self.last = max(self.recorded)
         self._ticks.reverse()
 
     def ticks_before(self, now_ns: int) -> Iterator[int]:

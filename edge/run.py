@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,7 @@ from edge.errors import ConfigError
 from edge.feed import Fed
 from edge.loop import Loop
 from edge.read_ahead import ReadAhead
-from edge.realtime import realtime, without_spinning
+from edge.realtime import ordinary, realtime, without_spinning
 from edge.recorder import Recorder
 from edge.replay import STEP_TIMING, expect_fused
 from edge.samples import BundleInUse
@@ -122,7 +123,7 @@ class DriveClock:
 
 def live(
     loop: Loop, drive: DriveReader, recorder: Recorder | None, statistics: RunStatistics, speed: float, inbox: Inbox,
-    probes: ProbeFile | None = None, host: Host | None = None,
+    probes: ProbeFile | None = None, host: Host | None = None, cores: Collection[int] = (),
 ) -> Iterator[Decision]:  # fmt: skip
     """Run the loop in real time over a drive's messages; yields each decision when it is made.
 
@@ -130,11 +131,12 @@ def live(
         probes: what campaigns look for, looked at between frames by a thread of its own; what the drive recorded of
             campaigns is passed over then.
         host: keeps the loop's bundles as the update agent wants them; what the drive recorded of them is passed over.
+        cores: that the process had before `realtime`; what runs beside the loop leaves it its own.
 
     Raises:
         DriveError: the drive can't be read any further; all before it was decided, and offered to the recorder.
     """
-    with ReadAhead(drive) as ahead:
+    with ReadAhead(drive, cores=cores) as ahead:
         feed = (fed for fed in ahead.events(loop.config.streams) if not _is_overruled(fed, probes))
         first = next(feed, None)
         if first is None:
@@ -144,9 +146,9 @@ def live(
             host.begin(inbox, clock)
         if probes is not None:
             _look(probes, inbox, clock)
-            threading.Thread(target=_watch, args=(probes, inbox, clock), name="campaigns", daemon=True).start()
+            threading.Thread(target=_watch, args=(probes, inbox, clock, cores), name="campaigns", daemon=True).start()
         inbox.put(first)
-        source = threading.Thread(target=_play, args=(feed, inbox, clock), name="sensors", daemon=True)
+        source = threading.Thread(target=_play, args=(feed, inbox, clock, cores), name="sensors", daemon=True)
         source.start()
         statistics.start(time.perf_counter_ns())
         batch: list[Fed] = []
@@ -191,8 +193,9 @@ def _is_overruled(fed: Fed, probes: ProbeFile | None) -> bool:
     return isinstance(fed.event.sample, BundleInUse) or (probes is not None and fed.message.topic == topics.CAMPAIGNS)
 
 
-def _play(feed: Iterator[Fed], inbox: Inbox, clock: DriveClock) -> None:
+def _play(feed: Iterator[Fed], inbox: Inbox, clock: DriveClock, cores: Collection[int]) -> None:
     """The sensors: each message arrives when it did."""
+    ordinary(cores)
     try:
         for fed in feed:
             if fed.event.now_ns - clock() > _HURRY_NS:
@@ -204,8 +207,9 @@ def _play(feed: Iterator[Fed], inbox: Inbox, clock: DriveClock) -> None:
         inbox.close()
 
 
-def _watch(probes: ProbeFile, inbox: Inbox, clock: DriveClock) -> None:
+def _watch(probes: ProbeFile, inbox: Inbox, clock: DriveClock, cores: Collection[int]) -> None:
     """What campaigns look for, whenever that changes."""
+    ordinary(cores)
     while not inbox.closed:
         time.sleep(LOOK_S)
         _look(probes, inbox, clock)
@@ -231,14 +235,18 @@ def main(argv: list[str]) -> int:
     statistics = RunStatistics(settings.deadline_ns)
     inbox = Inbox()
     refuse_output(options.out, options.drive)
-    with DriveReader(options.drive) as drive:
+    with DriveReader(options.drive) as drive, ExitStack() as ends:
         expect_fused(drive, settings.streams)
+        facts = {
+            "source": os.fsencode(options.drive.name).decode("utf-8", "replace"),
+            "mode": "live",
+            "speed": f"{options.speed:g}",
+        }
         host = None
         if options.updates is not None:
             if not options.updates.is_dir():  # an agent may begin later than the loop
                 _say(f"{options.updates}: no updates there yet: the reference bundle runs")
             host = Host(RealDisk(options.updates), settings, options.provider, _say)
-            loop = host.open(time.perf_counter_ns)
         else:
             loop = Loop(
                 bundles.load(options.bundle[0] if options.bundle else None),
@@ -246,29 +254,26 @@ def main(argv: list[str]) -> int:
                 options.provider,
                 time.perf_counter_ns,
             )
-        facts = {
-            "source": os.fsencode(options.drive.name).decode("utf-8", "replace"),
-            "bundle": loop.bundle.id,
-            "mode": "live",
-            "speed": f"{options.speed:g}",
-        }
+            facts["bundle"] = loop.bundle.id
+        # Before the host opens: it counts starts, and one that a spool or file in use refuses is no bundle's fault.
         recorder = Recorder(
             options.out, options.spool, settings.scenes, facts, lossless=False,
             opinion=None if host is None else host.opinion,
         )  # fmt: skip
-        measures = realtime(beside=[loop.lane.submit(threading.get_native_id).result()]) if options.realtime else []
         complete = False
         try:
+            if host is not None:
+                loop = host.open(time.perf_counter_ns)
+                ends.callback(host.close)
+                recorder.describe({"bundle": loop.bundle.id})
+            cores = os.sched_getaffinity(0)
+            measures = realtime(beside=[loop.lane.submit(threading.get_native_id).result()]) if options.realtime else []
             probes = None if options.probes is None else ProbeFile(options.probes, say=_say)
-            for _ in live(loop, drive, recorder, statistics, options.speed, inbox, probes, host):
+            for _ in live(loop, drive, recorder, statistics, options.speed, inbox, probes, host, cores):
                 pass
             complete = True
         finally:
-            try:
-                recorder.close(complete=complete, statistics=statistics.as_dict() if statistics.ended_ns else None)
-            finally:
-                if host is not None:
-                    host.close()
+            recorder.close(complete=complete, statistics=statistics.as_dict() if statistics.ended_ns else None)
     result = {
         **statistics.as_dict(),
         "inbox_overflow": dict(inbox.overflow),

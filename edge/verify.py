@@ -162,10 +162,15 @@ def compare(a: Path | str, b: Path | str, tolerances: Mapping[str, float], ignor
 
 
 def _distance(x: Any, y: Any) -> float:
-    """0 for equal, the largest difference of the numbers in it, infinity where the structure or a word differs."""
+    """0 for equal, the largest difference of the numbers in it, infinity where the structure or a word differs.
+
+    NaN is as far from every number as a word is, and equal to NaN.
+    """
     if x == y:
         return 0.0
     if isinstance(x, (int, float)) and isinstance(y, (int, float)):
+        if math.isnan(x) or math.isnan(y):
+            return 0.0 if math.isnan(x) and math.isnan(y) else math.inf
         return abs(x - y)
     if isinstance(x, Mask) and isinstance(y, Mask) and x[:-1] == y[:-1] and len(x.cells) == len(y.cells):
         return float(sum(map(ne, x.cells, y.cells)) / len(x.cells))  # share of the cells
@@ -175,7 +180,10 @@ def _distance(x: Any, y: Any) -> float:
     if isinstance(x, bytes) and isinstance(y, bytes) and len(x) == len(y) and len(x) % 4 == 0:
         import numpy as np
 
-        return float(np.abs(np.frombuffer(x, "<f4") - np.frombuffer(y, "<f4")).max(initial=0.0))
+        ours, theirs = np.frombuffer(x, "<f4"), np.frombuffer(y, "<f4")
+        differs = (ours != theirs) & ~(np.isnan(ours) & np.isnan(theirs))
+        apart = np.abs(ours[differs].astype(np.float64) - theirs[differs])
+        return float(np.where(np.isnan(apart), np.inf, apart).max(initial=0.0))
     return math.inf
 
 

@@ -86,6 +86,36 @@ def test_a_reader_may_come_after_its_owner_and_starts_no_thread_for_matrices(dri
         assert len(list(Path(f"/proc/{process}/task").iterdir())) == 1
 
 
+OF_A_REAL_TIME_LOOP = """
+import os, sys
+from edge.drive.reader import DriveReader
+from edge.read_ahead import ReadAhead
+from edge.realtime import realtime
+cores = os.sched_getaffinity(0)
+realtime()
+loops = os.sched_getaffinity(0)
+with DriveReader(sys.argv[1]) as reader, ReadAhead(reader, 3, cores) as ahead:
+    process = ahead._process.pid
+    is_apart = len(cores) == 1 or len(loops) > 1 or not os.sched_getaffinity(process) & loops
+    print(os.sched_getscheduler(process) == os.SCHED_OTHER, is_apart, os.getpriority(os.PRIO_PROCESS, process))
+"""
+
+
+def test_a_reader_of_a_real_time_loop_leaves_it_its_scheduling_and_its_core(drive: Path) -> None:
+    command = [sys.executable, "-c", OF_A_REAL_TIME_LOOP, str(drive)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    niceness = min(os.getpriority(os.PRIO_PROCESS, 0) + 3, 19)
+    assert done.stdout.split() == ["True", "True", str(niceness)]
+
+
+def test_events_without_messages_still_say_of_which_topic_they_are(drive: Path) -> None:
+    with DriveReader(drive) as reader:
+        here = [fed.message.topic for fed in events(reader, STREAMS)]
+        with ReadAhead(reader) as ahead:
+            there = [fed.message for fed in ahead.events(STREAMS, messages=False)]
+    assert [message.topic for message in there] == here and not any(message.payload for message in there)
+
+
 def test_a_killed_reader_is_one_clear_error(drive: Path) -> None:
     with DriveReader(drive) as reader, ReadAhead(reader) as ahead:
         ahead._process.send_signal(signal.SIGKILL)

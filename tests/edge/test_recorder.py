@@ -27,7 +27,7 @@ from edge.replay import Replay, replay
 from edge.samples import NOT_FUSED, CanFrame, Event
 from edge.scenes import Scene, SceneConfig
 from edge.uplink.outbox import Outbox, digest
-from roadfuse.v1.ingest_pb2 import MEDIA_STATE_HELD
+from roadfuse.v1.ingest_pb2 import MEDIA_STATE_HELD, MEDIA_STATE_LOST
 
 # Every drive is hard to this one, so that scenes come early and often.
 EAGER = SceneConfig(open_at=0.05, close_below=0.02, max_ns=1_500_000_000, pre_roll_ns=500_000_000, duplicate_cosine=2.0)
@@ -72,8 +72,8 @@ def can_frame(tenth: int) -> Fed:
     return Fed(Event(at_ns, NOT_FUSED, None, len(payload)), message)
 
 
-def scene(number: int) -> Scene:
-    return Scene(number, first_ns=0, last_ns=0, peak_ns=0, peak_hardness=0.9, refusal="")
+def scene(number: int, at_ns: int = 0) -> Scene:
+    return Scene(number, first_ns=at_ns, last_ns=at_ns, peak_ns=at_ns, peak_hardness=0.9, refusal="")
 
 
 def recorded_s(path: Path) -> float:
@@ -174,9 +174,14 @@ def test_the_drive_goes_on_while_a_clip_is_made_durable(tmp_path: Path, monkeypa
     assert len(recorder.clips) == 1
 
 
-def test_a_scene_keeps_its_number_though_a_slow_disk_costs_its_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def recorded_too_slowly(
+    out: Path | None, spool: Path, ended: dict[int, Scene], monkeypatch: pytest.MonkeyPatch
+) -> Recorder:
+    """Of 400 batches, a tenth of a second each, the clips' thread takes one and then nothing until all were offered.
+
+    Args:
+        ended: batch -> scene that ended with it.
+    """
     reached, ready = threading.Event(), threading.Event()
     take = Clips.take
 
@@ -186,21 +191,56 @@ def test_a_scene_keeps_its_number_though_a_slow_disk_costs_its_batch(
         take(*what)
 
     monkeypatch.setattr(Clips, "take", slow)
-    recorder = Recorder(out := tmp_path / "out.mcap", tmp_path / "spool", lossless=False)
+    recorder = Recorder(out, spool, lossless=False)
     for tenth in range(400):
-        recorder.offer([can_frame(tenth)], [], [scene(tenth // 2)] if tenth in (2, 4, 399) else [])
+        recorder.offer([can_frame(tenth)], [], [ended[tenth]] if tenth in ended else [])
         assert reached.wait(60)
-        while recorded := recorder._passed._queue.qsize():  # the drive's thread keeps up
+        while recorded := len(recorder._passed._batches):  # the drive's thread keeps up
             time.sleep(0.001 * recorded)
     ready.set()
     recorder.close()
     assert recorder.dropped_batches > 100
+    return recorder
+
+
+def test_a_scene_keeps_its_number_though_a_slow_disk_costs_its_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = {tenth: scene(tenth // 2) for tenth in (2, 4, 399)}
+    recorded_too_slowly(out := tmp_path / "out.mcap", tmp_path / "spool", ended, monkeypatch)
     with DriveReader(out) as reader:
         assert sum(1 for _ in reader.messages()) == 400
     with Outbox(tmp_path / "spool") as outbox:
         told, _ = outbox.to_tell(10)
     assert [one.sequence for one in told] == [1, 2, 3]
     assert {one.first_ns for one in told} == {0}
+
+
+def test_a_clip_is_of_its_scene_or_is_told_as_lost_however_late_a_slow_disk_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = {2: scene(1), 5: scene(2, 500_000_000), 200: scene(3, 20_000_000_000)}
+    recorder = recorded_too_slowly(None, tmp_path / "spool", ended, monkeypatch)
+    with Outbox(tmp_path / "spool") as outbox:
+        told, _ = outbox.to_tell(10)
+    assert [one.first_ns for one in told] == [0, 500_000_000, 20_000_000_000]  # numbered in the order of time
+    assert [one.media for one in told] == [MEDIA_STATE_HELD, MEDIA_STATE_LOST, MEDIA_STATE_HELD]
+    assert told[1].reason == "overrun"
+    held = []
+    for clip in recorder.clips:
+        with DriveReader(clip) as reader:
+            held.append([message.capture_ns // 100_000_000 for message in reader.messages()])
+    assert held == [[0], list(range(180, 201))]
+
+
+def test_a_clip_keeps_what_a_sensor_says_whose_clock_is_ahead(tmp_path: Path) -> None:
+    recorder = Recorder(None, tmp_path / "spool", lossless=True)
+    ahead = can_frame(1)
+    ahead = ahead._replace(message=ahead.message._replace(capture_ns=60_000_000_000))
+    recorder.offer([can_frame(0), ahead, can_frame(2)], [], [scene(1)])
+    recorder.close()
+    with DriveReader(recorder.clips[0]) as reader:
+        assert sum(1 for _ in reader.messages()) == 3
 
 
 def test_a_disk_that_refuses_the_last_byte_is_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -347,6 +348,26 @@ def test_a_killed_recording_without_its_last_decisions_verifies(
         assert json.loads(capsys.readouterr().out)["verified"] is not is_whole
 
 
+def test_a_recording_that_was_killed_before_its_first_decision_is_not_called_verified(
+    decided: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with DriveReader(decided) as source:
+        messages = list(source.messages())
+    decision = next(message for message in messages if message.topic == topics.DECISION)
+    with suppress(KeyboardInterrupt), DriveWriter(killed := tmp_path / "killed.mcap") as target:
+        for message in messages[:100]:
+            if message.topic != topics.DECISION:
+                target.copy(message)
+        target.flush()
+        target.copy(decision)  # its channel gets there, it does not
+        raise KeyboardInterrupt
+    with DriveReader(killed) as reader:
+        assert topics.DECISION in reader.topics and not list(reader.messages(topics=[topics.DECISION]))
+    assert roadfuse(["replay", str(killed), "--verify"]) == 2
+    said = capsys.readouterr()
+    assert "expected recorded decisions (/decision), got none" in said.err and said.err.count("\n") == 1
+
+
 def test_what_happened_before_the_damage_is_repeated(decided: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.mcap"
     cut.write_bytes(decided.read_bytes()[: decided.stat().st_size // 2])
@@ -391,6 +412,28 @@ def test_runs_of_which_one_has_more_frames_are_not_called_alike(
     assert replay_main(["--diff", str(decided), str(shorter)]) == 1
     said = capsys.readouterr().out
     assert "1 only in" in said and "no difference" not in said
+
+
+def test_what_is_no_number_differs_from_every_number_and_not_from_itself(
+    decided: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    def spoiled(message: DriveMessage) -> DriveMessage:
+        if message.topic != topics.DECISION:
+            return message
+        decision = decision_pb2.Decision.FromString(message.payload)
+        decision.hardness = math.nan
+        decision.embedding[:] = [math.nan] * len(decision.embedding)
+        return message._replace(payload=decision.SerializeToString())
+
+    a, b = (changed(decided, tmp_path / f"{name}.mcap", spoiled) for name in "ab")
+    words = ["--tolerance", "hardness=1e9", "--tolerance", "embedding=1e9", "--json"]
+    for one, other in ((a, decided), (decided, a)):
+        assert replay_main(["--diff", str(one), str(other), *words]) == 1
+        found = json.loads(capsys.readouterr().out)
+        assert found["fields"] == {
+            name: {"frames": found["compared"], "largest": None} for name in ("hardness", "embedding")
+        }
+    assert replay_main(["--diff", str(a), str(b), "--json"]) == 0
 
 
 @pytest.mark.parametrize(

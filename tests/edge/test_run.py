@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from edge import bundle as bundles
 from edge.campaigns import file
 from edge.campaigns.probe import Probe, ProbeSet
 from edge.campaigns.wire import set_bytes
@@ -20,10 +21,12 @@ from edge.command import main as roadfuse
 from edge.drive import topics
 from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
-from edge.errors import DriveDamaged
-from edge.recorder import RUN_METADATA
+from edge.errors import ConfigError, DriveDamaged
+from edge.recorder import RUN_METADATA, Recorder
 from edge.run import Inbox
 from edge.run import main as run_main
+from edge.updates.disk import RealDisk
+from edge.updates.slots import Slots, read_answer, slots_record
 from edge.uplink.outbox import Outbox
 from roadfuse.v1 import decision_pb2
 
@@ -135,6 +138,79 @@ def test_a_folder_of_updates_that_is_not_there_is_said(drive: Path, tmp_path: Pa
     done = run(copied(drive, tmp_path / "short.mcap", until_s=0.5), "--updates", tmp_path / "updates")
     assert done.returncode == 0, done.stderr
     assert f"{tmp_path / 'updates'}: no updates there yet: the reference bundle runs\n" in done.stderr
+
+
+def test_a_start_that_is_refused_because_another_run_goes_on_is_not_counted_against_its_bundle(
+    drive: Path, tmp_path: Path
+) -> None:
+    disk = RealDisk(tmp_path / "updates")
+    disk.make_folder("bundles")
+    slots_record(disk).write(Slots(epoch=1).to_bytes())
+    short, spool = copied(drive, tmp_path / "short.mcap", until_s=0.5), tmp_path / "spool"
+    words = [str(short), "--updates", str(tmp_path / "updates"), "--spool", str(spool)]
+    other = Recorder(None, spool, lossless=True)
+    with pytest.raises(ConfigError, match="in use"):
+        run_main(words)
+    assert read_answer(disk) is None
+    other.close()
+    assert run_main(words) == 0
+    answer = read_answer(disk)
+    assert answer is not None and answer.starts == 0
+
+
+def test_a_run_with_updates_says_in_its_drive_which_bundle_it_began_with(drive: Path, tmp_path: Path) -> None:
+    short, out = copied(drive, tmp_path / "short.mcap", until_s=0.5), tmp_path / "out.mcap"
+    assert run_main([str(short), "--updates", str(tmp_path / "updates"), "--out", str(out)]) == 0
+    with DriveReader(out) as reader:
+        facts = reader.metadata["roadfuse.drive"]
+    assert (facts["source"], facts["bundle"]) == ("short.mcap", bundles.load(None).id)
+
+
+BESIDE = """
+import os, sys, threading
+from pathlib import Path
+from edge import bundle
+from edge.campaigns.file import ProbeFile
+from edge.drive.reader import DriveReader
+from edge.loop import Loop, LoopConfig
+from edge.realtime import realtime
+from edge.run import Inbox, live
+from edge.statistics import RunStatistics
+
+cores, found = os.sched_getaffinity(0), {}
+
+def note():
+    found[threading.current_thread().name] = os.sched_getscheduler(0), os.sched_getaffinity(0)
+
+class Noting(Inbox):
+    def put(self, item):
+        note()
+        super().put(item)
+
+class NotingFile(ProbeFile):
+    def changed(self):
+        note()
+        return super().changed()
+
+config = LoopConfig()
+loop = Loop(bundle.load(None), config)
+realtime()
+with DriveReader(sys.argv[1]) as drive:
+    statistics, probes = RunStatistics(config.deadline_ns), NotingFile(Path("none"))
+    for _ in live(loop, drive, None, statistics, 1.0, Noting(), probes, cores=cores):
+        pass
+loops = os.sched_getaffinity(0)
+is_pinned = len(loops) == 1 < len(cores)
+for name in ("sensors", "campaigns"):
+    policy, its = found[name]
+    print(name, policy == os.SCHED_OTHER, not (is_pinned and its & loops))
+"""
+
+
+def test_what_runs_beside_a_real_time_loop_leaves_it_its_scheduling_and_its_core(drive: Path, tmp_path: Path) -> None:
+    short = copied(drive, tmp_path / "short.mcap", until_s=2)  # the file is looked at after a second
+    done = subprocess.run([sys.executable, "-c", BESIDE, str(short)], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["sensors True True", "campaigns True True"], done.stderr
 
 
 def test_a_drive_without_anything_for_the_loop_is_refused(tmp_path: Path) -> None:

@@ -129,6 +129,21 @@ def test_a_recorded_drive_carries_what_was_looked_for_and_replays_bit_for_bit(
     assert match.campaign == "more" and match.score > 0.9
 
 
+def test_what_a_drive_recorded_of_campaigns_is_passed_over_whether_or_not_the_run_is_recorded(
+    calm: Path, plain: list[Decision], tmp_path: Path
+) -> None:
+    with Replay(calm, config=CALM, probes=EVERYTHING) as run:
+        run.record(Recorder(path := tmp_path / "other.mcap", None, CALM.scenes, lossless=True))
+        list(run)
+    probes = like(plain[25])
+    with Replay(path, config=CALM, probes=probes) as run:
+        run.record(Recorder(tmp_path / "recorded.mcap", None, CALM.scenes, lossless=True))
+        recorded = [decision.canonical() for decision in run]
+    alone = decided(path, probes)
+    assert [decision.canonical() for decision in alone] == recorded
+    assert alone[25].campaigns and not all(decision.campaigns for decision in alone)
+
+
 EVERYTHING = ProbeSet((Probe("more", condition=ALWAYS, expires_ns=FAR_NS),))
 
 
