@@ -8,7 +8,6 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from cloud.errors import RolloutError
 from cloud.rollouts.strict import expect
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -71,9 +70,10 @@ class Schedule:
             expect(days, f"schedule.windows: expected days of {', '.join(_DAYS)}", window.days)
         for date in self.blackouts:
             try:
-                datetime.date.fromisoformat(date)
+                is_so = datetime.date.fromisoformat(date).isoformat() == date  # 20261224 is a date, too
             except ValueError:
-                raise RolloutError(f"schedule.blackouts: expected YYYY-MM-DD, got {date[:20]!r}") from None
+                is_so = False
+            expect(is_so, "schedule.blackouts: expected YYYY-MM-DD", date[:20])
 
 
 def _holds(window: Window, weekday: int, second: int) -> bool:

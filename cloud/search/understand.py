@@ -286,8 +286,12 @@ def _longest(tokens: list[str], at: int) -> tuple[int, Predicate | None]:
         return 0, None
     best: tuple[int, Predicate | None] = (0, None)
     nodes = [(words.trie(), at)]
+    seen = set()  # a run of articles comes to the same place in many ways
     while nodes:
         node, place = nodes.pop()
+        if (id(node), place) in seen:
+            continue
+        seen.add((id(node), place))
         if node.meaning is not None and place - at > best[0]:
             best = (place - at, node.meaning)
         if place < len(tokens):

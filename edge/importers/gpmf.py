@@ -67,6 +67,7 @@ def records(content: bytes) -> Iterator[Klv]:
             raise SourceError(
                 f"GPMF: expected {length} bytes of {key.decode('latin-1')!r} at {at}, got {len(content) - at - 8}"
             )
+        repeat = repeat if size else 0  # values of no bytes are none, however many there are said to be
         yield Klv(key, kind.decode("latin-1"), size, repeat, content[at + 8 : at + 8 + length])
         at += 8 + (length + 3) // 4 * 4
 

@@ -73,6 +73,7 @@ def test_a_file_says_what_differs(tmp_path: Path) -> None:
         ({"pace": {"start": 1.5}}, "expected int, got 1.5"),
         ({"schedule": {"offset": "CET"}}, "schedule.offset: expected +HH:MM, got 'CET'"),
         ({"schedule": {"blackouts": ["Christmas"]}}, "expected YYYY-MM-DD, got 'Christmas'"),
+        ({"schedule": {"blackouts": ["20261224"]}}, "expected YYYY-MM-DD, got '20261224'"),
         ({"schedule": {"windows": [{"begin": "25:00"}]}}, "expected HH:MM, got '25:00'"),
         ({"schedule": {"windows": [{"days": ["sunday"]}]}}, "expected days of mon"),
         ({"tests": {"alpha_stop": 0}}, "policy.tests.alpha_stop"),

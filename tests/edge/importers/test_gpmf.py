@@ -92,6 +92,12 @@ def test_text_streams_are_kept_without_channels(make: Any) -> None:
     assert stream.values.shape == (1, 0)
 
 
+def test_values_of_no_bytes_are_none_however_many_there_are_said_to_be(make: Any) -> None:
+    nothing = struct.pack(">4scBH", b"SCEN", b"F", 0, 65535)
+    (stream,) = gpmf.parse(make.device(make.nest(b"STRM", nothing)))
+    assert len(stream.values) == 0
+
+
 @pytest.mark.parametrize("cut", [5, 20, 40])
 def test_a_record_beyond_its_parent_is_refused(make: Any, cut: int) -> None:
     content = make.device(make.sensor(b"ACCL", [(1, 2, 3)] * 10, 1))
