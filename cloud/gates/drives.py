@@ -16,6 +16,7 @@ from typing import Final
 from edge.drive import topics
 from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
+from edge.durable import replacing
 from edge.errors import ConfigError
 from export.training.dataset import world_digest
 from export.world.simulate import WorldConfig, simulate
@@ -123,16 +124,7 @@ def listed(folder: Path) -> list[Path]:
 
 
 def _record(config: WorldConfig, path: Path) -> None:
-    part = path.with_suffix(".part")
     metadata = {"source": "roadfuse gate drives", "seed": str(config.seed), "town": str(config.town)}
-    with DriveWriter(part, metadata=metadata) as drive:
+    with replacing(path) as part, DriveWriter(part, metadata=metadata) as drive:
         for event in simulate(config):
-            if event.sample is not None:
-                drive.write(event.topic, event.sample, arrival_ns=event.arrival_ns)
-                continue
-            where = {"capture_ns": event.capture_ns, "arrival_ns": event.arrival_ns, "sequence": event.sequence}
-            if event.message is not None:
-                drive.write_message(event.topic, event.message, **where)
-            elif event.payload is not None:
-                drive.write_payload(event.topic, event.payload, **where)
-    part.replace(path)
+            event.into(drive)

@@ -18,7 +18,6 @@ from edge.drive.writer import DriveWriter
 from edge.durable import refuse_output, replacing
 from edge.errors import ConfigError
 from export.world.bumps import SURFACES
-from export.world.delivery import WorldEvent
 from export.world.faults import KINDS, STREAMS, Fault, parse_fault
 from export.world.lidar import AZIMUTHS, RINGS
 from export.world.scenario import LIGHTS, SCENARIOS, WEATHERS
@@ -123,7 +122,7 @@ def _record(config: WorldConfig, out: Path, quiet: bool) -> dict[str, Any]:
         tqdm(total=total, unit="frame", disable=quiet) as progress,
     ):
         for event in simulate(config):
-            _write(drive, event)
+            event.into(drive)
             messages[event.topic] += 1
             if event.topic == topics.TRUTH:
                 progress.update()
@@ -137,27 +136,6 @@ def _record(config: WorldConfig, out: Path, quiet: bool) -> dict[str, Any]:
         "messages": dict(sorted(messages.items())),
         "realtime_factor": round(config.seconds / elapsed, 2),
     }
-
-
-def _write(drive: DriveWriter, event: WorldEvent) -> None:
-    if event.sample is not None:
-        drive.write(event.topic, event.sample, arrival_ns=event.arrival_ns)
-    elif event.message is not None:
-        drive.write_message(
-            event.topic,
-            event.message,
-            capture_ns=event.capture_ns,
-            arrival_ns=event.arrival_ns,
-            sequence=event.sequence,
-        )
-    elif event.payload is not None:
-        drive.write_payload(
-            event.topic,
-            event.payload,
-            capture_ns=event.capture_ns,
-            arrival_ns=event.arrival_ns,
-            sequence=event.sequence,
-        )
 
 
 def _sentence(summary: dict[str, Any]) -> str:

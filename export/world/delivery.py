@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from edge.drive import codec, topics
+from edge.drive.writer import DriveWriter
 from edge.samples import Frame, Sample
 from export.world.camera.film import spoil
 from export.world.faults import Fault
@@ -41,6 +42,17 @@ class WorldEvent:
     payload: bytes | None
     capture_ns: int
     sequence: int
+
+    def into(self, drive: DriveWriter) -> None:
+        """Writes it as the vehicle would have recorded it."""
+        if self.sample is not None:
+            drive.write(self.topic, self.sample, arrival_ns=self.arrival_ns)
+            return
+        where = {"capture_ns": self.capture_ns, "arrival_ns": self.arrival_ns, "sequence": self.sequence}
+        if self.message is not None:
+            drive.write_message(self.topic, self.message, **where)
+        elif self.payload is not None:
+            drive.write_payload(self.topic, self.payload, **where)
 
 
 class Delivery:
