@@ -6,7 +6,7 @@ radius. Deterministic: ties go to the earliest frame. Features have fixed scales
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,18 +20,22 @@ _LIGHT = 4.0  # a quarter of the scale of brightness counts as much as a tag tha
 _FULL_SCALE = {"uint8": 255.0, "int8": 127.0, "int16": 32767.0}
 
 
-def describe(decision: Decision, inputs: Mapping[str, NDArray[Any]]) -> F32:
+def describe(decision: Decision, inputs: Mapping[str, NDArray[Any]], heads: Mapping[str, Sequence[str]]) -> F32:
     """What a frame is like: which streams it has, what the bundle says of scene and sound, how bright or loud it is.
 
     Args:
         decision: of the frame.
         inputs: the tensors that are to be calibrated with.
+        heads: the bundle's labels by head.
 
     Returns:
-        (features,); one unit is a sensor that is there or not, a tag that is certain or not.
+        (features,), as many for each frame; one unit is a sensor that is there or not, a tag that is certain or not.
     """
     present = [float(state.present) for state in decision.modalities]
-    tags = [float(tag.probability) for tag in (*decision.scene_tags, *decision.sound_events)]
+    tags: list[float] = []
+    for head, said in (("scene_tags", decision.scene_tags), ("sound_events", decision.sound_events)):
+        # A head says nothing where its encoder had no input, or fusion failed.
+        tags += [float(tag.probability) for tag in said] or [0.0] * len(heads.get(head, ()))
     levels = []
     for values in inputs.values():
         full = _FULL_SCALE.get(values.dtype.name, 1.0)

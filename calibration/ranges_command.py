@@ -43,7 +43,8 @@ def main(argv: list[str]) -> int:
     refuse_output(options.out, *inputs)
     refuse_output(options.keep, *inputs, *options.merge)
     name, content = _engine(options, bundle)
-    features = [describe(decision, inputs) for _, decision, inputs in _frames(options.drives, bundle, name)]
+    frames = _frames(options.drives, bundle, name)
+    features = [describe(decision, inputs, bundle.heads) for _, decision, inputs in frames]
     if not features:
         raise ConfigError(f"{options.drives[0]}: expected frames with the inputs of {name}, got none")
     table = np.stack(features)

@@ -16,12 +16,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.alignment.offset import between
+
 F64 = NDArray[np.float64]
 GRID_S: Final = 0.01
 HIGH_PASS_S: Final = 3.0
 MAX_LAG_S: Final = 2.0
 LONGEST_GAP_S: Final = 0.5
 LEAST_S: Final = 5.0  # of both signals together, without the high-pass's ends
+MOST_S: Final = 43_200.0  # from the first to the last instant of both: beyond, a clock was set in between
 STRETCHES: Final = 8
 FALSE_ALARM: Final = 0.001
 LEAST_CORRELATION: Final = 0.1  # bursts and gusts make chance a little better than Bartlett thinks
@@ -74,7 +77,10 @@ def find_offset(
         apart_s = float(np.median(np.diff(series.stamps_s))) if len(series.stamps_s) > 1 else 0.0
         if apart_s > LONGEST_GAP_S:  # each pair of samples would be a gap
             return _none(f"samples are {apart_s:.2g} s apart, expected at most {LONGEST_GAP_S:g} s")
-    x, y = _on_one_grid(reference, other, high_pass_s)
+    first, last = _shared(reference, other)
+    if last - first > MOST_S / GRID_S:
+        return _none(f"both span {(last - first) * GRID_S:.3g} s, expected at most {MOST_S:g} s")
+    x, y = (_high_passed(series, first, last, high_pass_s) for series in (reference, other))
     if len(x) < LEAST_S / GRID_S:
         return _none(f"{len(x) * GRID_S:.1f} s of both, expected at least {LEAST_S:g} s")
     if min(x.std(), y.std()) < 1e-9:
@@ -95,7 +101,7 @@ def find_offset(
         return _because(found, f"no peak within {MAX_LAG_S:g} s")
     if _rival(correlation, peak) > RIVAL * height:
         return _because(found, "two lags fit equally well")
-    offset_s = (peak - lags + _between(correlation, peak)) * GRID_S
+    offset_s = (peak - lags + between(correlation, peak)) * GRID_S
     std_s = math.hypot(INFLATION * _jackknife_s(products, energies, lags), FLOOR_S)
     if std_s > SUREST_S:
         return _because(found, f"parts of the drive disagree by {std_s:.2f} s")
@@ -110,37 +116,32 @@ def _because(found: Offset, reason: str) -> Offset:
     return Offset(None, None, found.correlation, found.false_alarm, reason)
 
 
-def _on_one_grid(reference: Series, other: Series, high_pass_s: float) -> tuple[F64, F64]:
-    """Both on GRID_S over the time that they share, high-passed, 0 in gaps."""
-    filtered = [_high_passed(reference, high_pass_s), _high_passed(other, high_pass_s)]
-    start = max(first for first, _ in filtered)
-    count = min(first + len(values) for first, values in filtered) - start
-    if count <= 0:
-        return np.zeros(0), np.zeros(0)
-    x, y = (values[start - first : start - first + count] for first, values in filtered)
-    return x, y
+def _shared(reference: Series, other: Series) -> tuple[int, int]:
+    """The numbers of the first and the last grid point that both cover; of none the last is before the first."""
+    both = reference.stamps_s, other.stamps_s
+    if min(map(len, both)) < 3:
+        return 0, -1
+    first = max(math.ceil(stamps_s[0] / GRID_S) for stamps_s in both)
+    return first, min(math.floor(stamps_s[-1] / GRID_S) for stamps_s in both)
 
 
-def _high_passed(series: Series, high_pass_s: float) -> tuple[int, F64]:
-    """The number of the first grid point, and the signal less its mean over high_pass_s around.
+def _high_passed(series: Series, first: int, last: int, high_pass_s: float) -> F64:
+    """On the grid from a point to another, both included: the signal less its mean over high_pass_s around, 0 in gaps.
 
     Only where that window is whole: a filter that changed towards the ends would stay where it is when the signal
     moves, and pull every offset towards 0.
     """
-    if len(series.stamps_s) < 3:
-        return 0, np.zeros(0)
-    first = math.ceil(series.stamps_s[0] / GRID_S)
-    grid = GRID_S * np.arange(first, math.floor(series.stamps_s[-1] / GRID_S) + 1)
+    grid = GRID_S * np.arange(first, last + 1)
     width = round(high_pass_s / GRID_S) | 1
     if len(grid) <= width:
-        return first, np.zeros(0)
+        return np.zeros(0)
     after = np.clip(np.searchsorted(series.stamps_s, grid), 1, len(series.stamps_s) - 1)
     known = series.stamps_s[after] - series.stamps_s[after - 1] <= LONGEST_GAP_S
     values = np.where(known, np.interp(grid, series.stamps_s, series.values), 0.0)
     window = np.ones(width)
     mean = np.convolve(values, window, "valid") / np.maximum(np.convolve(known, window, "valid"), 1.0)
     middle = slice(width // 2, len(grid) - width // 2)
-    return first + width // 2, np.asarray(np.where(known[middle], values[middle] - mean, 0.0), np.float64)
+    return np.asarray(np.where(known[middle], values[middle] - mean, 0.0), np.float64)
 
 
 def _stretches(x: F64, y: F64, lags: int) -> tuple[F64, F64]:
@@ -163,20 +164,13 @@ def _normalised(products: F64, energies: F64) -> F64:
     return np.asarray(products.sum(axis=0) / np.sqrt(np.maximum(total[0] * total[1], 1e-30)), np.float64)
 
 
-def _between(correlation: F64, peak: int) -> float:
-    """The top of the parabola through the peak and its neighbours, in lags from the peak."""
-    left, top, right = correlation[peak - 1 : peak + 2].tolist()
-    bend = left - 2.0 * top + right
-    return 0.0 if bend >= 0.0 else 0.5 * (left - right) / bend
-
-
 def _jackknife_s(products: F64, energies: F64, lags: int) -> float:
     places = []
     for part in range(len(products)):
         rest = np.arange(len(products)) != part
         correlation = _normalised(products[rest], energies[rest])
         peak = int(np.clip(np.argmax(correlation), 1, 2 * lags - 1))
-        places.append((peak + float(np.clip(_between(correlation, peak), -1.0, 1.0))) * GRID_S)
+        places.append((peak + float(np.clip(between(correlation, peak), -1.0, 1.0))) * GRID_S)
     count = len(places)
     return math.sqrt((count - 1) / count * float(((np.array(places) - np.mean(places)) ** 2).sum()))
 

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     geometry, frames = _read(options.drive, options.frames)
     guess = geometry.camera_SE3_lidar if options.guess is None else parse_guess(options.guess)
     alignment = Alignment(frames, geometry.matrix)
-    result = _measured(alignment, guess)
+    result = {"parent_frame_id": geometry.frame_id, "child_frame_id": "lidar", **_measured(alignment, guess)}
     if options.plant:
         result["planted"] = _planted(alignment, geometry.camera_SE3_lidar, options.plant, options.seed)
     command = f"roadfuse calibrate rig lidar --frames {options.frames}"
@@ -80,7 +80,7 @@ def _frames(drive: DriveReader, geometry: Geometry, count: int) -> list[Pair]:
     sweeps = np.array([message.capture_ns for message in drive.messages(topics=[topics.LIDAR])], np.int64)
     if not len(pictures) or not len(sweeps):
         raise DriveFormatError(f"{drive.path}: expected {topics.CAMERA} and {topics.LIDAR}, got one of them at most")
-    nearest = pictures[np.abs(sweeps[:, None] - pictures[None]).argmin(axis=1)]
+    nearest = _nearest(sweeps, np.unique(pictures))
     paired = np.flatnonzero(np.abs(nearest - sweeps) <= NEAREST_NS)
     if not len(paired):
         raise DriveFormatError(
@@ -97,10 +97,24 @@ def _frames(drive: DriveReader, geometry: Geometry, count: int) -> list[Pair]:
         if isinstance(sample, Sweep):
             edges[message.capture_ns] = range_edges(drive.path, sample.points_lidar)
         elif isinstance(sample, Frame) and sample.image is not None:
+            height, width = sample.image.shape[:2]
+            if (width, height) != geometry.size_px:  # another mode of the camera has another lens
+                expected = "x".join(map(str, geometry.size_px))
+                raise DriveFormatError(
+                    f"{drive.path}: expected pictures of {expected} px, as calibrated, got {width}x{height}"
+                )
             grey[message.capture_ns] = _grey(sample.image, geometry)
     return [
         Pair(edges[sweep], grey[picture]) for sweep, picture in zip(sweeps[chosen].tolist(), nearest[chosen].tolist())
     ]
+
+
+def _nearest(stamps: NDArray[np.int64], sorted_stamps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of `sorted_stamps`, the one nearest to each of `stamps`; of two as near the earlier one."""
+    after = np.searchsorted(sorted_stamps, stamps).clip(max=len(sorted_stamps) - 1)
+    earlier, later = sorted_stamps[np.maximum(after - 1, 0)], sorted_stamps[after]
+    nearest: NDArray[np.int64] = np.where(np.abs(stamps - earlier) <= np.abs(later - stamps), earlier, later)
+    return nearest
 
 
 def _grey(image: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
@@ -116,8 +130,6 @@ def _measured(alignment: Alignment, guess: F64) -> dict[str, Any]:
     moved = dict(zip(NAMES, [*turn_deg.tolist(), *shift_cm.tolist()]))
     pose = refined.camera_SE3_lidar
     return {
-        "parent_frame_id": "camera",
-        "child_frame_id": "lidar",
         "camera_SE3_lidar": pose.reshape(-1).tolist(),
         "translation_m": pose[:3, 3].tolist(),
         "rotation_xyzw": list(quaternion_of(pose[:3, :3])),

@@ -11,20 +11,23 @@ from foxglove_schemas_protobuf.FrameTransform_pb2 import FrameTransform
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from edge.alignment.projection import pose_between
+from edge.alignment.projection import Rig
 from edge.drive import topics
 from edge.drive.reader import DriveReader
-from edge.errors import ConfigError, DriveFormatError
+from edge.errors import AlignmentError, ConfigError, DriveFormatError
 
 F64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """matrix: (3, 3) K, px; distortion: plumb-bob, () where none; camera_SE3_lidar: (4, 4), m."""
+    """matrix: (3, 3) K, px; size_px: width and height of the pictures; distortion: plumb-bob, () where none;
+    frame_id: the camera's in /tf; camera_SE3_lidar: (4, 4), m."""
 
     matrix: F64
+    size_px: tuple[int, int]
     distortion: F64
+    frame_id: str
     camera_SE3_lidar: F64
 
 
@@ -32,7 +35,7 @@ def read_geometry(drive: DriveReader) -> Geometry:
     """The drive's own calibration and poses.
 
     Raises:
-        DriveFormatError: it has none, or they can't be used.
+        DriveFormatError: it has none, or such as make no rig.
     """
     calibration: CameraCalibration | None = None
     transforms: list[FrameTransform] = []
@@ -44,19 +47,15 @@ def read_geometry(drive: DriveReader) -> Geometry:
                 transforms.append(FrameTransform.FromString(message.payload))
         except DecodeError as error:
             raise DriveFormatError(f"{drive.path}: {message.topic}: {error}") from None
-    if calibration is None or len(calibration.K) != 9:
+    if calibration is None:
         raise DriveFormatError(f"{drive.path}: expected intrinsics in {topics.CALIBRATION}, got none")
-    matrix = np.array(calibration.K, np.float64).reshape(3, 3)
-    distortion = np.array(calibration.D, np.float64)
-    if not (np.isfinite(matrix).all() and np.isfinite(distortion).all() and min(matrix[0, 0], matrix[1, 1]) > 0):
-        raise DriveFormatError(f"{drive.path}: expected finite intrinsics with focal lengths above 0, got others")
     try:
-        pose = pose_between(transforms, "camera", "lidar")
-    except DriveFormatError:
-        raise DriveFormatError(
-            f"{drive.path}: expected poses of camera and lidar in {topics.TRANSFORM}, got none that connect them"
-        ) from None
-    return Geometry(matrix, distortion if distortion.any() else np.zeros(0), pose)
+        rig = Rig.from_messages(calibration, transforms)
+    except (DriveFormatError, AlignmentError) as error:
+        raise DriveFormatError(f"{drive.path}: {error}") from None
+    matrix = np.array([[rig.fx_px, 0.0, rig.cx_px], [0.0, rig.fy_px, rig.cy_px], [0.0, 0.0, 1.0]])
+    size_px, distortion = (rig.width_px, rig.height_px), np.array(rig.distortion, np.float64)
+    return Geometry(matrix, size_px, distortion, calibration.frame_id or "camera", rig.cam_SE3_lidar)
 
 
 def turned(rotation_rad: F64, translation_m: F64) -> F64:

@@ -32,7 +32,7 @@ Stage = Literal["extracting", "aligning", "done"]
 STRETCH_NS: Final = 10_000_000_000
 DRIFT_STRETCHES: Final = 4  # sure ones, at least, that say how the clocks drift
 DRIFT_SPAN_S: Final = 60.0
-_GAP_NS: Final = 1_000_000_000  # without pictures: another stretch begins
+_GAP_NS: Final = 1_000_000_000  # without pictures, or by which a clock goes back: another stretch begins
 _LEVELS_NS: Final = 30_000_000_000  # of sound are turned into levels at a time
 _STAMP: Final = attrgetter("stamp_ns")
 _LEAST_SPREAD_S: Final = 0.01  # of offsets about their line: they are no better than this, however few
@@ -137,8 +137,8 @@ class Extract(Protocol):
     def see(self, frame: Frame, *, begins: bool) -> None:
         """Takes a picture; `begins`: it is the first of its stretch."""
 
-    def hear(self, chunk: AudioChunk) -> None:
-        """Takes a block of sound."""
+    def hear(self, chunk: AudioChunk, *, begins: bool) -> None:
+        """Takes a block of sound; `begins`: it is the first, or the first after its clock went back."""
 
     def align(self, number: int) -> tuple[Offset, Aligned | None]:
         """Of a stretch, by its number.
@@ -154,7 +154,7 @@ class Signals:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pictures: list[PictureActivity] = []
-        self._levels: list[Series] = []
+        self._levels: list[list[Series]] = []  # of each run of sound, until its clock went back
         self._chunks: list[AudioChunk] = []  # that wait to become levels
 
     def see(self, frame: Frame, *, begins: bool) -> None:
@@ -163,7 +163,10 @@ class Signals:
         assert frame.image is not None  # the source decodes them
         self._pictures[-1].see(frame.stamp_ns, frame.image)
 
-    def hear(self, chunk: AudioChunk) -> None:
+    def hear(self, chunk: AudioChunk, *, begins: bool) -> None:
+        if begins:
+            self._measure()
+            self._levels.append([])
         self._chunks.append(chunk)
         if chunk.stamp_ns - self._chunks[0].stamp_ns >= _LEVELS_NS:
             self._measure()
@@ -172,29 +175,37 @@ class Signals:
         settings, picture = self._settings, self._pictures[number]
         stamps_ns = picture.light().stamps_ns
         reach_ns = 2 * settings.max_lag_ns
-        level = self._level().between(int(stamps_ns[0]) - reach_ns, int(stamps_ns[-1]) + reach_ns)
+        level = self._level(int(stamps_ns[0]) - reach_ns, int(stamps_ns[-1]) + reach_ns)
         found = aligned(picture, level, settings.method, settings.level, settings.max_lag_ns, seed=number)
         return found.offset, found
 
     def _measure(self) -> None:
-        """Turns what was heard into levels; those that are not later than the ones before are left out."""
+        """Turns what was heard into levels; those that are not later than their run's before are left out."""
         chunks, self._chunks = self._chunks, []
         try:
             found = sound_level(chunks)
         except AlignmentError:  # less than a window between two gaps
             return
-        last_ns = self._levels[-1].stamps_ns[-1] if self._levels else -(1 << 62)
+        run = self._levels[-1]
+        last_ns = run[-1].stamps_ns[-1] if run else -(1 << 62)
         if found.stamps_ns[-1] > last_ns:
-            self._levels.append(found.without(found.stamps_ns <= last_ns))
+            run.append(found.without(found.stamps_ns <= last_ns))
 
-    def _level(self) -> Series:
-        if self._chunks or len(self._levels) != 1:
-            self._measure()
-            if not self._levels:
-                raise AlignmentError("sound: expected at least 25 ms of it, got less")
-            stamps_ns = np.concatenate([part.stamps_ns for part in self._levels])
-            self._levels = [Series(stamps_ns, np.concatenate([part.values for part in self._levels]))]
-        return self._levels[0]
+    def _level(self, start_ns: int, end_ns: int) -> Series:
+        """From one instant to another; what was heard of a time twice is that of the run which has more of it."""
+        self._measure()
+        self._levels = [[_joined(run)] for run in self._levels if run]
+        if not self._levels:
+            raise AlignmentError("sound: expected at least 25 ms of it, got less")
+        runs = (run for (run,) in self._levels)
+        fullest = max(runs, key=lambda run: np.ptp(np.searchsorted(run.stamps_ns, (start_ns, end_ns))))
+        return fullest.between(start_ns, end_ns)
+
+
+def _joined(parts: list[Series]) -> Series:
+    if len(parts) == 1:
+        return parts[0]
+    return Series(np.concatenate([part.stamps_ns for part in parts]), np.concatenate([part.values for part in parts]))
 
 
 def align(path: Path, settings: Settings | None = None) -> Iterator[Progress]:
@@ -211,38 +222,45 @@ def align(path: Path, settings: Settings | None = None) -> Iterator[Progress]:
     extract = _extract_for(settings)
     body = _Body() if source.is_drive else None
     spans: list[list[int]] = []  # first and last picture of each stretch
-    heard = False
+    heard_ns: int | None = None
     for sample in source.samples(_chosen(source, settings)):
         if body is not None:
             body.take(sample)
         if isinstance(sample, AudioChunk):
-            extract.hear(sample)
-            heard = True
+            extract.hear(sample, begins=heard_ns is None or sample.stamp_ns < heard_ns - _GAP_NS)
+            heard_ns = sample.stamp_ns
         if not isinstance(sample, Frame):
             continue
         stamp_ns = sample.stamp_ns
-        begins = not spans or stamp_ns - spans[-1][0] >= settings.stretch_ns or stamp_ns - spans[-1][1] > _GAP_NS
+        begins = not spans or stamp_ns - spans[-1][0] >= settings.stretch_ns or abs(stamp_ns - spans[-1][1]) > _GAP_NS
         extract.see(sample, begins=begins)
         if begins:
             spans.append([stamp_ns, stamp_ns])
-            yield Progress("extracting", (stamp_ns - spans[0][0]) / 1e9, _length_s(source))
+            yield Progress("extracting", max(stamp_ns - spans[0][0], 0) / 1e9, _length_s(source))
         spans[-1][1] = max(stamp_ns, spans[-1][1])
-    missing = [name for name, there in (("pictures", spans), ("sound", heard)) if not there]
+    missing = [name for name, there in (("pictures", spans), ("sound", heard_ns is not None)) if not there]
     if missing:
         raise AlignmentError(f"{path}: expected pictures and sound, got no {' and no '.join(missing)}")
     yield from _aligned(source, settings, extract, spans, None if body is None else body.told)
 
 
 class _Body:
-    """The loop's clocks over a drive that comes as it arrived."""
+    """The loop's clocks over a drive that comes as it arrived; anew where one of them goes back."""
 
     def __init__(self) -> None:
         self.told: Offset | None = None  # the last sure one, or the last
+        self._last_ns: dict[type[object], int] = {}  # by kind of sample
+        self._begin()
+
+    def _begin(self) -> None:
         self._clocks = OnlineClocks()
         self._sound: list[AudioChunk] = []
         self._imu: list[ImuSample] = []
 
     def take(self, sample: Frame | AudioChunk | ImuSample) -> None:
+        if sample.stamp_ns < self._last_ns.get(type(sample), 0) - _GAP_NS:
+            self._begin()
+        self._last_ns[type(sample)] = sample.stamp_ns
         if isinstance(sample, AudioChunk):
             self._sound.append(sample)
         elif isinstance(sample, ImuSample):
@@ -308,7 +326,7 @@ def drift(stretches: list[Stretch]) -> Drift | None:
     at_s -= at_s.mean()
     if np.ptp(at_s) < DRIFT_SPAN_S:
         return None
-    one, other = np.triu_indices(len(at_s), 1)
+    one, other = np.nonzero(np.less.outer(at_s, at_s))  # where a clock went back, two may be of one instant
     slope = float(np.median((offset_s[other] - offset_s[one]) / (at_s[other] - at_s[one])))
     apart = offset_s - slope * at_s
     spread_s = max(1.4826 * float(np.median(np.abs(apart - np.median(apart)))), _LEAST_SPREAD_S)

@@ -29,7 +29,7 @@ from edge.alignment.offset import (
     SURROGATES,
     Evidence,
     Offset,
-    between,
+    best_lag,
     camera_sound_evidence,
     confidence,
     filtered,
@@ -93,10 +93,7 @@ def aligned(
         return Aligned(Offset(_usual_lag(found), confidence(-found.cost, chance)), picture, sound, found)
     rows = around(picture, CONTEXT)
     ways = [attend(rows, around(other, CONTEXT), max_lag_ns, STEP_NS) for other in (sound, *others)]
-    shares = np.stack([way.share for way in ways])
-    peak = int(shares[0].argmax())
-    offset_ns = int(ways[0].lags_ns[peak]) + round(between(shares[0], peak) * STEP_NS)
-    return Aligned(Offset(offset_ns, confidence(shares[0].max(), shares[1:].max(axis=1))), picture, sound, None)
+    return Aligned(best_lag(ways[0].lags_ns, np.stack([way.share for way in ways])), picture, sound, None)
 
 
 def aligned_embeddings(camera: Series, audio: Series, max_lag_ns: int = MAX_LAG_NS, seed: int = 0) -> Offset:
@@ -118,10 +115,7 @@ def aligned_embeddings(camera: Series, audio: Series, max_lag_ns: int = MAX_LAG_
     turns = rng.integers(beyond, len(audio) - beyond, SURROGATES)
     others = [Series(audio.stamps_ns, np.roll(audio.values, turn, axis=0)) for turn in turns]
     ways = [attend(camera, other, max_lag_ns, step_ns) for other in (audio, *others)]
-    shares = np.stack([way.share for way in ways])
-    peak = int(shares[0].argmax())
-    offset_ns = int(ways[0].lags_ns[peak]) + round(between(shares[0], peak) * step_ns)
-    return Offset(offset_ns, confidence(float(shares[0].max()), shares[1:].max(axis=1)))
+    return best_lag(ways[0].lags_ns, np.stack([way.share for way in ways]))
 
 
 def _signals(activity: PictureActivity, level: Series, evidence: Evidence | None, kind: Level) -> tuple[Series, Series]:

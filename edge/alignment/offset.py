@@ -119,14 +119,24 @@ def camera_sound_evidence(
 
 
 def told(evidence: Evidence) -> Offset:
-    """The offset that all evidence speaks for, and how sure it is: not at all where the best is the first or last lag,
-    for then it may well lie beyond."""
-    scores = evidence.scores[0]
-    peak = int(scores.argmax())
-    offset_ns = int(evidence.lags_ns[peak]) + round(between(scores, peak) * STEP_NS)
-    if not 0 < peak < len(scores) - 1:
-        return Offset(offset_ns, 0.0)
-    return Offset(offset_ns, confidence(float(scores.max()), evidence.scores[1:].max(axis=1)))
+    """The offset that all evidence speaks for, and how sure it is."""
+    return best_lag(evidence.lags_ns, evidence.scores)
+
+
+def best_lag(lags_ns: I64, scores: F64) -> Offset:
+    """The lag at which the sound fits best, and how sure that is: not at all where it is the first or last one, for
+    then it may well lie beyond.
+
+    Args:
+        lags_ns: (k,) evenly spaced.
+        scores: (1 + n, k) how well the sound fits, then how well each of n unrelated sounds does.
+    """
+    peak = int(scores[0].argmax())
+    if not 0 < peak < len(lags_ns) - 1:
+        return Offset(int(lags_ns[peak]), 0.0)
+    step_ns = int(lags_ns[1] - lags_ns[0])
+    offset_ns = int(lags_ns[peak]) + round(between(scores[0], peak) * step_ns)
+    return Offset(offset_ns, confidence(float(scores[0, peak]), scores[1:].max(axis=1)))
 
 
 def confidence(reached: float, chance: F64) -> float:

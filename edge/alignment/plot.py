@@ -162,8 +162,8 @@ def _scores(found: Alignment) -> Markup:
 def _over_time(found: Alignment) -> Markup:
     """Each stretch's own offset, and the line of drift."""
     stretches = found.stretches
-    start_ns = stretches[0].start_ns
-    span_ns = max(stretches[-1].end_ns - start_ns, 1)
+    start_ns = min(one.start_ns for one in stretches)  # not the first one's, where a clock went back
+    span_ns = max(max(one.end_ns for one in stretches) - start_ns, 1)
     most_ns = found.settings.max_lag_ns
     dots: list[Child] = []
     for one in stretches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from edge.streams import STREAMS
 
 _STREAMS: Final = tuple(stream for stream in STREAMS if stream.name in ("camera", "audio"))
 _WINDOW_NS: Final = _STREAMS[1].window_ns
+_STAMP: Final = attrgetter("stamp_ns")
 
 
 class Embeddings:
@@ -41,8 +43,7 @@ class Embeddings:
         if len(set(widths.values())) != 1:
             raise BundleError(f"{self._perception.bundle.path}: expected embeddings in one space, got widths {widths}")
         self._stretches: list[list[tuple[int, NDArray[np.float32]]]] = []
-        self._chunks: list[AudioChunk] = []
-        self._starts_ns: list[int] = []
+        self._sound: list[list[AudioChunk]] = []  # runs of blocks, until their clock went back
 
     def see(self, frame: Frame, *, begins: bool) -> None:
         """Takes a picture in colour; `begins`: it is the first of its stretch."""
@@ -52,11 +53,12 @@ class Embeddings:
         if not rows or frame.stamp_ns > rows[-1][0]:
             rows.append((frame.stamp_ns, self._encoded("camera", frame.stamp_ns, frame, ())))
 
-    def hear(self, chunk: AudioChunk) -> None:
-        """Takes a block of sound; one that is not later is left out."""
-        if not self._chunks or chunk.stamp_ns > self._chunks[-1].stamp_ns:
-            self._chunks.append(chunk)
-            self._starts_ns.append(chunk.stamp_ns)
+    def hear(self, chunk: AudioChunk, *, begins: bool) -> None:
+        """Takes a block of sound; one that is not later than its run's last is left out."""
+        if begins:
+            self._sound.append([chunk])
+        elif chunk.stamp_ns > self._sound[-1][-1].stamp_ns:
+            self._sound[-1].append(chunk)
 
     def align(self, number: int) -> tuple[Offset, Aligned | None]:
         """Of a stretch, by its number; embeddings have no signals to show.
@@ -66,18 +68,14 @@ class Embeddings:
         """
         camera = self._stretches[number]
         stamps_ns = [stamp_ns for stamp_ns, _ in camera]
-        heard = [(at, chunks) for at in stamps_ns if (chunks := self._before(at))]
+        runs = ([(at, chunks) for at in stamps_ns if (chunks := _before(run, at))] for run in self._sound)
+        heard = max(runs, key=len)
         if not heard:
             raise AlignmentError("sound: expected some before a picture, got none")
         audio = [self._encoded("audio", at, None, chunks) for at, chunks in heard]
         pictures = Series(np.array(stamps_ns), np.stack([row for _, row in camera]))
         return aligned_embeddings(pictures, Series(np.array([at for at, _ in heard]), np.stack(audio)),
                                   self._max_lag_ns), None  # fmt: skip
-
-    def _before(self, stamp_ns: int) -> list[AudioChunk]:
-        """The blocks of the window that ends at an instant."""
-        low, high = bisect_left(self._starts_ns, stamp_ns - _WINDOW_NS), bisect_left(self._starts_ns, stamp_ns)
-        return self._chunks[low:high]
 
     def _encoded(
         self, name: str, stamp_ns: int, frame: Frame | None, chunks: list[AudioChunk] | tuple[()]
@@ -92,3 +90,9 @@ class Embeddings:
         if tensor is None:
             raise BundleError(f"{bundle.path}: expected an embedding of {name}, got none")
         return self._perception.encoders[name].outputs[tensor].reshape(-1)
+
+
+def _before(run: list[AudioChunk], stamp_ns: int) -> list[AudioChunk]:
+    """The blocks of the window that ends at an instant."""
+    low, high = (bisect_left(run, at, key=_STAMP) for at in (stamp_ns - _WINDOW_NS, stamp_ns))
+    return run[low:high]

@@ -72,11 +72,10 @@ class Watch:
                     return
             else:
                 frame = FrameTransform.FromString(message.payload).child_frame_id
-                if frame in self._transforms or len(self._transforms) == _MOST_TRANSFORMS:
+                is_full = len(self._transforms) == _MOST_TRANSFORMS
+                if self._rig is not None or frame in self._transforms or is_full:  # a thaw builds the same rig again
                     return
                 self._transforms[frame] = message.payload
-                if self._rig is not None:
-                    return
         except DecodeError:
             return
         rig = self._monitor(calibration)
@@ -103,7 +102,8 @@ class Watch:
         sweeps, states = self._samples("lidar", frames), self._samples("vehicle", frames)
         yaw_rate = states[-1].yaw_rate_radps if states else None
         if self._rig is not None and frames.frame is not None and sweeps and yaw_rate is not None:
-            self._rig.update(frames.frame, sweeps[0], states[-1].speed_mps, yaw_rate)
+            frame = frames.frame._replace(stamp_ns=frames.stamp_ns)  # its own clock may have been set
+            self._rig.update(frame, sweeps[0], states[-1].speed_mps, yaw_rate)
 
     def conclude(self, embeddings: Mapping[str, NDArray[Any]]) -> Alignment:
         """What the frame that was looked at says.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibration.coverage import choose, radius
+from calibration.coverage import choose, describe, radius
+from edge.decision import Decision, ModalityState, SceneState, Tag
 from edge.errors import ConfigError
+from edge.frameset import EmitReason
 
 
 def many_alike_and_few_rare() -> np.ndarray:
@@ -28,6 +30,7 @@ def test_coverage_beats_even_spacing() -> None:
     assert radius(features, choose(features, 5)) < 0.5 * radius(features, evenly)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 5))
 def test_as_many_as_wanted_or_all_ascending_and_never_twice(frames: int, count: int, seed: int) -> None:
     features = np.random.default_rng(seed).integers(0, 3, (frames, 2)).astype(np.float32)
@@ -35,6 +38,22 @@ def test_as_many_as_wanted_or_all_ascending_and_never_twice(frames: int, count: 
     assert chosen == sorted(set(chosen))
     assert len(chosen) == min(count, frames)
     assert chosen == choose(features.copy(), count)
+
+
+def test_frames_of_which_a_head_says_nothing_have_as_many_features_as_the_others() -> None:
+    heads = {"scene_tags": ("night",), "sound_events": ("siren", "horn"), "objects": ("car",)}
+
+    def features(sounds: tuple[Tag, ...]) -> list[float]:
+        decision = Decision(
+            stamp_ns=0, frame_seq=0, index=0, emitted_ns=0, reason=EmitReason.SETTLED,
+            modalities=(ModalityState("audio", bool(sounds), 0, 1, "" if sounds else "silent"),), overload_level=0,
+            hardness=0.0, scores=(), scene_tags=(Tag("night", 0.5),), sound_events=sounds, objects=(), embedding=b"",
+            scene_state=SceneState.QUIET, scene=0, scene_refusal="", digests=(), bundle_id="", degraded=False,
+        )  # fmt: skip
+        return describe(decision, {}, heads).tolist()
+
+    assert features((Tag("siren", 0.25), Tag("horn", 0.75))) == [1.0, 0.5, 0.25, 0.75]
+    assert features(()) == [0.0, 0.5, 0.0, 0.0]
 
 
 def test_within_twice_the_best_radius() -> None:

@@ -96,6 +96,24 @@ def test_a_gap_is_not_bridged() -> None:
     assert found.offset_s == pytest.approx(-0.07, abs=0.015)
 
 
+def test_a_sample_from_before_the_clock_was_set_changes_nothing() -> None:
+    first, second = motion(6, 40.0, 0.2, -0.07)
+    set_s = 1.7e9
+    before = Series(np.append(0.0, first.stamps_s + set_s), np.append(1.0, first.values))
+    found = find_offset(before, Series(second.stamps_s + set_s, second.values))
+    assert found.offset_s == pytest.approx(-0.07, abs=0.015)
+
+
+@pytest.mark.parametrize("gap_s", [3 * 86_400.0, 1.7e9])
+def test_signals_that_span_more_than_a_drive_are_said_to_do_so(gap_s: float) -> None:
+    apart = [
+        Series(np.append(one.stamps_s[:10], one.stamps_s[10:] + gap_s), one.values) for one in motion(6, 40.0, 0.2, 0.0)
+    ]
+    found = find_offset(*apart)
+    assert found.offset_s is None
+    assert found.reason == f"both span {gap_s + 40:.3g} s, expected at most 43200 s"
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 5.0])
 def test_too_little_drive_tells_nothing(seconds: float) -> None:
     found = find_offset(*motion(1, seconds, 0.1, 0.0))

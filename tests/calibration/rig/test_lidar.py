@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,11 +13,13 @@ from foxglove_schemas_protobuf.CameraCalibration_pb2 import CameraCalibration
 from foxglove_schemas_protobuf.FrameTransform_pb2 import FrameTransform
 from foxglove_schemas_protobuf.Quaternion_pb2 import Quaternion
 from foxglove_schemas_protobuf.Vector3_pb2 import Vector3
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from calibration.rig.edges import range_edges
 from calibration.rig.extrinsics import Alignment, Pair, planted
-from calibration.rig.lidar import main
+from calibration.rig.lidar import _nearest, main
 from calibration.rig.poses import difference, parse_guess, quaternion_of, read_geometry, turned
 from calibration.rig.rig_file import read_rig
 from edge.drive import topics
@@ -92,17 +96,18 @@ def pairs(count: int, seed: int = 0) -> list[Pair]:
     return found
 
 
-def write_drive(path: Path, count: int, *, poses: bool = True) -> None:
+def write_drive(path: Path, count: int, *, poses: bool = True, **calibrated: Any) -> None:
     rng = np.random.default_rng(1)
     pose = true_pose()
     stamp = timestamp(1_000_000_000)
     x, y, z, w = quaternion_of(pose[:3, :3])
     tx, ty, tz = pose[:3, 3].tolist()
     transform = FrameTransform(
-        timestamp=stamp, parent_frame_id="camera", child_frame_id="lidar",
+        timestamp=stamp, parent_frame_id=calibrated.get("frame_id", "camera"), child_frame_id="lidar",
         translation=Vector3(x=tx, y=ty, z=tz), rotation=Quaternion(x=x, y=y, z=z, w=w),
     )  # fmt: skip
-    calibration = CameraCalibration(timestamp=stamp, width=SIZE_PX[0], height=SIZE_PX[1], K=MATRIX.reshape(-1).tolist())
+    usual: dict[str, Any] = {"width": SIZE_PX[0], "height": SIZE_PX[1], "K": MATRIX.reshape(-1).tolist()}
+    calibration = CameraCalibration(timestamp=stamp, **(usual | calibrated))
     with DriveWriter(path) as drive:
         for topic, message in ((topics.CALIBRATION, calibration), (topics.TRANSFORM, transform)):
             if poses or topic == topics.CALIBRATION:
@@ -204,9 +209,26 @@ def test_more_frames_than_a_drive_has_are_all_of_them(tmp_path: Path) -> None:
     assert list(rig["sources"]) == [str(drive)]
 
 
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 300), min_size=1), st.lists(st.integers(0, 300), min_size=1))
+def test_a_sweep_goes_with_the_picture_nearest_to_it_the_earlier_of_two(sweeps: list[int], pictures: list[int]) -> None:
+    found = _nearest(np.array(sweeps), np.unique(pictures))
+    assert found.tolist() == [min(pictures, key=lambda picture: (abs(picture - sweep), picture)) for sweep in sweeps]
+
+
+def test_pairing_the_sweeps_and_pictures_of_a_long_drive_takes_no_table_of_all_pairs() -> None:
+    stamps = np.arange(100_000) * 50_000_000
+    tracemalloc.start()
+    try:
+        _nearest(stamps + 1, stamps)
+        assert tracemalloc.get_traced_memory()[1] < 100 * stamps.nbytes
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_drive_without_poses_is_refused(tmp_path: Path) -> None:
     write_drive(tmp_path / "drive.mcap", 1, poses=False)
-    with pytest.raises(DriveFormatError, match="expected poses of camera and lidar"):
+    with pytest.raises(DriveFormatError, match="expected transforms that connect camera and lidar"):
         main(["--drive", str(tmp_path / "drive.mcap"), "--out", str(tmp_path / "rig.json")])
 
 
@@ -216,6 +238,31 @@ def test_poses_are_read_as_they_were_written(tmp_path: Path) -> None:
         geometry = read_geometry(drive)
     assert np.allclose(geometry.camera_SE3_lidar, true_pose(), atol=1e-9)
     assert np.allclose(geometry.matrix, MATRIX)
+    assert (geometry.size_px, geometry.frame_id, len(geometry.distortion)) == (SIZE_PX, "camera", 0)
+
+
+def test_a_camera_has_the_frame_that_its_calibration_names(tmp_path: Path) -> None:
+    write_drive(tmp_path / "drive.mcap", 0, frame_id="front")
+    with DriveReader(tmp_path / "drive.mcap") as drive:
+        geometry = read_geometry(drive)
+    assert geometry.frame_id == "front" and np.allclose(geometry.camera_SE3_lidar, true_pose(), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "says"),
+    [
+        ({"D": [0.1, 0.0, 0.0, 0.0], "distortion_model": "equidistant"}, "got 4 of 'equidistant'"),
+        ({"D": [0.1, 0.0, 0.0]}, "expected 5 plumb_bob coefficients, got 3"),
+        ({"width": 1280, "height": 720}, "expected pictures of 1280x720 px, as calibrated, got 640x360"),
+    ],
+)
+def test_a_calibration_of_another_lens_or_picture_size_is_refused(
+    tmp_path: Path, calibrated: dict[str, Any], says: str
+) -> None:
+    write_drive(tmp_path / "drive.mcap", 1, **calibrated)
+    with pytest.raises(DriveFormatError, match=says):
+        main(["--drive", str(tmp_path / "drive.mcap"), "--out", str(tmp_path / "rig.json")])
+    assert not (tmp_path / "rig.json").exists()
 
 
 @pytest.mark.parametrize("text", ["", "1,2,3", "a,b,c,d,e,f", "1,2,3,4,5,inf"])

@@ -16,11 +16,13 @@ from edge.alignment.job import Alignment, Progress, Settings, Stretch, align, dr
 from edge.alignment.offset import Offset
 from edge.alignment.plot import plot
 from edge.command import main as roadfuse
-from edge.drive import topics
+from edge.drive import codec, topics
+from edge.drive.reader import DriveReader
 from edge.drive.writer import DriveWriter
 from edge.errors import AlignmentError
-from edge.samples import AudioChunk, Frame
+from edge.samples import AudioChunk, Frame, ImuSample
 
+from .rides import START_NS as RIDE_START_NS
 from .rides import ride
 
 MS = 1_000_000
@@ -190,19 +192,42 @@ def test_json_holds_the_path_in_real_time(late: Path, capsys: pytest.CaptureFixt
     assert abs(np.median(lags) - 0.2) < 0.05 and told["sure"]
 
 
-def test_where_signals_tell_nothing_the_body_does(tmp_path: Path) -> None:
-    path = tmp_path / "ride.mcap"
+@pytest.mark.parametrize("back_s", [5, 60])
+def test_what_comes_after_the_clocks_went_back_is_aligned_too(tmp_path: Path, back_s: int) -> None:
+    path, half_ns = tmp_path / "back.mcap", START_NS + 12 * SECOND
+    with DriveReader(drive(tmp_path / "whole.mcap")) as whole, DriveWriter(path) as writer:
+        for message in whole.messages():
+            sample = codec.decode(message.topic, message.payload, message.sequence)
+            back_ns = back_s * SECOND if sample.stamp_ns > half_ns else 0
+            writer.write(message.topic, sample._replace(stamp_ns=sample.stamp_ns - back_ns), arrival_ns=sample.stamp_ns)
+    said = done(list(align(path)))
+    begins_s = [round((one.start_ns - START_NS) / SECOND) for one in said.stretches]
+    assert begins_s == [0, 10, 12 - back_s, 22 - back_s]
+    for whole_one in (said.stretches[0], said.stretches[2]):
+        assert whole_one.offset is not None and abs(whole_one.offset.offset_ns - 200 * MS) <= 40 * MS
+    assert said.offset.is_sure and abs(said.offset.offset_ns - 200 * MS) <= 20 * MS
+    ET.fromstring(plot(said, standalone=True))
+
+
+@pytest.mark.parametrize("back_s", [0, 30])
+def test_where_signals_tell_nothing_the_body_does(tmp_path: Path, back_s: int) -> None:
+    """Also after all clocks went back, 5 s from the start."""
+    path, step_ns = tmp_path / "ride.mcap", RIDE_START_NS + 5 * SECOND
     with DriveWriter(path) as writer:
         heard_ns = felt_ns = 0
         for seq, (stamp_ns, small, sound, imu) in enumerate(ride(40.0, sound_ns=150 * MS)):
             assert small is not None
+            fresh: list[tuple[str, AudioChunk | ImuSample | Frame]] = []
             for chunk in (chunk for chunk in sound if chunk.stamp_ns > heard_ns):
-                writer.write(topics.AUDIO, chunk, arrival_ns=stamp_ns)
+                fresh.append((topics.AUDIO, chunk))
                 heard_ns = chunk.stamp_ns
             for sample in (sample for sample in imu if sample.stamp_ns > felt_ns):
-                writer.write(topics.IMU, sample, arrival_ns=stamp_ns)
+                fresh.append((topics.IMU, sample))
                 felt_ns = sample.stamp_ns
-            writer.write(topics.CAMERA, Frame(stamp_ns, seq, np.repeat(small[:, :, None], 3, 2)), arrival_ns=stamp_ns)
+            fresh.append((topics.CAMERA, Frame(stamp_ns, seq, np.repeat(small[:, :, None], 3, 2))))
+            for topic, one in fresh:
+                back_ns = back_s * SECOND if one.stamp_ns > step_ns else 0
+                writer.write(topic, one._replace(stamp_ns=one.stamp_ns - back_ns), arrival_ns=stamp_ns)
     said = done(list(align(path)))
     assert said.by_body is not None and said.by_body.is_sure and said.offset is said.by_body
     assert abs(said.offset.offset_ns - 150 * MS) <= 25 * MS

@@ -82,6 +82,19 @@ def test_embeddings_that_belong_together_tell_their_lag() -> None:
     assert found.offset_ns == pytest.approx(150 * MS, abs=10 * MS) and found.is_sure
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_fits_best_at_the_last_lag_that_is_tried_is_never_sure(method: str) -> None:
+    found = aligned(*scene(4, 640 * MS), method, max_lag_ns=600 * MS)  # type: ignore[arg-type]
+    assert not found.offset.is_sure, found.offset
+
+
+def test_embeddings_that_fit_best_at_the_last_lag_are_never_sure() -> None:
+    rows, stamps = np.random.default_rng(5).normal(size=(120, 16)), np.arange(120) * 50 * MS
+    slow = cv2.GaussianBlur(rows, (1, 0), 0, sigmaY=3.0)  # as pictures are: like those shortly before and after
+    found = aligned_embeddings(Series(stamps, slow), Series(stamps + 900 * MS, slow))
+    assert abs(found.offset_ns) == 800 * MS and not found.is_sure
+
+
 def test_sound_that_leaves_a_gap_has_no_level_there() -> None:
     pcm = np.full(RATE_HZ // 2, 1000, np.int16)
     level = sound_level([AudioChunk(0, 0, RATE_HZ, pcm), AudioChunk(1_000 * MS, 1, RATE_HZ, pcm)])

@@ -181,6 +181,38 @@ def test_a_hostile_rig_never_stops_the_loop_and_a_good_one_stays(
     assert after._rig is not None
 
 
+def test_a_rig_outlives_a_thaw_though_transforms_that_make_no_sense_came_after_it(messages: list[RigMessage]) -> None:
+    calibration = next(message for message in messages if message.topic == topics.CALIBRATION)
+    lidar = FrameTransform(parent_frame_id="camera", child_frame_id="lidar")
+    lidar.rotation.w = 1.0
+    camera = FrameTransform(parent_frame_id="base", child_frame_id="camera")  # its rotation has no length
+    watch, thawed = Watch(STREAMS), Watch(STREAMS)
+    watch.learn(calibration)
+    for pose in (lidar, camera):
+        watch.learn(RigMessage(topics.TRANSFORM, pose.SerializeToString()))
+    thawed.thaw(watch.freeze())
+    assert watch._rig is not None and thawed._rig is not None
+    assert (thawed._rig.rig.cam_SE3_lidar == watch._rig.rig.cam_SE3_lidar).all()
+
+
+def test_the_rig_is_watched_on_after_the_camera_s_clock_was_set(fed: list[Fed]) -> None:
+    feed = [event for event, _ in fed]
+    half_ns = (feed[0].now_ns + feed[-1].now_ns) // 2
+    set_back = [
+        event._replace(sample=event.sample._replace(stamp_ns=event.sample.stamp_ns - 3 * SECOND))
+        if isinstance(event.sample, Frame) and event.now_ns > half_ns
+        else event
+        for event in feed
+    ]
+    compared = []
+    for rows in ([event for event in feed if event.now_ns <= half_ns], set_back, feed):
+        loop = Loop(bundle.load())
+        run(loop, rows)
+        *_, comparisons = pickle.loads(loop.freeze())["watch"]["rig"]["verdict"]["reading"]
+        compared.append(comparisons)
+    assert compared[0] < compared[1] == compared[2]
+
+
 def test_a_thawed_watch_goes_on_as_the_frozen_one_would(fed: list[Fed]) -> None:
     feed = [event for event, _ in fed]
     whole, first, later = (Loop(bundle.load()) for _ in range(3))
