@@ -74,7 +74,10 @@ def find_boards(paths: Iterable[Path], board: Board) -> Found:
     sizes: Counter[tuple[int, ...]] = Counter()
     skipped: dict[str, str] = {}
     for path in paths:
-        picture = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_GRAYSCALE)
+        try:
+            picture = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_GRAYSCALE)
+        except cv2.error:  # its header claims more pixels than OpenCV takes
+            picture = None
         if picture is None:
             raise ConfigError(f"{path}: expected a picture, got {path.stat().st_size} bytes that are none")
         sizes[picture.shape] += 1

@@ -31,6 +31,7 @@ from roadfuse.v1 import sensors_pb2
 JPEG_QUALITY = 90
 # A message beyond these is damaged or hostile, not a sensor's.
 MAX_IMAGE_PX: Final = 64_000_000
+MAX_JPEG_SIDE_PX: Final = 65_500  # no JPEG is wider or higher
 MAX_JPEG_SCANS: Final = 64  # each costs a pass over the whole picture; progressive encoders write about ten
 MAX_POINTS: Final = 2_000_000
 MAX_AUDIO_CHANNELS: Final = 64
@@ -68,7 +69,14 @@ def timestamp_ns(stamp: Timestamp) -> int:
 
 
 def encode_jpeg(image: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
-    """A (height, width, 3) uint8 BGR picture as JPEG."""
+    """A (height, width, 3) uint8 BGR picture as JPEG.
+
+    Raises:
+        DriveFormatError: it is wider or higher than a JPEG can be.
+    """
+    height, width = image.shape[:2]
+    if max(height, width) > MAX_JPEG_SIDE_PX:
+        raise DriveFormatError(f"camera picture: expected at most {MAX_JPEG_SIDE_PX} px a side, got {width}x{height}")
     jpeg: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality, colorspace="BGR", fastdct=False)
     return jpeg
 
@@ -93,19 +101,36 @@ def decode_grey(jpeg: bytes, width_px: int) -> NDArray[np.uint8]:
     return _decoded(jpeg, colorspace="GRAY", min_width=width_px)[:, :, 0]
 
 
-def _decoded(jpeg: bytes, colorspace: str, min_width: int = 0) -> NDArray[np.uint8]:
+def check_jpeg(jpeg: bytes) -> int:
+    """The width (px) of a JPEG whose header is sound; nothing is decoded.
+
+    Raises:
+        DriveFormatError: as of `decode_jpeg`.
+    """
+    if (scans := jpeg.count(b"\xff\xda")) > MAX_JPEG_SCANS:
+        raise DriveFormatError(f"camera picture: expected at most {MAX_JPEG_SCANS} scans, got {scans}")
     try:
-        if (scans := jpeg.count(b"\xff\xda")) > MAX_JPEG_SCANS:
-            raise DriveFormatError(f"camera picture: expected at most {MAX_JPEG_SCANS} scans, got {scans}")
         height, width, _, _ = simplejpeg.decode_jpeg_header(jpeg)
-        if height * width > MAX_IMAGE_PX:
-            raise DriveFormatError(f"camera picture: expected at most {MAX_IMAGE_PX} pixels, got {width}x{height}")
+    except ValueError as error:
+        raise _no_jpeg(jpeg, error) from None
+    if height * width > MAX_IMAGE_PX:
+        raise DriveFormatError(f"camera picture: expected at most {MAX_IMAGE_PX} pixels, got {width}x{height}")
+    return int(width)
+
+
+def _decoded(jpeg: bytes, colorspace: str, min_width: int = 0) -> NDArray[np.uint8]:
+    width = check_jpeg(jpeg)
+    try:
         image: NDArray[np.uint8] = simplejpeg.decode_jpeg(
             jpeg, colorspace=colorspace, fastdct=False, min_width=min(min_width, width)
         )
     except ValueError as error:
-        raise DriveFormatError(f"camera picture: expected a JPEG, got {len(jpeg)} bytes ({error})") from None
+        raise _no_jpeg(jpeg, error) from None
     return image
+
+
+def _no_jpeg(jpeg: bytes, error: ValueError) -> DriveFormatError:
+    return DriveFormatError(f"camera picture: expected a JPEG, got {len(jpeg)} bytes ({error})")
 
 
 def encode(sample: Sample) -> Message:

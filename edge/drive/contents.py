@@ -27,6 +27,8 @@ MESSAGE_HEAD: Final = struct.Struct("<HIQQ")  # channel, sequence, arrival (log_
 MAX_DEFINITION_BYTES: Final = 64 << 20
 # Messages outside chunks are read in stretches of about this size.
 STRETCH_BYTES: Final = 1 << 20
+# Chunks and stretches together, 200 bytes each: a recorder makes some a second, or one a megabyte.
+MAX_PLACES: Final = 1 << 20
 # A file with more is not damaged here and there but not a drive.
 MAX_DAMAGES: Final = 1000
 _FOOTER_BYTES: Final = RECORD_HEADER_BYTES + 20
@@ -95,6 +97,16 @@ class Contents:
             self.metadata.setdefault(record.name, {}).update(record.metadata)
         elif opcode == Opcode.HEADER:
             self.library = Header.read(stream).library
+
+    def add(self, place: Place) -> None:
+        """Take a chunk, or the beginning of a stretch.
+
+        Raises:
+            McapError: there are more of them than a drive has.
+        """
+        if len(self.places) >= MAX_PLACES:
+            raise McapError(f"more than {MAX_PLACES} chunks or stretches of messages")
+        self.places.append(place)
 
     def link(self) -> None:
         """Give each channel its schema, now that all are known."""
@@ -167,7 +179,7 @@ def _from_section(file: McapBytes, section: bytes, start: int) -> Contents | Non
         body = section[at : at + size]
         if opcode == Opcode.CHUNK_INDEX:
             chunk = ChunkIndex.read(_stream(body))
-            contents.places.append(
+            contents.add(
                 Place(chunk.chunk_start_offset, chunk.chunk_length, chunk.message_start_time, chunk.message_end_time)
             )
         elif opcode == Opcode.METADATA_INDEX:
@@ -235,14 +247,14 @@ def _is_finished(file: McapBytes, at: int, library: str) -> bool:
 def _take(contents: Contents, file: McapBytes, opcode: int, at: int, length: int) -> None:
     body = at + RECORD_HEADER_BYTES
     if opcode == Opcode.CHUNK:
-        contents.places.append(Place(at, RECORD_HEADER_BYTES + length, *file.chunk_span_ns(at, length)))
+        contents.add(Place(at, RECORD_HEADER_BYTES + length, *file.chunk_span_ns(at, length)))
         if contents.library != LIBRARY:  # other writers define their channels inside the chunks
             with suppress(DriveDamaged, *_MALFORMED):  # whoever reads the chunk learns of it
                 _take_definitions(contents, file.read_chunk(at))
     elif opcode == Opcode.MESSAGE:
         file.check_size(at, length)
         _, _, arrival_ns, _ = MESSAGE_HEAD.unpack(file.peek(body, min(length, MESSAGE_HEAD.size)))
-        _take_message(contents.places, at, RECORD_HEADER_BYTES + length, arrival_ns)
+        _take_message(contents, at, RECORD_HEADER_BYTES + length, arrival_ns)
     elif opcode in (Opcode.HEADER, Opcode.SCHEMA, Opcode.CHANNEL, Opcode.METADATA):
         contents.define(opcode, file.read_record(at, opcode))
 
@@ -253,13 +265,15 @@ def _take_definitions(contents: Contents, records: bytes) -> None:
             contents.define(opcode, records[at : at + length])
 
 
-def _take_message(places: list[Place], at: int, length: int, arrival_ns: int) -> None:
-    last = places[-1] if places else None
-    if last is None or last.is_chunk or last.offset + last.length != at or last.length + length > STRETCH_BYTES:
-        places.append(Place(at, length, arrival_ns, arrival_ns, is_chunk=False))
+def _take_message(contents: Contents, at: int, length: int, arrival_ns: int) -> None:
+    """A stretch goes on over records of other kinds, which its reader steps over, but not over damage."""
+    last = contents.places[-1] if contents.places else None
+    damaged_at = contents.damages[-1].offset if contents.damages else 0
+    if last is None or last.is_chunk or damaged_at > last.offset or at + length - last.offset > STRETCH_BYTES:
+        contents.add(Place(at, length, arrival_ns, arrival_ns, is_chunk=False))
     else:
         first_ns, last_ns = min(last.start_ns, arrival_ns), max(last.end_ns, arrival_ns)
-        places[-1] = Place(last.offset, last.length + length, first_ns, last_ns, is_chunk=False)
+        contents.places[-1] = Place(last.offset, at + length - last.offset, first_ns, last_ns, is_chunk=False)
 
 
 def _said(error: Exception) -> str:

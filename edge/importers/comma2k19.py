@@ -23,8 +23,9 @@ from edge.importers.recording import Event, Options, Recording, Skipped, events,
 from edge.samples import Frame, GnssFix, ImuSample
 
 CAN: Final = "processed_log/CAN/raw_can"
-ACCEL: Final = "processed_log/IMU/accelerometer"
-GYRO: Final = "processed_log/IMU/gyro"
+IMU: Final = "processed_log/IMU"
+ACCEL: Final = f"{IMU}/accelerometer"
+GYRO: Final = f"{IMU}/gyro"
 GNSS: Final = "processed_log/GNSS/live_gnss_ublox"
 FRAME_TIMES: Final = "global_pose/frame_times"
 VIDEO: Final = "video.hevc"
@@ -93,12 +94,18 @@ def _array(path: Path, columns: int | None = None, kinds: str = "iuf") -> NDArra
     return array
 
 
-def _table(source: Path, name: str, columns: int, skipped: Skipped) -> tuple[list[int], NDArray[np.float64]]:
-    """Instants (ns) and rows of one log, without rows that are not finite or step back in time."""
+def _table(source: Path, name: str, columns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Instants (s) and rows of one log."""
     stamps_s, rows = _array(source / name / "t"), _array(source / name / "value", columns)
     if len(stamps_s) != len(rows):
         raise SourceError(f"{source / name}: expected as many stamps as rows, got {len(stamps_s)} and {len(rows)}")
-    stamps_s, rows = stamps_s.astype(np.float64), rows[:, :columns].astype(np.float64)
+    return stamps_s.astype(np.float64), rows[:, :columns].astype(np.float64)
+
+
+def _in_order(
+    name: str, stamps_s: NDArray[np.float64], rows: NDArray[np.float64], skipped: Skipped
+) -> tuple[list[int], NDArray[np.float64]]:
+    """Instants (ns) and rows by time, without those that are not finite."""
     good = np.isfinite(stamps_s) & np.isfinite(rows).all(axis=1)
     skipped.count(name, "a value is not finite", int((~good).sum()))
     order = np.argsort(stamps_s[good], kind="stable")
@@ -141,17 +148,18 @@ def _can(source: Path, dbc_files: tuple[Path, ...], skipped: Skipped) -> Iterato
 
 
 def _imu(source: Path, skipped: Skipped) -> Iterator[ImuSample]:
-    stamps, accel = _table(source, ACCEL, 3, skipped)
-    gyro_stamps, gyro = _table(source, GYRO, 3, skipped)
-    if stamps != gyro_stamps:
+    stamps_s, accel = _table(source, ACCEL, 3)
+    gyro_stamps_s, gyro = _table(source, GYRO, 3)
+    if not np.array_equal(stamps_s, gyro_stamps_s, equal_nan=True):
         raise SourceError(f"{source}: expected accelerometer and gyro at the same instants, got different ones")
-    for seq, (stamp_ns, (ax, ay, az), (gx, gy, gz)) in enumerate(zip(stamps, accel.tolist(), gyro.tolist())):
+    stamps, rows = _in_order(IMU, stamps_s, np.hstack([accel, gyro]), skipped)
+    for seq, (stamp_ns, (ax, ay, az, gx, gy, gz)) in enumerate(zip(stamps, rows.tolist())):
         yield ImuSample(stamp_ns, seq, (ax, -ay, -az), (gx, -gy, -gz))
 
 
 def _gnss(source: Path, skipped: Skipped) -> Iterator[GnssFix]:
     """Columns: latitude, longitude (deg), speed (m/s), UTC, altitude (m), bearing (deg from north)."""
-    stamps, rows = _table(source, GNSS, 6, skipped)
+    stamps, rows = _in_order(GNSS, *_table(source, GNSS, 6), skipped)
     bearings = np.radians(rows[:, 5])
     east_mps, north_mps = rows[:, 2] * np.sin(bearings), rows[:, 2] * np.cos(bearings)
     for seq, (stamp_ns, row, east, north) in enumerate(

@@ -20,10 +20,10 @@ from tqdm import tqdm
 from edge.drive import codec
 from edge.drive.writer import DriveWriter
 from edge.durable import refuse_output, replacing
-from edge.errors import ConfigError, SourceError
+from edge.errors import ConfigError, DriveFormatError, SourceError
 from edge.importers import detect
 from edge.importers.recording import MAX_STAMP_NS, NS_PER_S, Event, Options, Recording
-from edge.samples import Frame
+from edge.samples import Frame, Sample
 
 JPEG_QUALITY = 95
 IMPORT_METADATA = "roadfuse.import"
@@ -130,6 +130,7 @@ def _write(recording: Recording, source: Path, part: Path, out: Path, cut: Cut, 
     if not cut.whole:
         facts["cut"] = f"from {cut.start_s:g} s, {'to the end' if cut.seconds is None else f'{cut.seconds:g} s'}"
     first_ns = last_ns = None
+    refused: dict[str, str] = {}  # why, of the first sample of each topic that a drive can't hold
     with (
         DriveWriter(part, metadata=facts | recording.metadata) as drive,
         tqdm(
@@ -138,27 +139,46 @@ def _write(recording: Recording, source: Path, part: Path, out: Path, cut: Cut, 
     ):
         for event in _cut(_merged(recording, source), cut):
             count = summary.streams.get(event.topic, 0)
-            if isinstance(event.content, Message):
-                drive.write_message(
-                    event.topic, event.content, capture_ns=event.capture_ns, arrival_ns=event.arrival_ns, sequence=count
-                )
-            else:
-                sample = event.content
-                if isinstance(sample, Frame) and not sample.jpeg and sample.image is not None:
-                    sample = sample._replace(image=None, jpeg=codec.encode_jpeg(sample.image, JPEG_QUALITY))
-                drive.write(event.topic, sample, arrival_ns=event.arrival_ns)
+            try:
+                payload = _payload(event.topic, event.content)
+            except DriveFormatError as error:
+                why = refused.setdefault(event.topic, str(error).removeprefix(f"{event.topic}: "))
+                recording.skipped.count(event.topic, f"beyond what a drive holds; the first: {why}")
+                continue
+            seq = count if isinstance(event.content, Message) else event.content.seq
+            drive.write_payload(
+                event.topic, payload, capture_ns=event.capture_ns, arrival_ns=event.arrival_ns, sequence=seq
+            )
             summary.streams[event.topic] = count + 1
             first_ns = event.arrival_ns if first_ns is None else first_ns
             bar.update(event.arrival_ns - (first_ns if last_ns is None else last_ns))
             last_ns = event.arrival_ns
         if first_ns is None or last_ns is None:
-            raise SourceError(f"{source}: expected at least one sample to import, got none")
+            got = f"none that a drive holds ({next(iter(refused.values()))})" if refused else "none"
+            raise SourceError(f"{source}: expected at least one sample to import, got {got}")
         summary.skipped = recording.skipped.entries()
         summary.duration_s = (last_ns - first_ns) / NS_PER_S
         drive.add_metadata(
             IMPORT_METADATA, {"skipped": json.dumps(summary.skipped), "streams": json.dumps(summary.streams)}
         )
     return summary
+
+
+def _payload(topic: str, content: Sample | Message) -> bytes:
+    """A sample or a ready message as the drive has it.
+
+    Raises:
+        DriveFormatError: it is a sample that every reader would refuse.
+    """
+    if isinstance(content, Message):
+        return content.SerializeToString(deterministic=True)
+    if isinstance(content, Frame):
+        if not content.jpeg and content.image is not None:
+            content = content._replace(image=None, jpeg=codec.encode_jpeg(content.image, JPEG_QUALITY))
+        codec.check_jpeg(content.jpeg)
+    payload = codec.encode(content).SerializeToString(deterministic=True)
+    codec.decode(topic, payload, content.seq, pictures=False)
+    return payload
 
 
 def _merged(recording: Recording, source: Path) -> Iterator[Event]:

@@ -146,16 +146,25 @@ class Decoder:
         if len(payload) < message.length:
             self._skipped.count(f"CAN {message.name}", f"shorter than the {message.length} bytes of the DBC")
             return set()
-        values = message.decode(payload, decode_choices=False)
+        from cantools.errors import Error as CantoolsError  # here by now: `load` imported it
+
+        try:
+            values = message.decode(payload, decode_choices=False)
+        except CantoolsError:
+            self._skipped.count(f"CAN {message.name}", "its multiplexer has a value that the DBC lacks")
+            return set()
         fresh = set()
         for known in SIGNALS[message.name]:
             if known.valid and not values.get(known.valid, 1):
                 self._skipped.count(f"CAN {message.name}", f"{known.valid} is 0")
                 break
             try:
-                numbers = [float(values[name]) * self._factor(message, name, known) for name in known.signals]
+                factors = [self._factor(message, name, known) for name in known.signals]
             except KeyError as error:
                 raise SourceError(f"DBC message {message.name}: expected a signal {error}, got none") from None
+            if not values.keys() >= set(known.signals):  # other frames of this multiplexed message have them
+                continue
+            numbers = [float(values[name]) * factor for name, factor in zip(known.signals, factors)]
             if all(map(math.isfinite, numbers)):
                 self._last[known.quantity] = stamp_ns, [sum(numbers)] if known.added else numbers
                 fresh.add(known.quantity)

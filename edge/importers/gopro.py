@@ -54,7 +54,8 @@ def open_recording(source: Path, options: Options) -> Recording:
     used = _add_sensors(recording, tracks)
     for key, found in tracks.items():
         if key not in used:
-            recording.skipped.stream(f"GPMF {key.decode('latin-1')} ({found.name})", _REASONS.get(key, _NO_TOPIC))
+            reason = _REASONS.get(key, _NO_TOPIC) if len(found.values) else "it is empty"
+            recording.skipped.stream(f"GPMF {key.decode('latin-1')} ({found.name})", reason)
     return recording
 
 
@@ -71,6 +72,7 @@ def _payloads(container: Any, track: int) -> Iterator[gpmf_tracks.Payload]:
 def _add_sensors(recording: Recording, tracks: dict[bytes, gpmf_tracks.Track]) -> set[bytes]:
     """Adds /imu and /gnss where the telemetry has them; the keys that went in."""
     used: set[bytes] = set()
+    tracks = {key: track for key, track in tracks.items() if len(track.values)}
     if b"ACCL" in tracks and b"GYRO" in tracks:
         used |= {b"ACCL", b"GYRO"}
         recording.streams.append(events(topics.IMU, _imu(tracks[b"ACCL"], tracks[b"GYRO"], recording)))

@@ -125,7 +125,10 @@ def _frames(files: list[Path], stamps: list[int]) -> Iterator[Frame]:
 
 
 def _picture(path: Path) -> NDArray[np.uint8]:
-    image = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # its header claims more pixels than OpenCV takes
+        image = None
     if image is None:
         raise SourceError(f"{path}: expected a PNG or JPEG picture, got {path.stat().st_size} bytes that are none")
     return np.asarray(image, np.uint8)
@@ -137,9 +140,9 @@ def _sweeps(files: list[Path], stamps: list[int], skipped: Skipped) -> Iterator[
         if len(content) % _POINT_BYTES:
             raise SourceError(f"{path}: expected points of {_POINT_BYTES} bytes, got {len(content)} bytes")
         points = np.frombuffer(content, "<f4").reshape(-1, 4).astype(np.float32)
-        finite = np.isfinite(points).all(axis=1)
-        skipped.count(VELODYNE, "a point is not finite", int((~finite).sum()))
-        yield Sweep(stamp_ns, seq, points[finite])
+        sane = (np.abs(points) <= codec.MAX_MAGNITUDE).all(axis=1)  # NaN is not <= either
+        skipped.count(VELODYNE, "a point is not finite, or beyond 1000 km", int((~sane).sum()))
+        yield Sweep(stamp_ns, seq, points[sane])
 
 
 def _calibration(source: Path) -> dict[str, NDArray[np.float64]]:

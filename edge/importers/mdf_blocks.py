@@ -29,18 +29,24 @@ def check(source: Path) -> None:
         SourceError: a link leaves the file, a block is another than its link says, or records are absurdly large.
     """
     size = source.stat().st_size
+    groups: set[int] = set()  # of the whole file: each belongs to one data group
     with source.open("rb") as file:
-        for group_at in _chain(source, file, size, _links(source, file, size, HEADER_AT, b"##HD", 1)[0], b"##DG", 2):
-            for channel_group_at in _chain(source, file, size, group_at[1], b"##CG", 1):
+        (first_at,) = _links(source, file, size, HEADER_AT, b"##HD", 1)
+        for group_at in _chain(source, file, size, first_at, b"##DG", 2, set()):
+            for channel_group_at in _chain(source, file, size, group_at[1], b"##CG", 1, groups):
                 _check_group(source, file, size, channel_group_at[-1])
 
 
-def _chain(source: Path, file: IO[bytes], size: int, at: int, kind: bytes, links: int) -> Iterator[tuple[int, ...]]:
-    """The first links of each block of a list, and the block's offset."""
-    seen: set[int] = set()
+def _chain(
+    source: Path, file: IO[bytes], size: int, at: int, kind: bytes, links: int, seen: set[int]
+) -> Iterator[tuple[int, ...]]:
+    """The first links of each block of a list, and the block's offset; `seen` holds those of the lists before."""
     while at:
         if at in seen or len(seen) > MAX_BLOCKS:
-            raise SourceError(f"{source}: expected a list of {kind.decode()} blocks that ends, got one that does not")
+            raise SourceError(
+                f"{source}: expected a list of {kind.decode()} blocks that ends and shares none with another list, "
+                "got one that does not"
+            )
         seen.add(at)
         found = _links(source, file, size, at, kind, links)
         yield (*found, at)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from edge.drive import topics
+from edge.drive import codec, topics
 from edge.samples import Frame, GnssFix, ImuSample, Sample, Sweep, VehicleState
 
 # Message types by the topic that takes them.
@@ -101,14 +101,17 @@ def _compressed_image(message: Any, at_ns: int, seq: int) -> Frame:
     content = bytes(message.data)
     if content.startswith(b"\xff\xd8"):  # JPEG goes in as it is
         return Frame(at_ns, seq, None, content)
-    picture = cv2.imdecode(np.frombuffer(content or b"\0", np.uint8), cv2.IMREAD_COLOR)
+    try:
+        picture = cv2.imdecode(np.frombuffer(content or b"\0", np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # its header claims more pixels than OpenCV takes
+        picture = None
     if picture is None:
         raise Unusable(f"format {message.format!r:.40} is not read")
     return Frame(at_ns, seq, np.asarray(picture, np.uint8))
 
 
 def _points(message: Any, at_ns: int, seq: int) -> Sweep:
-    """x, y, z in m; points without a return (NaN) are left out, which is how ROS marks them."""
+    """x, y, z in m; points without a return are left out: ROS marks them with NaN, some drivers with FLT_MAX."""
     order = ">" if message.is_bigendian else "<"
     types = {field.name: (field.offset, _POINT_TYPES.get(field.datatype, "")) for field in message.fields}
     step, count = message.point_step, message.width * message.height
@@ -125,7 +128,7 @@ def _points(message: Any, at_ns: int, seq: int) -> Sweep:
             points[:, column] = np.clip(values / _FULL_INTENSITY.get(kind, 1.0), 0, 1) if column == 3 else values
         elif column < 3:
             raise Unusable("x, y or z is no number in its points")
-    return Sweep(at_ns, seq, points[np.asarray(np.isfinite(points).all(axis=1), np.bool_)])
+    return Sweep(at_ns, seq, points[(np.abs(points) <= codec.MAX_MAGNITUDE).all(axis=1)])  # NaN is not <= either
 
 
 def _finite(*values: float) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -140,9 +142,13 @@ def test_too_few_views_and_files_that_are_no_pictures_are_refused(tmp_path: Path
     with pytest.raises(ConfigError, match="at least 5 pictures with the whole board, got 3"):
         fit(views(1, 3, 0.1), BOARD, SIZE_PX)
     text = tmp_path / "note.jpg"
-    text.write_text("no picture")
-    with pytest.raises(ConfigError, match=r"note\.jpg: expected a picture"):
-        main([str(text), "--out", str(tmp_path / "rig.json")])
+    huge = bytearray(cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes())
+    huge[16:24] = struct.pack(">II", 100_000, 100_000)  # more pixels than OpenCV takes
+    huge[29:33] = struct.pack(">I", zlib.crc32(huge[12:29]))
+    for content in (b"no picture", huge):
+        text.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"note\.jpg: expected a picture"):
+            main([str(text), "--out", str(tmp_path / "rig.json")])
 
 
 def test_a_file_that_is_no_rig_is_not_overwritten(tmp_path: Path) -> None:

@@ -241,6 +241,14 @@ def test_a_picture_that_claims_an_absurd_size_is_refused_before_it_is_decoded() 
         codec.decode_jpeg(bytes(jpeg))
 
 
+@pytest.mark.parametrize("shape", [(1, 65_501, 3), (65_501, 1, 3)])
+def test_a_picture_wider_or_higher_than_any_jpeg_is_refused(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(DriveFormatError, match="at most 65500 px a side"):
+        codec.encode_jpeg(np.zeros(shape, dtype=np.uint8))
+    height, width, _ = np.minimum(shape, 65_500).tolist()
+    assert codec.check_jpeg(codec.encode_jpeg(np.zeros((height, width, 3), dtype=np.uint8))) == width
+
+
 def test_a_picture_of_endless_scans_is_refused() -> None:
     with pytest.raises(DriveFormatError, match="scans"):
         codec.decode_jpeg(codec.encode_jpeg(np.zeros((8, 8, 3), dtype=np.uint8)) + b"\xff\xda" * 100)

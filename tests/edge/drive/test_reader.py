@@ -575,6 +575,38 @@ def test_more_damages_than_a_drive_has_end_the_walk(tmp_path: Path) -> None:
     assert len(damages) <= contents.MAX_DAMAGES + 1
 
 
+def test_messages_outside_chunks_stay_one_stretch_whatever_is_skipped_between_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.mcap"
+    path.write_bytes(unindexed(channel(), *(message(1, at_ns) + raw(0x90) for at_ns in range(1000))))
+    file = chunks.McapBytes(path)
+    assert len(contents.read_contents(file).places) == 1
+    file.close()
+    assert [found.arrival_ns for found in messages(path)] == list(range(1000))
+
+
+def test_a_malformed_message_outside_chunks_costs_itself_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.mcap"
+    path.write_bytes(unindexed(channel(), message(1, 1), raw(Opcode.MESSAGE, b"short"), message(1, 2), message(1, 3)))
+    damages: list[DriveDamaged] = []
+    with DriveReader(path, damages.append) as drive:
+        assert [found.arrival_ns for found in drive.messages()] == [1, 2, 3]
+    assert len(damages) == 1
+
+
+def test_more_chunks_than_a_drive_has_are_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "MAX_PLACES", 5)
+    records = [channel(), *(chunk(message(1, at_ns)) for at_ns in range(9))]
+    path = tmp_path / "a.mcap"
+    for content in (
+        unindexed(*records),
+        indexed(records, lambda at: [channel(), statistics(9), *(chunk_index(*place) for place in at[1:])]),
+    ):
+        path.write_bytes(content)
+        found, error = read_as_far_as_possible(path)
+        assert [item.arrival_ns for item in found] == [0, 1, 2, 3, 4]
+        assert "more than 5 chunks" in str(error)
+
+
 # Bombs: small files that ask for much. Run apart, with little memory.
 
 

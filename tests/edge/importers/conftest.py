@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -158,6 +160,14 @@ def write_mp4(
             file.mux(packet)
 
 
+def huge_png() -> bytes:
+    """A PNG whose header claims more pixels than OpenCV takes."""
+    png = bytearray(cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes())
+    png[16:24] = struct.pack(">II", 100_000, 100_000)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    return bytes(png)
+
+
 class Make(NamedTuple):
     """The makers, as one fixture: test modules don't import each other."""
 
@@ -167,6 +177,7 @@ class Make(NamedTuple):
     device: Callable[..., bytes] = device
     positions: Callable[..., bytes] = positions
     mp4: Callable[..., None] = write_mp4
+    huge_png: Callable[[], bytes] = huge_png
 
 
 @pytest.fixture(scope="session")

@@ -135,7 +135,7 @@ def small(tmp_path: Path) -> Path:
         t=stamps,
         value=np.array([[1, 2, -9.8], [np.nan, 0, 0], [1, 2, -9.8]]),
     )
-    save(folder / "processed_log/IMU/gyro", t=stamps[[0, 2]], value=np.zeros((2, 3)))
+    save(folder / "processed_log/IMU/gyro", t=stamps, value=np.zeros((3, 3)))
     (tmp_path / "car.dbc").write_text(DBC)
     return folder
 
@@ -148,9 +148,17 @@ def test_a_segment_of_our_own(small: Path, importing: Callable[..., Any]) -> Non
     assert last.speed_mps == pytest.approx(10)
     assert last.steering_wheel_angle_rad == pytest.approx(np.radians(3.3))
     assert len(found.streams[topics.IMU]) == 2
-    assert {"name": "processed_log/IMU/accelerometer", "reason": "1 messages: a value is not finite"} in (
-        found.summary.skipped
-    )
+    assert {"name": "processed_log/IMU", "reason": "1 messages: a value is not finite"} in found.summary.skipped
+
+
+def test_a_row_that_is_not_finite_in_accelerometer_or_gyro_costs_itself_alone(
+    small: Path, importing: Callable[..., Any]
+) -> None:
+    gyro = np.array([[0, 0, 0], [0, 0, 0], [0, np.inf, 0]])
+    np.save((small / "processed_log/IMU/gyro/value").open("wb"), gyro)
+    found = importing(small, small.parent / "car.dbc")
+    assert [message.capture_ns for message in found.streams[topics.IMU]] == [1_000_000_000]
+    assert {"name": "processed_log/IMU", "reason": "2 messages: a value is not finite"} in found.summary.skipped
 
 
 def test_a_segment_with_its_video_has_a_camera(small: Path, importing: Callable[..., Any]) -> None:
@@ -202,6 +210,7 @@ def test_a_damaged_array_is_refused(small: Path, tmp_path: Path, name: str, keep
         ("CAN/raw_can/t", np.array([-1.0, 1.0, 2.0]), "expected stamps of /can"),
         ("IMU/gyro/value", np.zeros((2, 2)), "expected 3 columns"),
         ("IMU/gyro/t", np.zeros(7), "expected as many stamps as rows"),
+        ("IMU/gyro/t", np.array([1.0, 1.01, 1.03]), "expected accelerometer and gyro at the same instants"),
     ],
 )
 def test_hostile_values_are_refused(small: Path, tmp_path: Path, name: str, values: Any, reason: str) -> None:

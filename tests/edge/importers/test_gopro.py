@@ -101,6 +101,18 @@ def test_a_lone_accelerometer_is_named(make: Any, importing: Callable[..., Any],
     assert {"name": "GPMF ACCL (ACCL)", "reason": "no gyro comes with it"} in found.summary.skipped
 
 
+@pytest.mark.parametrize("empty", [b"ACCL", b"GYRO"])
+def test_a_track_without_samples_is_as_none(
+    make: Any, importing: Callable[..., Any], tmp_path: Path, empty: bytes
+) -> None:
+    full = make.sensor(b"GYRO" if empty == b"ACCL" else b"ACCL", [(1, 2, 3)], 1)
+    make.mp4(tmp_path / "a.mp4", payloads=(make.device(full, make.nest(b"STRM", make.klv(empty, "s", 6, b""))),))
+    found = importing(tmp_path / "a.mp4")
+    assert topics.IMU not in found.streams
+    name = empty.decode()
+    assert {"name": f"GPMF {name} ({name})", "reason": "it is empty"} in found.summary.skipped
+
+
 def test_a_file_that_was_cut_off_is_refused(recordings: Path, tmp_path: Path) -> None:
     content = (recordings / "drives/gopro-max-walk/max-heromode.mp4").read_bytes()
     for keep in (20, 1000, len(content) // 2, len(content) - 1):

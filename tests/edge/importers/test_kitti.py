@@ -12,7 +12,7 @@ import pytest
 from foxglove_schemas_protobuf.CameraCalibration_pb2 import CameraCalibration
 from foxglove_schemas_protobuf.FrameTransform_pb2 import FrameTransform
 
-from edge.drive import topics
+from edge.drive import codec, topics
 from edge.errors import SourceError
 from edge.importers.command import Cut, import_recording
 
@@ -83,7 +83,8 @@ def small(tmp_path: Path) -> Path:
         (folder / name / "data").mkdir(parents=True)
     for number in (0, 1, 3):  # 2 is missing
         cv2.imwrite(str(folder / f"image_02/data/{number:010}.png"), np.full((48, 64, 3), 40 * number, np.uint8))
-    np.array([[5, 1, 0, 0.5], [np.nan, 0, 0, 0]], "<f4").tofile(folder / "velodyne_points/data/0000000001.bin")
+    points = np.array([[5, 1, 0, 0.5], [np.nan, 0, 0, 0], [3e38, 0, 0, 0]], "<f4")
+    points.tofile(folder / "velodyne_points/data/0000000001.bin")
     (folder / "oxts").mkdir()
     (folder / "calib.txt").write_text(CALIBRATION)
     return folder
@@ -100,6 +101,7 @@ def test_a_folder_of_our_own(small: Path, importing: Callable[..., Any]) -> None
     assert (u / w, v / w) == pytest.approx((32 - 50 * 0.9 / 4.7, 24 - 50 * 0.2 / 4.7))
     names = [entry["name"] for entry in found.summary.skipped]
     assert names == ["oxts", "velodyne_points"]
+    assert found.summary.skipped[1]["reason"] == "2 messages: a point is not finite, or beyond 1000 km"
 
 
 def test_timestamps_files_give_the_clock(small: Path, importing: Callable[..., Any]) -> None:
@@ -136,6 +138,12 @@ def test_damaged_files_are_refused(small: Path, tmp_path: Path, name: str, conte
     with pytest.raises(SourceError, match=reason):
         import_recording(small, tmp_path / "out.mcap")
     assert not list(tmp_path.glob("*out*"))
+
+
+def test_a_picture_that_claims_an_absurd_size_is_refused(make: Any, small: Path, tmp_path: Path) -> None:
+    (small / "image_02/data/0000000001.png").write_bytes(make.huge_png())
+    with pytest.raises(SourceError, match=r"0000000001\.png: expected a PNG"):
+        import_recording(small, tmp_path / "out.mcap")
 
 
 def test_timestamps_that_do_not_match_are_refused(small: Path, tmp_path: Path) -> None:
@@ -196,3 +204,23 @@ def test_years_that_no_drive_has_are_refused(small: Path, tmp_path: Path, year: 
         (small / name / "timestamps.txt").write_text("\n".join(lines))
     with pytest.raises(SourceError, match=r"timestamps\.txt: expected a year of 1970 to 2116"):
         import_recording(small, tmp_path / "out.mcap")
+
+
+def test_a_sweep_of_more_points_than_a_reader_takes_is_counted_and_left_out(
+    small: Path, importing: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.zeros((11, 4), "<f4").tofile(small / "velodyne_points/data/0000000002.bin")
+    monkeypatch.setattr(codec, "MAX_POINTS", 10)
+    found = importing(small)
+    assert found.summary.streams[topics.LIDAR] == 1
+    reason = "1 messages: beyond what a drive holds; the first: expected at most 10 points, got 11"
+    assert {"name": topics.LIDAR, "reason": reason} in found.summary.skipped
+
+
+def test_a_picture_wider_than_a_jpeg_is_counted_and_left_out(small: Path, importing: Callable[..., Any]) -> None:
+    cv2.imwrite(str(small / "image_02/data/0000000001.png"), np.zeros((1, 65_501, 3), np.uint8))
+    found = importing(small)
+    assert [message.sequence for message in found.streams[topics.CAMERA]] == [0, 2]
+    why = "camera picture: expected at most 65500 px a side, got 65501x1"
+    reason = f"1 messages: beyond what a drive holds; the first: {why}"
+    assert {"name": topics.CAMERA, "reason": reason} in found.summary.skipped

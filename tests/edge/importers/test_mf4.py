@@ -138,6 +138,18 @@ def test_frames_shorter_than_the_dbc_says_are_counted(tmp_path: Path) -> None:
     assert skipped.entries() == [{"name": "CAN CCVS1", "reason": "1 messages: shorter than the 8 bytes of the DBC"}]
 
 
+def test_a_multiplexed_frame_that_the_dbc_does_not_know_is_counted(tmp_path: Path) -> None:
+    signals = 'SG_ MODE M : 0|8@1+ (1,0) [0|0] "" X', 'SG_ OTHER m0 : 8|16@1+ (1,0) [0|0] "" X'
+    speed = 'SG_ SPEED m1 : 8|16@1+ (0.01,0) [0|0] "m/s" X'
+    (tmp_path / "car.dbc").write_text("\n ".join(['VERSION ""\nBO_ 180 SPEED: 8 X', *signals, speed, "\n"]))
+    key, skipped = (0, 180, False), Skipped()
+    decoder = dbc.Decoder(dbc.load([tmp_path / "car.dbc"]), [key], skipped)
+    told = {mode: [event.topic for event in decoder.feed(0, key, bytes([mode, 100]) + bytes(6))] for mode in (1, 0, 7)}
+    assert told == {1: [topics.CAN, topics.VEHICLE], 0: [topics.CAN], 7: [topics.CAN]}
+    reason = "1 messages: its multiplexer has a value that the DBC lacks"
+    assert skipped.entries() == [{"name": "CAN SPEED", "reason": reason}]
+
+
 @pytest.mark.parametrize("keep", [8, 63, 64, 200, 1000, 3000])
 def test_a_log_that_was_cut_off_is_refused(
     small: Path, tmp_path: Path, keep: int, capfd: pytest.CaptureFixture[str]
@@ -169,6 +181,16 @@ def test_a_list_of_blocks_without_end_is_refused(small: Path, tmp_path: Path) ->
     (tmp_path / "endless").write_bytes(content)
     with pytest.raises(SourceError, match="blocks that ends"):
         import_recording(tmp_path / "endless", tmp_path / "out.mcap")
+
+
+def test_channel_groups_of_two_data_groups_are_refused(small: Path, tmp_path: Path) -> None:
+    content = bytearray(small.read_bytes())
+    first_at = content.index(b"##DG")
+    second_at, groups_at = struct.unpack_from("<QQ", content, first_at + 24)
+    struct.pack_into("<Q", content, second_at + 32, groups_at)  # walked once a data group, that could take hours
+    (tmp_path / "shared").write_bytes(content)
+    with pytest.raises(SourceError, match="shares none with another list"):
+        mdf_blocks.check(tmp_path / "shared")
 
 
 def test_a_reader_that_crashes_gives_one_error(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,11 +73,11 @@ class Recorder:
             self.header(at_ns), "jpeg", np.frombuffer(content, np.uint8)
         )
 
-    def points(self, at_ns: int) -> Any:
+    def points(self, at_ns: int, no_return: float = np.nan) -> Any:
         names = (("x", 0, 7), ("y", 4, 7), ("z", 8, 7), ("intensity", 12, 2))
         fields = [self.types["sensor_msgs/msg/PointField"](name, offset, kind, 1) for name, offset, kind in names]
         content = np.zeros((2, 13), np.uint8)
-        for row, point in zip(content, ((1.0, 2.0, 3.0), (np.nan, 0, 0))):
+        for row, point in zip(content, ((1.0, 2.0, 3.0), (no_return, 0, 0))):
             row[:12] = np.array(point, "<f4").view(np.uint8)
             row[12] = 255
         return self.types["sensor_msgs/msg/PointCloud2"](
@@ -241,14 +241,67 @@ def test_flipped_bits_give_a_drive_or_one_error(small: Path, tmp_path: Path) -> 
             assert "\n" not in str(error)
 
 
+def write_messages(folder: Path, topic: str, found: list[Any]) -> None:
+    """A ROS 2 bag of one topic, a message every 10 ms."""
+    store = Recorder(Stores.ROS2_HUMBLE).store
+    with Writer2(folder, version=8) as bag:
+        connection = bag.add_connection(topic, found[0].__msgtype__, typestore=store)
+        for number, message in enumerate(found):
+            bag.write(connection, START_NS + number * 10 * MS, store.serialize_cdr(message, connection.msgtype))
+
+
 def write_imu(folder: Path, stamps_ns: list[int]) -> None:
     """An IMU message every 10 ms, with the stamps of its header."""
     make = Recorder(Stores.ROS2_HUMBLE)
-    with Writer2(folder, version=8) as bag:
-        connection = bag.add_connection("/imu", "sensor_msgs/msg/Imu", typestore=make.store)
-        for number, stamp_ns in enumerate(stamps_ns):
-            content = make.store.serialize_cdr(make.imu(stamp_ns, 0.0), connection.msgtype)
-            bag.write(connection, START_NS + number * 10 * MS, content)
+    write_messages(folder, "/imu", [make.imu(stamp_ns, 0.0) for stamp_ns in stamps_ns])
+
+
+def test_a_sample_that_every_reader_would_refuse_is_counted_and_left_out(
+    tmp_path: Path, importing: Callable[..., Any]
+) -> None:
+    make = Recorder(Stores.ROS2_HUMBLE)
+    found = [make.imu(START_NS + number * 10 * MS, x) for number, x in enumerate((1.0, 2e6, 3e6, 4.0))]
+    write_messages(tmp_path / "bag", "/imu", found)
+    drive = importing(tmp_path / "bag")
+    assert [(m.sequence, m.content.accel_mps2[0]) for m in drive.streams[topics.IMU]] == [(0, 1.0), (3, 4.0)]
+    reason = "2 messages: beyond what a drive holds; the first: expected values within +-1e+06, got 2000000.0"
+    assert drive.summary.skipped == [{"name": topics.IMU, "reason": reason}]
+
+
+def test_a_bag_of_samples_that_every_reader_would_refuse_is_refused(tmp_path: Path) -> None:
+    fix = Recorder(Stores.ROS2_HUMBLE).fix(START_NS, 0)
+    fix.longitude = 190.0
+    write_messages(tmp_path / "bag", "/gps", [fix])
+    with pytest.raises(SourceError, match=r"got none that a drive holds \(expected a place on Earth, got 50.0, 190.0"):
+        import_recording(tmp_path / "bag", tmp_path / "out.mcap")
+
+
+@pytest.mark.parametrize("no_return", [np.inf, np.finfo(np.float32).max, -2e6])
+def test_a_point_without_a_return_is_left_out_however_it_is_marked(
+    tmp_path: Path, importing: Callable[..., Any], no_return: float
+) -> None:
+    write_messages(tmp_path / "bag", "/points", [Recorder(Stores.ROS2_HUMBLE).points(START_NS, no_return)])
+    (sweep,) = importing(tmp_path / "bag").streams[topics.LIDAR]
+    assert sweep.content.points_lidar.tolist() == [[1, 2, 3, 1]]
+
+
+def test_recorded_pictures_that_claim_an_absurd_size_are_counted_and_left_out(
+    make: Any, tmp_path: Path, importing: Callable[..., Any]
+) -> None:
+    recorder = Recorder(Stores.ROS2_HUMBLE)
+    sound, jpeg, png = (recorder.jpeg(START_NS + number * 10 * MS) for number in range(3))
+    jpeg.data = jpeg.data.copy()
+    at = jpeg.data.tobytes().index(b"\xff\xc0") + 5
+    jpeg.data[at : at + 4] = np.array([65_500, 65_500], ">u2").view(np.uint8)
+    png.format, png.data = "png", np.frombuffer(make.huge_png(), np.uint8)
+    write_messages(tmp_path / "bag", "/front", [sound, jpeg, png])
+    found = importing(tmp_path / "bag")
+    assert found.summary.streams == {topics.CAMERA: 1}
+    assert {entry["name"]: entry["reason"] for entry in found.summary.skipped} == {
+        "/front": "1 messages: format 'png' is not read",
+        topics.CAMERA: "1 messages: beyond what a drive holds; the first: "
+        "camera picture: expected at most 64000000 pixels, got 65500x65500",
+    }
 
 
 def test_messages_without_a_stamp_have_the_time_of_their_record(tmp_path: Path, importing: Callable[..., Any]) -> None:
