@@ -23,6 +23,7 @@ from cloud.rollouts import log
 from cloud.rollouts.evidence import Command, Evidence, GateResult, Observation
 from cloud.rollouts.log import Entry
 from cloud.rollouts.policy import Policy
+from cloud.rollouts.stages import is_overdue
 from cloud.tables import GATES, RELEASES, ROLLOUT_LOG, ROLLOUTS, STOPS
 
 # Whoever carries rollouts out listens here.
@@ -155,21 +156,26 @@ def listed(connection: Connection, *, active: bool = False) -> list[Rollout]:
     return [_rollout(row) for row in connection.execute(query)]
 
 
-def followed(connection: Connection) -> list[Rollout]:
+def followed(connection: Connection) -> list[tuple[Rollout, tuple[str, ...]]]:
     """Those that are looked at: all that did not end, and of those that are done the last ones of their hardware.
 
     Who was away catches up with what is done, and what turns out worse after all is stopped; until another release
     comes to the same vehicles, for FOLLOWED_DAYS.
+
+    Returns:
+        rollouts, each with those classes of its hardware that a later one has.
     """
-    query = _listing().order_by(ROLLOUTS.c.created_at.desc(), ROLLOUTS.c.id)
+    # On one class they follow one another, so those that ended later, or did not end, began later.
+    query = _listing().order_by(ROLLOUTS.c.ended_at.desc().nulls_first(), ROLLOUTS.c.created_at.desc(), ROLLOUTS.c.id)
     recent = ROLLOUTS.c.ended_at > func.now() - datetime.timedelta(days=FOLLOWED_DAYS)
     query = query.where(ROLLOUTS.c.state.not_in((known.STOPPED, known.ABORTED)))
     taken: set[str] = set()
     found = []
     for row in connection.execute(query.where(ROLLOUTS.c.ended_at.is_(None) | recent)):
         one = _rollout(row)
-        if one.state != known.DONE or not taken & set(one.hardware):
-            found.append(one)
+        lost = taken & set(one.hardware) if one.state == known.DONE else set()
+        if lost < set(one.hardware):
+            found.append((one, tuple(sorted(lost))))
         if one.state != known.CREATED:
             taken |= set(one.hardware)
     return found
@@ -232,11 +238,17 @@ def _check(connection: Connection, found: Rollout, wanted: Command) -> None:
     if wanted.kind == known.START:
         if is_started:
             raise RolloutError(f"expected a rollout that was not started, got {found.id}, {found.state}")
+        # One start at a time, until it is committed: two that begin at once would not see each other.
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext("start of a rollout"))))
         _check_alone(connection, found)
     elif not is_started and wanted.kind != known.ABORT:
         raise RolloutError(f"expected a rollout that was started, got {found.id}, {found.state}")
-    if wanted.kind == known.RESUME and found.state != known.PAUSED and known.PAUSE not in heard:
-        raise RolloutError(f"expected a rollout that is paused, got {found.id}, {found.state}")
+    if wanted.kind == known.RESUME:
+        now = evidence(connection, found.id)
+        if now.state != known.PAUSED and not is_overdue(now.policy, now, max(now.at_s, log.now_s(connection))):
+            raise RolloutError(
+                f"expected a rollout that is paused, or whose wave has lasted too long, got {found.id}, {now.state}"
+            )
     if wanted.kind == known.APPROVE:
         waves = policy(connection, found.id).waves
         if not 1 <= wanted.wave <= len(waves):

@@ -76,7 +76,7 @@ def _settle(draft: Draft, at_s: float) -> None:
         one = draft.vehicles[name]
         if one.failed_why.startswith(SILENT) and not one.is_silent:  # it is back; that it was away stays counted
             one = draft.own("vehicles")[name] = replace(one, failed_s=None, failed_why="")
-        if one.mode == 0 or one.failed_s is not None:
+        if one.mode == 0 or one.failed_s is not None or one.report.hardware in draft.taken:
             continue
         why = _failure(draft, one, at_s)
         if why:

@@ -32,7 +32,7 @@ _LOOK_S: Final = 0.5
 _SIMPLE: Final = {
     "start": (evidence.START, "begin: the shadow first, where nobody acts on the release"),
     "pause": (evidence.PAUSE, "nothing more begins; who runs the release runs on; evidence can still stop it"),
-    "resume": (evidence.RESUME, "go on after a pause"),
+    "resume": (evidence.RESUME, "go on after a pause, or with a wave that has lasted too long"),
     "abort": (evidence.ABORT, "end it for good: nobody begins any more; who runs the release keeps it (see stop)"),
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cloud.rollouts import filters
 from cloud.rollouts.evidence import Evidence, Vehicle
+from cloud.rollouts.stages import is_for
 
 
 class Draft:
@@ -52,6 +53,7 @@ class Draft:
     peak: float
     said: Any
     hardware: tuple[str, ...]
+    taken: tuple[str, ...]
 
     def evidence(self) -> Evidence:
         """As a value again."""
@@ -90,10 +92,8 @@ class Draft:
         return was
 
     def concerns(self, one: Vehicle) -> bool:
-        """Whether the rollout is about this vehicle."""
-        if self.hardware and one.report.hardware not in self.hardware:
-            return False
-        return not self.policy.where or filters.compiled(self.policy.where)(one.report.facts())
+        """Whether the rollout is about this vehicle, and no later one is."""
+        return one.report.hardware not in self.taken and is_for(self.policy, self.hardware, one.report)
 
     def stratum(self, one: Vehicle) -> str:
         """Vehicles are compared with those alone that any wave would have chosen alike."""

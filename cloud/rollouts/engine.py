@@ -88,33 +88,33 @@ class Control:
             now_s = self._clock(self._connection)
             self._thaw_s = now_s + self._grace_s if self._thaw_s is None else self._thaw_s
             found = book.followed(self._connection)
-            ids = [one.id for one in found]
+            ids = [one.id for one, _ in found]
             changed = self._fleet.look(self._connection, now_s) if ids else set()
         for id in self._active.keys() - set(ids):
             del self._active[id]
             _AGAINST.remove(id)
-        for id in ids:
-            if now_s < self._broken.get(id, 0.0):
+        for one, taken in found:
+            if now_s < self._broken.get(one.id, 0.0):
                 continue
             try:
-                self._look(id, now_s, changed)
+                self._look(one.id, now_s, changed, taken)
             except SQLAlchemyError:
                 raise
             except Exception:  # one rollout that breaks the rules stops neither others nor stops
-                _LOG.exception("rollout_broken rollout=%s again_in_s=%.0f", id, BROKEN_S)
-                self._broken[id] = now_s + BROKEN_S
-                self._active.pop(id, None)
-        _ACTIVE.set(sum(not one.is_over for one in found))
+                _LOG.exception("rollout_broken rollout=%s again_in_s=%.0f", one.id, BROKEN_S)
+                self._broken[one.id] = now_s + BROKEN_S
+                self._active.pop(one.id, None)
+        _ACTIVE.set(sum(not one.is_over for one, _ in found))
         _CYCLE_S.observe(time.perf_counter() - start)
         return len(ids)
 
-    def _look(self, id: str, now_s: float, changed: set[str]) -> None:
+    def _look(self, id: str, now_s: float, changed: set[str], taken: tuple[str, ...]) -> None:
         assert self._thaw_s is not None
         known = self._active.get(id)
         if known is None:
             known = self._active[id] = _Active(id, self._fleet, self._counts, self._thaw_s - self._grace_s)
         with self._connection.begin():
-            wanted = known.cycle(self._connection, now_s, changed, is_early=now_s < self._thaw_s)
+            wanted = known.cycle(self._connection, now_s, changed, taken, is_early=now_s < self._thaw_s)
         self._want(wanted)
         _AGAINST.labels(id).set(known.evidence.peak)
 
@@ -141,13 +141,17 @@ class _Active:
         self._looked_at = -math.inf
 
     def cycle(
-        self, connection: Connection, now_s: float, changed: set[str], is_early: bool = False
+        self, connection: Connection, now_s: float, changed: set[str], taken: tuple[str, ...], is_early: bool = False
     ) -> dict[str, Wanted]:
-        """One look, in the caller's transaction; gives what vehicles are to be told when it is committed."""
+        """One look, in the caller's transaction; gives what vehicles are to be told when it is committed.
+
+        Args:
+            taken: classes of hardware that a later rollout has.
+        """
         connection.execute(select(ROLLOUTS.c.id).where(ROLLOUTS.c.id == self.id).with_for_update())
         self._rows, self._wanted = [], {}
+        was = self.evidence.state if self._number else ""  # what is read next may end it
         is_commanded = self._read(connection)
-        was_over = self.evidence.state in ENDED
         now_s = max(now_s, self.evidence.at_s)
         if self._counted is None:
             if self.evidence.state == CREATED:
@@ -163,15 +167,17 @@ class _Active:
         else:
             self._looked_at = now_s
         observation, scenes = self._observe(connection, now_s, changed)
+        if taken != self.evidence.taken:
+            observation = replace(observation, taken=taken)
         parts = observation.reports, observation.increments, observation.judged, observation.commands
-        is_new = is_commanded or any(parts)
+        is_new = is_commanded or any(parts) or observation.taken is not None
         if is_new or self._is_over_interval(now_s) or abs(now_s - self._asked_at) >= ASK_S:
             self._ask(connection, observation, scenes, is_new)
             self._asked_at = now_s
         if self._rows:
             self._number = log.append(connection, self.id, self._rows, self._number)
             self._sync(connection)
-        ends = self.evidence.state in ENDED and not was_over
+        ends = self.evidence.state in ENDED and self.evidence.state != was
         if self._rows and (ends or now_s - self._kept_at >= KEEP_S):
             self._keep(connection, now_s)
         return self._wanted
@@ -296,8 +302,8 @@ class _Active:
             elif isinstance(order, Promote):
                 record = {"what": "promote", "wave": order.wave, "record": dict(order.record)}
                 self._rows.append((log.RECORDED, record))
-        if dropped:
-            connection.exec_driver_sql(_WITHDRAW, (self.id, dropped))
+        if dropped:  # who follows another rollout by now hears nothing of it
+            dropped = list(connection.exec_driver_sql(_WITHDRAW, (self.id, dropped)).scalars())
         for order in assigned:
             self._wanted[order.vehicle] = Wanted(n, self.id, self.evidence.counter, order.mode)
         for vehicle in dropped:
@@ -333,4 +339,4 @@ JOIN vehicles ON vehicles.name = told.vehicle
 ON CONFLICT (vehicle) DO UPDATE SET
     rollout = excluded.rollout, release = excluded.release, mode = excluded.mode, wave = excluded.wave,
     assigned_at = excluded.assigned_at"""
-_WITHDRAW: Final = "DELETE FROM assignments WHERE rollout = %s AND vehicle = ANY(%s::text[])"
+_WITHDRAW: Final = "DELETE FROM assignments WHERE rollout = %s AND vehicle = ANY(%s::text[]) RETURNING vehicle"

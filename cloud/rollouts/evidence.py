@@ -152,6 +152,7 @@ class Observation:
     Attributes:
         at_s: UTC of this observation; never before the one before.
         ordered: orders that were carried out.
+        taken: classes of hardware that a later rollout has, of one that is done; None: as before.
     """
 
     at_s: float
@@ -161,6 +162,7 @@ class Observation:
     commands: tuple[Command, ...] = ()
     gates: tuple[GateResult, ...] = ()
     ordered: tuple[Order, ...] = ()
+    taken: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, empty parts left out; `of_dict` makes it back."""
@@ -170,6 +172,8 @@ class Observation:
                 values[name] = [_lean(one) for one in parts]
         if self.ordered:
             values["ordered"] = [orders.to_dict(one) for one in self.ordered]
+        if self.taken is not None:
+            values["taken"] = list(self.taken)
         return values
 
     @staticmethod
@@ -189,6 +193,7 @@ class Observation:
                 commands=tuple(Command(**one) for one in values.get("commands", ())),
                 gates=tuple(GateResult(**one) for one in values.get("gates", ())),
                 ordered=tuple(orders.of_dict(one) for one in values.get("ordered", ())),
+                taken=tuple(values["taken"]) if "taken" in values else None,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RolloutError(f"expected an observation, got {str(error)[:100]}") from None
@@ -253,6 +258,7 @@ class Evidence:
         curve: (at_s, e-value against the release, e-value for promotion) of intervals, thinned; for people.
         peak: the largest e-value against the release so far.
         said: commands, with their time.
+        taken: classes of hardware that a later rollout has: what vehicles do there is not this one's any more.
     """
 
     rollout: str
@@ -290,11 +296,12 @@ class Evidence:
     curve: tuple[tuple[float, float, float], ...] = ()
     peak: float = 0.0
     said: tuple[tuple[float, Command], ...] = ()
+    taken: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; `of_dict` makes it back, bit for bit."""
         values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        values["hardware"] = list(self.hardware)
+        values["hardware"], values["taken"] = list(self.hardware), list(self.taken)
         values["policy"] = self.policy.to_dict()
         values["approved"] = {str(wave): by for wave, by in self.approved.items()}
         values["gates"] = {gate: list(said) for gate, said in self.gates.items()}
@@ -316,7 +323,7 @@ class Evidence:
         """
         found = dict(values)
         try:
-            found["hardware"] = tuple(found["hardware"])
+            found["hardware"], found["taken"] = tuple(found["hardware"]), tuple(found.get("taken", ()))
             found["policy"] = Policy.of_kept(found["policy"])
             found["approved"] = {int(wave): by for wave, by in found["approved"].items()}
             found["gates"] = {gate: (said[0], said[1]) for gate, said in found["gates"].items()}

@@ -62,6 +62,8 @@ def fold(evidence: Evidence, observation: Observation) -> Evidence:
         draft.gates = {**draft.gates, gate.gate: (gate.verdict, gate.why)}
     for command in observation.commands:
         _obey(draft, command)
+    if observation.taken is not None:
+        draft.taken = observation.taken
     _carried_out(draft, observation.ordered)
     return draft.evidence()
 

@@ -301,7 +301,7 @@ def _check(policy: Policy) -> None:
     expect(0 < cells <= _MAX_CELLS, f"tests: expected 1 to {_MAX_CELLS} pairs of metric and slice", cells)
     promotes = any(metric.promotes for metric in policy.tests.metrics)
     expect(promotes, "tests.metrics: expected one with promotes = true", "none")
-    expect(policy.tests.margin > policy.tests.effect or policy.tests.margin > 1, "tests.margin: expected above 1", 1)
+    expect(policy.tests.margin > 1, "tests.margin: expected above 1", policy.tests.margin)
     policy.schedule.check()
 
 

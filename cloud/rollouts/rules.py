@@ -11,7 +11,7 @@ order is folded back as carried out, `decide` gives it again. A step at a time: 
     gates passed -> shadow (wave 0) -> wave 1 -> ... -> done;   at any time: stop, hold, pause, abort
 
 A rollout that is done is to be asked on, as long as no other release follows: vehicles that were away catch up, and a
-stop is as possible as before.
+stop is as possible as before. Where another follows on some of its hardware, it is about the rest alone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from cloud.rollouts.lots import turn
 from cloud.rollouts.orders import AskApproval, Assign, Finish, GoOn, Hold, Order, Promote, Stop, Withdraw
 from cloud.rollouts.policy import Policy
 from cloud.rollouts.record import promotion_record, stop_record
-from cloud.rollouts.stages import candidates, concerned, stages
+from cloud.rollouts.stages import candidates, concerned, is_overdue, stages
 from edge.updates.evidence import ALL, WORSE
 
 __all__ = ["begin", "decide", "fold", "waits_for"]
@@ -159,10 +159,9 @@ def _holds(policy: Policy, evidence: Evidence, now_s: float) -> str:
             return f"gate {gate}: {verdict}: {why}"
     if weighing.against(evidence) >= policy.tests.hold_at:
         return f"evidence against the release: its e-value is above {policy.tests.hold_at:g}"
-    if evidence.wave and evidence.state != DONE:
+    if evidence.wave and is_overdue(policy, evidence, now_s):
         stage = stages(policy)[evidence.wave - 1]
-        if now_s - evidence.wave_began_s > stage.most_duration_h * HOUR_S:
-            return f"wave {evidence.wave} ({stage.name}) has lasted longer than {stage.most_duration_h:g} h"
+        return f"wave {evidence.wave} ({stage.name}) has lasted longer than {stage.most_duration_h:g} h"
     return ""
 
 
@@ -269,6 +268,8 @@ def _assigned(policy: Policy, evidence: Evidence, fleet: _Fleet, now_s: float) -
     room = _room(policy, evidence) if wave and policy.schedule.is_open(now_s) else 0
     for one in fleet.members:
         name = one.report.vehicle
+        if one.report.hardware in evidence.taken:
+            continue
         if one.failed_s is not None:
             if _may_retry(policy, one, now_s) and (one.mode != ACTIVATE or room > 0):
                 told.append(Assign(name, one.mode, wave))

@@ -1,4 +1,4 @@
-"""Tests that may be looked at after every count: logarithms of likelihood ratios, mixtures of them, and their averages.
+"""Tests that may be looked at after every count: logarithms of likelihood ratios, and mixtures of them.
 
 An e-process starts at 1 and, where the null hypothesis holds, is not expected to grow, whenever one stops to look; the
 chance that it ever reaches 1/alpha is at most alpha (Ville 1939). Likelihood ratios against the null's edge are such
@@ -80,8 +80,3 @@ def mixed(
     if not weights:
         return sum(values) / len(values)
     return sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
-
-
-def averaged(values: Sequence[tuple[float, float]]) -> float:
-    """The e-value of all, from (weight, e-value): an average of e-processes is one, whatever depends on what."""
-    return sum(weight * value for weight, value in values) / sum(weight for weight, _ in values)

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from cloud.rollouts import filters
-from cloud.rollouts.evidence import Evidence, Vehicle, VehicleReport
+from cloud.rollouts.comparison import HOUR_S
+from cloud.rollouts.evidence import DONE, Evidence, Vehicle, VehicleReport
 from cloud.rollouts.lots import is_held_back
 from cloud.rollouts.policy import Policy, Wave
 
@@ -19,6 +20,13 @@ def stages(policy: Policy) -> tuple[Wave, ...]:
     if policy.control.joins_at_end and policy.control.share > 0:
         return (*policy.waves, Wave(HELD_BACK, least_hours=0.0))
     return policy.waves
+
+
+def is_overdue(policy: Policy, evidence: Evidence, now_s: float) -> bool:
+    """Whether the wave that is under way has lasted longer than it may."""
+    if not evidence.wave or evidence.state == DONE:
+        return False
+    return now_s - evidence.wave_began_s > stages(policy)[evidence.wave - 1].most_duration_h * HOUR_S
 
 
 def concerned(policy: Policy, evidence: Evidence) -> list[Vehicle]:

@@ -34,10 +34,16 @@ def policy(**more: Any) -> Policy:
     return Policy.of_dict(QUICK | more)
 
 
-def release(connection: Connection, counter: int = 2, bundle: str = NEW, verdict: str = "passed") -> int:
+def release(
+    connection: Connection,
+    counter: int = 2,
+    bundle: str = NEW,
+    verdict: str = "passed",
+    hardware: Iterable[str] = ("x86",),
+) -> int:
     """A release whose gates all say the same."""
     row = {"counter": counter, "name": "demo", "version": "1", "path": f"demo/{counter}/manifest.json",
-           "bundle_id": bundle, "hardware": ["x86"], "files": []}  # fmt: skip
+           "bundle_id": bundle, "hardware": list(hardware), "files": []}  # fmt: skip
     connection.execute(insert(RELEASES).values(row))
     for place, gate in enumerate(ALL_GATES):
         said = {"release": counter, "gate": gate, "place": place, "verdict": verdict, "why": "so", "detail": {}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -111,6 +113,9 @@ def test_commands_that_make_no_sense_are_refused(connection: Connection) -> None
         say(START)
     with pytest.raises(RolloutError, match="expected a rollout that is paused"):
         say(RESUME)
+    say(PAUSE), say(RESUME)
+    with pytest.raises(RolloutError, match="expected a rollout that is paused"):
+        say(RESUME)
     for wave in (0, -1, 3):
         with pytest.raises(RolloutError, match="expected a wave from 1 to 2"):
             say(APPROVE, wave=wave)
@@ -130,6 +135,53 @@ def test_two_rollouts_for_the_same_hardware_do_not_run_at_once(connection: Conne
         book.command(connection, second.id, Command(START, "bob"))
     connection.execute(text("UPDATE rollouts SET state = 'done' WHERE id = :id"), {"id": first.id})
     book.command(connection, second.id, Command(START, "bob"))
+
+
+def test_of_two_starts_at_the_same_moment_the_second_waits_and_is_refused(engine: Engine) -> None:
+    clear(engine)
+    with engine.begin() as connection:
+        release(connection)
+        release(connection, 3, "77" * 32)
+        first, second = create(connection), create(connection, 3)
+    refused = []
+
+    def start() -> None:
+        try:
+            with engine.begin() as connection:
+                book.command(connection, second.id, Command(START, "bob"))
+        except RolloutError as error:
+            refused.append(str(error))
+
+    thread = threading.Thread(target=start)
+    waiting = text(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    with engine.begin() as connection:
+        book.command(connection, first.id, Command(START, "ann"))
+        thread.start()
+        while thread.is_alive() and not connection.execute(waiting).scalar_one():
+            time.sleep(0.01)
+    thread.join()
+    assert refused and f"expected no other rollout for x86, got {first.id}" in refused[0]
+
+
+def test_what_is_done_is_followed_until_later_ones_have_all_of_its_hardware(connection: Connection) -> None:
+    release(connection, hardware=("x86", "orin"))
+    release(connection, 3, "77" * 32)
+    release(connection, 4, "88" * 32, hardware=("orin",))
+    done, x86, orin = create(connection), create(connection, 3), create(connection, 4)
+    change = text("UPDATE rollouts SET state = :state, created_at = created_at - interval '1 h', ended_at = "
+                  "CASE WHEN :state = 'done' THEN now() END WHERE id = :id")  # fmt: skip
+
+    def followed(one: book.Rollout, state: str) -> dict[str, tuple[str, ...]]:
+        connection.execute(change, {"id": one.id, "state": state})
+        return {one.id: taken for one, taken in book.followed(connection)}
+
+    assert followed(done, "done") == {done.id: (), x86.id: (), orin.id: ()}
+    assert followed(x86, "running") == {done.id: ("x86",), x86.id: (), orin.id: ()}
+    connection.execute(text("UPDATE rollouts SET created_at = '2001-01-01' WHERE id = :id"), {"id": orin.id})
+    assert followed(orin, "running") == {x86.id: (), orin.id: ()}, "created first, but started last"
 
 
 @pytest.mark.parametrize("words", ["", "r", "%", "r2_", "nothing"])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from sqlalchemy import Engine, select, text
 
 from cloud.database import connect, migrate
+from cloud.errors import RolloutError
 from cloud.releases import stops
-from cloud.rollouts import book, log
+from cloud.rollouts import book, log, orders
+from cloud.rollouts import engine as engine_module
 from cloud.rollouts.desires import Wanted
 from cloud.rollouts.engine import KEEP_S, Control
 from cloud.rollouts.evidence import APPROVE, PAUSE, RESUME, START, Command, Evidence
@@ -37,12 +39,12 @@ def cars(engine: Engine) -> Cars:
 class Started:
     """A rollout that was started, and an engine that can be thrown away."""
 
-    def __init__(self, engine: Engine, cars: Cars, **more: object) -> None:
+    def __init__(self, engine: Engine, cars: Cars, hardware: Iterable[str] = ("x86",), **more: object) -> None:
         self.engine, self.cars = engine, cars
         self.grace_s = 0.0
         self.told: dict[str, Wanted] = {}
         with engine.begin() as connection:
-            release(connection)
+            release(connection, hardware=hardware)
             self.id = book.create(connection, 2, policy(**more), "ann").id
             book.command(connection, self.id, Command(START, "ann"))
         self.connection = engine.connect()
@@ -74,6 +76,13 @@ class Started:
         with self.engine.begin() as connection:
             book.command(connection, self.id, Command(kind, "bob", **more))  # type: ignore[arg-type]
 
+    def finish(self) -> None:
+        """As if all waves were through."""
+        finished = {"at_s": self.cars.now_s, "orders": [orders.to_dict(orders.Finish("all waves are through"))]}
+        with self.engine.begin() as connection:
+            book.get(connection, self.id, lock=True)
+            log.append(connection, self.id, [(log.ORDERED, finished)], log.last(connection, self.id)[0])
+
     @property
     def rollout(self) -> book.Rollout:
         with self.engine.begin() as connection:
@@ -100,8 +109,8 @@ class Started:
 def start(engine: Engine, cars: Cars) -> Iterator[Callable[..., Started]]:
     with contextlib.ExitStack() as stack:
 
-        def begin(**more: object) -> Started:
-            started = Started(engine, cars, **more)
+        def begin(hardware: Iterable[str] = ("x86",), **more: object) -> Started:
+            started = Started(engine, cars, hardware, **more)
             stack.callback(started.connection.close)
             return started
 
@@ -323,6 +332,73 @@ def test_an_abort_takes_out_who_does_not_yet_run_the_release(start: Callable[...
     assert one.rollout.state == "aborted" and "enough" in one.rollout.why
     assert cars.assigned(2) == {name for name in cars.names if cars.active[name] == NEW} != set()
     assert not cars.assigned(1) and one.replay.differs == ""
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_what_ends_is_kept_whoever_ends_it_and_though_it_was_done(
+    start: Callable[..., Started], engine: Engine, monkeypatch: pytest.MonkeyPatch, is_done: bool
+) -> None:
+    monkeypatch.setattr(engine_module, "KEEP_S", 1e9)
+    one = start()
+    one.cycle()
+
+    def is_kept() -> bool:
+        with engine.begin() as connection:
+            number = connection.execute(text("SELECT (folded->>'number')::int FROM rollouts")).scalar_one()
+            return bool(number == log.last(connection, one.id)[0])
+
+    if is_done:
+        one.finish()
+        one.cycle()
+        assert one.rollout.state == "done" and is_kept()
+        with engine.begin() as connection:
+            stops.stop(connection, NEW, "smoke")
+    else:
+        one.command("abort")
+    one.cycle()
+    assert one.rollout.state == ("stopped" if is_done else "aborted") and is_kept()
+
+
+def test_where_a_later_rollout_has_the_hardware_one_that_is_done_lets_go_of_it_alone(
+    start: Callable[..., Started], engine: Engine, cars: Cars
+) -> None:
+    away = {"car-00000": "x86", "car-00039": "orin"}
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE fleet SET hardware = 'orin' WHERE vehicle > 'car-00019'"))
+        connection.execute(text("DELETE FROM fleet WHERE vehicle = ANY(:away)"), {"away": list(away)})
+    everybody = {"shadow": {"share": 1.0}, "control": {"share": 0.0}}
+    one = start(("x86", "orin"), **everybody)
+    one.cycle()
+    one.finish()
+    one.cycle()
+    with engine.begin() as connection:
+        release(connection, 3, "77" * 32)
+        later = book.create(connection, 3, policy(shadow={"share": 0.0, "least_vehicles": 1}), "ann")
+        book.command(connection, later.id, Command(START, "ann"))
+    one.cycle()
+    with engine.begin() as connection:
+        came = "INSERT INTO fleet (vehicle, hardware, state, active) VALUES (:vehicle, :hardware, 'driving', :active)"
+        for vehicle, hardware in away.items():
+            connection.execute(text(came), {"vehicle": vehicle, "hardware": hardware, "active": OLD})
+    cars.now_s += 20.0
+    cars.report()
+    one.cycle()
+    with engine.begin() as connection:
+        told = {row.vehicle: row.release for row in connection.execute(select(ASSIGNMENTS))}
+    assert told["car-00039"] == 2 and told.get("car-00000") != 2 and 3 in told.values()
+    assert one.evidence.taken == ("x86",)
+
+
+def test_a_wave_that_lasted_too_long_goes_on_as_long_again_after_a_resume(start: Callable[..., Started]) -> None:
+    waves = [{"name": "canary", "share": 0.25, "least_hours": 1e6, "most_duration_h": 0.5}, {"name": "all"}]
+    one = start(waves=waves)
+    one.hours(2)
+    assert one.orders()[-1] == "hold" and "has lasted longer than 0.5 h" in one.rollout.why
+    one.command(RESUME)
+    one.cycle()
+    assert one.orders()[-1] == "go_on" and one.rollout.why == "" and one.replay.differs == ""
+    with pytest.raises(RolloutError, match="expected a rollout that is paused, or whose wave has lasted too long"):
+        one.command(RESUME)
 
 
 def test_a_bundle_that_somebody_stops_ends_its_rollout(

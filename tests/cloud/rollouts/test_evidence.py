@@ -58,6 +58,7 @@ def test_observations_and_evidence_survive_json() -> None:
         (Command(APPROVE, "ann", wave=2),),
         (GateResult("replay", "skipped", "no drives"),),
         (orders.Assign("a", 1, 0), orders.Promote(1, {"e": 2.0}), orders.Stop("bad", {"x": [1]})),
+        ("orin",),
     )
     assert Observation.of_dict(json.loads(json.dumps(observation.to_dict()))) == observation
     evidence = fold(_begun(), observation)

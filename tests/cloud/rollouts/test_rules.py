@@ -352,6 +352,29 @@ def test_a_wave_that_lasts_too_long_holds_until_somebody_lets_it_go_on() -> None
     assert drive.obey() == [GoOn()]
 
 
+def test_where_a_later_rollout_has_the_hardware_one_that_is_done_tells_nobody_and_learns_nothing() -> None:
+    drive = _drive()
+    drive.obey()
+    drive.through()
+
+    def comes(name: str) -> None:
+        drive.states[name] = VehicleReport(name, "x86", state="driving", active=OLD, stage=int(Stage.STAGE_IDLE))
+
+    def known() -> tuple[object, ...]:
+        found = drive.evidence
+        return found.taking, found.acting, found.exposed, found.comparisons
+
+    comes("v10")
+    assert drive.evidence.state == "done" and _assigned(drive.hours(), SHADOW) == ["v10"]
+    drive.fold(Observation(drive.now_s, taken=("x86",)))
+    before = known()
+    comes("v11")
+    _refusing(drive, "v10")
+    assert drive.hours() == drive.hours(away=("v0", "v1")) == [] and known() == before
+    drive.fold(Observation(drive.now_s, taken=()))
+    assert _assigned(drive.hours(), SHADOW) == ["v11"] and known() != before
+
+
 def _refusing(drive: Drive, name: str) -> None:
     drive.states[name] = replace(
         drive.states[name], staged="", stage=int(Stage.STAGE_REFUSED), refused=NEW, why="self-test failed"
