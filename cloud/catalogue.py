@@ -203,14 +203,18 @@ def _evict(connection: Connection, vehicle: str, told: Told) -> list[int]:
 
 
 def _stored(connection: Connection, vehicle: str, outbox: bytes, sequences: Any) -> list[dict[str, Any]]:
+    """Scenes as they are, and stay until the end of the transaction: none of their clips is received meanwhile."""
     if not sequences:
         return []
     rows = connection.execute(
-        select(SCENES).where(
+        select(SCENES)
+        .where(
             SCENES.c.vehicle == vehicle,
             SCENES.c.outbox == outbox,
             SCENES.c.sequence == any_(literal(list(sequences), ARRAY(BigInteger))),
         )
+        .order_by(SCENES.c.sequence)  # as clips that come together (cloud.arrivals), for they wait for one another
+        .with_for_update(key_share=True)
     )
     return [dict(row) for row in rows.mappings()]
 

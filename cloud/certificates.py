@@ -173,12 +173,11 @@ def _issue_own(folder: Path, file: str, name: str, names: Sequence[str] = ()) ->
 
 
 def _kept_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except FileNotFoundError:
+    pem = _content(path)
+    if pem is None:
         return None
-    except OSError as error:
-        raise IdentityError(f"expected {path} to be readable, got: {error.strerror}") from None
+    try:
+        key = serialization.load_pem_private_key(pem, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -326,10 +325,18 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _read(path: Path, made_by: str) -> bytes:
+    content = _content(path)
+    if content is None:
+        raise IdentityError(f"expected {path}, got no such file (roadfuse cloud ca {made_by} makes it)")
+    return content
+
+
+def _content(path: Path) -> bytes | None:
+    """None where there is no such file."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise IdentityError(f"expected {path}, got no such file (roadfuse cloud ca {made_by} makes it)") from None
+        return None
     except OSError as error:
         raise IdentityError(f"expected {path} to be readable, got: {error.strerror}") from None
 

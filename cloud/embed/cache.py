@@ -23,6 +23,8 @@ from cloud.embed.item import Item, Vector
 
 _ENTRY_BYTES: Final = 512  # what an entry takes in memory beside its values
 _BLOCK_BYTES: Final = 4096
+# Entries written, some 40 MB, between looks at what other processes wrote: each takes a second or so for 1 GiB.
+_BETWEEN_LOOKS: Final = 10_000
 DAY_S: Final = 86_400.0
 
 
@@ -90,7 +92,8 @@ class DiskCache:
 
     Args:
         folder: made where there is none.
-        most_bytes: of files, in whole blocks; the oldest make room.
+        most_bytes: of files, in whole blocks; the oldest make room. Beyond it there may be what each other process
+            wrote since this one looked at the folder.
         age_s: an entry older than this is no longer found.
         clock: Unix time, s.
     """
@@ -99,10 +102,8 @@ class DiskCache:
         self._folder, self._most_bytes, self._age_s, self._clock = folder, most_bytes, age_s, clock
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
-        self._files = self._found()  # name -> bytes, oldest first
-        self.bytes = sum(self._files.values())
         self._gauge = metrics.CACHE_BYTES.labels("disk")
-        self._gauge.set(self.bytes)
+        self._look()
 
     def get(self, key: bytes) -> Vector | None:
         """What was kept under the key, if it still is."""
@@ -138,6 +139,10 @@ class DiskCache:
                 part.unlink(missing_ok=True)
             return
         with self._lock:
+            self._since_look += 1
+            if self._since_look >= _BETWEEN_LOOKS:
+                with contextlib.suppress(OSError):
+                    self._look()
             name = str(path.relative_to(self._folder))
             self.bytes += _blocks(len(content)) - self._files.pop(name, 0)
             self._files[name] = _blocks(len(content))
@@ -161,6 +166,12 @@ class DiskCache:
         with self._lock:
             self.bytes -= self._files.pop(str(path.relative_to(self._folder)), 0)
             self._gauge.set(self.bytes)
+
+    def _look(self) -> None:
+        self._since_look = 0  # entries written
+        self._files = self._found()  # name -> bytes, oldest first
+        self.bytes = sum(self._files.values())
+        self._gauge.set(self.bytes)
 
     def _found(self) -> OrderedDict[str, int]:
         """Entries that lie there, oldest first; what a killed process left half written goes."""

@@ -6,17 +6,18 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from cloud.errors import ReleaseError
 from cloud.gates.candidate import Release
 from cloud.gates.run import GATES
-from cloud.gates.verdict import Verdict
+from cloud.gates.verdict import REFUSED, Verdict
 from cloud.objects import Objects
 from cloud.releases import releases
+from cloud.rollouts.evidence import DONE
 from cloud.tables import GATES as VERDICTS
-from cloud.tables import METADATA_FILES, RELEASES
+from cloud.tables import METADATA_FILES, RELEASES, ROLLOUTS, STOPS
 
 _IMAGE = "image"
 
@@ -39,9 +40,19 @@ def release(connection: Connection, counter: int) -> Release:
 
 
 def newest_released(connection: Connection, before: int, name: str) -> int | None:
-    """The release that stands and came last before this one, which the fleet runs."""
-    query = select(func.max(RELEASES.c.counter)).where(
-        RELEASES.c.counter < before, RELEASES.c.name == name, RELEASES.c.revoked_at.is_(None)
+    """The release that came last before this one and that the fleet runs, or may run: None where there is none.
+
+    It passed its gates or was rolled out by somebody's word, and is neither revoked nor stopped. Beside one that was
+    refused, each release might be a little worse than the one before.
+    """
+    here = RELEASES.c
+    has_passed = (
+        select(func.bool_and(VERDICTS.c.verdict != REFUSED)).where(VERDICTS.c.release == here.counter).scalar_subquery()
+    )
+    is_everywhere = exists().where(ROLLOUTS.c.release == here.counter, ROLLOUTS.c.state == DONE)
+    is_stopped = exists().where(STOPS.c.bundle_id == here.bundle_id, STOPS.c.lifted_at.is_(None))
+    query = select(func.max(here.counter)).where(
+        here.counter < before, here.name == name, here.revoked_at.is_(None), ~is_stopped, or_(has_passed, is_everywhere)
     )
     found = connection.execute(query).scalar_one_or_none()
     return None if found is None else int(found)

@@ -6,6 +6,7 @@ has them is not written to again, and drives of an older world are never taken f
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from export.training.dataset import world_digest
 from export.world.simulate import WorldConfig, simulate
 
 # Beyond those of training, validation and the held-out figures (export/training/plan.py).
-FIRST_SEED: Final = 4_000_000
+FIRST_SEED: Final = 6_000_000
 FIRST_TOWN: Final = 300
 # A quarter of the camera's rate: four times as many moments for the same time, and what the fusion was trained at.
 FPS: Final = 5
@@ -69,7 +70,7 @@ SETS: Final[dict[str, tuple[tuple[Plan, ...], float]]] = {"standard": (STANDARD,
 
 
 def prepare(folder: Path, name: str = "standard", told: Callable[[Path, bool], None] | None = None) -> list[Path]:
-    """Simulate the drives of a set that are not there yet.
+    """Simulate the drives of a set that are not there yet; one that another process is at is waited for.
 
     Args:
         folder: made if absent.
@@ -78,7 +79,12 @@ def prepare(folder: Path, name: str = "standard", told: Callable[[Path, bool], N
 
     Returns:
         The drives, in the set's order.
+
+    Raises:
+        ConfigError: there is no such set.
     """
+    if name not in SETS:
+        raise ConfigError(f"set: expected one of {', '.join(SETS)}, got {name[:40]!r}")
     plans, seconds = SETS[name]
     folder.mkdir(parents=True, exist_ok=True)
     world = world_digest()
@@ -98,7 +104,10 @@ def prepare(folder: Path, name: str = "standard", told: Callable[[Path, bool], N
         path = folder / f"{plan.name}-{key[:12]}.mcap"
         is_new = not path.is_file()
         if is_new:
-            _record(config, path)
+            with (folder / ".lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not path.is_file():  # nor made by another process meanwhile
+                    _record(config, path)
         found.append(path)
         if told is not None:
             told(path, is_new)

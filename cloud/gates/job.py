@@ -12,6 +12,7 @@ from cloud.gates.judge import judge
 from cloud.gates.policy import Policy
 from cloud.gates.run import GATES
 from cloud.hand import Task
+from edge.errors import ConfigError
 
 
 def gate(task: Task) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def gate(task: Task) -> dict[str, Any]:
         The verdicts.
 
     Raises:
-        Hopeless: there is no such release.
+        Hopeless: there is no such release, or a set or policy that makes no sense.
     """
     try:
         counter = int(task.subject)
@@ -32,16 +33,20 @@ def gate(task: Task) -> dict[str, Any]:
         raise Hopeless(f"expected the counter of a release, got {task.subject[:40]!r}") from None
     arguments = task.arguments
     drives: tuple[Path, ...] = ()
-    if folder := str(arguments.get("drives", "")):
-        task.say("drives", 0.0, None)
-        name = str(arguments.get("set", "standard"))
-        drives = tuple(prepare(Path(folder), name, lambda path, _: task.say(f"drive {path.stem}", 0.0, None)))
+    try:
+        policy = Policy.of_dict(arguments.get("policy", {}))
+        if folder := str(arguments.get("drives", "")):
+            task.say("drives", 0.0, None)
+            name = str(arguments.get("set", "standard"))
+            drives = tuple(prepare(Path(folder), name, lambda path, _: task.say(f"drive {path.stem}", 0.0, None)))
+    except ConfigError as error:
+        raise Hopeless(str(error)) from None
     against = str(arguments.get("against", ""))
     found = []
     try:
         for verdict in judge(
             task.engine, task.objects, counter, task.folder, against=Path(against) if against else None,
-            drives=drives, policy=Policy.of_dict(arguments.get("policy", {})), every=bool(arguments.get("all", False)),
+            drives=drives, policy=policy, every=bool(arguments.get("all", False)),
         ):  # fmt: skip
             found.append(asdict(verdict))
             task.say(verdict.gate, len(found) / len(GATES), None)

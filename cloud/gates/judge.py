@@ -31,7 +31,7 @@ def judge(
 
     Args:
         work: a folder for the release's files, and those of the one before.
-        against: the current bundle; None takes the release before this one, and before the first the reference bundle.
+        against: the current bundle; None takes `book.newest_released`, and where there is none the reference bundle.
         drives: with ground truth.
         every: go on after a refusal.
 

@@ -18,7 +18,7 @@ from export.model.labels import OBJECTS, SURFACES
 MULTI: Final = ("scene_tags", "sound_events")
 SINGLE: Final = ("ego_action", "intent")
 _LEAST_IOU: Final = 0.5
-_LEAST_POSITIVES: Final = 10  # frames; a label rarer than this in a slice is not judged there
+_LEAST_POSITIVES: Final = 10  # frames; what holds in fewer of a slice is not judged there
 _LEAST_NLL: Final = 0.1  # nats; below it the effect that matters does not shrink further
 _CLIP: Final = 1e-4
 _BINS: Final = 15
@@ -78,23 +78,23 @@ class Merit:
         effect = policy.effect if is_all else policy.effect_slice
         found = []
         for head in MULTI:
-            columns = self._judged(head, rows)
-            if len(columns):
+            columns = self._judged(head, rows, policy)
+            if columns:
                 sums = added(self._counts[head][rows][:, columns], unit)
                 found.append(Figure(f"F1 of {head}", sums, mean_f1, effect))
         for head in SINGLE:
             counts = self._counts[head][rows]
             right = np.stack([counts[:, 0::3].sum(1), np.ones(len(counts))], 1)
             found.append(Figure(f"accuracy of {head}", added(right, unit), ratio, effect))
-        for i, name in enumerate(OBJECTS):
-            if self._objects[rows][:, 3 * i + 2].sum() >= _LEAST_POSITIVES:
-                sums = added(self._objects[rows][:, 3 * i : 3 * i + 3], unit)
-                found.append(Figure(f"F1 of {name} boxes", sums, mean_f1, effect))
-                found.append(
-                    Figure(f"kinds of {name}s", added(self._kinds[rows][:, 2 * i : 2 * i + 2], unit), ratio, 2 * effect)
-                )
+        for i in self._often(self._objects[:, 2::3] > 0, rows, policy):
+            name, sums = OBJECTS[i], added(self._objects[rows][:, 3 * i : 3 * i + 3], unit)
+            found.append(Figure(f"F1 of {name} boxes", sums, mean_f1, effect))
+            found.append(
+                Figure(f"kinds of {name}s", added(self._kinds[rows][:, 2 * i : 2 * i + 2], unit), ratio, 2 * effect)
+            )
         found.append(Figure("IoU of lanes", added(self._lanes[rows], unit), mean_iou, effect))
-        found.append(Figure("onsets of sounds, s", added(self._onsets[rows], unit), less, effect))
+        if self._often(self._onsets[:, 1:] > 0, rows, policy):
+            found.append(Figure("onsets of sounds, s", added(self._onsets[rows], unit), less, effect))
         for head in self._true:
             least = _LEAST_NLL
             usual = float((current or self)._nll[head][rows].mean())
@@ -112,14 +112,14 @@ class Merit:
         unit = self._truth.unit
         everything = np.ones(len(unit), bool)
         for head, names in LABELS.items():
-            columns = self._judged(head, everything)
+            columns = self._judged(head, everything, policy)
             for i, name in enumerate(names):
                 if 3 * i in columns:
                     sums = added(self._counts[head][:, 3 * i : 3 * i + 3], unit)
                     found.append(Figure(f"F1 of {head} {name}", sums, mean_f1, policy.effect_label))
-        for i, name in enumerate(SURFACES):
+        for i in self._often(self._lanes[:, 2::3] > 0, everything, policy):
             sums = added(self._lanes[:, 3 * i : 3 * i + 3], unit)
-            found.append(Figure(f"IoU of {name}", sums, mean_iou, policy.effect_label))
+            found.append(Figure(f"IoU of {SURFACES[i]}", sums, mean_iou, policy.effect_label))
         return found
 
     def precision(self) -> dict[str, float]:
@@ -133,10 +133,22 @@ class Merit:
             if self._true[head][:, i].sum() >= _LEAST_POSITIVES
         }
 
-    def _judged(self, head: str, rows: Rows) -> list[int]:
+    def _judged(self, head: str, rows: Rows, policy: Policy) -> list[int]:
         """Columns of counts of the labels that come often enough."""
-        often = self._true[head][rows].sum(0) >= _LEAST_POSITIVES
-        return [3 * i + k for i in np.flatnonzero(often).tolist() for k in range(3)]
+        return [3 * i + k for i in self._often(self._true[head], rows, policy) for k in range(3)]
+
+    def _often(self, holds: Rows, rows: Rows, policy: Policy) -> list[int]:
+        """Which of some labels hold in enough frames of a slice, and in enough segments.
+
+        The figure of a single segment is the same in all draws that have it, and would seem to be sure.
+
+        Args:
+            holds: (n, labels) by the truth, so that both bundles are judged by the same ones.
+        """
+        frames = added(holds[rows].astype(np.float64), self._truth.unit[rows])
+        is_often = (frames.sum(0) >= _LEAST_POSITIVES) & ((frames > 0).sum(0) >= policy.least_units)
+        found: list[int] = np.flatnonzero(is_often).tolist()
+        return found
 
 
 def _nll(said: F64, true: NDArray[np.bool_], is_single: bool) -> F64:

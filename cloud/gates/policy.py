@@ -70,12 +70,14 @@ class Policy:
     segment_s: float = 2.5
 
     @staticmethod
-    def of_dict(given: dict[str, Any]) -> Policy:
+    def of_dict(given: Any) -> Policy:
         """Of TOML or JSON.
 
         Raises:
-            ConfigError: an unknown key, or a value of another kind.
+            ConfigError: no keys and values, an unknown key, or a value of another kind.
         """
+        if not isinstance(given, dict):
+            raise ConfigError(f"gate policy: expected keys and values, got {type(given).__name__}")
         known = {entry.name: entry.default for entry in dataclasses.fields(Policy)}
         for key, value in given.items():
             if key not in known:
@@ -101,6 +103,4 @@ class Policy:
             given = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
         except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: expected a policy (TOML or JSON), got {str(error)[:120]}") from None
-        if not isinstance(given, dict):
-            raise ConfigError(f"{path}: expected a policy (keys and values), got {type(given).__name__}")
         return Policy.of_dict(given)

@@ -86,7 +86,7 @@ def difference(slice_name: str, current: Figure, candidate: Figure, draws: F64, 
     before, now = (figure.value(draws @ figure.sums) for figure in (current, candidate))
     if not np.isfinite(before[0]):
         return None
-    if not np.isfinite(now[0]):
+    if not np.isfinite(now[0]):  # a share of nothing: kinds of boxes, of which the candidate finds none
         now = np.where(np.isfinite(now), now, 0.0)
     apart = before - now
     known = apart[1:][np.isfinite(apart[1:])]

@@ -31,13 +31,12 @@ class _Of:
     is_rows: bool
 
 
-def matching(view: View, predicate: Predicate, hidden: Mask | None = None, *, with_vector: bool = False) -> Words:
+def matching(view: View, predicate: Predicate, *, with_vector: bool = False) -> Words:
     """The living rows that match.
 
     Labels come first, as bits of all rows; what else must hold is looked up for the rows that they leave.
 
     Args:
-        hidden: rows that are left out.
         with_vector: leave out what has none.
     """
     parts = predicate.parts if isinstance(predicate, And) else (predicate,)
@@ -48,7 +47,7 @@ def matching(view: View, predicate: Predicate, hidden: Mask | None = None, *, wi
         words = words & _bits(view, And(labels))
     if rest:
         words = _left(view, rest, words)
-    return words if hidden is None else words & ~packed(hidden)
+    return words
 
 
 def _left(view: View, parts: tuple[Predicate, ...], words: Words) -> Words:

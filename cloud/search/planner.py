@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.search import kernel, matching
-from cloud.search.bitmaps import Words
+from cloud.search.bitmaps import Words, packed
 from cloud.search.gallery import View
 from cloud.search.index import PROPOSED, Index
 from cloud.search.predicate import ANY, NUMBERS, Predicate
@@ -112,13 +112,12 @@ def _is_plain(one: Sought) -> bool:
 
 
 def _alone(view: View, index: Index | None, one: Sought) -> Found:
-    hidden = None
+    left = matched = matching.matching(view, one.predicate, with_vector=one.vector is not None)
     if one.shown:
         slots = [view.slots[scene] for scene in one.shown if view.slots.get(scene, view.scenes) < view.scenes]
         of_scenes = np.zeros(view.scenes, np.bool_)
         of_scenes[slots] = True
-        hidden = of_scenes[view.row_scene]
-    left = matching.matching(view, one.predicate, hidden, with_vector=one.vector is not None)
+        left = matched & ~packed(of_scenes[view.row_scene])
     count = int(kernel.count_of(left))
     has_labels = certainty(view, one.predicate, _EMPTY) is not None
     if one.vector is not None and not one.must_be_exact and count > EXACT_ROWS and index and not has_labels:
@@ -132,7 +131,7 @@ def _alone(view: View, index: Index | None, one: Sought) -> Found:
         rows = _hopeful(view, sketch, one, left, is_sure_first=is_sure_first)
     else:
         rows = kernel.rows_of(left)
-    scenes = int(kernel.scenes_of(left, view.firsts))
+    scenes = int(kernel.scenes_of(matched, view.firsts))  # with those that were shown before
     return _ranked(view, one, rows, "exact" if one.predicate == ANY else "filtered", scenes, count)
 
 

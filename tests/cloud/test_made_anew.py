@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, insert, select, text
 
 from cloud.arrivals import Arrivals
 from cloud.calls import Threads
-from cloud.catalogue import Catalogue
+from cloud.catalogue import RECEIVE, Catalogue
 from cloud.database import connect, migrate
 from cloud.errors import Refused
 from cloud.ingest import Ingest
 from cloud.limits import Limits
-from cloud.objects import Objects
+from cloud.objects import Objects, clip_key
 from cloud.report import checked
 from cloud.staging import Key, Staging
 from cloud.tables import SCENES, VEHICLES
@@ -133,3 +135,29 @@ def test_a_late_complete_replaces_nothing(engine: Engine, tmp_path: Path, key: K
     if not is_new_up:
         keep(engine, Objects(str(folder)), key, new)
     assert kept(engine, folder, key) == new.content
+
+
+def test_a_clip_that_comes_while_another_is_told_of_stays_and_the_other_is_refused(engine: Engine, key: Key) -> None:
+    """Its row never names the object of one clip and the digest of another."""
+    old, new = clip(1, 1_000), clip(1, 900)
+    object_key = clip_key(*key, old.sha256)
+    tell(engine, key, old)
+    arrived = {"vehicles": [key[0]], "outboxes": [key[1]], "sequences": [1], "digests": [old.sha256]}
+    with ThreadPoolExecutor(1) as thread:
+        with engine.begin() as receiving:
+            assert receiving.execute(RECEIVE, {**arrived, "keys": [object_key]}).rowcount == 1
+            telling = thread.submit(tell, engine, key, new, old)
+            while not (telling.done() or is_waited_for(engine)):
+                time.sleep(0.01)
+        with pytest.raises(Refused, match="told of before with another bytes") as refusal:
+            telling.result()
+    assert refusal.value.status is Status.ALREADY_EXISTS
+    with engine.connect() as connection:
+        row = connection.execute(select(SCENES).where(SCENES.c.outbox == key[1])).one()
+    assert (row.bytes, bytes(row.sha256), row.object_key) == (len(old.content), old.sha256, object_key)
+
+
+def is_waited_for(engine: Engine) -> bool:
+    """Whether somebody waits for a row that another transaction changed."""
+    with engine.connect() as connection:
+        return bool(connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one())

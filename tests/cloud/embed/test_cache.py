@@ -186,6 +186,31 @@ def test_the_oldest_make_room_also_those_of_an_earlier_process(tmp_path: Path, c
     assert [number for number in range(14) if second.get(key(bytes([number])))] == list(range(6, 14))
 
 
+def test_processes_that_share_a_folder_keep_its_bound_together(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.embed.cache._BETWEEN_LOOKS", 4)
+    both = [DiskCache(tmp_path, 8 * _BLOCK_BYTES, 1e9, clock) for _ in range(2)]
+    for number in range(40):
+        both[number % 2].put(key(bytes([number])), vector(bytes([number])))
+        assert len(entries(tmp_path)) <= 8 + 4
+    assert both[1].get(key(bytes([39]))) is not None
+
+
+def test_a_folder_that_can_not_be_looked_at_is_written_to_all_the_same(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.embed.cache._BETWEEN_LOOKS", 1)
+    kept = DiskCache(tmp_path, 1 << 20, 1e9, clock)
+
+    def scandir(_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("cloud.embed.cache.os.scandir", scandir)
+    kept.put(key(b"x"), vector(b"x"))
+    assert kept.get(key(b"x")) == vector(b"x") and kept.bytes == _BLOCK_BYTES
+
+
 def test_half_written_entries_are_never_read_and_go_in_the_end(tmp_path: Path, clock: Clock) -> None:
     cache = DiskCache(tmp_path, 1 << 20, 1e9, clock)
     cache.put(key(b"x"), vector(b"x"))

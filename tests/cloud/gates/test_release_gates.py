@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, insert, update
 
 from cloud.errors import Hopeless, ReleaseError
 from cloud.gates import book, command
@@ -19,11 +19,12 @@ from cloud.gates.run import GATES, judged
 from cloud.gates.verdict import PASSED, REFUSED, Verdict
 from cloud.gates.yardstick import Yardstick
 from cloud.hand import Task
-from cloud.tables import METADATA_FILES, RELEASES
+from cloud.releases import stops
+from cloud.tables import METADATA_FILES, RELEASES, ROLLOUTS
 from edge.bundle import REFERENCE, load
 from edge.errors import ConfigError
 
-from ..releases.shelf import Shelf, shelf_at
+from ..releases.shelf import Shelf, bundle, shelf_at
 from . import bad_bundles
 
 
@@ -33,7 +34,7 @@ def shelf(database: str) -> Iterator[Shelf]:
     with shelf_at(database, folders=1) as one:
         with one.engine.begin() as connection:
             connection.exec_driver_sql(
-                "TRUNCATE metadata_files, stops, deltas, gates, releases RESTART IDENTITY CASCADE"
+                "TRUNCATE metadata_files, stops, deltas, gates, rollouts, releases RESTART IDENTITY CASCADE"
             )
         one.create()
         yield one
@@ -121,22 +122,47 @@ def test_verdicts_are_kept_and_shown(shelf: Shelf, tmp_path: Path, capsys: pytes
     assert [row["gate"] for row in json.loads(capsys.readouterr().out)] == ["whole", "static"]
 
 
-def test_release_is_measured_against_the_one_before_it(shelf: Shelf, tmp_path: Path) -> None:
-    shelf.add(bad_bundles.make("more_threads", tmp_path / "first")[0], hardware=["x86"])
-    again = shelf.add(bad_bundles.make("more_threads", tmp_path / "second")[0], hardware=["x86"])
-    with shelf.engine.connect() as connection:
-        assert book.newest_released(connection, again.counter, "reference") == 1
+def test_release_is_measured_against_the_one_before_it_that_passed(shelf: Shelf, tmp_path: Path) -> None:
+    passed = shelf.add(bad_bundles.make("more_threads", tmp_path / "first")[0], hardware=["x86"])
+    shelf.do(book.keep, passed.counter, Verdict("whole", PASSED, ""))
     back = shelf.add(REFERENCE, hardware=["x86"])
     found = {each.gate: each for each in judge(shelf.engine, shelf.objects, back.counter, tmp_path / "work")}
     assert "threads: expected 8, got 1" in found["static"].why
+
+
+def test_release_that_was_refused_or_stopped_is_no_current_bundle(shelf: Shelf, tmp_path: Path) -> None:
+    """Or what is a little worse than it would pass, and so on."""
+
+    def current() -> int | None:
+        found: int | None = shelf.do(book.newest_released, 4, "small")
+        return found
+
+    one, two, three = (shelf.add(bundle(tmp_path, f"1.0.{n}"), name="small", hardware=["x86"]) for n in range(3))
+    assert current() is None, "no gate looked at any of them"
+    for made in (one, two, three):
+        for gate_name in ("whole", "static"):
+            shelf.do(book.keep, made.counter, Verdict(gate_name, PASSED, ""))
+    assert current() == three.counter
+    shelf.do(book.keep, three.counter, Verdict("static", REFUSED, "threads"))
+    assert current() == two.counter
+    shelf.do(stops.stop, two.bundle, "worse at night")
+    assert current() == one.counter
+    shelf.do(stops.lift, two.bundle)
+    assert current() == two.counter
+    with shelf.engine.begin() as connection:  # somebody vouched for it
+        vouched = {"id": "r3", "release": three.counter, "policy": {}, "state": "running", "created_by": "ann"}
+        connection.execute(insert(ROLLOUTS).values(vouched))
+        assert book.newest_released(connection, 4, "small") == two.counter
+        connection.execute(update(ROLLOUTS).values(state="done"))
+    assert current() == three.counter
 
 
 def test_job_judges_a_release_and_keeps_its_verdicts(shelf: Shelf, tmp_path: Path) -> None:
     folder, _ = bad_bundles.make("renamed_label", tmp_path / "bundle")
     release = shelf.add(folder, hardware=["x86"])
 
-    def task(subject: str) -> Task:
-        return Task(1, subject, {}, None, shelf.engine, shelf.objects, {}, tmp_path, b"", lambda *_: None)
+    def task(subject: str, **arguments: object) -> Task:
+        return Task(1, subject, arguments, None, shelf.engine, shelf.objects, {}, tmp_path, b"", lambda *_: None)
 
     said = gate(task(str(release.counter)))
     assert [row["verdict"] for row in said["verdicts"]] == [PASSED, REFUSED]
@@ -145,6 +171,12 @@ def test_job_judges_a_release_and_keeps_its_verdicts(shelf: Shelf, tmp_path: Pat
     for subject in ("99", "newest"):
         with pytest.raises(Hopeless, match="counter of a release"):
             gate(task(subject))
+    with pytest.raises(Hopeless, match="set: expected one of standard, short, got 'long'"):
+        gate(task("1", drives=str(tmp_path / "drives"), set="long"))
+    for policy, got in (({"effekt": 1.0}, "got 'effekt'"), (["effect"], "expected keys and values, got list")):
+        with pytest.raises(Hopeless, match=f"gate policy: .*{got}"):
+            gate(task("1", drives=str(tmp_path / "drives"), policy=policy))
+    assert not (tmp_path / "drives").exists()
 
 
 def test_release_that_is_not_there_is_said_so(shelf: Shelf, tmp_path: Path) -> None:

@@ -119,6 +119,26 @@ def test_filtered_answers_are_nearly_all_of_the_nearest_and_never_fewer(
     assert hits >= (0.95 if share == 1.0 else 0.99) * total
 
 
+def test_scenes_that_were_shown_count_among_those_that_match_and_are_not_found_again(
+    large: tuple[Gallery, index.Index], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, built = large
+    view = made.view()
+    monkeypatch.setattr(planner, "EXACT_ROWS", 1_000)
+    query = view.vectors[7].astype(np.float32) / 500
+    for predicate in (ANY, Between("hardness", 0.0, 0.2)):
+        (first,) = find(view, built, [Sought(predicate, query, 10)])
+        assert first.path == "approximate"
+        shown = view.ids[view.row_scene[first.rows]].tolist()
+        (whole,) = find(view, None, [Sought(predicate, query, 10)])
+        further = Sought(predicate, query, 10, shown=(*shown, 10**9), must_be_exact=True)  # one is gone
+        (second,) = find(view, built, [further])
+        assert second.matching == whole.matching and second.matching is not None
+        assert not set(view.ids[view.row_scene[second.rows]].tolist()) & set(shown)
+        other = replace(further, predicate=And((predicate, Between("hardness", 2.0))))
+        assert find(view, built, [other])[0].matching == 0, "what was shown and does not match does not count"
+
+
 def test_an_index_goes_on_when_dead_rows_are_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(8)
     made = Gallery(16)

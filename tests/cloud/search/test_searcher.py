@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from cloud.errors import CloudError, QueryError
 from cloud.search.audit import recall_of
 from cloud.search.predicate import ANY, And, Between, Has, Not
 from cloud.search.query import Answers, Like, Query, Request
+from cloud.search.reader import Draft, Reader
 from cloud.search.searcher import Searcher
 
 from ..fleet import fresh_database
@@ -86,6 +87,30 @@ def test_a_vector_finds_its_scene_and_the_moment_inside(engine: Engine) -> None:
     assert (best.scene_id, best.instant_ns, best.vehicle) == (3, 250_000_000, "car-1")
     assert best.score == pytest.approx(1.0, abs=0.01)
     assert answers.path == "exact"
+
+
+def test_others_have_their_turn_while_a_batch_is_read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns, seen = 0, []
+    draft = Reader.draft
+
+    def drafted(*args: Any) -> Draft | CloudError:
+        seen.append(turns)
+        return draft(*args)
+
+    async def batch(searcher: Searcher) -> None:
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(others())
+        await searcher.search_all([Request(Query(Has("light:night")), 1) for _ in range(64)])
+        other.cancel()
+
+    monkeypatch.setattr(Reader, "draft", drafted)
+    ask(engine, batch)
+    assert len(set(seen)) >= 4, "a search of one text waits for a batch of a thousand"
 
 
 def test_conditions_hold_for_every_answer(engine: Engine) -> None:
