@@ -3,7 +3,8 @@
 Two packages implement it: pycuda (`edge/cuda_pycuda.py`, the default of the extra `edge-gpu`) and cuda-bindings
 (`edge/cuda_bindings.py`). Device memory is a pointer (int), a stream its handle (int), so that both go to TensorRT and
 to kernels as they are. Host memory is a numpy array on pinned pages. All work happens in the device's primary context,
-which the driver makes current in the thread that opens it; use it from that thread.
+which the driver makes current in the thread that opens it. Threads that have opened one may use and free what belongs
+to another's.
 
 Ref: CUDA Driver API.
 """

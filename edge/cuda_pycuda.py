@@ -1,14 +1,20 @@
 """The CUDA driver through pycuda.
 
 pycuda has no stream capture (as of 2026.1), so graphs go to the driver library itself, on pycuda's own handles.
+
+Each thread has a stack of contexts in pycuda. What is made belongs to the one on top, and another thread frees it only
+where that same one is on top; a thread that ends with one on its stack aborts the process. So all drivers share one
+context, which is on the stack of every thread that opens a driver, until that thread ends.
 """
 
 from __future__ import annotations
 
 import atexit
 import ctypes
+import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -24,6 +30,7 @@ except ImportError as _error:  # its extension links libcuda: without a driver i
 
 _NON_BLOCKING: Final = 1  # CU_STREAM_NON_BLOCKING
 _THREAD_LOCAL: Final = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+_here: Final = threading.local()  # entered: the context, on this thread's stack
 
 
 class PycudaDriver:
@@ -37,11 +44,10 @@ class PycudaDriver:
     """
 
     def __init__(self, index: int = 0) -> None:
-        _call(cuda.init)
-        self._device = _call(cuda.Device, index)
-        self._context = _call(self._device.retain_primary_context)
-        self._context.push()
-        atexit.register(_leave, self._context)
+        self._device, context = _primary(index)
+        if not hasattr(_here, "entered"):
+            _call(context.push)
+            _here.entered = _Entered(context)
         self._memory: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}
         self._graphs = _GraphCalls()
@@ -172,9 +178,29 @@ class _GraphCalls:
         return _Graph(self, ready)
 
 
+@cache
+def _primary(index: int) -> tuple[Any, Any]:
+    """The GPU and its primary context, retained once a process."""
+    _call(cuda.init)
+    device = _call(cuda.Device, index)
+    context = _call(device.retain_primary_context)
+    atexit.register(_leave, context)
+    return device, context
+
+
+class _Entered:
+    """Pops the context off the thread's stack when it goes, as what a thread holds does when the thread ends."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def __del__(self) -> None:
+        self._context.pop()
+
+
 def _leave(context: Any) -> None:
     """Before pycuda's own end, which wants its stack of contexts empty and would detach a primary one wrongly."""
-    context.pop()
+    vars(_here).clear()
     context.detach()
 
 

@@ -96,10 +96,13 @@ class BoundEngine(ABC):
 
         Raises:
             BundleError: the model can't run.
+            DeviceError: the GPU can't, just now: no fault of the model.
         """
         try:
             for _ in range(runs):
                 self.run()
+        except DeviceError:
+            raise
         except Exception as error:  # ONNX Runtime's errors share no base class but this
             raise BundleError(f"{self._name}: expected a model that runs, got: {reason(error)}") from None
 

@@ -16,7 +16,11 @@ from edge.trt.plans import ReadyPlan, ready_plan
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Build what the cache lacks and say what each plan is; 1 where a plan runs less in int8 than was asked."""
+    """Build what the cache lacks and say what each plan is.
+
+    Returns:
+        1 where a plan runs less in int8 than was asked, or can't be kept.
+    """
     args = _parser().parse_args(argv)
     bundle = bundles.load(args.bundle)
     if args.engine and args.engine not in bundle.engines:
@@ -33,7 +37,9 @@ def main(argv: list[str] | None = None) -> int:
         if plan.not_int8:
             names = ", ".join(plan.not_int8)
             print(f"roadfuse build: warning: {plan.name}: TensorRT did not build in int8: {names}", file=sys.stderr)
-    return 1 if any(plan.not_int8 for plan in plans) else 0
+        if plan.not_kept:
+            print(f"roadfuse build: {plan.name} is not kept: {plan.not_kept}", file=sys.stderr)
+    return 1 if any(plan.not_int8 or plan.not_kept for plan in plans) else 0
 
 
 def _line(plan: ReadyPlan) -> str:
@@ -54,6 +60,7 @@ def _report(tensorrt: TensorRt, bundle_id: str, plans: list[ReadyPlan]) -> dict[
                 "state": plan.state,
                 "why": plan.why,
                 "path": str(plan.path),
+                "not_kept": plan.not_kept,
                 "bytes": len(plan.content),
                 "seconds": round(plan.seconds, 3),
                 "int8_asked": len(plan.asked.int8),

@@ -2,7 +2,7 @@
 
 A file is a line that names the format, a JSON line with the key's parts, notes and the SHA-256 of notes and content,
 then the content. It appears whole or not at all. What can't be trusted is not used: a file that breaks off, was
-altered, or is of another key is named and built anew.
+altered, or is of another key is named and built anew. Of each name those that were used last are kept.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +22,8 @@ from edge.errors import BundleError
 
 _MAGIC: Final = b"roadfuse plan 1\n"
 _MAX_HEADER_BYTES: Final = 1 << 20
+_KEPT: Final = 16  # of a name: releases of a year and more, of which three are on board at once
+_DIGITS: Final = 24  # of a key's digest, in a file's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class PlanCache:
 
     def path(self, name: str, key: Mapping[str, str]) -> Path:
         """Of the entry, whether it is there or not."""
-        return self.folder / f"{name}-{digest(key)[:24]}"
+        return self.folder / f"{name}-{digest(key)[:_DIGITS]}"
 
     def read(self, name: str, key: Mapping[str, str]) -> Entry | None:
         """The entry; None where there is none.
@@ -57,13 +61,16 @@ class PlanCache:
             return None
         except OSError as error:
             raise BundleError(f"{path}: expected a plan of this cache, got: {error.strerror}") from None
-        return _entry(path, key, raw)
+        entry = _entry(path, key, raw)
+        with suppress(OSError):
+            os.utime(path)  # used now
+        return entry
 
     def write(self, name: str, key: Mapping[str, str], content: bytes, notes: Mapping[str, Any]) -> Path:
         """Keep an entry.
 
         Raises:
-            BundleError: the folder can't be written.
+            OSError: the folder can't be written, which is no fault of what was to be kept.
         """
         path = self.path(name, key)
         header = {"key": dict(key), "notes": dict(notes), "sha256": _sha256(notes, content)}
@@ -72,8 +79,20 @@ class PlanCache:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write_whole(path, raw)
         except OSError as error:
-            raise BundleError(f"{self.folder}: expected a folder to keep plans in, got: {error.strerror}") from None
+            raise OSError(f"{self.folder}: expected a folder to keep plans in, got: {error.strerror}") from None
+        with suppress(OSError):
+            self._let_go(name, path)
         return path
+
+    def _let_go(self, name: str, written: Path) -> None:
+        """What was used longest ago, and what writers that were killed have left."""
+        others = {*self.folder.glob(f"{name}-{'?' * _DIGITS}")} - {written}  # which stays, whatever the clock says
+        for path in sorted(others, key=lambda path: path.stat().st_mtime_ns)[: 1 - _KEPT]:
+            path.unlink(missing_ok=True)
+        for path in self.folder.glob(".*.partial"):
+            writer = re.search(r"\.(\d+)\.partial$", path.name)
+            if writer and not Path("/proc", writer[1]).exists():
+                path.unlink(missing_ok=True)
 
 
 def default_folder() -> Path:

@@ -32,6 +32,7 @@ class ReadyPlan:
         name: of the engine.
         content: the serialised engine.
         path: where the cache keeps it.
+        not_kept: why the cache does not, though it was built; "" where it does.
         state: "cached", "built", or "rebuilt" where a cache file could not be used.
         why: what was wrong with that file, else "".
         asked: by the ONNX file.
@@ -42,6 +43,7 @@ class ReadyPlan:
     name: str
     content: bytes
     path: Path
+    not_kept: str
     state: str
     why: str
     asked: OnnxPlan
@@ -50,7 +52,7 @@ class ReadyPlan:
 
 
 def ready_plan(tensorrt: TensorRt, bundle: Bundle, name: str, cache: PlanCache) -> ReadyPlan:
-    """The plan of one engine.
+    """The plan of one engine; one that was built is given though it can't be kept.
 
     Args:
         tensorrt: of this device.
@@ -81,14 +83,15 @@ def ready_plan(tensorrt: TensorRt, bundle: Bundle, name: str, cache: PlanCache) 
     if entry is not None:
         missing = tuple(map(str, entry.notes.get("not_int8", ())))
         _warn(name, asked, missing)
-        return ReadyPlan(name, entry.content, cache.path(name, key), "cached", "", asked, missing, 0.0)
+        return ReadyPlan(name, entry.content, cache.path(name, key), "", "cached", "", asked, missing, 0.0)
     start = time.perf_counter()
     built = _built(tensorrt, model, name, profiles, cache)
     seconds = time.perf_counter() - start
     missing = _checked(tensorrt, built, name)
     _warn(name, asked, missing)
-    path = cache.write(name, key, built.content, {"not_int8": missing})
-    return ReadyPlan(name, built.content, path, "rebuilt" if why else "built", why, asked, missing, seconds)
+    not_kept = _kept(cache, name, key, built.content, {"not_int8": missing})
+    state = "rebuilt" if why else "built"
+    return ReadyPlan(name, built.content, cache.path(name, key), not_kept, state, why, asked, missing, seconds)
 
 
 def _built(tensorrt: TensorRt, model: bytes, name: str, profiles: Mapping[str, Profile], cache: PlanCache) -> BuiltPlan:
@@ -102,8 +105,18 @@ def _built(tensorrt: TensorRt, model: bytes, name: str, profiles: Mapping[str, P
     timing = known.content if known else b""
     built = build_plan(tensorrt.trt, model, name, profiles=profiles, timing=timing)
     if built.timing != timing:
-        cache.write("timing", key, built.timing, {})
+        _kept(cache, "timing", key, built.timing, {})
     return built
+
+
+def _kept(cache: PlanCache, name: str, key: Mapping[str, str], content: bytes, notes: Mapping[str, Any]) -> str:
+    """Keep what was built; why it can't be, else "": a full disk says nothing of a plan that is in hand."""
+    try:
+        cache.write(name, key, content, notes)
+    except OSError as error:
+        _log.warning("plan_not_kept name=%s reason=%s", name, error)
+        return str(error)
+    return ""
 
 
 def _checked(tensorrt: TensorRt, built: BuiltPlan, name: str) -> tuple[str, ...]:

@@ -225,7 +225,9 @@ def _build(bundle: Bundle, provider: str) -> None:
 
         tensorrt, cache = open_tensorrt(), PlanCache(default_folder())
         for name in bundle.engines:
-            ready_plan(tensorrt, bundle, name, cache)
+            plan = ready_plan(tensorrt, bundle, name, cache)
+            if plan.not_kept:  # the loop would have to build it anew
+                raise OSError(plan.not_kept)
         return
     opened = engine_opener(bundle, provider)
     for name in bundle.engines:

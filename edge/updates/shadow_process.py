@@ -140,9 +140,11 @@ class Shadowing:
     """A staged bundle's own loop, fed with what the active one saw."""
 
     def __init__(self, bundle: Bundle, task: Task) -> None:
-        self.loop = Loop(
-            bundle, replace(task.config, align=False, encode_ahead=False), task.provider, time.process_time_ns
-        )
+        # Processor time is fair on a busy machine, but says nothing of engines that wait for a GPU.
+        is_on_cpu = task.provider == "cpu"
+        clock = time.process_time_ns if is_on_cpu else time.perf_counter_ns
+        self._threads = bundle.threads if is_on_cpu else 1
+        self.loop = Loop(bundle, replace(task.config, align=False, encode_ahead=False), task.provider, clock)
         self.evidence = task.evidence
         self._bundle = bundle
         self._rows = rows_of(task.config.streams)
@@ -183,7 +185,7 @@ class Shadowing:
             return None
         period_ns = self.loop.sync.metronome.period_ns or _DEFAULT_PERIOD_NS
         timings = decision.timings_ns
-        elapsed_ns = (timings["encode"] + timings["fuse"]) // self._bundle.threads
+        elapsed_ns = (timings["encode"] + timings["fuse"]) // self._threads
         staged = opinion_of(decision, self._bundle, is_late=is_over(elapsed_ns, period_ns))
         if not staged.is_whole:
             for name in active.slices:

@@ -83,6 +83,30 @@ gc.collect()
 assert library.simulated_allocated() == 0
 print("all calls")
 """
+_TWO_THREADS = """
+import ctypes, sys, threading
+from edge.cuda import open_driver
+
+first, opened = open_driver(sys.argv[1]), []
+pointer, stream = first.allocate(8), first.open_stream()
+
+def swap():  # opens the next bundle, frees the one before
+    second = open_driver(sys.argv[1])
+    opened.append((second, second.allocate(8), second.open_stream()))
+    first.close_stream(stream)
+    first.free(pointer)
+
+thread = threading.Thread(target=swap)
+thread.start()
+thread.join()
+library = ctypes.CDLL("libcuda.so.1")
+assert library.simulated_allocated() == 1
+[(second, pointer, stream)] = opened
+second.close_stream(stream)
+second.free(pointer)
+assert library.simulated_allocated() == 0
+print("all freed")
+"""
 
 
 def _needs(package: str) -> None:
@@ -94,8 +118,8 @@ def _needs(package: str) -> None:
         pytest.skip(f"{package} is not installed (extra {'edge-gpu' if package == 'pycuda' else 'rtx'})")
 
 
-def _python(code: str, *arguments: str, library_path: str = "") -> subprocess.CompletedProcess[str]:
-    path = f"{HERE.parents[1]}:{os.environ.get('PYTHONPATH', '')}"
+def _python(code: str, *arguments: str, library_path: str = "", packages: str = "") -> subprocess.CompletedProcess[str]:
+    path = f"{packages}:{HERE.parents[1]}:{os.environ.get('PYTHONPATH', '')}"
     environment = os.environ | {"PYTHONPATH": path, "LD_LIBRARY_PATH": library_path}
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=False
@@ -135,6 +159,25 @@ def test_every_call_reaches_the_driver_as_it_should(tmp_path: Path, package: str
     _needs(module)
     done = _python(_ALL_CALLS, package, library_path=_libcuda(tmp_path, package))
     assert (done.returncode, done.stdout, done.stderr) == (0, "all calls\n", "")
+
+
+@pytest.mark.parametrize(("package", "module"), [("cuda-bindings", "cuda.bindings"), ("pycuda", "pycuda")])
+def test_a_thread_that_opened_engines_may_end_and_free_those_of_another(
+    tmp_path: Path, package: str, module: str
+) -> None:
+    _needs(module)
+    done = _python(_TWO_THREADS, package, library_path=_libcuda(tmp_path, package))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "all freed\n", "")
+
+
+def test_by_pycudas_rules_of_contexts_such_a_thread_may_end_too(tmp_path: Path) -> None:
+    """pycuda itself needs the device's CUDA to be compiled; its rules are known."""
+    package = tmp_path / "packages" / "pycuda"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    shutil.copy(HERE / "simulated_pycuda.py", package / "driver.py")
+    done = _python(_TWO_THREADS, "pycuda", library_path=_libcuda(tmp_path, ""), packages=str(package.parent))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "all freed\n", "")
 
 
 @pytest.mark.parametrize(("package", "module"), [("cuda-bindings", "cuda.bindings"), ("pycuda", "pycuda")])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -86,13 +88,39 @@ def test_a_half_written_file_is_never_seen_under_its_name(cache: PlanCache, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fails)
-    with pytest.raises(BundleError, match=r"expected a folder to keep plans in, got: No space left on device$"):
+    with pytest.raises(OSError, match=r"expected a folder to keep plans in, got: No space left on device$"):
         cache.write("camera", KEY, b"newer", {})
     monkeypatch.undo()
     entry = cache.read("camera", KEY)
     assert entry is not None
     assert entry.content == CONTENT
     assert list(cache.folder.iterdir()) == [path]
+
+
+def test_what_was_used_last_is_kept_and_other_engines_are_left_alone(cache: PlanCache) -> None:
+    keys = [KEY | {"onnx": f"{i:064x}"} for i in range(18)]
+    beside = cache.write("camera-rear", KEY, CONTENT, {})
+    os.utime(beside, ns=(1, 1))
+    for i, key in enumerate(keys[:-1]):
+        path = cache.write("camera", key, CONTENT, {})
+        os.utime(path, ns=(i + 10, i + 10))  # one after the other, whatever the clock's grain
+    assert cache.read("camera", keys[0]) is None  # the seventeenth took its place
+    assert cache.read("camera", keys[1]) is not None  # used now
+    cache.write("camera", keys[-1], CONTENT, {})
+    kept = [i for i, key in enumerate(keys) if cache.path("camera", key).exists()]
+    assert kept == [1, *range(3, 18)]
+    assert beside.exists()
+
+
+def test_what_a_killed_writer_left_goes_and_what_another_writes_stays(cache: PlanCache) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    cache.folder.mkdir()
+    partials = [cache.folder / f".camera-{'a' * 24}.{pid}.partial" for pid in (dead.pid, os.getppid())]
+    for partial in partials:
+        partial.write_bytes(b"half")
+    cache.write("audio", KEY, CONTENT, {})
+    assert [partial.exists() for partial in partials] == [False, True]
 
 
 def test_the_folder_is_for_this_user_alone(cache: PlanCache) -> None:
@@ -102,7 +130,7 @@ def test_the_folder_is_for_this_user_alone(cache: PlanCache) -> None:
 
 def test_a_file_where_the_folder_should_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "plans").write_text("")
-    with pytest.raises(BundleError, match="expected a folder to keep plans in, got: "):
+    with pytest.raises(OSError, match="expected a folder to keep plans in, got: "):
         PlanCache(tmp_path / "plans").write("camera", KEY, CONTENT, {})
 
 

@@ -48,6 +48,15 @@ def test_a_run_gives_the_outputs_of_the_inputs(trt: SimulatedRuntime) -> None:
         assert made.outputs["count_next"] == 2
 
 
+def test_a_gpu_that_refuses_a_run_is_no_fault_of_the_model(trt: SimulatedRuntime) -> None:
+    made = engine(trt)
+    trt.driver.refuses = "launch_graph"
+    with pytest.raises(DeviceError, match=r"^CUDA: launch_graph failed with CUDA_ERROR_SIMULATED$"):
+        made.warm_up(1)
+    trt.driver.refuses = ""
+    made.warm_up(1)
+
+
 def test_a_run_is_one_graph_and_one_wait(trt: SimulatedRuntime) -> None:
     made = engine(trt)
     assert made.graph

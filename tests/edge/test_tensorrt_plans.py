@@ -15,10 +15,13 @@ from edge.command import main as roadfuse
 from edge.errors import BundleError, DeviceError
 from edge.perception import Perception
 from edge.streams import STREAMS
-from edge.trt import command
+from edge.trt import command, plans
+from edge.trt.build import BuiltPlan
 from edge.trt.library import TensorRt, check_version
+from edge.trt.onnx_plan import read_plan
 from edge.trt.plan_cache import PlanCache
 from edge.trt.plans import ready_plan
+from edge.updates import selftest
 from tests.edge.models import bundle_folder
 from tests.edge.quantised_models import INT8_NODES, classifier, floats
 from tests.edge.simulated_gpu import SimulatedDriver, SimulatedRuntime
@@ -106,6 +109,48 @@ def test_a_damaged_timing_cache_is_dropped(tensorrt: TensorRt, bundle: Bundle, c
     timing.write_bytes(b"something else")
     assert ready_plan(tensorrt, bundle, "camera", cache).state == "built"
     assert timing.read_bytes().startswith(b"roadfuse plan 1\n")
+
+
+@pytest.fixture
+def builderless(monkeypatch: pytest.MonkeyPatch) -> TensorRt:
+    """A builder whose plans are a word: for what becomes of them."""
+    driver = SimulatedDriver()
+    runtime = SimulatedRuntime(driver, {}, None)
+    runtime.layers = [_layer(node, "Int8") for node in INT8_NODES]
+    monkeypatch.setattr(
+        plans, "build_plan", lambda _, model, name, **options: BuiltPlan(b"plan", read_plan(model, name), b"timings")
+    )
+    return TensorRt(runtime, driver, driver.device())
+
+
+def test_a_plan_that_cant_be_kept_is_used_all_the_same(
+    builderless: TensorRt, bundle: Bundle, cache: PlanCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.folder.write_text("a file in the folder's place")
+    plan = ready_plan(builderless, bundle, "camera", cache)
+    assert plan.content == b"plan"
+    assert plan.not_kept.startswith(f"{cache.folder}: expected a folder to keep plans in, got: ")
+    assert "plan_not_kept name=timing" in caplog.text and "plan_not_kept name=camera" in caplog.text
+    cache.folder.unlink()
+    assert ready_plan(builderless, bundle, "camera", cache).not_kept == ""
+    assert ready_plan(builderless, bundle, "camera", cache).state == "cached"
+
+
+def test_a_plan_that_cant_be_kept_is_the_machines_fault_and_not_the_bundles(
+    builderless: TensorRt,
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(command, "open_tensorrt", lambda: builderless)
+    monkeypatch.setattr("edge.trt.library.open_tensorrt", lambda: builderless)
+    (tmp_path / "file").write_text("")
+    assert command.main([str(bundle.path), "--out", str(tmp_path / "file" / "plans")]) == 1
+    assert "roadfuse build: camera is not kept: " in capsys.readouterr().err
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(OSError, match="expected a folder to keep plans in, got: "):
+        selftest._build(bundle, "trt")
 
 
 def test_a_build_that_became_float_is_an_error_with_its_layers(

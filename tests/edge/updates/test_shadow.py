@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,28 @@ def test_another_model_differs_and_a_broken_one_fails(passed: Passed, make: Call
     assert broken.of(ALL).counts["not_finite"] == broken.of(ALL).counts["worse"] == broken.of(ALL).frames
     raises, _ = shadowed(passed, make("raises", fuse=raising))
     assert raises.of(ALL).frames > 0 or raises.of(ALL).counts.get("engine_error")
+
+
+@pytest.mark.parametrize(("provider", "is_late"), [("cpu", False), ("trt", True)])
+def test_on_a_gpu_a_bundle_is_late_by_real_time_and_on_a_cpu_by_the_processors(
+    passed: Passed, make: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch, provider: str, is_late: bool
+) -> None:
+    monkeypatch.setattr(shadow_process, "WARM_NS", SECOND)
+    monkeypatch.setattr(shadow_process, "Loop", lambda bundle, config, _, clock: Loop(bundle, config, "cpu", clock))
+    shadowing = Shadowing(replace(make(f"waits-{provider}"), threads=4), replace(task(), provider=provider))
+    fuse = shadowing.loop.charge.perception.engines["fuse"]
+    run = fuse.run
+
+    def waits() -> None:
+        time.sleep(0.06)  # as for a device: a frame's period is 0.05 s
+        run()
+
+    monkeypatch.setattr(fuse, "run", waits)
+    for number, (messages, opinions) in enumerate(passed[:30]):
+        shadowing.take(Batch(number == 0, messages, opinions))
+    counts = shadowing.evidence.of(ALL)
+    assert counts.frames > 0
+    assert counts.counts.get("late", 0) == (counts.frames if is_late else 0)
 
 
 def test_frames_around_a_gap_make_no_pairs(passed: Passed, make: Callable[..., Bundle]) -> None:
