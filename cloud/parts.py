@@ -154,12 +154,7 @@ class _Parent:
         loop, pause_s = asyncio.get_running_loop(), FIRST_PAUSE_S
         while not self._stopping.is_set():
             started = loop.time()
-            child = self._children[name] = await self._start(name)
-            if self._stopping.is_set():  # it was asked meanwhile
-                child.terminate()
-            _UP.labels(name).set(1)
-            said = await self._listen(name, child, answering)
-            code = await child.wait()
+            code, said = await self._live(name, answering)
             _UP.labels(name).set(0)
             if self._stopping.is_set():
                 return
@@ -175,6 +170,22 @@ class _Parent:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _live(self, name: str, answering: asyncio.Event) -> tuple[int, str]:
+        """Start a part and wait for its end.
+
+        Returns:
+            Its exit code, EX_OSERR if the system has no room for one more process; why it ended, where that is known.
+        """
+        try:
+            child = self._children[name] = await self._start(name)
+        except OSError as error:
+            return os.EX_OSERR, f"{name} can't be started: {error}"
+        if self._stopping.is_set():  # it was asked meanwhile
+            child.terminate()
+        _UP.labels(name).set(1)
+        said = await self._listen(name, child, answering)
+        return await child.wait(), said
 
     async def _mend_database(self) -> None:
         """Whoever keeps PostgreSQL running may be killed too."""

@@ -17,8 +17,8 @@ import shutil
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +68,8 @@ def _tell(demo: Demo, asked: argparse.Namespace) -> None:
     print("Starting a cloud: PostgreSQL, ingest, the engine of rollouts; keys for releases; a broker.", flush=True)
     demo.serve("--only", "ingest,control", *(("--broker", broker) if broker else ()), waits_for=("ingest", "enrolment"))
     demo.run("release", "keys", "create", *data, "--keys", folder / "keys", shown=False)
-    stop = threading.Event()
-    demo.stack.callback(stop.set)
     for vehicle in VEHICLES:
-        _vehicle(demo, vehicle, drive, broker, stop)
+        _vehicle(demo, vehicle, drive, broker)
     print(f"{' and '.join(VEHICLES)} drive; each runs the bundle that it came with.", flush=True)
 
     good, worse = folder / "good", folder / "worse"
@@ -150,19 +148,26 @@ def _broker(demo: Demo) -> str:
     return f"localhost:{port}"
 
 
-def _vehicle(demo: Demo, vehicle: str, drive: Path, broker: str, stop: threading.Event) -> None:
+def _vehicle(demo: Demo, vehicle: str, drive: Path, broker: str) -> None:
     identity, updates = demo.enrol(vehicle), demo.folder / f"{vehicle}-updates"
     agent = ("update", "run", "--updates", updates, "--identity", identity, "--cloud", local(demo.addresses["ingest"]))
     times = ("--shadow-s", 8, "--shadow-frames", 100, "--probation-s", 8, "--report-s", 3)
     demo.start(demo.program, *agent, *times, *(("--broker", broker) if broker else ()), log=f"{vehicle}-agent.log")
 
+    run = (demo.program, "run", drive, "--updates", updates)
+    stop = threading.Event()
+
     def drive_on() -> None:
         while not stop.is_set():
-            loop = demo.start(demo.program, "run", drive, "--updates", updates, log=f"{vehicle}-loop.log")
-            while loop.poll() is None and not stop.is_set():
-                time.sleep(0.1)
+            with ExitStack() as lap:  # of this thread: the demo's may be unwound meanwhile
+                loop = Demo(demo.folder, demo.program, lap).start(*run, log=f"{vehicle}-loop.log")
+                while loop.poll() is None and not stop.wait(0.1):
+                    pass
 
-    threading.Thread(target=drive_on, name=vehicle, daemon=True).start()
+    driving = threading.Thread(target=drive_on, name=vehicle, daemon=True)
+    driving.start()
+    demo.stack.callback(driving.join)
+    demo.stack.callback(stop.set)  # the last in is the first out: no loop is started that nobody ends
 
 
 def _made(folder: Path, version: str, change: Callable[[bytes], bytes]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -145,6 +146,17 @@ def test_a_part_that_is_killed_comes_back_where_it_was_and_is_counted(served: Se
     assert 'roadfuse_part_ended_total{name="ingest",reason="killed by SIGKILL"} 1.0' in served.metrics("parts")
     assert "part_ended part=ingest reason='killed by SIGKILL'" in served.log()
     assert "roadfuse_part_up" in served.metrics("parts")
+
+
+def test_a_part_that_can_not_be_started_again_just_now_is_tried_again(mortal: Served) -> None:
+    parent, first = mortal.process.pid, mortal.children()["ingest"]
+    files = resource.prlimit(parent, resource.RLIMIT_NOFILE)
+    resource.prlimit(parent, resource.RLIMIT_NOFILE, (3, files[1]))  # no pipe for another child
+    os.kill(first, signal.SIGKILL)
+    until(lambda: "ingest can't be started: [Errno 24]" in mortal.log())
+    resource.prlimit(parent, resource.RLIMIT_NOFILE, files)
+    until(lambda: is_serving(mortal) and mortal.children().get("ingest", first) != first)
+    assert 'roadfuse_part_ended_total{name="ingest",reason="exit code 71"}' in mortal.metrics("parts")
 
 
 def test_a_part_that_is_not_installed_is_one_line_and_the_others_serve(served: Served) -> None:
