@@ -8,6 +8,8 @@ import hashlib
 import json
 import platform
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,11 @@ from export.lowerings import TARGETS, int8_nodes, lower_to
 from export.scales import SCALES
 from export.sensitivity import Feed, Layer, Meter
 
+# What an .npz gives that is damaged, or none.
+_UNREADABLE = (
+    ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
 
 def main(argv: list[str]) -> int:
     """The command."""
@@ -37,6 +44,7 @@ def main(argv: list[str]) -> int:
     plans = _by_structure(options.plan, models)
     bases = _bases(options.base)
     _check_outputs(options, models, targets)
+    _check_measured(options, models, ranges)
     results = [_export(name, model, options, targets, ranges, plans, bases) for name, model in models.items()]
     print(json.dumps(results) if options.json else "\n".join(_text(result) for result in results))
     return 0
@@ -68,7 +76,7 @@ def _export(
     floats: Mapping[str, str] = {} if plan is None else plan.floats
     result |= {"int8": list(int8_nodes(model, floats)), "floats": dict(floats)}
     for target in targets:
-        lowered = lower_to(model, found, target, floats, options.scales, base)
+        lowered = _as_stored(lower_to(model, found, target, floats, options.scales, base), base)
         result["files"][target] = _write(options.out / f"{name}.{target}.onnx", lowered)
     if meter is not None:
         result["sqnr_db"] = {target: meter.sqnr_db(target, floats) for target in targets}
@@ -94,6 +102,18 @@ def _targets(options: argparse.Namespace) -> list[str]:
             "--guard and --sensitivity: expected --ranges and --inputs, which they measure with, got none"
         )
     return targets
+
+
+def _check_measured(
+    options: argparse.Namespace, models: Mapping[str, onnx.ModelProto], ranges: Mapping[str, Ranges]
+) -> None:
+    """Refuses a model with ranges that nothing is there to measure with: it would be lowered unguarded."""
+    given = {path.stem for path in options.inputs}
+    missing = [name for name, model in models.items() if canonical_id(model) in ranges and name not in given]
+    if missing and (options.guard or options.sensitivity):
+        raise ConfigError(
+            f"--guard and --sensitivity: expected --inputs of each model with ranges, got no {missing[0]}"
+        )
 
 
 def _check_outputs(options: argparse.Namespace, names: Iterable[str], targets: list[str]) -> None:
@@ -154,6 +174,15 @@ def _bases(folder: Path | None) -> dict[str, onnx.ModelProto]:
     return {name: onnx.load_from_string(spec.file.read()) for name, spec in engines.items() if spec.precision == "int8"}
 
 
+def _as_stored(lowered: onnx.ModelProto, base: onnx.ModelProto | None) -> onnx.ModelProto:
+    """With large floats in float16 where the base has them so: as it shipped, and a small update."""
+    if base is None or not any(tensor.name.endswith(".half") for tensor in base.graph.initializer):
+        return lowered
+    from export.lower import store_half  # PyTorch comes with it
+
+    return store_half(lowered)
+
+
 def _by_model(paths: list[Path], models: Mapping[str, onnx.ModelProto]) -> dict[str, Ranges]:
     """The ranges by their model's digest; a file of none of the models is refused."""
     wanted = {canonical_id(model): name for name, model in models.items()}
@@ -188,10 +217,10 @@ def _meter(name: str, model: onnx.ModelProto, ranges: Ranges, options: argparse.
     try:
         with np.load(source, allow_pickle=False) as arrays:
             columns = {name: np.asarray(arrays[name]) for name in arrays.files}
-    except (ValueError, KeyError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise ConfigError(f"{source}: expected inputs as `calibrate ranges --keep` writes them, got {error}") from None
-    wanted = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in model.graph.input}
-    given = {name: [1, *values.shape[1:]] for name, values in columns.items()}
+    wanted = {value.name: _port(value.type.tensor_type) for value in model.graph.input}
+    given = {name: (values.dtype.name, [1, *values.shape[1:]]) for name, values in columns.items()}
     if wanted != given:
         raise ConfigError(f"{source}: expected the inputs of {name}, {wanted}, got {given}")
     rows = min(len(values) for values in columns.values())
@@ -200,6 +229,12 @@ def _meter(name: str, model: onnx.ModelProto, ranges: Ranges, options: argparse.
     picked = np.linspace(0, rows - 1, min(rows, options.samples)).astype(int)
     feeds: list[Feed] = [{name: values[row : row + 1] for name, values in columns.items()} for row in picked]
     return Meter(model, ranges, feeds, options.scales)
+
+
+def _port(tensor: onnx.TypeProto.Tensor) -> tuple[str, list[int]]:
+    """Its numpy type and shape."""
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    return dtype.name, [dim.dim_value for dim in tensor.shape.dim]
 
 
 def _write(path: Path, model: onnx.ModelProto) -> dict[str, Any]:

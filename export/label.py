@@ -14,7 +14,7 @@ from edge.drive.codec import timestamp_ns
 from edge.drive.reader import DriveReader
 from edge.errors import DriveFormatError
 from export.model.labels import EGO_ACTIONS, PRESSING_INTENTS, SCENE_TAGS, SOUND_EVENTS
-from export.training.targets import targets
+from export.training.targets import Targets, targets
 from roadfuse.v1.truth_pb2 import GroundTruth
 
 HEADS = {
@@ -54,7 +54,7 @@ def labels_of(path: Path) -> Labels:
             size_px = _picture_size(drive)
             for message in drive.messages(topics=[topics.TRUTH]):
                 truth = GroundTruth.FromString(message.payload)
-                learned = targets(truth, *size_px)
+                learned = targets_of(truth, size_px, path)
                 frames[timestamp_ns(truth.timestamp)] = {
                     "scene_tags": tuple(name for name, on in zip(SCENE_TAGS, learned.tags) if on),
                     "sound_events": tuple(name for name, on in zip(SOUND_EVENTS, learned.sounds) if on),
@@ -66,6 +66,22 @@ def labels_of(path: Path) -> Labels:
     if not frames:
         raise DriveFormatError(f"{path}: expected truth in {topics.TRUTH}, got none")
     return Labels(file_sha256(path), HEADS, frames)
+
+
+def targets_of(truth: GroundTruth, size_px: tuple[int, int], path: Path) -> Targets:
+    """What the heads learn of a moment of a drive; `size_px`: width and height of its pictures.
+
+    Raises:
+        DriveFormatError: the truth says what no head knows.
+    """
+    try:
+        return targets(truth, *size_px)
+    except ValueError:
+        told = (truth.place, truth.light, truth.weather, truth.ego_action)
+        raise DriveFormatError(
+            f"{path}: expected truth in the heads' terms, got one of other terms (place, light, weather and action: "
+            f"{str(told)[:200]})"
+        ) from None
 
 
 def _picture_size(drive: DriveReader) -> tuple[int, int]:

@@ -8,23 +8,26 @@ import math
 from pathlib import Path
 from typing import Any
 
-from edge.bundle import load
+from edge.bundle import Bundle, load
 from edge.durable import refuse_output
 from edge.errors import ConfigError
+from edge.heads import parse_heads
 from edge.model_file import TARGETS, target_of
 from export.evaluation.drives import split_of_drives
-from export.evaluation.figures import evaluate
+from export.evaluation.figures import ALL, evaluate
 from export.evaluation.heads import Figures, Thresholds
 from export.evaluation.page import page
 from export.evaluation.real import real_figures
-from export.evaluation.runner import Sessions, open_bundle, open_engines
+from export.evaluation.runner import Presence, Sessions, open_bundle, open_engines
 from export.evaluation.twins import agreement
+from export.model.contract import HEADS
 from export.model.labels import MODALITIES
 from export.model.tokens import Vocabulary
 from export.training.dataset import Split, prepare
 from export.training.plan import FULL, SMALL, plans
 
 TOWERS = Path(__file__).parents[1] / "reference"
+TOWER_FILES = ("text.onnx", "video.onnx", "vocabulary.json")
 
 
 def main(argv: list[str]) -> int:
@@ -32,21 +35,17 @@ def main(argv: list[str]) -> int:
     options = _options(argv)
     refuse_output(options.out, *(options.drives or ()), *filter(None, [options.weights]))
     bundle = load(options.bundle)
-    missing = [name for name in (*MODALITIES, "fuse") if name not in bundle.engines]
-    if missing:
-        raise ConfigError(
-            f"{options.bundle}: expected engines of {', '.join(MODALITIES)} and fuse, got no {missing[0]}"
-        )
-    split = _split(options)
+    _check(bundle, options.twin)
     sessions = open_bundle(options.bundle)
     folder = _folder(options.towers, bundle.id)
     towers, words = _towers(folder)
     twin = None if options.weights is None else _float_twin(options.weights)
-    figures = evaluate(sessions, split, Thresholds.from_json(bundle.thresholds), towers, words, twin)
+    split, presence = _split(options)
+    figures = evaluate(sessions, split, Thresholds.from_json(bundle.thresholds), towers, words, twin, presence)
     figures["bundle"] = {"name": bundle.name, "version": bundle.version, "id": bundle.id}
     figures["size"] = {name: spec.path.stat().st_size for name, spec in bundle.engines.items()}
     if options.twin is not None:
-        figures["twin"] = _twin(options.bundle, options.twin, sessions, split)
+        figures["twin"] = _twin(options.bundle, options.twin, sessions, split, presence)
     if options.real is not None:
         figures["real"] = real_figures(sessions, options.real)
     strategies = TOWERS / "strategies.json"
@@ -61,17 +60,32 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _split(options: argparse.Namespace) -> Split:
+def _check(bundle: Bundle, twin: str | None) -> None:
+    """Refuses a bundle whose answers mean something else than the truth of the worlds, or that lacks the lowering."""
+    missing = [name for name in (*MODALITIES, "fuse") if name not in bundle.engines]
+    if missing:
+        raise ConfigError(f"{bundle.path}: expected engines of {', '.join(MODALITIES)} and fuse, got no {missing[0]}")
+    for name, wanted in parse_heads(HEADS, HEADS, HEADS).items():
+        if (head := bundle.head_specs.get(name)) != wanted:
+            raise ConfigError(f"{bundle.path}: expected the head {name} as {wanted}, got {str(head)[:400]}")
+    if twin is not None and not any(twin in spec.lowerings for spec in bundle.engines.values()):
+        raise ConfigError(f"--twin: expected a lowering {twin} of an engine of {bundle.path}, got none")
+
+
+def _split(options: argparse.Namespace) -> tuple[Split, Presence]:
     if options.drives:
         return split_of_drives(options.drives)
     size = SMALL if options.small else FULL
     cache = options.cache / "small" if options.small else options.cache
-    return prepare(cache / "held_out", plans("held_out", size, 1), options.workers, "held_out")
+    return prepare(cache / "held_out", plans("held_out", size, 1), options.workers, "held_out"), ALL
 
 
 def _folder(given: Path | None, bundle: str) -> Path | None:
     """Of the towers: what was given, or the committed ones where they are of this bundle's space."""
     if given is not None:
+        lacks = [name for name in TOWER_FILES if not (given / name).is_file()]
+        if lacks:
+            raise ConfigError(f"--towers: expected {', '.join(TOWER_FILES)} in {given}, got no {lacks[0]}")
         return given
     named = TOWERS / "towers.json"
     return TOWERS if named.is_file() and json.loads(named.read_text())["space"] == bundle else None
@@ -104,12 +118,12 @@ def _float_twin(weights: Path) -> Sessions:
     return open_engines({name: model.SerializeToString() for name, model in graphs.items()})
 
 
-def _twin(folder: Path, target: str, shipped: Sessions, split: Split) -> Figures:
+def _twin(folder: Path, target: str, shipped: Sessions, split: Split, presence: Presence) -> Figures:
     own, twin = (open_bundle(folder, lowering, as_written=True) for lowering in (target_of("cpu"), target))
     return {
         "lowering": target,
-        "as_written": agreement(own, twin, split),
-        "by_kernels": agreement(shipped, open_bundle(folder, target), split),
+        "as_written": agreement(own, twin, split, presence),
+        "by_kernels": agreement(shipped, open_bundle(folder, target), split, presence),
     }
 
 

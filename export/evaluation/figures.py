@@ -23,7 +23,7 @@ from edge.errors import ConfigError
 from export.evaluation import heads, metrics
 from export.evaluation.heads import Figures, Thresholds
 from export.evaluation.retrieval import retrieval_figures
-from export.evaluation.runner import F32, Encoded, Sessions, encode, fuse, latency_ms, open_engines
+from export.evaluation.runner import F32, Encoded, Presence, Sessions, encode, fuse, latency_ms, open_engines
 from export.model.contract import CLIP_STEPS
 from export.model.labels import EGO_ACTIONS, MODALITIES, PRESSING_INTENTS, SCENE_TAGS, SOUND_EVENTS
 from export.model.tokens import Vocabulary
@@ -73,15 +73,21 @@ def measure(
 
 def evaluate(
     sessions: Sessions, split: Split, thresholds: Thresholds, towers: Sessions | None, words: Vocabulary | None,
-    twin: Sessions | None = None,
+    twin: Sessions | None = None, presence: Presence = ALL,
 ) -> Figures:  # fmt: skip
-    """All figures of one set of engines on one split; with their float twin also what that reaches, and how fast."""
-    whole, encoded, fused = _whole(sessions, split, thresholds)
+    """All figures of one set of engines on one split; with their float twin also what that reaches, and how fast.
+
+    Args:
+        presence: what was there to be heard and seen; a subset of modalities is a subset of that.
+    """
+    there = np.empty((len(split), len(MODALITIES)), np.float32)
+    there[:] = presence
+    whole, encoded, fused = _whole(sessions, split, thresholds, there)
     runs = {
-        name: fused if name == "all" else fuse(sessions["fuse"], encoded.embeddings, split.per_world, present)
+        name: fused if name == "all" else fuse(sessions["fuse"], encoded.embeddings, split.per_world, there * present)
         for name, present in SUBSETS.items()
     }
-    fast = fuse(sessions["fuse"], encoded.embeddings, split.per_world, ALL, repeat=5)
+    fast = fuse(sessions["fuse"], encoded.embeddings, split.per_world, there, repeat=5)
     figures: Figures = {
         "machine": _machine(),
         "frames": len(split),
@@ -90,14 +96,14 @@ def evaluate(
         "domains": domain_figures(encoded, fused, split, thresholds),
         "missing": missing_figures(runs, split),
         "at_20_fps": heads.fused_summary(fast, split),
-        "retrieval": _retrieval(encoded, runs, split, towers, words),
+        "retrieval": _retrieval(encoded, runs, split, towers, words, there),
         "calibration": calibration_figures(fused, split),
-        "scores": score_figures(fused, encoded, split, sessions["fuse"]),
+        "scores": score_figures(fused, encoded, split, sessions["fuse"], there),
     }
     if twin is None:
         figures["latency_ms"] = {name: {"shipped": latency_ms(session)[0]} for name, session in sessions.items()}
         return figures
-    figures["fp32"] = _whole(twin, split, thresholds)[0]
+    figures["fp32"] = _whole(twin, split, thresholds, there)[0]
     figures["int8_minus_fp32"] = difference(whole, figures["fp32"])
     figures["latency_ms"] = {
         name: dict(zip(("shipped", "fp32"), latency_ms(session, twin[name]))) for name, session in sessions.items()
@@ -156,11 +162,10 @@ def calibration_figures(fused: Mapping[str, F32], split: Split) -> Figures:
     return {name: _reliability(p.astype(np.float64), hit.astype(np.float64)) for name, (p, hit) in pairs.items()}
 
 
-def score_figures(fused: Mapping[str, F32], encoded: Encoded, split: Split, session: ort.InferenceSession) -> Figures:
-    """Quantiles of each score, and what the scores tell apart."""
-    foreign = encoded.embeddings.copy()
-    foreign[:, 1] = np.roll(foreign[:, 1], split.per_world, axis=0)
-    mixed = fuse(session, foreign, split.per_world, ALL)
+def score_figures(
+    fused: Mapping[str, F32], encoded: Encoded, split: Split, session: ort.InferenceSession, there: F32
+) -> Figures:
+    """Quantiles of each score, and what the scores tell apart; one world has no foreign sound."""
     scores = fused["scores"]
     figures: Figures = {
         name: [float(value) for value in np.quantile(scores[:, i], (0.05, 0.5, 0.95, 0.99))]
@@ -170,8 +175,14 @@ def score_figures(fused: Mapping[str, F32], encoded: Encoded, split: Split, sess
         np.abs(fused["scene_tags"] - split.tags).mean(1) + np.abs(fused["sound_events"] - split.sounds).mean(1)
     )
     figures["uncertainty_auroc_of_error"] = metrics.auroc(scores[:, 0], (wrong > np.quantile(wrong, 0.9)).astype(int))
-    both = np.concatenate([mixed["scores"][:, 1], scores[:, 1]])
-    figures["disagreement_auroc_of_foreign_sound"] = metrics.auroc(both, np.repeat([1, 0], len(both) // 2))
+    figures["disagreement_auroc_of_foreign_sound"] = float("nan")
+    if len(split) > split.per_world:
+        foreign, present = encoded.embeddings.copy(), there.copy()
+        for of_sound in (foreign[:, 1], present[:, 1]):
+            of_sound[:] = np.roll(of_sound, split.per_world, axis=0)
+        mixed = fuse(session, foreign, split.per_world, present)
+        both = np.concatenate([mixed["scores"][:, 1], scores[:, 1]])
+        figures["disagreement_auroc_of_foreign_sound"] = metrics.auroc(both, np.repeat([1, 0], len(both) // 2))
     figures["quantiles"] = [0.05, 0.5, 0.95, 0.99]
     return figures
 
@@ -190,19 +201,21 @@ def difference(low: Figures, full: Figures) -> Figures:
     return found
 
 
-def _whole(sessions: Sessions, split: Split, thresholds: Thresholds) -> tuple[Figures, Encoded, dict[str, F32]]:
+def _whole(
+    sessions: Sessions, split: Split, thresholds: Thresholds, there: F32
+) -> tuple[Figures, Encoded, dict[str, F32]]:
     encoded = encode(sessions, split)
-    fused = fuse(sessions["fuse"], encoded.embeddings, split.per_world, ALL)
+    fused = fuse(sessions["fuse"], encoded.embeddings, split.per_world, there)
     figures = heads.head_figures(encoded, fused, split, thresholds)
     return {**figures, "summary": heads.summary(figures)}, encoded, fused
 
 
 def _retrieval(
     encoded: Encoded, runs: Mapping[str, Mapping[str, F32]], split: Split, towers: Sessions | None,
-    words: Vocabulary | None,
+    words: Vocabulary | None, there: F32,
 ) -> Figures:  # fmt: skip
     names = {"camera": "image", "audio": "audio", "motion": "motion", "lidar": "lidar"}
-    found = {names[name]: encoded.embeddings[:, i] for i, name in enumerate(MODALITIES)}
+    found = {names[name]: encoded.embeddings[:, i] for i, name in enumerate(MODALITIES) if there[:, i].any()}
     found["scene"] = runs["all"]["embedding"]
     found |= {f"scene {name}": run["embedding"] for name, run in runs.items() if name.startswith("without")}
     if towers is None or words is None:

@@ -104,9 +104,13 @@ def box_average_precision(scores: F64, right: NDArray[np.int64], count: int) -> 
 
 
 def recall_at(query: NDArray[np.floating], target: NDArray[np.floating], places: tuple[int, ...]) -> list[float]:
-    """Share of rows of `query` whose own row of `target` (cosine) is among the nearest 1, 5, ... Chance: k / rows."""
+    """Share of rows of `query` whose own row of `target` (cosine) is among the nearest 1, 5, ... Chance: k / rows.
+
+    Of rows that are equally near half come before the own one.
+    """
     scores = query @ target.T
-    rank = (scores > np.diagonal(scores)[:, None]).sum(1)
+    own = np.diagonal(scores)[:, None]
+    rank = (scores > own).sum(1) + 0.5 * ((scores == own).sum(1) - 1)
     return [float((rank < place).mean()) for place in places]
 
 

@@ -37,7 +37,7 @@ def real_figures(sessions: Sessions, folder: Path) -> dict[str, Any]:
     """Figures of every kind of recording that the folder has.
 
     Raises:
-        ConfigError: it has none of them.
+        ConfigError: it has none of them, or not what a table names.
     """
     found: dict[str, Any] = {}
     if (folder / "audio/esc10/meta.csv").is_file():
@@ -54,10 +54,7 @@ def real_figures(sessions: Sessions, folder: Path) -> dict[str, Any]:
 
 def esc10_figures(sessions: Sessions, folder: Path) -> dict[str, Any]:
     """Whether clips of rain are told from the nine other categories."""
-    with (folder / "meta.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if (folder / row["filename"]).is_file()]
-    if not rows:
-        raise ConfigError(f"{folder / 'meta.csv'}: expected clips in the folder, got none of those that it names")
+    rows = _rows(folder / "meta.csv", "filename")
     scores = np.stack([heard(sessions, folder / row["filename"]) for row in rows])
     rain = np.array([row["category"] == "rain" for row in rows], np.int64)
     told = told_apart(scores[:, SOUND_EVENTS.index("rain")], rain)
@@ -66,8 +63,7 @@ def esc10_figures(sessions: Sessions, folder: Path) -> dict[str, Any]:
 
 def sonyc_figures(sessions: Sessions, folder: Path) -> dict[str, Any]:
     """Each coarse label that has a counterpart among the events."""
-    with (folder / "labels.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if (folder / row["file"]).is_file()]
+    rows = _rows(folder / "labels.csv", "file")
     scores = np.stack([heard(sessions, folder / row["file"]) for row in rows])
     found: dict[str, Any] = {"clips": len(rows)}
     for label, events in SONYC_EVENTS.items():
@@ -75,6 +71,15 @@ def sonyc_figures(sessions: Sessions, folder: Path) -> dict[str, Any]:
         score = scores[:, [SOUND_EVENTS.index(event) for event in events]].max(1)
         found[label] = told_apart(score, truth)
     return found
+
+
+def _rows(table: Path, column: str) -> list[dict[str, str]]:
+    """Those of a table whose clip lies beside it."""
+    with table.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (table.parent / row[column]).is_file()]
+    if not rows:
+        raise ConfigError(f"{table}: expected clips in the folder, got none of those that it names")
+    return rows
 
 
 def told_apart(score: NDArray[np.floating], truth: NDArray[np.int64]) -> dict[str, Any]:
@@ -98,7 +103,12 @@ def sound_of(path: Path) -> NDArray[np.float32]:
     """(samples,) of a clip, one channel, 16 kHz, -1..1."""
     import soundfile
 
-    pcm, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    try:
+        pcm, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise ConfigError(f"--real: expected sound in {path}, got {error}") from None
+    if not len(pcm):
+        raise ConfigError(f"--real: expected sound in {path}, got none")
     mono = np.ascontiguousarray(pcm.mean(1))
     size = max(len(mono) * RATE_HZ // rate_hz, 1)
     whole = resampled((mono * 32768.0).clip(-32768, 32767).astype(np.int16), size)
@@ -130,6 +140,8 @@ def camvid_figures(sessions: Sessions, folder: Path) -> dict[str, Any]:
         lanes = sessions["camera"].run(["lanes"], {"image": picture[None]})[0][0]
         said.append(lanes)
         true.append(np.asarray(cv2.resize(label, lanes.shape[::-1], interpolation=cv2.INTER_NEAREST), np.uint8))
+    if not said:
+        raise ConfigError(f"--real: expected pairs of PNGs in {folder}/*/image and label, got none")
     given, labels = np.stack(said), np.stack(true)
     known = labels != CAMVID_UNLABELLED
     road, pavement = np.isin(given, DRIVABLE), given == SURFACES.index("sidewalk")

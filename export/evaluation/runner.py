@@ -20,6 +20,7 @@ from export.training.dataset import Split
 
 F32 = NDArray[np.float32]
 Sessions = Mapping[str, ort.InferenceSession]
+Presence = tuple[bool, ...] | F32  # by modality, of all frames (4,) or frame by frame (n, 4); not 0: there
 ENGINES = (*MODALITIES, "fuse")
 HEADS = ("scene_tags", "sound_events", "ego_action", "intent", "scores", "embedding")
 
@@ -101,20 +102,23 @@ def engines_said(bundle: Path, bundle_id: str, split: Split, folder: Path) -> tu
 
 
 def fuse(
-    session: ort.InferenceSession, embeddings: F32, per_world: int, present: tuple[bool, ...], repeat: int = 1
+    session: ort.InferenceSession, embeddings: F32, per_world: int, present: Presence, repeat: int = 1
 ) -> dict[str, F32]:
     """All frames through the fusion, each world from a zero state; (n, ...) by output.
 
     Args:
+        present: modalities that are there; of the others nothing is taken.
         repeat: steps per frame; 5 imitates a 20 fps camera on frames that were kept at 4 fps.
     """
-    mask = np.array([present], np.float32)
+    presence = np.empty(embeddings.shape[:2], np.float32)
+    presence[:] = present
     shape = next(port.shape for port in session.get_inputs() if port.name == "state")
     state = np.zeros(shape, np.float32)
     outputs: list[list[F32]] = []
     for row, frame in enumerate(embeddings):
         if row % per_world == 0:
             state = np.zeros(shape, np.float32)
+        mask = presence[row : row + 1]
         given = frame * mask.T
         feed = {name: given[i : i + 1] for i, name in enumerate(MODALITIES)} | {"presence": mask}
         for _ in range(repeat):

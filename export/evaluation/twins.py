@@ -9,21 +9,21 @@ from numpy.typing import NDArray
 
 from export.evaluation.figures import ALL
 from export.evaluation.heads import Figures
-from export.evaluation.runner import F32, Encoded, Sessions, encode, fuse
+from export.evaluation.runner import F32, Encoded, Presence, Sessions, encode, fuse
 from export.model.labels import MODALITIES
 from export.training.dataset import Split
 
 QUANTUM = 127.0  # steps of an int8 output's largest magnitude
 
 
-def agreement(shipped: Sessions, other: Sessions, split: Split) -> Figures:
+def agreement(shipped: Sessions, other: Sessions, split: Split, presence: Presence = ALL) -> Figures:
     """Share of frames (of cells, of boxes) with the same top answer, and of embedding values within one quantum.
 
     Both run by ONNX Runtime's kernels, which round ties each in their own way.
     """
     own, twin = encode(shipped, split), encode(other, split)
     first, second = (
-        fuse(sessions["fuse"], encoded.embeddings, split.per_world, ALL)
+        fuse(sessions["fuse"], encoded.embeddings, split.per_world, presence)
         for sessions, encoded in ((shipped, own), (other, twin))
     )
     top = {name: _same_top(first[name], second[name]) for name in ("ego_action", "intent")}

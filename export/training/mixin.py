@@ -108,17 +108,20 @@ def _read_sounds(folder: Path) -> tuple[list[NDArray[np.float32]], list[NDArray[
     sounds, events = [], []
     for path in paths:
         try:
-            pcm, rate = soundfile.read(path, dtype="float32", always_2d=True, frames=-1)
+            with soundfile.SoundFile(path) as file:  # no more of it than is kept
+                rate = int(file.samplerate)
+                pcm = file.read(LONGEST_S * rate, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise ConfigError(f"--audio-dir: expected sound in {path}, got {error}") from None
-        sounds.append(_second_or_more(pcm.mean(1), int(rate)))
+        if not len(pcm):
+            raise ConfigError(f"--audio-dir: expected sound in {path}, got none")
+        sounds.append(_second_or_more(pcm.mean(1), rate))
         events.append(labels.get(path.name))
     return sounds, events
 
 
 def _second_or_more(pcm: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
-    """At 16 kHz, repeated to a second where it is shorter, cut at a minute."""
-    pcm = pcm[: LONGEST_S * rate_hz]
+    """At 16 kHz, repeated to a second where it is shorter."""
     size = max(len(pcm) * RATE_HZ // rate_hz, 1)
     kind: int = cv2.INTER_AREA if size < len(pcm) else cv2.INTER_LINEAR
     row: NDArray[Any] = cv2.resize(np.ascontiguousarray(pcm[None]), (size, 1), interpolation=kind)[0]
@@ -147,7 +150,10 @@ def _read_labels(folder: Path, names: set[str]) -> dict[str, NDArray[np.float32]
 def _read_pictures(folder: Path) -> list[NDArray[np.uint8]]:
     pictures = []
     for path in _files(folder, PICTURES, "--image-dir"):
-        picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        try:
+            picture: NDArray[Any] | None = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        except cv2.error:  # a file of no bytes, or a picture beyond OpenCV's own limit
+            picture = None
         if picture is None or max(picture.shape) > EDGE_PX:
             raise ConfigError(f"--image-dir: expected a picture in {path}, got none that can be read")
         pictures.append(np.asarray(cv2.resize(picture, (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_AREA), np.uint8))

@@ -7,6 +7,8 @@ training needs is in the run's checkpoint.
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +26,10 @@ from export.training.grow import grown
 VOCABULARY = "vocabulary.json"  # of the text tower, beside it
 TOWERS = ("text", "video")
 LEFT_OUT = ("text.", "clip.", "own.", "fuse.rebuild.")  # of what is saved
+# What a file that is damaged, or of something else, gives.
+_UNREADABLE = (
+    OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def rounded(net: Network) -> Network:
@@ -82,7 +88,7 @@ def load_weights(path: Path, grow: bool = False, fusion: str | None = None) -> N
         fusion: begin one of this strategy instead of the one that was saved.
 
     Raises:
-        ConfigError: no such file, or a weight is missing or of another shape.
+        ConfigError: no such file, a damaged one, or a weight is missing or of another shape.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -93,7 +99,7 @@ def load_weights(path: Path, grow: bool = False, fusion: str | None = None) -> N
         state = {name: value for name, value in state.items() if not name.startswith(left_out)}
         known = {name: value for name, value in net.state_dict().items() if name.startswith(left_out)}
         net.load_state_dict(known | {name: v.float() if v.is_floating_point() else v for name, v in state.items()})
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:200]
+    except _UNREADABLE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise ConfigError(f"{path}: expected the weights of this network, got {reason}") from None
     return net.eval()

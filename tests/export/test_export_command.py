@@ -90,6 +90,14 @@ def test_the_guard_writes_its_plan(folder: Path) -> None:
     assert plan["measured"]["machine"] == "here"
 
 
+def test_the_guard_is_not_left_out_for_a_model_without_inputs(folder: Path) -> None:
+    words = ["camera.onnx", "tokens.onnx", "--ranges", "camera.json", "tokens.json", "--inputs", "camera.npz"]
+    for option in ("--guard", "--sensitivity"):
+        with pytest.raises(ConfigError, match="expected --inputs of each model with ranges, got no tokens"):
+            run(folder, *words, option, "--out", str(folder / "o"))
+    assert not (folder / "o").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -106,7 +114,12 @@ def test_the_guard_writes_its_plan(folder: Path) -> None:
         (["camera.onnx", "--ranges", "camera.json", "--inputs", "o/camera.npz"], "camera.npz: expected the inputs of"),
         (["camera.onnx", "--ranges", "camera.json", "--inputs", "camera.json"], "camera.json: expected inputs"),
         (["camera.onnx", "--ranges", "camera.json", "--plan", "foreign.json"], "expected a plan of the graph"),
+        (["camera.onnx", "--ranges", "camera.json", "--inputs", "cut/camera.npz"], "camera.npz: expected inputs"),
+        (["camera.onnx", "--ranges", "camera.json", "--inputs", "one/camera.npz"], "camera.npz: expected inputs"),
+        (["camera.onnx", "--ranges", "camera.json", "--inputs", "wide/camera.npz"], "camera.npz: .*uint8.*float64"),
         (["weights.npz"], "weights.npz: expected the weights of this network"),
+        (["cut/camera.npz"], "camera.npz: expected the weights of this network"),
+        (["one/camera.npz"], "camera.npz: expected the weights of this network"),
         (["camera.onnx", "--samples=-1"], "--samples: expected at least 1, got -1"),
         (["old.onnx"], "old.onnx: model: expected opset 17 to 20, got 12"),
     ],
@@ -119,7 +132,14 @@ def test_bad_input_is_refused_in_one_line(folder: Path, words: list[str], says: 
     (folder / "o").mkdir()
     np.savez(folder / "o" / "camera.npz", image=np.zeros((2, 8, 8, 3), np.uint8))
     np.savez(folder / "weights.npz", strategy=np.array("late"))
-    if words == ["weights.npz"]:
+    for kind in ("cut", "one", "wide"):
+        (folder / kind).mkdir()
+    (folder / "cut" / "camera.npz").write_bytes((folder / "camera.npz").read_bytes()[:-20])
+    with (folder / "one" / "camera.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with np.load(folder / "camera.npz") as inputs:
+        np.savez(folder / "wide" / "camera.npz", **{name: inputs[name].astype(np.float64) for name in inputs.files})
+    if words[0].endswith(".npz"):
         pytest.importorskip("torch", reason="the export tier is not installed: no torch")
     with pytest.raises(ConfigError, match=says) as caught:
         run(folder, *words, "--out", str(folder / "o"))

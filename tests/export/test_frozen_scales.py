@@ -110,11 +110,8 @@ def test_the_command_takes_a_bundle_as_base(
     weights = Path(export_command.__file__).parent / "reference" / "weights.npz"
     words = [str(weights), "--base", str(REFERENCE), "--target", "x86", "--out", str(tmp_path)]
     assert export_command.main(words) == 0
-    for name in ("audio", "lidar"):  # the same weights and scales; the bundle's own keeps large floats in half
-        ours, theirs = (values(onnx.load(path)) for path in (tmp_path / f"{name}.x86.onnx", REFERENCE / f"{name}.onnx"))
-        same = [tensor for tensor in theirs if tensor in ours]
-        assert sum(theirs[tensor].dtype == np.int8 for tensor in same) >= 4
-        assert all(np.array_equal(ours[tensor], theirs[tensor]) for tensor in same)
+    for name in ("camera", "audio", "lidar"):
+        assert (tmp_path / f"{name}.x86.onnx").read_bytes() == (REFERENCE / f"{name}.onnx").read_bytes(), name
     assert "motion.x86.onnx" not in {path.name for path in tmp_path.iterdir()}
     with pytest.raises(ConfigError, match="--base: expected no --inputs"):
         export_command.main([*words, "--guard"])

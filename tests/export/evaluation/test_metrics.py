@@ -46,3 +46,8 @@ def test_a_found_box_counts_once_and_an_ignored_one_never() -> None:
 def test_retrieval_counts_own_nearest_rows() -> None:
     assert metrics.recall_at(np.eye(3), np.eye(3), (1,)) == [1.0]
     assert metrics.recall_at(np.eye(3), np.roll(np.eye(3), 1, 0), (1, 2)) == [0.0, 1.0]
+
+
+def test_answers_that_are_all_the_same_find_nothing() -> None:
+    query = np.arange(300.0).reshape(100, 3)
+    assert metrics.recall_at(query, np.ones((100, 3)), (1, 5, 51)) == [0.0, 0.0, 1.0]

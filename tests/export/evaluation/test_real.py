@@ -55,3 +55,26 @@ def test_the_simplest_guess_at_the_road_is_measured_by_hand(sessions: Sessions, 
 def test_a_folder_without_recordings_is_refused(sessions: Sessions, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected recordings with labels"):
         real_figures(sessions, tmp_path)
+
+
+def test_labels_without_their_recordings_are_refused(sessions: Sessions, tmp_path: Path) -> None:
+    (tmp_path / "one/audio/sonyc").mkdir(parents=True)
+    (tmp_path / "one/audio/sonyc/labels.csv").write_text("file,sonyc_labels\ngone.wav,alert_signal\n")
+    with pytest.raises(ConfigError, match=r"labels.csv: expected clips in the folder"):
+        real_figures(sessions, tmp_path / "one")
+    (tmp_path / "two/camvid").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="expected pairs of PNGs"):
+        real_figures(sessions, tmp_path / "two")
+
+
+@pytest.mark.parametrize("samples", [None, 0])
+def test_a_clip_without_sound_is_refused(sessions: Sessions, tmp_path: Path, samples: int | None) -> None:
+    folder_of(tmp_path)
+    path = tmp_path / "audio/esc10/rain/0.wav"
+    if samples is None:
+        path.write_bytes(b"no sound")
+    else:
+        soundfile.write(path, np.zeros(samples), 20_000)
+    with pytest.raises(ConfigError, match=r"--real: expected sound in .*0\.wav") as caught:
+        real_figures(sessions, tmp_path)
+    assert "\n" not in str(caught.value)

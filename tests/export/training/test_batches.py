@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -126,3 +127,25 @@ def test_a_folder_without_pictures_and_a_broken_picture_are_refused(tmp_path: Pa
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(ConfigError, match="none that can be read"):
         read_mixin(None, tmp_path)
+
+
+def test_files_of_nothing_are_refused(tmp_path: Path) -> None:
+    audio, images = folders(tmp_path, "")
+    (images / "empty.png").touch()
+    with pytest.raises(ConfigError, match=r"--image-dir: expected a picture in .*empty\.png"):
+        read_mixin(None, images)
+    pytest.importorskip("soundfile").write(audio / "empty.wav", np.zeros(0), 8_000)
+    with pytest.raises(ConfigError, match=r"--audio-dir: expected sound in .*empty\.wav, got none"):
+        read_mixin(audio, None)
+
+
+def test_of_a_long_recording_no_more_is_read_than_is_kept(tmp_path: Path) -> None:
+    pytest.importorskip("soundfile").write(tmp_path / "field.wav", np.zeros(600 * 8_000, np.int16), 8_000)
+    tracemalloc.start()
+    try:
+        mixin = read_mixin(tmp_path, None)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert mixin is not None and len(mixin.sounds[0]) == 60 * 16_000
+    assert peak_bytes < 600 * 8_000 * 4  # of float32
