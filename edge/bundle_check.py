@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BundleError
+from edge.streams import SECOND, STREAMS
 
 if TYPE_CHECKING:
     from edge.bundle import EngineSpec, FuseSpec
 
 MOTION_CHANNELS: Final = 12
 RANGE_CHANNELS: Final = 2
+PRECISIONS: Final = ("int8", "fp16", "fp32")
 SCORES: Final = ("uncertainty", "disagreement", "novelty")
 Tensors = Mapping[str, NDArray[Any]]
 _Check = tuple[str, Callable[[Any], bool]]
@@ -123,6 +125,7 @@ def check_encoder(modality: str, spec: EngineSpec, inputs: Tensors, outputs: Ten
     Raises:
         BundleError: what, expected, got.
     """
+    _check_precision(spec.path, spec.precision)
     name, dtype = spec.input["name"], spec.input["dtype"]
     _check_names(spec.path, "inputs", [name], inputs)
     _check_names(spec.path, "outputs", spec.outputs.values(), outputs)
@@ -131,6 +134,8 @@ def check_encoder(modality: str, spec: EngineSpec, inputs: Tensors, outputs: Ten
     if (shape, inputs[name].dtype) != (wanted, np.dtype(dtype)):
         raise BundleError(f"{spec.path}: expected input {name} {dtype}{wanted}, got {inputs[name].dtype}{shape}")
     _check_fed(spec.path, inputs, {name, *spec.state, *spec.constants})
+    if modality == "audio":
+        _check_sound(spec)
 
 
 def check_fuse(spec: FuseSpec, inputs: Tensors, outputs: Tensors) -> None:
@@ -139,6 +144,7 @@ def check_fuse(spec: FuseSpec, inputs: Tensors, outputs: Tensors) -> None:
     Raises:
         BundleError: what, expected, got.
     """
+    _check_precision(spec.path, spec.precision)
     _check_names(spec.path, "inputs", [*spec.inputs, spec.presence], inputs)
     _check_names(spec.path, "outputs", spec.outputs.values(), outputs)
     wanted = (1, len(spec.inputs))
@@ -147,6 +153,20 @@ def check_fuse(spec: FuseSpec, inputs: Tensors, outputs: Tensors) -> None:
     if "scores" in spec.outputs and outputs[spec.outputs["scores"]].size != len(SCORES):
         raise BundleError(f"{spec.path}: expected scores {SCORES}, got {outputs[spec.outputs['scores']].shape}")
     _check_fed(spec.path, inputs, {*spec.inputs, spec.presence, *spec.state})
+
+
+def _check_precision(path: Path, precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise BundleError(f"{path}: expected a precision of {', '.join(PRECISIONS)}, got {precision[:40]!r}")
+
+
+def _check_sound(spec: EngineSpec) -> None:
+    """Refuse a model that wants more sound at once than a frame has."""
+    window_ns = next(stream.window_ns for stream in STREAMS if stream.name == "audio")
+    sound_ns = spec.input["samples"] * SECOND // spec.input["rate_hz"]
+    if "hop" not in spec.input and sound_ns > window_ns:
+        limit_s, sound_s = window_ns / SECOND, sound_ns / SECOND
+        raise BundleError(f"{spec.path}: expected at most {limit_s:g} s of sound (or a hop), got {sound_s:g} s")
 
 
 def _check_names(path: Path, what: str, wanted: Iterable[str], tensors: Tensors) -> None:

@@ -41,6 +41,7 @@ def pack(folder: Path, mapping: Path, out: Path, *, target: str = "", with_golde
         raise ConfigError(f"--out: expected a folder that is not there yet, got {out}")
     described = _read(mapping)
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed run: in a container each run has the same number
     try:
         parts = _parts(folder, mapping, described, target)
         write(partial, parts)

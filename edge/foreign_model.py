@@ -5,6 +5,7 @@ onnx is needed here and nowhere else on the edge, so it is imported when a model
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from edge.errors import BundleError, ConfigError
 from edge.model_mapping import ACTIVATIONS, ModelMapping
 
 _MAX_BYTES: Final = 2_000_000_000  # protobuf holds no more than 2 GiB
+_MAX_VALUES: Final = 1 << 28  # of an input: the largest picture that a mapping may ask for has 201 million
 _QUANTISED: Final = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"})
 
 
@@ -126,8 +128,18 @@ def _settle_inputs(path: Path, mapping: ModelMapping, inputs: Mapping[str, Any])
                 )
             if dim.dim_param:
                 sizes.setdefault(dim.dim_param, size)
+            if size > _MAX_VALUES:  # more than ONNX has a number for, perhaps
+                raise _too_large(path, mapping, name)
             dim.Clear()
             dim.dim_value = size
+        if math.prod(dim.dim_value for dim in dims) > _MAX_VALUES:
+            raise _too_large(path, mapping, name)
+
+
+def _too_large(path: Path, mapping: ModelMapping, name: str) -> ConfigError:
+    return ConfigError(
+        f"mapping {mapping.name}: expected at most {_MAX_VALUES} values of input {name} of {path.name}, got more"
+    )
 
 
 def _described_shape(mapping: ModelMapping, rank: int) -> tuple[int, ...]:

@@ -6,7 +6,9 @@ x86, trt, arm, or "file" for the engine's own file. Every case begins with a sta
 
 Runtimes differ in the order of sums, and where a value falls between two int8 steps. So each tensor has a tolerance in
 the manifest: 2 % of its largest value (2.5 steps) where the engine is int8, else 0.1 %. Of rows of objects only those
-count that reach the head's threshold, in any order, for equals may change places.
+count that reach the threshold, in any order, for equals may change places: each, expected or got, needs its like, of
+the same label and kind, with probability and box at most 0.02 apart. Of a mask of labels 0.5 % of a case's cells may
+differ, for labels are no distance apart, and where two are as probable the order of sums decides.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ _INPUT: Final = "input"
 _INT8_TOLERANCE: Final = 0.02
 _FLOAT_TOLERANCE: Final = 0.001
 _LEAST_TOLERANCE: Final = 1e-5
+_ROW_TOLERANCE: Final = 0.02  # of a probability, and of a box's share of the picture
+_MASK_TOLERANCE: Final = 0.005  # share of a case's cells
 # What zipfile, zlib and numpy raise over an archive or a header that is damaged; RuntimeError where it is encrypted.
 _DAMAGE: Final = (zipfile.BadZipFile, zlib.error, TokenError, ValueError, EOFError, KeyError, RuntimeError)
 _MAX_MEMBERS: Final = 4096
@@ -70,7 +74,8 @@ class Answer:
     """How one tensor's answers compare with the golden ones.
 
     Attributes:
-        largest: difference over all cases.
+        largest: difference over all cases; of a mask of labels, share of a case's cells that differ.
+        tolerance: of `largest`.
         where: case and index of the first value beyond the tolerance, with what was expected and got; None where all
             are within it.
     """
@@ -143,16 +148,21 @@ def answered(bundle: Bundle, inputs: Mapping[str, Tensors]) -> dict[str, dict[st
     """What each engine and each of its lowerings answers on this machine's CPU.
 
     Raises:
-        BundleError: an engine does not take the inputs, or does not run.
+        BundleError: an engine does not take the inputs, does not run, or answers what is not finite.
     """
     return {
-        name: {
-            target: answer(_engine(bundle, name, file), inputs[name], bundle.path)
-            for target, file in files(bundle, name).items()
-        }
+        name: {target: _finite(bundle, name, file, inputs[name]) for target, file in files(bundle, name).items()}
         for name in bundle.engines
         if name in inputs
     }
+
+
+def _finite(bundle: Bundle, name: str, file: ModelFile, inputs: Tensors) -> Tensors:
+    answers = answer(_engine(bundle, name, file), inputs, bundle.path)
+    for tensor, values in answers.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise BundleError(f"{file.path}: expected finite answers to the golden inputs, got others in {tensor}")
+    return answers
 
 
 def tolerances(bundle: Bundle, answers: Mapping[str, Mapping[str, Tensors]]) -> dict[str, dict[str, dict[str, float]]]:
@@ -218,7 +228,7 @@ def answer(engine: BoundEngine, inputs: Tensors, path: Path) -> Tensors:
     """The engine's outputs for each case, from a state of zeros.
 
     Raises:
-        BundleError: the inputs are not the engine's.
+        BundleError: the inputs are not the engine's, or of no case.
     """
     cases = {len(values) for values in inputs.values()}
     for name, values in inputs.items():
@@ -226,8 +236,10 @@ def answer(engine: BoundEngine, inputs: Tensors, path: Path) -> Tensors:
         if there is None or (values.shape[1:], values.dtype) != (there.shape[1:], there.dtype) or len(cases) != 1:
             wanted = "none" if there is None else f"{there.dtype}(cases, {', '.join(map(str, there.shape[1:]))})"
             raise BundleError(f"{path}: expected golden input {name} {wanted}, got {values.dtype}{values.shape}")
+    if not any(cases):
+        raise BundleError(f"{path}: expected golden inputs of a case or more, got none")
     outputs: dict[str, list[NDArray[Any]]] = {name: [] for name in engine.outputs}
-    for case in range(min(cases, default=0)):
+    for case in range(min(cases)):
         engine.reset()
         for name, values in inputs.items():
             engine.inputs[name][...] = values[case]
@@ -247,13 +259,21 @@ def made_inputs(bundle: Bundle, cases: int = CASES) -> dict[str, Tensors]:
     inputs = {}
     for name, spec in bundle.engines.items():
         engine = _engine(bundle, name, spec.file)
-        constants = spec.constants if isinstance(spec, EngineSpec) else {}
+        constants, presence = (spec.constants, "") if isinstance(spec, EngineSpec) else ({}, spec.presence)
         inputs[name] = {
-            tensor: _made(rng, cases, values)
+            tensor: _present(cases, values) if tensor == presence else _made(rng, cases, values)
             for tensor, values in engine.inputs.items()
             if tensor not in spec.state and tensor not in constants
         }
     return inputs
+
+
+def _present(cases: int, values: NDArray[Any]) -> NDArray[Any]:
+    """All modalities in the first case, one less in each other: of those that are absent the fusion sees nothing."""
+    presence = np.ones((cases, *values.shape[1:]), values.dtype)
+    for case in range(1, cases):
+        presence[case, ..., (case - 1) % presence.shape[-1]] = 0
+    return presence
 
 
 def _made(rng: np.random.Generator, cases: int, values: NDArray[Any]) -> NDArray[Any]:
@@ -284,27 +304,64 @@ def _engine(bundle: Bundle, name: str, file: ModelFile, provider: str = "cpu") -
 def _compared(
     bundle: Bundle, what: tuple[str, str, str], expected: NDArray[Any], got: NDArray[Any], tolerance: float
 ) -> Answer:
+    if expected.dtype == np.uint8 and _is_mask(bundle, what[0], what[2]):
+        return _cells_compared(what, expected, got)
     expected, got = expected.astype(np.float64), got.astype(np.float64)
-    if _of_objects(bundle, what[0], what[2]):
-        expected, got = _matched(expected, got, float(bundle.thresholds.get("objects", 0.5)))
+    allowed, rows = np.full(expected.shape[-1:], tolerance), 0
+    if _is_objects(bundle, what[0], what[2]):
+        tolerance, rows = min(tolerance, _ROW_TOLERANCE), expected.shape[2]
+        allowed[1:6], allowed[0], allowed[6:] = tolerance, 0.0, 0.0  # label and kind are places in a list
+        expected, got = _matched(expected, got, float(bundle.thresholds.get("objects", 0.5)), tolerance)
     apart = np.abs(expected - got)
     apart[np.isnan(expected) & np.isnan(got)] = 0.0
-    beyond = np.argwhere(~(apart <= tolerance))  # so that nothing is near a NaN
+    beyond = np.argwhere(~(apart <= allowed))  # so that nothing is near a NaN
     where = None
     if len(beyond):
         index = tuple(beyond[0].tolist())
         where = index, float(expected[index]), float(got[index])
+        if rows:  # those that were got follow those that were expected
+            where = (*index[:2], index[2] % rows, *index[3:]), *where[1:]
     return Answer(*what, float(apart.max(initial=0.0)), tolerance, where)
 
 
-def _of_objects(bundle: Bundle, engine: str, tensor: str) -> bool:
-    spec = bundle.encoders.get("camera")
-    return engine == "camera" and spec is not None and not spec.decoder and spec.outputs.get("objects") == tensor
+def _cells_compared(what: tuple[str, str, str], expected: NDArray[Any], got: NDArray[Any]) -> Answer:
+    differs = expected != got
+    shares = differs.reshape(len(differs), -1).mean(axis=1)
+    where = None
+    if shares.max() > _MASK_TOLERANCE:
+        case = int(shares.argmax())
+        index = (case, *np.argwhere(differs[case])[0].tolist())
+        where = index, float(expected[index]), float(got[index])
+    return Answer(*what, float(shares.max()), _MASK_TOLERANCE, where)
 
 
-def _matched(expected: NDArray[Any], got: NDArray[Any], threshold: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Each expected row that counts beside the nearest one that was got; the others as if they were equal."""
-    likely = expected[:, 0, :, 1] >= threshold
-    nearest = np.abs(expected[:, 0, :, None] - got[:, 0, None]).max(axis=-1).argmin(axis=-1)
-    beside = np.take_along_axis(got, nearest[:, None, :, None], axis=2)
-    return expected, np.where(likely[:, None, :, None], beside, expected)
+def _is_mask(bundle: Bundle, engine: str, tensor: str) -> bool:
+    outputs = bundle.engines[engine].outputs
+    return any(head.kind == "mask" and outputs.get(name) == tensor for name, head in bundle.head_specs.items())
+
+
+def _is_objects(bundle: Bundle, engine: str, tensor: str) -> bool:
+    if engine != "camera" or "objects" not in bundle.heads:
+        return False
+    spec = bundle.encoders["camera"]
+    return not spec.decoder and spec.outputs["objects"] == tensor
+
+
+def _matched(
+    expected: NDArray[Any], got: NDArray[Any], threshold: float, tolerance: float
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Each expected row that counts beside the nearest one that was got, then each one that was got likewise.
+
+    A row that was got counts from the tolerance above the threshold: the graph may have left out its like just below.
+    """
+    found = _nearest(expected, got, threshold)
+    known = _nearest(got, expected, threshold + tolerance)
+    return np.concatenate((expected, known), axis=2), np.concatenate((found, got), axis=2)
+
+
+def _nearest(rows: NDArray[Any], others: NDArray[Any], threshold: float) -> NDArray[Any]:
+    """The nearest of the others to each row that counts; to the rest, as if there were an equal one, itself."""
+    likely = ~(rows[:, 0, :, 1] < threshold)  # a NaN counts
+    nearest = np.abs(rows[:, 0, :, None] - others[:, 0, None]).max(axis=-1).argmin(axis=-1)
+    beside = np.take_along_axis(others, nearest[:, None, :, None], axis=2)
+    return np.where(likely[:, None, :, None], beside, rows)

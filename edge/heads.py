@@ -109,7 +109,9 @@ def check_values(path: Path, name: str, head: Head, values: NDArray[Any]) -> Non
     if head.kind in VECTORS and values.size != count:
         raise BundleError(f"{path}: expected {count} values of {name}, one a label, got shape {shape}")
     if head.kind == "mask":
-        labelled = values.dtype == np.uint8 and len(shape) == 3 and shape[0] == 1 and count < NO_LABEL
+        if count >= NO_LABEL:
+            raise BundleError(f"{path}: expected at most {NO_LABEL - 1} labels of {name}, a cell's byte, got {count}")
+        labelled = values.dtype == np.uint8 and len(shape) == 3 and shape[0] == 1
         if not labelled and not (values.dtype == np.float32 and len(shape) == 4 and shape[:2] == (1, count)):
             raise BundleError(
                 f"{path}: expected {name} as uint8(1, rows, columns) or float32(1, {count}, rows, columns), "

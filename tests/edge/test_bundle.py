@@ -123,6 +123,7 @@ def test_an_engine_outside_the_bundle_is_refused(tmp_path: Path, name: str) -> N
         ({"encoder": {"input": {**CAMERA, "height_px": 12.0}}}, "expected height_px to be a whole number"),
         ({"encoder": {"input": {**CAMERA, "gamma": 2.2}}}, "expected keys of .*, got 'gamma'"),
         ({"encoder": {"outputs": {"objects": "boxes"}}}, "expected outputs boxes, got found"),
+        ({"encoder": {"precision": "int4-ish"}}, "expected a precision of int8, fp16, fp32, got 'int4-ish'"),
         ({"encoder": {"decoder": "yolo"}}, "expected a decoder of .*, got 'yolo'"),
         ({"encoder": {"state": {"memory": "found"}}}, "expected a state 'memory' <- 'found' of inputs"),
         ({"encoder": {"constants": {"rate": 3}}}, "expected a constant of inputs .*, got 'rate'"),

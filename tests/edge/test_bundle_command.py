@@ -168,6 +168,14 @@ def test_golden_inputs_can_be_given(tmp_path: Path) -> None:
     assert vectors.answers["camera"]["trt"]["tags"].shape == (3, 1, 2)
 
 
+def test_golden_inputs_of_no_case_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = parts(tmp_path / "parts", golden="inputs.npz")
+    np.savez(tmp_path / "parts/inputs.npz", **{"camera/image": np.zeros((0, 3, 8, 8), np.float32)})
+    error = said(capsys, argv, 2)
+    assert "expected golden inputs of a case or more, got none" in error and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["parts"]
+
+
 def altered(made: Path, change: Any) -> None:
     """Change the golden answers, and make the manifest say so."""
     import hashlib

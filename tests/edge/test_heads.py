@@ -158,6 +158,13 @@ def test_heads_that_make_no_sense(head: dict[str, Any], said: str) -> None:
         ({"values": {"intent": np.zeros((1, 3), np.float32)}}, r"expected 2 values of intent, one a label, got shape"),
         ({"values": {"lanes": np.zeros((1, 3, 2, 2), np.float32)}}, r"expected lanes as uint8\(1, rows, columns\) or"),
         ({"values": {"lanes": np.zeros((1, 2, 2), np.float32)}}, r"got float32\(1, 2, 2\)"),
+        (
+            {
+                "values": {"lanes": np.zeros((1, 255, 2, 2), np.float32)},
+                "heads": {**HEADS, "lanes": [str(at) for at in range(255)]},
+            },
+            "expected at most 254 labels of lanes, a cell's byte, got 255",
+        ),
         ({"values": {"objects": np.zeros((1, 3, 6), np.float32)}}, r"of \(1, objects, 7\), got \(1, 3, 6\)"),
         ({"thresholds": {"sound_onsets": [0.5]}}, "sound_onsets: expected none, for its values are times"),
         ({"thresholds": {"lanes": [0.5, 0.5]}}, "thresholds of lanes: expected one number"),

@@ -207,6 +207,44 @@ def test_more_sound_than_a_frame_has_is_refused_without_a_hop(tmp_path: Path) ->
         make(tmp_path, listener(tmp_path / "listener.onnx"), LISTENER, input=spec)
 
 
+def test_a_bundle_that_asks_for_more_sound_than_a_frame_has_does_not_open(tmp_path: Path) -> None:
+    spec = {**LISTENER["input"], "samples": 48000}
+    make(tmp_path, listener(tmp_path / "listener.onnx"), LISTENER, input=spec)  # with a hop it hears a stream
+    path = tmp_path / "made/manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["encoders"]["audio"]["input"]["hop"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"at most 1.04 s of sound \(or a hop\), got 3 s"):
+        Perception(bundle.load(tmp_path / "made"), STREAMS)
+
+
+def test_a_model_that_answers_noise_with_nan_is_one_line(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("ReduceMin", ["sound"], ["lowest"], axes=[1]),
+        helper.make_node("Log", ["lowest"], ["loudness"]),
+    ]
+    model = save(tmp_path / "log.onnx", nodes, [value("sound", (1, 200))], [value("loudness", (1, 1))])
+    with pytest.raises(BundleError, match=r"log\.onnx: expected finite answers to .*, got others in loudness"):
+        make(tmp_path, model, LISTENER, state={}, constants={})
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize("batch", [10**7, 10**12, 10**30])
+def test_a_dimension_that_no_memory_holds_is_one_line(tmp_path: Path, batch: int) -> None:
+    with pytest.raises(ConfigError, match=r"expected at most 268435456 values of input sound of .*, got more"):
+        make(tmp_path, listener(tmp_path / "listener.onnx"), LISTENER, dims={"batch": batch})
+    assert left_behind(tmp_path) == []
+
+
+def test_what_a_killed_run_of_the_same_number_left_is_in_nobody_s_way(tmp_path: Path) -> None:
+    left = tmp_path / f".made.partial-{os.getpid()}"
+    left.mkdir()
+    (left / "audio.trt.onnx").write_bytes(b"half an engine")
+    make(tmp_path, listener(tmp_path / "listener.onnx"), LISTENER)
+    assert left_behind(tmp_path) == ["made"]
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["audio.onnx", "golden.npz", "manifest.json"]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [(b"", "without operators"), (b"GIF89a" * 50, "expected an ONNX model"), (b"\x08\x09", "without operators")],
