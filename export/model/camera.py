@@ -94,7 +94,7 @@ class CameraEncoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = conv(3, 32, PATCH, kernel=PATCH, pad=0)  # 96 x 160
-        self.fine = conv(32, 32)
+        self.fine, self.finer = conv(32, 32), conv(32, 32)
         self.near = nn.Sequential(conv(32, NEAR, 2), conv(NEAR, NEAR))  # 48 x 80
         self.middle = nn.Sequential(conv(64, 96, 2), conv(96, 96), conv(96, 96))  # 24 x 40
         self.far = nn.Sequential(conv(96, 144, 2), conv(144, 144), conv(144, 144))  # 12 x 20
@@ -119,7 +119,7 @@ class CameraEncoder(nn.Module):
 
     def beyond(self, patches: Tensor) -> Seen:
         """patches: (batch, 32, 96, 160), what the first convolution made."""
-        near = self.near(self.fine(patches))
+        near = self.near(self.finer(self.fine(patches)))
         middle = self.middle(near)
         far = self.far(middle)
         wide = F.interpolate(self.farthest(far), scale_factor=2.0, mode="nearest")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,7 @@ from export.training.sequences import Labels, fit_scores, train_clips, train_fus
 from export.training.weights import VOCABULARY, load_weights, read_towers, rounded, save_towers, save_weights
 
 QUANTISED = ("camera", "audio", "lidar")  # motion and fuse gain nothing from int8: 0.02 and 0.1 ms in float
+SEEN_IN = {"camera": "pictures", "audio": "train", "lidar": "train"}  # the worlds that each saw last
 ENCODING = ("encoders", "camera")  # stages that --steps is for
 FURTHER = ("trt", "arm")  # targets beside x86
 CALIBRATION_FRAMES = 2048
@@ -57,7 +58,8 @@ def main(argv: list[str]) -> int:
     """Entry point of `roadfuse train`."""
     options = _options(argv)
     size, schedule = (SMALL, schedules.SMALL) if options.small else (FULL, schedules.FULL)
-    size = dataclasses.replace(size, train=options.worlds or size.train)
+    if options.worlds:
+        size = dataclasses.replace(size, **{"pictures" if options.only == "camera" else "train": options.worlds})
     if options.steps:
         stages = {name: dataclasses.replace(getattr(schedule, name), steps=options.steps) for name in ENCODING}
         schedule = dataclasses.replace(schedule, **stages)
@@ -65,24 +67,27 @@ def main(argv: list[str]) -> int:
     _seed_everything(options.seed, options.threads)
     net = _first(options)
     kept = read_towers(options.start.parent) if options.only else {}
-    ranges = kept_ranges(lower_edge(net), options.start.parent) if options.only == "fusion" else {}
+    trained = {"camera": ("camera",), "fusion": ()}.get(options.only, QUANTISED)
+    ranges = kept_ranges(lower_edge(net), set(QUANTISED) - set(trained), options.start.parent) if options.only else {}
     if options.only == "camera":
         del kept["video"]  # it looks at clips of what the camera says
+    seen = dict.fromkeys(SEEN_IN[name] for name in trained)
     splits = {
         split: prepare(options.cache / split, plans(split, size, options.seed), options.workers, split)
-        for split in ("validation", "held_out", "fresh", *(["train"] if options.only != "fusion" else []))
+        for split in ("validation", "held_out", "fresh", *seen)
     }
     if options.only == "camera":
-        settle(net.camera, splits["train"])
+        settle(net.camera, splits["pictures"])
     progress = Progress(options.run, _key(options, schedule, size), schedule.checkpoint, options.resume)
     words = train(net, splits, schedule, options, progress, mixin)
-    if options.only != "fusion":
-        equalise(net, batches_of(splits["train"]))
+    for split in seen:
+        equalise(net, [name for name in trained if SEEN_IN[name] == split], batches_of(splits[split]))
     rounded(net)
     if options.run:
         write_curves(options.run, progress.history)
     graphs = lower_edge(net)
-    lowered = lower_precision(graphs, ranges or ranges_of(graphs, splits["train"]))
+    ranges |= {name: range_of(name, graphs[name], splits[SEEN_IN[name]]) for name in trained}
+    lowered = lower_precision(graphs, ranges)
     tempers = temper(net, lowered.engines, splits["validation"])
     graphs["fuse"] = lower_edge(net)["fuse"]
     lowered.engines["fuse"] = store_half(graphs["fuse"])
@@ -125,10 +130,10 @@ def train(
     )
     if progress.restored("text", net):
         return words
-    if only == "camera":
-        train_camera(net, splits["train"], schedule.camera, options.seed, progress, device, mixin)
-    elif not only:
+    if not only:
         train_encoders(net, splits["train"], schedule.encoders, options.seed, progress, device, mixin)
+    if only != "fusion":
+        train_camera(net, splits["pictures"], schedule.camera, options.seed, progress, device, mixin)
     found = embeddings_of(net, fresh, 2, options.seed, device)
     net.to("cpu")
     labels = Labels.of(fresh)
@@ -160,12 +165,12 @@ class Lowered:
     ranges: dict[str, Ranges]
 
 
-def ranges_of(graphs: Mapping[str, onnx.ModelProto], split: Split) -> dict[str, Ranges]:
-    """Of the encoders that int8 makes faster, on frames spread over all worlds."""
-    return {name: collect(graphs[name].SerializeToString(deterministic=True), feeds(name, split)) for name in QUANTISED}
+def range_of(name: str, graph: onnx.ModelProto, split: Split) -> Ranges:
+    """Of an encoder that int8 makes faster, on frames spread over all worlds."""
+    return collect(graph.SerializeToString(deterministic=True), feeds(name, split))
 
 
-def kept_ranges(graphs: Mapping[str, onnx.ModelProto], folder: Path) -> dict[str, Ranges]:
+def kept_ranges(graphs: Mapping[str, onnx.ModelProto], encoders: Iterable[str], folder: Path) -> dict[str, Ranges]:
     """Those beside the weights that a run started from: encoders that stay keep their engines, bit for bit.
 
     Raises:
@@ -173,7 +178,7 @@ def kept_ranges(graphs: Mapping[str, onnx.ModelProto], folder: Path) -> dict[str
         ConfigError: it is of another model.
     """
     found = {}
-    for name in QUANTISED:
+    for name in sorted(encoders):
         path, digest = folder / RANGES.format(name), canonical_id(graphs[name])
         found[name] = read_ranges(path)
         if found[name].model_sha256 != digest:
@@ -258,8 +263,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
         help="with --from: train the camera on (an earlier version's grows into today's), or none of the encoders, and "
         "then what reads them; the others, the shared space and the text tower beside them stay",
     )  # fmt: skip
-    parser.add_argument("--steps", type=int, help="optimiser steps of the encoders, or of the camera")
-    parser.add_argument("--worlds", type=int, help="training worlds")
+    parser.add_argument("--steps", type=int, help="optimiser steps of the encoders, and of the camera by itself")
+    parser.add_argument("--worlds", type=int, help="training worlds; with --only camera those of pictures alone")
     parser.add_argument("--audio-dir", type=Path, help="real sounds to mix in; labels.csv says what they are")
     parser.add_argument("--image-dir", type=Path, help="real pictures to mix in")
     options = parser.parse_args(argv)
@@ -351,7 +356,7 @@ def bundle_content(
         measured.figures,
         lineage,
         name=name,
-        version="6",
+        version="7",
         ranges={engine: found.id for engine, found in lowered.ranges.items()},
         confidence=measured.confidence,
         lowerings=lowered.targets,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import export.world
-from export.training.plan import FPS, WorldPlan
+from export.training.plan import WorldPlan
 from export.training.render import Rendered, render
 from export.training.targets import targets
 from roadfuse.v1.truth_pb2 import GroundTruth
@@ -31,7 +31,7 @@ LANGUAGES = ("en", "de", "es", "fr")
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Frames of all worlds of a split, world after world, `per_world` frames each at 4 fps.
+    """Frames of all worlds of a split, world after world, `per_world` frames each; zeros for what was not rendered.
 
     jpeg, jpeg_ends: the pictures' bytes one after the other, and where each ends. pcm: (n, 16000) int16. motion:
     (n, 12, 50) float32. lidar: (n, 2, 16, 256) float16. surface: (n, 48, 80) uint8. boxes, tags, sounds, onsets, facts,
@@ -68,7 +68,7 @@ class Split:
 
 def prepare(folder: Path, plans: list[WorldPlan], workers: int, label: str = "") -> Split:
     """Renders the plans into `folder`, or takes what lies there from the same plans."""
-    key = {"fps": FPS, "plans": [asdict(plan) for plan in plans]}
+    key = {"plans": [asdict(plan) for plan in plans]}
     done = folder / "cache.json"
     if not (done.is_file() and json.loads(done.read_text())["key"] == key):
         _render_all(folder, plans, workers, label)
@@ -78,10 +78,9 @@ def prepare(folder: Path, plans: list[WorldPlan], workers: int, label: str = "")
 
 def load(folder: Path, plans: list[WorldPlan]) -> Split:
     """Opens a finished cache; arrays stay on disk until touched."""
-    arrays = {
-        name: np.load(folder / f"{name}.npy", mmap_mode="r")
-        for name in ("jpeg", "jpeg_ends", "pcm", "motion", "lidar", "surface")
-    }
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("jpeg", "jpeg_ends", "surface")}
+    for name, zeros in _no_sensors(len(arrays["surface"])).items():
+        arrays[name] = zeros if plans[0].pictures_only else np.load(folder / f"{name}.npy", mmap_mode="r")
     raw, ends = np.load(folder / "truth.npy"), np.load(folder / "truth_ends.npy")
     starts = np.concatenate([[0], ends[:-1]])
     truths = [GroundTruth.FromString(raw[a:b].tobytes()) for a, b in zip(starts, ends)]
@@ -109,6 +108,15 @@ def assembled(
     )
 
 
+def _no_sensors(count: int) -> dict[str, NDArray[Any]]:
+    """Zeros for `count` frames of each other sensor, that take no memory."""
+    return {
+        "pcm": np.broadcast_to(np.zeros(1, np.int16), (count, 16000)),
+        "motion": np.broadcast_to(np.zeros(1, np.float32), (count, 12, 50)),
+        "lidar": np.broadcast_to(np.zeros(1, np.float16), (count, 2, 16, 256)),
+    }
+
+
 def world_digest() -> str:
     """SHA-256 over the world's source files."""
     digest = hashlib.sha256()
@@ -121,7 +129,8 @@ def world_digest() -> str:
 def _render_all(folder: Path, plans: list[WorldPlan], workers: int, label: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cache.json").unlink(missing_ok=True)
-    parts: dict[str, list[NDArray[np.generic]]] = {name: [] for name in ("pcm", "motion", "lidar", "surface")}
+    rendered = ("surface",) if plans[0].pictures_only else ("pcm", "motion", "lidar", "surface")
+    parts: dict[str, list[NDArray[np.generic]]] = {name: [] for name in rendered}
     sizes: list[int] = []
     truths: list[bytes] = []
     with (folder / "jpeg.bin").open("wb") as pictures:

@@ -10,7 +10,7 @@ reach of activations measured, and weighing more: they have seven bits, weights 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,9 +33,10 @@ class Shared:
     takers: tuple[nn.Conv2d, ...]
 
 
-def equalise(net: Network, frames: Iterable[Batch]) -> None:
-    """Evens out the channels of camera, sound and LiDAR, in place, by what they reach on these frames."""
-    found = [*_of_camera(net.camera), *_of_chain(net.audio.body), *_of_chain(net.lidar.body)]
+def equalise(net: Network, encoders: Collection[str], frames: Iterable[Batch]) -> None:
+    """Evens out the channels of these of camera, audio and lidar, in place, by what they reach on these frames."""
+    chains = {"camera": _of_camera(net.camera), "audio": _of_chain(net.audio.body), "lidar": _of_chain(net.lidar.body)}
+    found = [shared for name in encoders for shared in chains[name]]
     for shared, reach in zip(found, _reaches(net, found, frames)):
         _scale(shared, reach)
 
@@ -83,7 +84,8 @@ def _of_camera(camera: CameraEncoder) -> list[Shared]:
     return [
         *chains,
         _shared([camera.stem], [camera.fine]),
-        _shared([camera.fine], [camera.near[0]]),
+        _shared([camera.fine], [camera.finer]),
+        _shared([camera.finer], [camera.near[0]]),
         _shared([camera.near[-1]], [camera.middle[0], camera.lateral]),
         _shared([camera.middle[-1]], [camera.far[0], camera.coarse]),
         _shared([camera.far[-1]], [camera.deep[0], camera.farthest]),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from export.model.camera import CameraEncoder
 from export.training.dataset import Split
 
-NEW = ("fine", "sharp")  # since version 4
+NEW = ("fine", "finer", "sharp")  # since version 4
 PICTURES, AT_ONCE = 128, 32
 EVERY = 7  # of the cells, enough for means
 

@@ -13,9 +13,15 @@ import numpy as np
 from edge.errors import ConfigError
 from export.world.town import TOWNS
 
-FIRST_SEED = {"train": 1_000_000, "validation": 2_000_000, "held_out": 3_000_000}
-SPLIT_TOWNS = {"train": TOWNS["training"], "validation": TOWNS["validation"], "held_out": TOWNS["held_out"]}
+FIRST_SEED = {"train": 1_000_000, "validation": 2_000_000, "held_out": 3_000_000, "pictures": 4_000_000}
+SPLIT_TOWNS = {
+    "train": TOWNS["training"],
+    "validation": TOWNS["validation"],
+    "held_out": TOWNS["held_out"],
+    "pictures": TOWNS["further"],
+}
 FPS = 4  # every fifth frame of a 20 fps drive
+PICTURES_FPS = 1  # the more worlds, the less a camera learns them by heart
 WARM_UP_S = 1  # the first second fills the windows and is not used
 SCENARIOS = ("varied", "varied", "crossing", "varied", "siren", "varied", "varied", "urban", "varied", "tunnel")
 WEATHERS = {"clear": 0.4, "rain": 0.22, "fog": 0.18, "snow": 0.2}  # share of the worlds
@@ -24,7 +30,7 @@ LIGHTS = {"day": 0.5, "dusk": 0.2, "night": 0.3}
 
 @dataclass(frozen=True, slots=True)
 class WorldPlan:
-    """One drive to render."""
+    """One drive to render; `pictures_only`: neither sound nor motion nor LiDAR, but the whole truth."""
 
     seed: int
     town: int
@@ -32,10 +38,12 @@ class WorldPlan:
     weather: str
     light: str
     seconds: int
+    fps: int = FPS
+    pictures_only: bool = False
 
     @property
     def frames(self) -> int:
-        return (self.seconds - WARM_UP_S) * FPS
+        return (self.seconds - WARM_UP_S) * self.fps
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +51,22 @@ class Size:
     """How much is rendered: worlds by split, and the seconds of each."""
 
     train: int
+    pictures: int
     fresh: int
     validation: int
     held_out: int
     seconds: int
 
 
-FULL = Size(train=1120, fresh=1120, validation=60, held_out=200, seconds=8)
-SMALL = Size(train=6, fresh=2, validation=3, held_out=3, seconds=4)
+FULL = Size(train=1120, pictures=5600, fresh=1120, validation=60, held_out=200, seconds=8)
+SMALL = Size(train=6, pictures=4, fresh=2, validation=3, held_out=3, seconds=4)
 
 
 def plans(split: str, size: Size, seed: int) -> list[WorldPlan]:
     """The drives of a split; `seed` shifts the training and validation worlds, never the held-out ones.
 
-    `fresh` goes on where `train` ends: worlds of the training towns that the encoders are not trained on.
+    `fresh` goes on where `train` ends: worlds of the training towns that the encoders are not trained on. `pictures`
+    are for the camera: as many towns as worlds, a picture a second.
 
     Raises:
         ConfigError: no such split.
@@ -66,7 +76,8 @@ def plans(split: str, size: Size, seed: int) -> list[WorldPlan]:
     if split not in FIRST_SEED:
         raise ConfigError(f"split: expected one of {', '.join(FIRST_SEED)}, got {split!r}")
     first = FIRST_SEED[split] + (10_000 * (seed - 1) if split != "held_out" else 0)
-    count = {"train": size.train, "validation": size.validation, "held_out": size.held_out}[split]
+    count: int = getattr(size, split)
+    alone = split == "pictures"
     rng = np.random.default_rng(first)
     towns = SPLIT_TOWNS[split]
     drawn = []
@@ -74,5 +85,6 @@ def plans(split: str, size: Size, seed: int) -> list[WorldPlan]:
         weather = str(rng.choice(list(WEATHERS), p=list(WEATHERS.values())))
         light = str(rng.choice(list(LIGHTS), p=list(LIGHTS.values())))
         scenario = SCENARIOS[i % len(SCENARIOS)]
-        drawn.append(WorldPlan(first + i, towns[i % len(towns)], scenario, weather, light, size.seconds))
+        town, fps = towns[i % len(towns)], PICTURES_FPS if alone else FPS
+        drawn.append(WorldPlan(first + i, town, scenario, weather, light, size.seconds, fps, alone))
     return drawn

@@ -20,7 +20,7 @@ from edge.preprocess import lidar_into, motion_into, pcm_into
 from edge.samples import AudioChunk, Frame, GnssFix, ImuSample, Sweep, VehicleState
 from edge.streams import SECOND
 from export.model.contract import LIDAR_VIEW
-from export.training.plan import FPS, WARM_UP_S, WorldPlan
+from export.training.plan import WARM_UP_S, WorldPlan
 from export.training.targets import surface_of
 from export.world.simulate import WorldConfig, simulate
 from roadfuse.v1.truth_pb2 import GroundTruth
@@ -99,7 +99,7 @@ def render(plan: WorldPlan) -> Rendered:
     """One world, as arrays of `plan.frames` frames."""
     cv2.setNumThreads(1)
     streams = _gather(plan)
-    return streams.rendered(streams.frames[WARM_UP_S * FPS :])
+    return streams.rendered(streams.frames[WARM_UP_S * plan.fps :])
 
 
 def window(samples: Sequence[S], stamp_ns: int, length_ns: int) -> Sequence[S]:
@@ -124,8 +124,9 @@ def nearest_sweep(sweeps: Sequence[Sweep], stamp_ns: int) -> Sweep | None:
 def _gather(plan: WorldPlan) -> Streams:
     streams = Streams()
     config = WorldConfig(
-        plan.seed, float(plan.seconds), plan.scenario, plan.weather, plan.light, fps=FPS, town=plan.town
-    )
+        plan.seed, float(plan.seconds), plan.scenario, plan.weather, plan.light, fps=plan.fps, town=plan.town,
+        lidar=not plan.pictures_only,
+    )  # fmt: skip
     for event in simulate(config):
         if event.topic == topics.TRUTH and isinstance(event.message, GroundTruth):
             streams.truths[event.capture_ns] = event.message

@@ -37,7 +37,7 @@ class Schedule:
 
 FULL = Schedule(
     encoders=Stage(2700, 48, 2e-3),
-    camera=Stage(4000, 48, 1.5e-3),
+    camera=Stage(5000, 48, 1.5e-3),
     fusion=Stage(1200, 192, 2e-3),
     clips=Stage(300, 512, 1e-3),
     text=Stage(600, 192, 2e-3),

@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--weather", help=", ".join(WEATHERS) + " (default: drawn)")
     parser.add_argument("--light", help=", ".join(LIGHTS) + " (default: drawn)")
     parser.add_argument(
-        "--town", type=int, help="0..199 training, 200..249 validation, 300..399 held out (default: drawn)"
+        "--town",
+        type=int,
+        help="0..199, 1000..9999 training, 200..249 validation, 300..399 held out (default: drawn)",
     )
     parser.add_argument(
         "--surface", default="smooth",

@@ -15,7 +15,12 @@ import numpy as np
 from edge.errors import ConfigError
 from export.world.seeds import generator
 
-TOWNS = {"training": range(200), "validation": range(200, 250), "held_out": range(300, 400)}
+TOWNS = {
+    "training": range(200),
+    "validation": range(200, 250),
+    "held_out": range(300, 400),
+    "further": range(1000, 10_000),  # for training, too
+}
 TOWN_SEED = 7_411  # towns are the same for every drive
 
 CHOICES = {
@@ -139,7 +144,7 @@ def town_of(seed: int) -> int:
 
 
 def split_of(number: int) -> str:
-    """training, validation or held_out.
+    """The key of TOWNS.
 
     Raises:
         ConfigError: no such town.
@@ -147,7 +152,8 @@ def split_of(number: int) -> str:
     for split, towns in TOWNS.items():
         if number in towns:
             return split
-    raise ConfigError(f"town: expected 0..199 (training), 200..249 (validation) or 300..399 (held out), got {number}")
+    expected = "0..199 or 1000..9999 (training), 200..249 (validation) or 300..399 (held out)"
+    raise ConfigError(f"town: expected {expected}, got {number}")
 
 
 @cache

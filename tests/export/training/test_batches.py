@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -32,11 +33,30 @@ def equal(one: Batch, other: Batch) -> bool:
 
 
 def test_splits_share_no_town_and_no_seed() -> None:
-    size = Size(300, 40, 60, 120, 8)
+    size = Size(300, 200, 40, 60, 120, 8)
     drawn = {name: plans(name, size, 1) for name in SPLIT_TOWNS}
     for kind in ("town", "seed"):
         seen = [{getattr(plan, kind) for plan in split} for split in drawn.values()]
         assert sum(len(part) for part in seen) == len(set().union(*seen))
+
+
+def test_a_split_of_pictures_alone_has_the_pictures_and_the_truth_of_the_whole_one(tmp_path: Path) -> None:
+    whole = WorldPlan(7, 1002, "siren", "clear", "day", 4, fps=1)
+    one, other = (
+        prepare(tmp_path / name, [plan], 1)
+        for name, plan in (("whole", whole), ("pictures", replace(whole, pictures_only=True)))
+    )
+    assert len(one) == len(other) == whole.frames == 3
+    for row in range(3):
+        np.testing.assert_array_equal(one.image(row), other.image(row))
+    for field in ("boxes", "tags", "sounds", "facts", "surface"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(other, field), err_msg=field)
+    for field in ("pcm", "motion", "lidar"):
+        assert getattr(one, field).shape == getattr(other, field).shape
+        assert getattr(one, field).any()
+        assert not getattr(other, field).any()
+    assert not list((tmp_path / "pictures").glob("lidar*"))
+    assert len(next(batches(other, 0, 1, 2, seed=1)).image) == 2
 
 
 def test_a_batch_depends_on_seed_and_number_alone(split: Split) -> None:
