@@ -66,6 +66,7 @@ def main(argv: list[str]) -> int:
     mixin = read_mixin(options.audio_dir, options.image_dir)
     _seed_everything(options.seed, options.threads)
     net = _first(options)
+    start = sha256_of(options.start) if options.start else None  # --weights may take its place
     kept = read_towers(options.start.parent) if options.only else {}
     trained = {"camera": ("camera",), "fusion": ()}.get(options.only, QUANTISED)
     ranges = kept_ranges(lower_edge(net), set(QUANTISED) - set(trained), options.start.parent) if options.only else {}
@@ -78,7 +79,7 @@ def main(argv: list[str]) -> int:
     }
     if options.only == "camera":
         settle(net.camera, splits["pictures"])
-    progress = Progress(options.run, _key(options, schedule, size), schedule.checkpoint, options.resume)
+    progress = Progress(options.run, _key(options, schedule, size, start), schedule.checkpoint, options.resume)
     words = train(net, splits, schedule, options, progress, mixin)
     for split in seen:
         equalise(net, [name for name in trained if SEEN_IN[name] == split], batches_of(splits[split]))
@@ -99,7 +100,7 @@ def main(argv: list[str]) -> int:
     lineage = {
         "command": "roadfuse train " + " ".join(_command(options)),
         "seed": options.seed,
-        **({"from": sha256_of(options.start)} if options.start else {}),
+        **({"from": start} if start else {}),
         "training": {
             "schedule": dataclasses.asdict(schedule), "threads": options.threads, "fusion": options.fusion,
             "trained_s": round(progress.seconds), "tempered": tempers,
@@ -279,8 +280,10 @@ def _options(argv: list[str]) -> argparse.Namespace:
         raise ConfigError("--device cuda: expected a CUDA device that PyTorch can use, got none")
     if options.only and not options.start:
         raise ConfigError("--only: expected --from with the weights of all that stays, got none")
-    if options.only == "fusion" and (options.steps or options.audio_dir or options.image_dir):
-        raise ConfigError("--only fusion: expected no --steps, --audio-dir or --image-dir, which are for the encoders")
+    if options.only == "fusion" and (options.steps or options.worlds or options.audio_dir or options.image_dir):
+        raise ConfigError(
+            "--only fusion: expected no --steps, --worlds, --audio-dir or --image-dir, which are for the encoders"
+        )
     if options.only == "camera" and options.audio_dir:
         raise ConfigError("--only camera: expected no --audio-dir, for no sound is trained")
     if options.fusion == "early":
@@ -305,12 +308,12 @@ def _command(options: argparse.Namespace) -> list[str]:
     return words
 
 
-def _key(options: argparse.Namespace, schedule: schedules.Schedule, size: Size) -> dict[str, object]:
+def _key(options: argparse.Namespace, schedule: schedules.Schedule, size: Size, start: str | None) -> dict[str, object]:
     return {
         "seed": options.seed, "threads": options.threads, "fusion": options.fusion, "device": options.device,
         "schedule": dataclasses.asdict(schedule), "size": dataclasses.asdict(size),
         "audio_dir": str(options.audio_dir), "image_dir": str(options.image_dir),
-        "from": sha256_of(options.start) if options.start else None, "only": options.only,
+        "from": start, "only": options.only,
     }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ torch = pytest.importorskip("torch", reason="the export tier is not installed: n
 
 from edge.bundle import load  # noqa: E402
 from edge.errors import ConfigError  # noqa: E402
+from edge.model_file import sha256_of  # noqa: E402
 from export.evaluation.command import main as evaluate  # noqa: E402
 from export.evaluation.runner import encode, open_bundle, open_engines  # noqa: E402
 from export.model.contract import HEADS  # noqa: E402
@@ -131,7 +132,10 @@ def test_ranges_of_other_encoders_are_refused_before_anything_is_trained(work: P
 
 def test_a_camera_is_trained_on_beside_encoders_and_a_space_that_stay(work: Path) -> None:
     start = work / "first" / "weights"
-    assert main([*options(work, "camera"), "--from", str(start / "weights.npz"), "--only", "camera"]) == 0
+    same = shutil.copytree(start, work / "camera" / "weights") / "weights.npz"  # where the new ones are written, too
+    assert main([*options(work, "camera"), "--from", str(same), "--only", "camera"]) == 0
+    manifest = json.loads((work / "camera" / "bundle" / "manifest.json").read_text())
+    assert manifest["lineage"]["from"] == sha256_of(start / "weights.npz")
     before, after = load(work / "first" / "bundle"), load(work / "camera" / "bundle")
     for name in ("camera", "audio", "motion", "lidar", "fuse"):
         same = before.engines[name].file.read() == after.engines[name].file.read()
@@ -157,6 +161,7 @@ def test_a_checkpoint_of_other_options_is_refused(work: Path) -> None:
         (["--resume"], "expected --run"),
         (["--only", "fusion"], "expected --from"),
         (["--only", "fusion", "--from", "w.npz", "--steps", "9"], "expected no --steps"),
+        (["--only", "fusion", "--from", "w.npz", "--worlds", "9"], "expected no --steps, --worlds"),
         (["--only", "camera", "--from", "w.npz", "--audio-dir", "sounds"], "expected no --audio-dir"),
         pytest.param(["--device", "cuda"], "expected a CUDA device", marks=NO_CUDA),
         (["--from", "nothing.npz"], "expected the weights of this network"),
