@@ -1,4 +1,4 @@
-"""Trains the analyst, the cloud's network over whole clips, on what the shipped engines say of the training worlds:
+"""Trains the analyst, the cloud's network over whole clips, on what the shipped engines say of worlds new to them:
 
     python -m export.training.analyst --bundle edge/bundles/reference --out export/reference/analyst.onnx
 
@@ -50,13 +50,12 @@ from export.training.sequences import near_miss_loss, run_worlds
 from export.training.weights import load_weights
 
 STAGE, SMALL_STAGE = Stage(1300, 64, 2e-3), Stage(6, 4, 2e-3)
-SPLITS = ("train", "fresh", "validation", "held_out")
+SPLITS = ("fresh", "validation", "held_out")  # of worlds that they know, encoders are surer than they will be
 WHOLE = 0.5  # share of the clips that lack no modality
 FLICKER = 0.02  # chance that a modality is missing at one moment alone
 NOISE = 0.02
 FEW = 512  # moments of a batch that are told apart from each other
 RETRIEVAL, NEAR_MISS = 0.5, 0.5  # weights
-FRESH_SHARE = 0.4  # of the worlds; what encoders say of worlds they were trained on is surer than it will be
 
 
 def main(argv: list[str]) -> int:
@@ -87,10 +86,9 @@ def _trained(
     options: argparse.Namespace, stage: Stage, bundle_id: str, net: Network, clips: Mapping[str, Clips]
 ) -> tuple[bytes, dict[str, Any]]:
     """The network's file, and what its JSON says of it before it is measured."""
-    training = clips["train"].followed_by(clips["fresh"])
     key = {"analyst": options.seed, "members": options.members, "steps": stage.steps, "bundle": bundle_id}
     progress = Progress(options.run, key, 200, options.resume)
-    panel = train_panel(net, training, stage, options.seed, options.members, progress)
+    panel = train_panel(net, clips["fresh"], stage, options.seed, options.members, progress)
     panel.temperatures.copy_(fitted_temperatures(panel, clips["validation"]))
     panel.absence.copy_(fitted_absence(panel, clips["validation"]))
     if options.run:
@@ -130,15 +128,6 @@ def train_member(
     progress.stage(name, panel, own, stage, lambda first: iter(range(first, stage.steps)), loss)
 
 
-def drawn_worlds(worlds: int, fresh: int, size: int, rng: torch.Generator) -> Tensor:
-    """(size,) which worlds a batch is of, FRESH_SHARE of them among the last `fresh` ones."""
-    drawn = torch.randint(0, worlds - fresh, (size,), generator=rng)
-    if not fresh:
-        return drawn
-    others = torch.randint(worlds - fresh, worlds, (size,), generator=rng)
-    return torch.where(torch.rand(size, generator=rng) < FRESH_SHARE, others, drawn)
-
-
 def _seeded(seed: int, member: int) -> Analyst:
     torch.manual_seed(seed * 100 + member)
     return Analyst()
@@ -151,7 +140,7 @@ def _losses(
     longest = min(WINDOW, clips.per_world)
     length = longest if torch.rand(1, generator=rng) < 0.5 else int(torch.randint(1, longest + 1, (1,), generator=rng))
     first = torch.randint(0, clips.per_world - length + 1, (size,), generator=rng)
-    first = first + drawn_worlds(clips.worlds, clips.fresh, size, rng) * clips.per_world
+    first = first + torch.randint(0, clips.worlds, (size,), generator=rng) * clips.per_world
     rows = first[:, None] + torch.arange(length)
     given = clips.found[rows]
     given = F.normalize(given + torch.randn(given.shape, generator=rng) * NOISE, dim=3)

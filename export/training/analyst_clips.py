@@ -19,8 +19,7 @@ class Clips:
     """Worlds of equal length, as the analyst sees them and as they are.
 
     found: (frames, 4, 192). boxes: (frames, *BOXES). facts: (frames, 13). besides: (frames, 5) 0 or 1, the rest of
-    YES_OR_NO. moment: (frames,), equal where all facts are. fresh: how many of the last worlds are unknown to the
-    encoders.
+    YES_OR_NO. moment: (frames,), equal where all facts are.
     """
 
     found: Tensor
@@ -29,7 +28,6 @@ class Clips:
     besides: Tensor
     moment: Tensor
     per_world: int
-    fresh: int = 0
 
     @staticmethod
     def of(split: Split, found: NDArray[np.float32], boxes: NDArray[np.float32]) -> Clips:
@@ -38,22 +36,10 @@ class Clips:
         tags = split.tags[:, [SCENE_TAGS.index(name) for name in TAGS_BESIDES]]
         besides = torch.from_numpy(np.concatenate([rain, tags], 1).astype(np.float32))
         facts = torch.from_numpy(split.facts.astype(np.int64))
+        moment: Tensor = torch.unique(facts, dim=0, return_inverse=True)[1]
         seen = torch.from_numpy(np.ascontiguousarray(boxes[:, : BOXES[0]]))
-        return Clips(torch.from_numpy(found), seen, facts, besides, _moments(facts), split.per_world)
-
-    def followed_by(self, fresh: Clips) -> Clips:
-        """These worlds, then others that the encoders have not seen."""
-        facts = torch.cat([self.facts, fresh.facts])
-        return Clips(
-            torch.cat([self.found, fresh.found]), torch.cat([self.boxes, fresh.boxes]), facts,
-            torch.cat([self.besides, fresh.besides]), _moments(facts), self.per_world, fresh.worlds,
-        )  # fmt: skip
+        return Clips(torch.from_numpy(found), seen, facts, besides, moment, split.per_world)
 
     @property
     def worlds(self) -> int:
         return len(self.facts) // self.per_world
-
-
-def _moments(facts: Tensor) -> Tensor:
-    found: Tensor = torch.unique(facts, dim=0, return_inverse=True)[1]
-    return found

@@ -18,14 +18,7 @@ from export.model.analyst import FINER, Analyst, Panel, probabilities  # noqa: E
 from export.model.analyst_outputs import BOXES, COLUMNS, GROUPS, OUTPUTS, WINDOW, fact_slices  # noqa: E402
 from export.model.labels import FACT_SIZES, FACTS  # noqa: E402
 from export.model.network import Network  # noqa: E402
-from export.training.analyst import (  # noqa: E402
-    FRESH_SHARE,
-    drawn_worlds,
-    lower_panel,
-    main,
-    train_member,
-    train_panel,
-)
+from export.training.analyst import lower_panel, main, train_member, train_panel  # noqa: E402
 from export.training.analyst_clips import Clips  # noqa: E402
 from export.training.analyst_confidence import fitted_absence, fitted_temperatures, looked_at  # noqa: E402
 from export.training.progress import Progress  # noqa: E402
@@ -164,15 +157,6 @@ def test_a_member_does_not_depend_on_who_was_trained_before(net: Network) -> Non
     train_member(net, alone, alone.members[1], clips(), STAGE, 101, Progress(None, {}, 1), "analyst 2")  # type: ignore[arg-type]
     for name, value in both.members[1].state_dict().items():
         torch.testing.assert_close(alone.members[1].state_dict()[name], value, rtol=0, atol=0)
-
-
-def test_worlds_that_the_encoders_do_not_know_are_drawn_more_often() -> None:
-    known = clips(90).followed_by(clips(10, seed=3))
-    assert (known.worlds, known.fresh) == (100, 10)
-    drawn = drawn_worlds(known.worlds, known.fresh, 4000, torch.Generator().manual_seed(0))
-    assert float((drawn >= 90).float().mean()) == pytest.approx(FRESH_SHARE, abs=0.03)
-    assert int(drawn.max()) == 99
-    assert int(drawn_worlds(known.worlds, 0, 4000, torch.Generator()).min()) == 0
 
 
 def test_the_command_writes_a_network_that_the_cloud_opens(tmp_path: Path) -> None:
