@@ -56,7 +56,7 @@ def _tell(demo: Demo, asked: argparse.Namespace) -> None:
     demo.run("scenes", "list", *data)
     demo.until("Search has them", lambda: bool(demo.json("search", "siren", *data)["answers"]))
     demo.run("search", "night, rain, a siren", *data, "--limit", 3)
-    demo.run("search", "nachts, kein Regen", *data, "--limit", 3)
+    demo.run("search", "tagsüber, kein Regen", *data, "--limit", 3)
     found = demo.json("search", "siren", *data)["answers"][0]
     print("\nA second of that siren, cut out as siren.wav, is a question too:", end="")
     demo.run("search", "--sound", _heard(demo, found), *data, "--limit", 3)

@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # no test fails for the time that it took
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -134,7 +134,7 @@ def train(
     if not only:
         train_encoders(net, splits["train"], schedule.encoders, options.seed, progress, device, mixin)
     if only != "fusion":
-        train_camera(net, splits["pictures"], schedule.camera, options.seed, progress, device, mixin)
+        train_camera(net, splits["pictures"], schedule.camera, options.seed, progress, device)
     found = embeddings_of(net, fresh, 2, options.seed, device)
     net.to("cpu")
     labels = Labels.of(fresh)
@@ -278,14 +278,19 @@ def _options(argv: list[str]) -> argparse.Namespace:
         raise ConfigError("--resume: expected --run with the folder of the checkpoint, got none")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: expected a CUDA device that PyTorch can use, got none")
+    for name, path in (("--out", options.out), ("--run", options.run)):
+        if path is not None and path.exists() and not path.is_dir():  # said before an hour's training
+            raise ConfigError(f"{name} {path}: expected a folder, or none yet, got a file")
+    if options.weights and options.weights.is_dir():
+        raise ConfigError(f"--weights {options.weights}: expected a file to write, got a folder")
     if options.only and not options.start:
         raise ConfigError("--only: expected --from with the weights of all that stays, got none")
     if options.only == "fusion" and (options.steps or options.worlds or options.audio_dir or options.image_dir):
         raise ConfigError(
             "--only fusion: expected no --steps, --worlds, --audio-dir or --image-dir, which are for the encoders"
         )
-    if options.only == "camera" and options.audio_dir:
-        raise ConfigError("--only camera: expected no --audio-dir, for no sound is trained")
+    if options.only == "camera" and (options.audio_dir or options.image_dir):
+        raise ConfigError("--only camera: expected no --audio-dir or --image-dir, which say nothing of what it learns")
     if options.fusion == "early":
         raise ConfigError(
             "--fusion: expected a strategy that a bundle can hold, got 'early': its engine would take features that no "
@@ -300,11 +305,14 @@ def _command(options: argparse.Namespace) -> list[str]:
     """The options that decide the result."""
     words = ["--seed", str(options.seed), "--threads", str(options.threads)]
     words += ["--small"] if options.small else []
+    words += ["--device", options.device] if options.device != "cpu" else []
     words += ["--from", options.start.name] if options.start else []
     words += ["--only", options.only] if options.only else []
     words += ["--fusion", options.fusion] if options.fusion != "intermediate" else []
     for name in ("steps", "worlds"):
         words += [f"--{name}", str(getattr(options, name))] if getattr(options, name) else []
+    for name in ("audio_dir", "image_dir"):
+        words += [f"--{name.replace('_', '-')}", getattr(options, name).name] if getattr(options, name) else []
     return words
 
 

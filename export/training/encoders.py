@@ -45,10 +45,11 @@ def train_encoders(
     _descend("encoders", net, trained, terms, split, stage, seed, progress, mixin)
 
 
-def train_camera(
-    net: Network, split: Split, stage: Stage, seed: int, progress: Progress, device: torch.device, mixin: Mixin | None
-) -> None:
-    """Trains the camera on; the other encoders, the facts and so the shared space stay where they are."""
+def train_camera(net: Network, split: Split, stage: Stage, seed: int, progress: Progress, device: torch.device) -> None:
+    """Trains the camera on; the other encoders, the facts and so the shared space stay where they are.
+
+    No picture from a folder comes in: of each its facts are asked.
+    """
     net.to(device).eval()
     net.camera.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = [*net.camera.parameters(), *net.own[MODALITIES.index("camera")].parameters()]
@@ -56,7 +57,7 @@ def train_camera(
     def terms(batch: Batch, step: int) -> dict[str, Tensor]:
         return camera_losses(net, batch.to(device))
 
-    _descend("camera", net, trained, terms, split, stage, seed, progress, mixin)
+    _descend("camera", net, trained, terms, split, stage, seed, progress, None)
 
 
 def _descend(

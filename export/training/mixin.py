@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from edge.errors import ConfigError
 from export.model.contract import HEIGHT_PX, WIDTH_PX
-from export.model.labels import SOUND_EVENTS
+from export.model.labels import FACT_SIZES, FACT_SOUNDS, SOUND_EVENTS
 
 if TYPE_CHECKING:
     from export.training.batches import Batch
@@ -33,6 +33,7 @@ SHARE_OF_SOUNDS, SHARE_OF_PICTURES = 0.3, 0.08  # of the moments of a batch
 TOLD_DB = -10.0  # a mixed-in event this loud beside the world's sound is learned
 LONGEST_S = 60
 EDGE_PX = 8192
+_FACTS_AMONG_EVENTS = [SOUND_EVENTS.index(name) for name in FACT_SOUNDS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,15 @@ class Mixin:
         """The batch with some of its sounds and pictures mixed."""
         pcm, sounds, onsets = batch.pcm.numpy().copy(), batch.sounds.clone(), batch.onsets.clone()
         image, surface = batch.image.clone(), batch.surface.clone()
-        care, cell = batch.care.clone(), batch.cell.clone()
+        care, cell, facts = batch.care.clone(), batch.cell.clone(), batch.facts.clone()
         for row in range(len(pcm)):
             if self.sounds and rng.random() < SHARE_OF_SOUNDS:
                 told = self._sound(pcm[row], rng)
                 if told is not None:
                     onsets[row] = torch.where(torch.from_numpy(told) > sounds[row], -1.0, onsets[row])
                     sounds[row] = torch.maximum(sounds[row], torch.from_numpy(told))
+                    heard = facts[row, len(FACT_SIZES) :]
+                    heard |= torch.from_numpy(told[_FACTS_AMONG_EVENTS] > 0).to(heard.dtype)
             if self.pictures and rng.random() < SHARE_OF_PICTURES:
                 image[row] = torch.from_numpy(self.pictures[int(rng.integers(len(self.pictures)))])
                 care[row], cell[row], surface[row] = 0.0, -1, IGNORED
@@ -61,6 +64,8 @@ class Mixin:
             pcm=torch.from_numpy(pcm),
             sounds=sounds,
             onsets=onsets,
+            facts=facts,
+            moment=torch.unique(facts, dim=0, return_inverse=True)[1] if self.sounds else batch.moment,
             image=image,
             surface=surface,
             care=care,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,11 +19,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from edge.errors import ConfigError
+from edge.errors import ConfigError, one_line
 from export.training.schedule import Stage
 
 CLIP_NORM = 5.0
 DECAY = 0.02  # of weights
+_KEYS = {"key", "stage", "step", "finished", "history", "network", "optimiser", "random"}
 
 
 class Progress:
@@ -47,7 +49,7 @@ class Progress:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "checkpoint.pt"
         if resume and path.is_file():
-            self._resumed = torch.load(path, weights_only=True)
+            self._resumed = _read(path)
             if self._resumed["key"] != self.key:
                 raise ConfigError(f"{path}: expected a checkpoint of these options, got one of {self._resumed['key']}")
             self.history = json.loads(str(self._resumed["history"]))
@@ -117,11 +119,11 @@ class Progress:
         torch.set_rng_state(self._resumed["random"])
 
     def _save(self, name: str, net: nn.Module, optimiser: torch.optim.Optimizer | None, step: int) -> None:
-        if self.folder is None:
-            return
         now = time.monotonic()
         self.seconds += now - self._since
         self._since = now
+        if self.folder is None:
+            return
         state = {
             "key": self.key, "stage": name, "step": step, "finished": list(self._finished),
             "seconds": self.seconds, "history": json.dumps(self.history), "network": net.state_dict(),
@@ -133,3 +135,13 @@ class Progress:
             file.flush()
             os.fsync(file.fileno())
         part.replace(whole)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = torch.load(path, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:  # cut short, or of another kind
+        raise ConfigError(f"{path}: expected a checkpoint, got: {one_line(str(error)[:200])}") from None
+    if not isinstance(found, dict) or not found.keys() >= _KEYS:
+        raise ConfigError(f"{path}: expected a checkpoint of a training, got another file")
+    return found

@@ -41,7 +41,7 @@ def test_a_planted_overconfidence_is_found_and_undone(kind: str, overconfidence:
 
 
 @given(st.integers(0, 1000), st.sampled_from(["single", "multi"]), st.floats(0.3, 4.0))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_calibration_never_changes_the_order_of_answers(seed: int, kind: str, overconfidence: float) -> None:
     said, true = said_and_true(seed, 300, kind, overconfidence)
     calibrated = fit(said, true, names="abcd", kind=kind).apply(said)  # type: ignore[arg-type]

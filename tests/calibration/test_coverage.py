@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration.coverage import choose, describe, radius
@@ -30,7 +30,6 @@ def test_coverage_beats_even_spacing() -> None:
     assert radius(features, choose(features, 5)) < 0.5 * radius(features, evenly)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 5))
 def test_as_many_as_wanted_or_all_ascending_and_never_twice(frames: int, count: int, seed: int) -> None:
     features = np.random.default_rng(seed).integers(0, 3, (frames, 2)).astype(np.float32)

@@ -59,7 +59,7 @@ words = st.lists(st.tuples(st.sampled_from(sorted(CLIPS)), st.sampled_from([HELD
 reports = st.lists(st.tuples(words, st.integers(0, 4)), min_size=1, max_size=5)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(reports, st.sets(st.sampled_from(sorted(CLIPS))), st.randoms(use_true_random=False))
 def test_every_number_is_accounted_for_however_reports_repeat(
     catalogue: Catalogue, told: list[tuple[list[Word], int]], received: set[int], dice: object

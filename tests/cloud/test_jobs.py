@@ -406,6 +406,6 @@ def test_whatever_workers_and_people_say_each_job_is_done_once_and_none_is_forgo
     Workers.engine = engine
     machine = Workers.TestCase
     machine.settings = settings(
-        max_examples=20, stateful_step_count=20, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=20, stateful_step_count=20, database=None, suppress_health_check=list(HealthCheck)
     )
     machine().runTest()

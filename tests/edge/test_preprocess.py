@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -80,7 +80,6 @@ def test_a_lost_chunk_is_silence_of_its_length() -> None:
     assert (out == 0).nonzero()[0].tolist() == list(range(640, 800))
 
 
-@settings(deadline=None)
 @given(lost=st.sets(st.integers(0, 29), max_size=25), rate_hz=st.sampled_from([8000, 16000, 22050, 44100, 48000]))
 def test_what_is_lost_moves_nothing_else(lost: set[int], rate_hz: int) -> None:
     pcm = RNG.integers(-20000, 20000, rate_hz * 6 // 10, dtype=np.int16)

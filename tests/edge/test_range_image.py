@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import helper
@@ -104,7 +104,6 @@ def clouds() -> st.SearchStrategy[list[tuple[float, float, float, float]]]:
     )
 
 
-@settings(deadline=None)
 @given(points=clouds(), order=st.randoms(use_true_random=False))
 def test_the_order_of_the_points_is_of_no_consequence(points: list[Any], order: Any) -> None:
     shuffled = list(points)
@@ -118,7 +117,6 @@ def test_neither_is_the_order_of_zeros() -> None:
     assert image(*level, *below).tobytes() == image(*below, *level).tobytes()
 
 
-@settings(deadline=None)
 @given(points=clouds())
 def test_each_cell_is_what_a_plain_loop_finds(points: list[Any]) -> None:
     out = image(*points)

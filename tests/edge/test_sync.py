@@ -23,7 +23,7 @@ from tests.edge.sources import ROW, START_NS, TABLE, Event, Tick, Vehicle, best,
 CAMERA = TABLE[0]
 OTHERS = [stream.name for stream in TABLE[1:]]
 seeds = st.integers(0, 1 << 32)
-quick = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 def latencies(frames: list[FrameSet], after_ns: int = 0) -> list[int]:
@@ -485,7 +485,7 @@ def test_equal_stamps_go_by_sequence_number() -> None:
 # --- state ------------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(seeds, st.integers(0, 1200))
 def test_frozen_state_goes_on_identically(seed: int, cut: int) -> None:
     vehicle = Vehicle(seed=seed).change("camera", lost=0.1).change("imu", lost=0.1, jitter_ms=15.0)

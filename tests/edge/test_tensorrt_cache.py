@@ -62,7 +62,7 @@ def test_a_folder_in_the_place_of_a_plan_is_named(cache: PlanCache) -> None:
         cache.read("camera", KEY)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_no_damage_is_read_as_a_plan(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     cache = PlanCache(tmp_path_factory.mktemp("plans"))

@@ -45,7 +45,7 @@ def test_windows_follow_each_other_with_the_end_of_the_last_in_front() -> None:
         assert (window == stream[i * HOP : i * HOP + SAMPLES]).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     rate_hz=st.sampled_from([8000, 16000, 44100, 48000]),
     chunk_ms=st.integers(3, 90),

@@ -29,7 +29,7 @@ def motion(seed: int, seconds: float, noise: float, shift_s: float, rate_hz: flo
 
 
 @given(st.integers(0, 10_000), st.floats(-0.8, 0.8))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_planted_shift_is_recovered_to_a_part_of_a_sample(seed: int, shift_s: float) -> None:
     found = find_offset(*motion(seed, 30.0, 0.3, shift_s))
     assert found.offset_s is not None and found.std_s is not None, found.reason

@@ -13,7 +13,7 @@ from foxglove_schemas_protobuf.CameraCalibration_pb2 import CameraCalibration
 from foxglove_schemas_protobuf.FrameTransform_pb2 import FrameTransform
 from foxglove_schemas_protobuf.Quaternion_pb2 import Quaternion
 from foxglove_schemas_protobuf.Vector3_pb2 import Vector3
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -209,7 +209,6 @@ def test_more_frames_than_a_drive_has_are_all_of_them(tmp_path: Path) -> None:
     assert list(rig["sources"]) == [str(drive)]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 300), min_size=1), st.lists(st.integers(0, 300), min_size=1))
 def test_a_sweep_goes_with_the_picture_nearest_to_it_the_earlier_of_two(sweeps: list[int], pictures: list[int]) -> None:
     found = _nearest(np.array(sweeps), np.unique(pictures))

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud.analyst.captions import LANGUAGES
@@ -84,7 +84,6 @@ def test_another_language_is_refused() -> None:
 NAMES = st.sampled_from(LABELS) | st.text(max_size=20).map("sound:".__add__)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.dictionaries(st.sampled_from(LABELS), st.floats(0, 1), max_size=12), max_size=24),
     st.lists(

@@ -68,7 +68,7 @@ def check(content: bytes, answer: Vector | CloudError) -> None:
         assert isinstance(answer, Vector) and answer.values == vector(content).values
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(contents, st.integers(1, 9), st.sampled_from([0.0, 0.002]), st.integers(1, 6))
 def test_each_item_gets_its_own_answer_whatever_the_batches(
     items: list[bytes], size: int, wait_s: float, batch_bytes: int
@@ -95,7 +95,7 @@ def test_each_item_gets_its_own_answer_whatever_the_batches(
     assert all(len(batch) == 1 or sum(map(len, batch)) <= batch_bytes for batch in batches)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(contents, min_size=1, max_size=8))
 def test_equal_items_under_way_are_computed_once(calls: list[list[bytes]]) -> None:
     encoders = Slow()
@@ -297,7 +297,7 @@ def test_media_are_found_on_disk_by_the_next_process_and_text_is_not_written(tmp
     assert hits("disk", "image") == before + 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(asked=contents)
 def test_a_thread_that_brings_texts_itself_gets_each_ones_own_answer(asked: list[bytes]) -> None:
     encoders = Slow()

@@ -107,7 +107,7 @@ class Memory(RuleBasedStateMachine):
 
 
 TestMemory = Memory.TestCase
-TestMemory.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestMemory.settings = settings(max_examples=30, stateful_step_count=20)
 
 
 def test_what_was_used_last_stays_longest(clock: Clock) -> None:

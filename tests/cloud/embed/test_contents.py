@@ -212,7 +212,7 @@ def test_a_clip_that_is_cut_short_gives_what_came_before(encoders: Encoders, cli
     one(encoders, "lidar", clip[: len(clip) * 2 // 3])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(MODALITIES),
     st.sampled_from([b"", JPEG, PNG, clips.MCAP, b"RIFF\x00\x00\x00\x00WAVEfmt ", wav(tone(500, 0.2))]),

@@ -149,7 +149,7 @@ def test_a_message_beyond_the_limit_is_refused(stub: embed_pb2_grpc.EmbedStub) -
     assert caught.value.code() == Status.RESOURCE_EXHAUSTED
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300) | st.binary(max_size=60).map(lambda raw: b"\x0a" + bytes([len(raw)]) + raw))
 def test_no_bytes_bring_the_server_down(channel: grpc.Channel, raw: bytes) -> None:
     call = channel.unary_unary("/roadfuse.v1.Embed/Embed")

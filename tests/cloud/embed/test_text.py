@@ -39,7 +39,7 @@ def test_the_tower_for_any_length_says_what_the_file_says(encoders: Encoders, or
     assert cosines.min() > 0.9995, cosines
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(words.map(" ".join), min_size=1, max_size=9))
 def test_what_a_sentence_gets_does_not_depend_on_its_company(encoders: Encoders, original, texts: list[str]) -> None:
     """Not by a bit: a page is continued by the scores of the one before."""

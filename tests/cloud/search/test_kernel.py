@@ -26,7 +26,6 @@ def test_a_scene_counts_once_however_many_of_its_rows_match(
     assert kernel.scenes_of(packed(matches), packed(is_first)) == len(set(row_scene[matches].tolist()))
 
 
-@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=300))
 def test_rows_and_bits_are_the_same_set(is_set: list[bool]) -> None:
     mask = np.array(is_set, np.bool_)

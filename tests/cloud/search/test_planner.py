@@ -36,7 +36,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(tree=TREES, seed=st.integers(0, 3), alike=st.booleans(), limit=st.integers(1, 12), few=st.sampled_from((0, 1)))
 def test_answers_are_those_of_every_row(tree: Predicate, seed: int, alike: bool, limit: int, few: float) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -261,7 +261,7 @@ def test_what_cant_be_among_the_best_is_left_out_and_nothing_else(seed: int, mon
         assert (one.matching, one.exact_rows) == (whole.matching, whole.exact_rows)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(tree=TREES, seed=st.integers(0, 3), least=st.sampled_from(planner.SUREST), is_negated=st.booleans())
 def test_the_surest_rows_are_all_among_those_of_their_bits(
     tree: Predicate, seed: int, least: float, is_negated: bool

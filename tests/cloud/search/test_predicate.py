@@ -67,7 +67,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(tree=TREES)
 def test_json_and_messages_say_the_same_tree(tree: Predicate) -> None:
     if depth(tree) > MAX_DEPTH:
@@ -76,7 +76,7 @@ def test_json_and_messages_say_the_same_tree(tree: Predicate) -> None:
     assert condition_of(condition_message(tree)) == tree
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(value=JSON)
 def test_any_json_is_a_tree_or_refused_in_one_line(value: Any) -> None:
     try:
@@ -128,7 +128,7 @@ def test_a_tree_has_bounds() -> None:
     assert nodes(from_json({"or": [{"has": "x"}] * (MAX_NODES - 1)})) == MAX_NODES
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     now_s=st.floats(0, 1e12),
     score=st.floats(-1e6, 1e6, width=32),
@@ -140,7 +140,7 @@ def test_a_cursor_comes_back_as_it_went(now_s: float, score: float, scene: int, 
     assert decode(cursor.encode()) == cursor
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(said=st.text(max_size=80))
 def test_any_text_is_a_cursor_or_refused(said: str) -> None:
     try:

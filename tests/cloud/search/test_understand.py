@@ -131,7 +131,7 @@ def test_texts_that_cant_be_are_refused(text: str) -> None:
         understand(text, NOW_S)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
@@ -148,7 +148,7 @@ WORDS = st.sampled_from((
 ))  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(words=st.lists(WORDS, max_size=25))
 def test_any_order_of_known_words_is_read(words: list[str]) -> None:
     said = understand(" ".join(words), NOW_S)

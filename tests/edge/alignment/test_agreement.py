@@ -208,7 +208,7 @@ def test_the_bus_is_named_where_gnss_and_its_own_places_are_against_it() -> None
 @given(
     seed=st.integers(0, 50), number=st.integers(0, 60), later=st.integers(1, 40), fault=st.sampled_from(sorted(FAULTS))
 )
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_a_thawed_state_says_what_the_frozen_one_would(seed: int, number: int, later: int, fault: str) -> None:
     plant = Planted(fault, START + SECOND, seed)
     vehicle, one, other = Vehicle(seed, 12.0), Agreement(STREAMS), Agreement(STREAMS)
@@ -241,7 +241,7 @@ NUMBER = st.floats(allow_nan=True, allow_infinity=True, width=32)
     pcm=st.integers(0, 700),
     points=st.integers(0, 40),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_numbers_and_steps_of_the_clock_are_survived(
     numbers: list[float], steps_ns: list[int], pcm: int, points: int
 ) -> None:

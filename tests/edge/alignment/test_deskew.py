@@ -42,14 +42,14 @@ WORLD = np.array([[10, 0, 1, 0.1], [0, 20, -1, 0.2], [-30, 5, 0, 0.3], [15, -15,
 OFFSETS_S = np.array([-0.05, -0.01, 0.02, 0.05])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(SPEEDS, TURNS)
 def test_what_stands_is_put_where_it_stands(speed_mps: float, yaw_rate_radps: float) -> None:
     smeared = measured(WORLD, speed_mps, yaw_rate_radps, OFFSETS_S)
     np.testing.assert_allclose(deskewed(smeared, OFFSETS_S, speed_mps, yaw_rate_radps), WORLD, atol=2e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SPEEDS, TURNS)
 def test_imu_and_constant_turn_agree_where_the_turn_is_constant(speed_mps: float, yaw_rate_radps: float) -> None:
     imu = [ImuSample(10_000_000 * i, i, (0.0, 0.0, 9.8), (0.0, 0.0, yaw_rate_radps)) for i in range(12)]

@@ -59,7 +59,7 @@ def cases(draw: st.DrawFn) -> tuple[Series, Series, dict[str, object]]:
     return a, b, how
 
 
-@settings(max_examples=CASES, deadline=None)
+@settings(max_examples=CASES)
 @given(cases())
 def test_cost_and_path_are_those_of_the_definition(case: tuple[Series, Series, dict[str, object]]) -> None:
     a, b, how = case
@@ -144,7 +144,7 @@ def test_symmetric1_has_no_mean_cost() -> None:
     assert warp(flat, flat, pattern="symmetric1").mean_cost is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 1 << 30), st.integers(1, 70), st.integers(1, 20), st.integers(1, 20), st.integers(1, 3),
     st.sampled_from(["squared", "absolute"]), st.sampled_from(["symmetric1", "symmetric2"]), st.booleans(),
@@ -214,7 +214,7 @@ def test_pairs_that_are_not_finite_or_do_not_fit_are_refused() -> None:
     assert costs(good[:0], good[:0]).shape == (0,)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 1 << 30), st.integers(2, 60), st.integers(2, 60))
 def test_dtaidistance_says_the_same_where_its_definition_is_ours(seed: int, n: int, m: int) -> None:
     rng = np.random.default_rng(seed)

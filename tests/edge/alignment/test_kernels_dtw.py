@@ -138,7 +138,7 @@ def test_the_kernels_cost_and_path_are_the_cpus(bench: Any, random: Any, options
         assert np.array_equal(steps[q, len(steps[q]) - count[q] :], cpu.warp(*sides, **ends).path)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_shape_band_and_pattern_is_the_references(bench: Any, data: Any) -> None:
     pairs, n, m, channels = (data.draw(st.integers(1, most)) for most in (3, 18, 40, 3))

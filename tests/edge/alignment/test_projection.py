@@ -32,7 +32,7 @@ def ahead(x_m: float, left_m: float = 0.0, up_m: float = 0.0, intensity: float =
     return [x_m + 0.3, left_m + 0.1, up_m + 0.2, intensity]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(POINTS)
 def test_images_are_the_kernels_spec_bit_for_bit(points: np.ndarray) -> None:
     rig = a_rig()
@@ -44,14 +44,14 @@ def test_images_are_the_kernels_spec_bit_for_bit(points: np.ndarray) -> None:
         assert image.tobytes() == spec.tobytes()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(POINTS, st.randoms(use_true_random=False))
 def test_order_of_points_decides_no_depth(points: np.ndarray, random: object) -> None:
     order = np.random.default_rng(random.randint(0, 99)).permutation(len(points))  # type: ignore[attr-defined]
     assert rasterised(a_rig(), points).depth_m.tobytes() == rasterised(a_rig(), points[order]).depth_m.tobytes()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(POINTS, st.integers(1, 50))
 def test_a_coarse_cell_holds_the_nearest_of_its_pixels(points: np.ndarray, cell_px: int) -> None:
     fine, coarse = rasterised(a_rig(), points), rasterised(a_rig(), points, cell_px)

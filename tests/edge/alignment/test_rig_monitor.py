@@ -80,13 +80,13 @@ def watched(monitor: RigMonitor, drive: Drive, late_ms: int = 0) -> list[Any]:
     return readings
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(RATIOS)
 def test_evidence_against_every_fault_raises_no_doubt(ratios: np.ndarray) -> None:
     assert not said(-np.abs(ratios)).reading.is_in_doubt
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(arrays.arrays(np.float64, (KINDS, FAULTS), elements=st.floats(-1e6, 1e6)), st.floats(1.0, 50.0))
 def test_a_kind_of_edge_says_no_more_than_is_allowed(sums: np.ndarray, loudest: float) -> None:
     total = bounded(sums, loudest)
@@ -94,7 +94,7 @@ def test_a_kind_of_edge_says_no_more_than_is_allowed(sums: np.ndarray, loudest: 
     assert (bounded(sums + 1.0, loudest) >= total - 1e-9).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(RATIOS, st.integers(0, 30))
 def test_a_thawed_verdict_goes_on_as_the_frozen_one(ratios: np.ndarray, at: int) -> None:
     whole, first, second = said(ratios), said(ratios[:at]), Verdict()

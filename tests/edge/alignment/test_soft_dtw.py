@@ -19,7 +19,7 @@ def pair(seed: int, n: int, m: int) -> tuple[Series, Series]:
     return Series(np.arange(n) * m, rng.normal(size=(n, 2))), Series(np.arange(m) * n, rng.normal(size=(m, 2)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 1 << 30), st.integers(1, 12), st.integers(1, 12))
 def test_without_softness_it_is_time_warping(seed: int, n: int, m: int) -> None:
     a, b = pair(seed, n, m)
@@ -31,7 +31,7 @@ def test_without_softness_it_is_time_warping(seed: int, n: int, m: int) -> None:
     assert np.abs(found.alignment - expected).max() < 0.05
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 1 << 30), st.integers(2, 8), st.integers(2, 8), st.sampled_from([0.1, 1.0, 5.0]))
 def test_alignment_is_the_derivative_of_the_cost(seed: int, n: int, m: int, gamma: float) -> None:
     a, b = pair(seed, n, m)

@@ -369,7 +369,7 @@ def test_hostile_messages_are_decoded_or_refused_and_nothing_else(topic: str, lo
     assert 0 < accepted < cases
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(SEEDS)), st.binary(max_size=400))
 def test_any_bytes_are_decoded_or_refused(topic: str, payload: bytes) -> None:
     try:

@@ -169,7 +169,7 @@ def test_equal_arrivals_are_ordered_by_sequence_then_channel(tmp_path: Path) -> 
     ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     written=st.lists(
         st.tuples(st.sampled_from(["/imu", "/can"]), st.integers(0, 60), st.integers(0, 5), st.booleans()), max_size=40

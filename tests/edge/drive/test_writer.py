@@ -163,7 +163,7 @@ def test_each_index_entry_points_at_its_record(tmp_path: Path) -> None:
     )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     start_ns=st.integers(0, 2_100_000_000),
     length_ns=st.integers(0, 2_100_000_000),

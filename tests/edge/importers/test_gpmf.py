@@ -118,7 +118,7 @@ def test_endless_nesting_is_refused(make: Any) -> None:
         gpmf.parse(content)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_damaged_bytes_give_tracks_or_one_error(make: Any, data: st.DataObject) -> None:
     whole = make.device(

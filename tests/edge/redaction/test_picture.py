@@ -38,7 +38,7 @@ def inside(shape: tuple[int, ...], covered: list[Rectangle]) -> NDArray[np.bool_
     return mask
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(REGIONS, min_size=1, max_size=4), st.sampled_from([60, 85, 90, 95]), st.sampled_from(["444", "420"]))
 def test_covered_pixels_are_the_fill_and_the_others_differ_by_jpeg_s_error(
     regions: list[Region], quality: int, sampling: str
@@ -61,7 +61,6 @@ def test_covered_pixels_are_the_fill_and_the_others_differ_by_jpeg_s_error(
     assert simplejpeg.decode_jpeg_header(covered_jpeg(jpeg, covered))[3] == sampling
 
 
-@settings(deadline=None)
 @given(REGIONS, st.integers(0, 1 << 30))
 def test_what_is_left_of_a_region_is_a_few_levels_of_a_few_blocks(region: Region, seed: int) -> None:
     image = street(seed % 7)

@@ -109,7 +109,7 @@ def test_a_voice_that_the_loop_heard_is_replaced_though_the_rule_hears_none() ->
     assert not changed[: int(2.9 * RATE_HZ)].any() and not changed[int(4.1 * RATE_HZ) :].any()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.lists(st.integers(1, 9000), min_size=1, max_size=5))
 def test_how_sound_is_cut_into_messages_changes_nothing(sizes: list[int]) -> None:
     sound = np.concatenate((noise(3), babble(3) + noise(3), noise(5, seed=2)))

@@ -73,7 +73,7 @@ def through(base: bytes, want: bytes) -> bytes:
     return made
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=2000), st.binary(max_size=2000))
 def test_any_file_comes_out_of_any_other(base: bytes, want: bytes) -> None:
     through(base, want)
@@ -83,14 +83,14 @@ TYPES = st.sampled_from([1, 2, 3, 6, 7, 9, 10, 11, 16, 99])
 WEIGHTS = st.lists(st.tuples(st.sampled_from("abcdef"), TYPES, st.binary(min_size=8, max_size=90)), max_size=6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(WEIGHTS, WEIGHTS)
 def test_any_model_comes_out_of_any_other(base: list[Tensor], want: list[Tensor]) -> None:
     """Renamed, reordered, doubled, of another type or size, of sizes that are no multiple of the type's."""
     through(model(base), model(want, "another"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data(), st.sampled_from([1, 3, 6, 7, 10, 11, 16]), st.integers(0, 9))
 def test_differences_of_all_bit_patterns_are_exact(data: st.DataObject, data_type: int, count: int) -> None:
     """Also from one NaN to another, from -0 to 0, and from the largest to the smallest."""
@@ -186,7 +186,7 @@ def test_the_delta_that_is_damaged_below_goes_by_tensor() -> None:
     assert DELTA[4] == delta.TENSORS
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.integers(0, len(DELTA) - 1), st.integers(1, 255), st.sampled_from(["flip", "cut", "add", "swap"]))
 def test_damaged_deltas_are_refused_or_give_what_the_digest_tells_apart(at: int, by: int, how: str) -> None:
     """Never another error, and never more bytes than were signed."""
@@ -202,7 +202,7 @@ def test_damaged_deltas_are_refused_or_give_what_the_digest_tells_apart(at: int,
         assert "\n" not in str(error)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=300), st.sampled_from([delta.GENERIC, delta.TENSORS, 2, 255]))
 def test_bodies_that_anybody_could_make_up_are_refused(body: bytes, kind: int) -> None:
     head = DELTA[:4] + bytes([kind]) + DELTA[5:21]

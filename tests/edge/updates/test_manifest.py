@@ -68,7 +68,7 @@ def test_other_key_is_refused() -> None:
         verified(told, ec.generate_private_key(ec.SECP256R1()).public_key())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(at=st.floats(0, 1, exclude_max=True), by=st.integers(1, 255), of=st.sampled_from(["manifest", "signature"]))
 def test_any_other_byte_is_refused(at: float, by: int, of: str) -> None:
     told = signed(manifest_of(SLOTS, None, NONCE, "car-7", "x86", "0.1"), KEY)

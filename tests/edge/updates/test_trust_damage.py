@@ -26,7 +26,7 @@ FIELDS = (
     "image_timestamp",
 )
 IMAGE = ("image snapshot", "image targets", "image bin")
-calm = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+calm = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 json_values = st.recursive(
     st.none()
     | st.booleans()

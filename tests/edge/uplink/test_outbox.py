@@ -303,7 +303,7 @@ def test_a_kill_at_any_instant_leaves_every_number_with_an_end(tmp_path: Path) -
     assert highest > 12
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     steps=st.lists(
         st.sampled_from(["give", "hold", "refuse", "lose", "room", "tell", "deliver", "recover"]), max_size=40

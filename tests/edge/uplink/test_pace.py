@@ -88,7 +88,7 @@ def test_the_policy_of_a_link_holds_whatever_it_costs(clips: Clips, is_asked: bo
     assert Link(clips=clips).holds_back(math.inf, 1, is_asked) == waits
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(scenes=SCENES, price=st.floats(0.0, 1e8))
 def test_a_price_cuts_the_order_short_and_changes_nothing_in_it_and_all_go_up_once_it_is_gone(
     tmp_path_factory: pytest.TempPathFactory, scenes: list[Told], price: float

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="the export tier is not installed: n
 
 from edge.errors import ConfigError  # noqa: E402
 from export.model.contract import GRID  # noqa: E402
-from export.model.labels import SOUND_EVENTS  # noqa: E402
+from export.model.labels import FACT_SIZES, FACT_SOUNDS, SOUND_EVENTS  # noqa: E402
 from export.training.batches import Batch, batches, moments_of, plain  # noqa: E402
 from export.training.centres import centres  # noqa: E402
 from export.training.dataset import Split, prepare  # noqa: E402
@@ -124,6 +124,11 @@ def test_real_sounds_and_pictures_come_in_with_their_labels(split: Split, tmp_pa
     grey = sum(int((batch.image == 128).flatten(1).all(1).sum()) for batch in with_mixed)
     assert louder > 0
     assert grey > 0
+    heard = len(FACT_SIZES) + FACT_SOUNDS.index("horn")
+    for batch in with_mixed:  # what is taught as heard is a fact of its moment, too
+        assert torch.equal(batch.facts[:, heard], (batch.sounds[:, horn] > 0).long())
+        same = (batch.facts[:, None] == batch.facts[None]).all(2)
+        assert torch.equal(batch.moment[:, None] == batch.moment[None], same)
     for batch in with_mixed:
         rows = (batch.image == 128).flatten(1).all(1)
         assert bool((batch.surface[rows] == IGNORED).all())

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ from export.model.engines import lower_edge  # noqa: E402
 from export.training.command import main  # noqa: E402
 from export.training.dataset import load as load_split  # noqa: E402
 from export.training.plan import SMALL, plans  # noqa: E402
+from export.training.progress import Progress  # noqa: E402
+from export.training.schedule import Stage  # noqa: E402
 from export.training.weights import load_weights  # noqa: E402
 
 NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is at hand")
@@ -149,6 +152,32 @@ def test_a_camera_is_trained_on_beside_encoders_and_a_space_that_stay(work: Path
     assert not stays["camera.maps.weight"] and not stays["camera.stem.0.weight"]
 
 
+@pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda whole: b"", lambda whole: b"notes"])
+def test_a_damaged_checkpoint_is_refused_in_one_line(
+    work: Path, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.write_bytes(damage((work / "first" / "run" / "checkpoint.pt").read_bytes()))
+    with pytest.raises(ConfigError, match=r"checkpoint.pt: expected a checkpoint, got: .") as refused:
+        Progress(tmp_path, {}, 1, resume=True)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_of_pytorch_s_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ConfigError, match="expected a checkpoint of a training, got another file"):
+        Progress(tmp_path, {}, 1, resume=True)
+
+
+def test_the_time_of_a_training_without_a_folder_counts() -> None:
+    progress, net = Progress(None, {}, 1), torch.nn.Linear(1, 1)
+    progress.stage(
+        "one", net, list(net.parameters()), Stage(2, 1, 1e-3), lambda first: iter(range(first, 2)),
+        lambda batch, step: (net(torch.ones(1, 1)).sum(), {}),
+    )  # fmt: skip
+    assert progress.seconds > 0.0
+
+
 def test_a_checkpoint_of_other_options_is_refused(work: Path) -> None:
     with pytest.raises(ConfigError, match="expected a checkpoint of these options"):
         main([*options(work, "first"), "--resume", "--steps", "13"])
@@ -163,6 +192,10 @@ def test_a_checkpoint_of_other_options_is_refused(work: Path) -> None:
         (["--only", "fusion", "--from", "w.npz", "--steps", "9"], "expected no --steps"),
         (["--only", "fusion", "--from", "w.npz", "--worlds", "9"], "expected no --steps, --worlds"),
         (["--only", "camera", "--from", "w.npz", "--audio-dir", "sounds"], "expected no --audio-dir"),
+        (["--only", "camera", "--from", "w.npz", "--image-dir", "pictures"], "expected no --audio-dir or --image-dir"),
+        (["--out", __file__], r"--out .*test_train.py: expected a folder, or none yet, got a file"),
+        (["--run", __file__], r"--run .*test_train.py: expected a folder"),
+        (["--weights", "."], "--weights .: expected a file to write, got a folder"),
         pytest.param(["--device", "cuda"], "expected a CUDA device", marks=NO_CUDA),
         (["--from", "nothing.npz"], "expected the weights of this network"),
         (["--fusion", "early"], "expected a strategy that a bundle can hold"),
