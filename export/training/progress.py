@@ -141,7 +141,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = torch.load(path, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:  # cut short, or of another kind
-        raise ConfigError(f"{path}: expected a checkpoint, got: {one_line(str(error)[:200])}") from None
+        raise ConfigError(f"{path}: expected a checkpoint, got: {one_line(str(error)[:200]) or 'its end'}") from None
     if not isinstance(found, dict) or not found.keys() >= _KEYS:
         raise ConfigError(f"{path}: expected a checkpoint of a training, got another file")
     return found
