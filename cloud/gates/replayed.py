@@ -25,6 +25,7 @@ _HEALTH: Final = {
 }  # fmt: skip
 # These may fall as little: budgets and campaigns live on them.
 _BOTH_WAYS: Final = ("hardness", "in a hard scene", "uncertainty", "disagreement", "novelty")
+_SCENE_OF_DRIVES: Final = 1.5  # a scene that only just begins makes all of a drive hard: with few drives, much of them
 _LEAST_FUSED_COSINE: Final = 0.85
 _KEPT: Final = 40  # differences that are written down: the worst
 
@@ -49,7 +50,7 @@ def replayed(candidate: Candidate) -> tuple[str, dict[str, Any]]:
         own = more if own is None else own.then(more)
         done = look
         detail = {"frames": len(truth.unit), "drives": look}
-        _check_health(own, before, candidate, detail)
+        _check_health(own, before, candidate, look, detail)
         merit, usual = Merit(candidate.bundle, own, truth), yardstick.merit(policy.segment_s, look)
         why = _compare(merit, usual, truth, candidate, detail)
     return why, detail
@@ -89,7 +90,7 @@ def differences(merit: Merit, usual: Merit, truth: Truth, candidate: Candidate) 
     return [row for row in found if row is not None]
 
 
-def _check_health(own: Outcome, before: Outcome, candidate: Candidate, detail: dict[str, Any]) -> None:
+def _check_health(own: Outcome, before: Outcome, candidate: Candidate, drives: int, detail: dict[str, Any]) -> None:
     if own.decisions != before.decisions:
         raise GateRefused(f"decisions: expected {before.decisions}, got {own.decisions}", detail)
     if not (np.isfinite(own.embedding).all() and all(np.isfinite(rows).all() for rows in own.heads.values())):
@@ -97,6 +98,8 @@ def _check_health(own: Outcome, before: Outcome, candidate: Candidate, detail: d
     for name, most in _HEALTH.items():
         means = [float(np.nanmean(outcome.health[name])) for outcome in (own, before)]
         detail[name] = means
+        if name == "in a hard scene":
+            most = max(most, _SCENE_OF_DRIVES / drives)
         apart = means[0] - means[1]
         if apart > most or (name in _BOTH_WAYS and -apart > most):
             raise GateRefused(f"{name}: expected about {means[1]:.3f} (by {most:g}), got {means[0]:.3f}", detail)
