@@ -194,7 +194,7 @@ class _Parent:
             try:
                 if not await asyncio.to_thread(self._database.mend):
                     continue
-            except CloudError as error:
+            except (CloudError, OSError) as error:  # OSError: no room for one more process, for now
                 _LOG.error("database_not_mended error=%s", error)
                 continue
             _LOG.warning("database_mended")

@@ -59,7 +59,8 @@ class Postgres:
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._keeper: subprocess.Popen[str] | None = None
-        if not (share and self._is_kept()):
+        self._is_ours = not (share and self._is_kept())
+        if self._is_ours:
             self._start()
         self.url = self._url()
 
@@ -74,7 +75,7 @@ class Postgres:
         assert self._keeper.stdout is not None
         word, _, message = self._keeper.stdout.readline().strip().partition(" ")
         if word != "ready":
-            self.close()
+            self._end()
             raise DatabaseError(f"{self.folder}: PostgreSQL did not start: {message or 'its keeper ended'}")
 
     def _is_kept(self) -> bool:
@@ -98,17 +99,21 @@ class Postgres:
         """Start the keeper again if it was killed; whether it was. PostgreSQL, which it left behind, is ended first.
 
         Raises:
-            DatabaseError: it did not start.
+            DatabaseError: it did not start; the next call tries again.
         """
-        if self._keeper is None or self._keeper.poll() is None:
+        if not self._is_ours or (self._keeper is not None and self._keeper.poll() is None):
             return False
-        self.close()
+        self._end()
         self._start()
         self.url = self._url()
         return True
 
     def close(self) -> None:
         """End PostgreSQL, if it was started here: connections are cut, what was committed stays."""
+        self._is_ours = False
+        self._end()
+
+    def _end(self) -> None:
         if self._keeper is not None:
             assert self._keeper.stdin is not None and self._keeper.stdout is not None
             self._keeper.stdin.close()
